@@ -1,0 +1,168 @@
+# llmgw.h is one header: there is nothing to build or install in order to use it. This Makefile builds
+# and runs what surrounds it: the examples, the tests, the checks and the benchmarks. All output goes to
+# build/. `make` alone prints the list of targets; it is made from the "##" comments below.
+#
+# A file's name says how it is built:
+#   tests/test_NAME.c    a cmocka program                  -> build/test_NAME
+#   tests/fuzz_NAME.c    a fuzz target, its corpus in tests/corpus/NAME/
+#                          by gcc, replaying files         -> build/replay/fuzz_NAME
+#                          by clang's fuzzer               -> build/fuzz/fuzz_NAME
+#   tests/NAME.c         a helper program (fake_provider)  -> build/NAME
+#   examples/NAME.c,.cpp                                   -> build/examples/NAME
+#   bench/NAME.c                                           -> build/bench/NAME
+# Every program defines LLMGW_IMPLEMENTATION itself and says #include "llmgw.h". A new file is found
+# by its name; nothing has to be added here.
+
+VERSION := $(shell sed -n 's/^\#define LLMGW_VERSION "\(.*\)"/\1/p' llmgw.h)
+
+# May be set on the command line: make test CC=clang CFLAGS="-O0 -g" BUILD=build/clang
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+BUILD ?= build
+CFLAGS ?= -O1 -g
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 3600
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+STEPS ?=
+
+# ---- what is there ----
+
+HEADERS  := llmgw.h $(wildcard tests/*.h)
+TESTS    := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
+TOOLS    := $(patsubst tests/%.c,$(BUILD)/%,$(filter-out tests/test_% tests/fuzz_%,$(sort $(wildcard tests/*.c))))
+REPLAYS  := $(patsubst tests/%.c,$(BUILD)/replay/%,$(sort $(wildcard tests/fuzz_*.c)))
+FUZZERS  := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz_*.c)))
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c))) \
+            $(patsubst examples/%.cpp,$(BUILD)/examples/%,$(sort $(wildcard examples/*.cpp)))
+BENCHES  := $(patsubst bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard bench/*.c)))
+FORMATTED := $(wildcard llmgw.h tests/*.c tests/*.h tests/conform/*.c tests/conform/*.h examples/*.c \
+                        examples/*.cpp bench/*.c bench/*.h)
+
+# ---- flags and libraries ----
+
+ALL_CFLAGS   = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -I. -Itests $(CFLAGS)
+ALL_CXXFLAGS = -std=c++17 -Wall -Wextra -Wno-unused-parameter -I. $(CFLAGS)
+FUZZ_CFLAGS  = -std=gnu11 -O1 -g -I. -Itests -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+LIBS         = -Wl,--as-needed -lcurl -lxxhash -lpthread -lm
+TEST_LIBS    = $(LIBS) -lcmocka -ljansson -luv
+EXAMPLE_LIBS = $(LIBS) -luv
+TOOL_LIBS    = $(TEST_LIBS) -lmicrohttpd -lgnutls
+BENCH_LIBS   = $(LIBS) -ljansson -lcjson -luv
+
+# ---- Debian packages ----
+
+DEPS := gcc g++ make pkg-config libcurl4-openssl-dev libxxhash-dev libcmocka-dev libmicrohttpd-dev \
+        libgnutls28-dev libjansson-dev libuv1-dev openssl nghttp2-proxy
+DEPS_CHECK   := $(DEPS) clang libclang-rt-14-dev clang-format valgrind python3
+DEPS_BENCH   := $(DEPS) libcjson-dev
+# node and npm may come from elsewhere than Debian: then the packages are left alone.
+DEPS_CONFORM  = $(DEPS) python3-venv $(shell command -v node >/dev/null 2>&1 || echo nodejs) \
+                $(shell command -v npm >/dev/null 2>&1 || echo npm)
+
+# Builds goals in parallel, also when make was started without -j.
+build = +@$(MAKE) --no-print-directory -j$(JOBS) $(1)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help all deps deps-check deps-bench deps-conform programs demo test check conform bench fuzz soak \
+        torture format format-check clean
+
+help: ## this list
+	@echo "llmgw.h $(VERSION)"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: deps ## the library at work against a fake provider on this machine: no key, no cost
+	$(call build,$(TOOLS) $(EXAMPLES))
+	@tests/demo.sh
+
+test: deps ## all tests, the examples, and the fuzz targets over their corpus
+	$(call build,programs)
+	@BUILD=$(BUILD) tests/run.sh $(TESTS) --examples --replay $(REPLAYS)
+
+check: deps-check ## the whole matrix: compilers, standards, lint, sanitizers, fuzzing (STEPS="lint format": some of it)
+	$(call build,$(TOOLS))
+	@JOBS=$(JOBS) tests/check.sh $(STEPS)
+
+conform: deps-conform ## the official SDKs and recorded replies as a second opinion
+	$(call build,$(TOOLS) $(EXAMPLES))
+	@tests/conform/run.sh
+
+bench: deps-bench ## benchmarks, to bench/out/results.tsv (QUICK=1: short)
+	$(call build,$(BENCHES) $(TOOLS))
+	@mkdir -p bench/out
+	@if [ -x bench/run.sh ]; then bench/run.sh; \
+	else for b in $(BENCHES); do $$b || exit 1; done > bench/out/results.tsv && cat bench/out/results.tsv; fi
+
+fuzz: deps-check ## each fuzz target for FUZZ_SECONDS (60) under clang's fuzzer and sanitizers
+	$(call build,$(FUZZERS))
+	@JOBS=$(JOBS) tests/fuzz.sh $(FUZZ_SECONDS) $(FUZZERS)
+
+soak: deps-check ## hours: each fuzz target for SOAK_SECONDS (3600), the tests with LLMGW_SOAK=1
+	$(call build,programs $(FUZZERS))
+	@JOBS=$(JOBS) tests/fuzz.sh $(SOAK_SECONDS) $(FUZZERS)
+	@BUILD=$(BUILD) LLMGW_SOAK=1 TEST_SECONDS=14400 tests/run.sh $(TESTS)
+
+torture: deps ## fails every allocation in turn
+	$(call build,$(TOOLS))
+	@if [ -f tests/torture.c ]; then $(BUILD)/torture; else echo "there is no tests/torture.c"; fi
+
+all: deps-bench ## builds the fake provider, examples, tests and benchmarks into build/, runs nothing
+	$(call build,programs $(BENCHES))
+
+format: ## clang-format over the header, tests, examples and benchmarks, in place
+	clang-format -i $(FORMATTED)
+
+format-check: ## fails where format would change something
+	@clang-format --dry-run -Werror $(FORMATTED)
+
+deps: ## installs the Debian packages that demo and test need, where missing (root or sudo)
+	@tests/deps.sh $(DEPS)
+
+deps-check:
+	@tests/deps.sh $(DEPS_CHECK)
+
+deps-bench:
+	@tests/deps.sh $(DEPS_BENCH)
+
+deps-conform:
+	@tests/deps.sh $(DEPS_CONFORM)
+
+clean: ## removes build/ and bench/out/
+	rm -rf build bench/out
+
+# ---- how each kind of program is built ----
+
+programs: $(TOOLS) $(TESTS) $(REPLAYS) $(EXAMPLES)
+
+$(TESTS): $(BUILD)/%: tests/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< -o $@ $(TEST_LIBS)
+
+$(TOOLS): $(BUILD)/%: tests/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< -o $@ $(TOOL_LIBS)
+
+$(REPLAYS): $(BUILD)/replay/%: tests/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DLLMGW_FUZZ_MAIN $< -o $@ $(TEST_LIBS)
+
+$(FUZZERS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) $< -o $@ $(TEST_LIBS)
+
+$(BUILD)/examples/%: examples/%.c llmgw.h
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< -o $@ $(EXAMPLE_LIBS)
+
+$(BUILD)/examples/%: examples/%.cpp llmgw.h
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CXXFLAGS) $< -o $@ $(EXAMPLE_LIBS)
+
+$(BENCHES): $(BUILD)/bench/%: bench/%.c $(HEADERS) $(wildcard bench/*.h)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Wall -Wextra -Wno-unused-parameter -I. -Ibench -O2 -DNDEBUG $< -o $@ $(BENCH_LIBS)

@@ -1,0 +1,383 @@
+#!/usr/bin/env bash
+# check.sh [STEP...]   Everything that `make check` insists on, one line each: "ok   what" or "FAIL what"
+# with the end of its log (all logs: build/check/). Steps, in order; without arguments, all of them:
+#
+#   lint      the house rules of the header (tests/lint.py)
+#   format    clang-format changes nothing
+#   rules     short examples, the top level of the repository, no unfinished business
+#   matrix    gcc and clang, all C and C++ standards, no warnings
+#   orders    whatever is included before or after, once or twice, in one file or two
+#   symbols   no name escapes without its prefix
+#   dialects  each dialect can be left out
+#   sanitize  all tests under address, undefined-behaviour and thread sanitizers, and valgrind
+#   fuzz      each fuzz target for CHECK_FUZZ_SECONDS (20)
+#
+# Variables: TSAN_TESTS, VALGRIND_TESTS (names as "test_json test_frame"; below are the defaults),
+# JOBS (2: compilers at a time). Run from the top of the repository.
+set -u
+export LC_ALL=C
+: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=20}"
+
+all_tests() { for t in tests/test_*.c; do [ -e "$t" ] && basename "$t" .c; done; }
+# Valgrind is 20 times slower: only the tests that start no fake provider.
+fast_tests() { for t in tests/test_*.c; do [ -e "$t" ] && ! grep -q fake_provider "$t" && basename "$t" .c; done; }
+: "${TSAN_TESTS=$(all_tests)}" "${VALGRIND_TESTS=$(fast_tests)}"
+
+WARN="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wvla -Werror"
+WARN_C="$WARN -Wstrict-prototypes -Wmissing-prototypes"
+LIBS="-lcurl -lxxhash -lpthread -lm"
+OUT=build/check
+ROOT=$PWD
+passed=0 failed=0
+rm -rf "$OUT"
+mkdir -p "$OUT/src"
+
+# ---- running jobs, JOBS at a time, and reporting them in the order they were given ----
+
+names=()
+job() { # job NAME COMMAND...: starts it in the background; its log and status go to files
+    local number=${#names[@]}
+    names+=("$1")
+    shift
+    while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n; done
+    { "$@" >"$OUT/$number.log" 2>&1 </dev/null; echo $? >"$OUT/$number.status"; } &
+}
+
+report() { # waits for all jobs and prints them
+    wait
+    local number
+    for number in "${!names[@]}"; do
+        result "${names[$number]}" "$(cat "$OUT/$number.status")" "$OUT/$number.log"
+    done
+    names=()
+}
+
+result() { # result NAME STATUS LOG
+    if [ "$2" -eq 0 ]; then
+        passed=$((passed + 1))
+        echo "ok   $1"
+    else
+        failed=$((failed + 1))
+        mkdir -p "$OUT/failed"
+        local kept="$OUT/failed/${1//[^A-Za-z0-9+.-]/_}.log"
+        cp "$3" "$kept"
+        echo "FAIL $1    ($kept)"
+        tail -n "${LOG_LINES:-30}" "$3" | sed 's/^/     | /'
+    fi
+}
+
+now() { job "$@"; report; }
+
+# ---- small sources, made here so that each can be read beside its test ----
+
+source_file() { # source_file NAME: writes stdin to $OUT/src/NAME
+    cat >"$OUT/src/$1"
+}
+
+make_sources() {
+    source_file declare.c <<<'#include "llmgw.h"
+int main(void) { return LLMGW_OK; }'
+    source_file implement.c <<<'#define LLMGW_IMPLEMENTATION
+#include "llmgw.h"'
+    source_file use.c <<<'#include "llmgw.h"
+int main(void) {
+    llmgw_error error;
+    llmgw_options options = LLMGW_TEST_ZERO;
+    options.no_environment = true;
+    options.config_json = "{}";
+    llmgw *gw = llmgw_open(&options, &error);
+    llmgw_reply *reply = llmgw_ask(gw, "nobody/nothing", "?");
+    int bad = !gw || !reply->error.code || !reply->text;
+    llmgw_reply_free(reply);
+    return (bad || llmgw_close(gw)) ? 1 : 0;
+}'
+    for name in declare implement use; do cp "$OUT/src/$name.c" "$OUT/src/$name.cpp"; done
+}
+
+ZERO_C='-DLLMGW_TEST_ZERO={0}'
+ZERO_CXX='-DLLMGW_TEST_ZERO={}'
+
+# ---- steps ----
+
+step_lint() {
+    now "lint: its self-test" tests/lint.py --self-test
+    now "lint: llmgw.h" tests/lint.py
+    sed -n '/ functions; /s/^/     /p' "$OUT/0.log"
+}
+
+step_format() {
+    LOG_LINES=10 now "format: clang-format changes nothing" make --no-print-directory format-check
+}
+
+sources() { # the files that the words rule is about
+    if git ls-files --error-unmatch llmgw.h >/dev/null 2>&1; then
+        git ls-files --cached --others --exclude-standard
+    else
+        find . -type f -not -path './.git/*' -not -path './build/*' -not -path '*/node_modules/*' \
+            -not -path '*/venv/*' | sed 's,^\./,,'
+    fi | grep -E '\.(c|h|cpp)$|(^|/)(Makefile|README\.md)$'
+}
+
+no_unfinished() {
+    local files
+    mapfile -t files < <(sources)
+    ! { grep -nHE '\b(TODO|FIXME|XXX|HACK)\b' "${files[@]}"
+        grep -nHiwE 'stub|stubs|stubbed|placeholder|placeholders|not implemented' "${files[@]}"; } | grep .
+}
+
+short_examples() {
+    awk 'FNR == 1 && NR > 1 && n > 60 { print f ": " n " lines"; bad = 1 } { f = FILENAME; n = FNR }
+         END { if (n > 60) { print f ": " n " lines"; bad = 1 } exit bad }' examples/*.c examples/*.cpp
+}
+
+top_level() {
+    local want="LICENSE Makefile README.md bench examples llmgw.h tests"
+    local have
+    have=$(git ls-files --cached --others --exclude-standard | cut -d/ -f1 | grep -v '^\.' | sort -u | xargs)
+    [ "$have" = "$want" ] || { echo "have: $have"; echo "want: $want"; return 1; }
+}
+
+step_rules() {
+    shopt -s nullglob
+    now "rules: no example is longer than 60 lines" short_examples
+    now "rules: the top level of the repository" top_level
+    now "rules: no unfinished business in the sources" no_unfinished
+    shopt -u nullglob
+}
+
+step_matrix() {
+    local std cc
+    for cc in gcc clang; do
+        for std in c99 c11 c17 gnu11; do
+            job "matrix: $cc -std=$std, declarations" $cc -std=$std $WARN_C -I. -c "$OUT/src/declare.c" -o /dev/null
+            job "matrix: $cc -std=$std, implementation" \
+                $cc -std=$std $WARN_C -O2 -I. -c "$OUT/src/implement.c" -o /dev/null
+        done
+    done
+    for cc in g++ clang++; do
+        for std in c++11 c++14 c++17 c++20; do
+            job "matrix: $cc -std=$std, declarations" $cc -std=$std $WARN -I. -c "$OUT/src/declare.cpp" -o /dev/null
+            job "matrix: $cc -std=$std, implementation" \
+                $cc -std=$std $WARN -O2 -I. -c "$OUT/src/implement.cpp" -o /dev/null
+        done
+    done
+    report
+}
+
+# order NAME [FLAGS]: one file, from stdin, compiled as gnu11 and gnu++17, linked and run.
+order() {
+    local name=$1 file=${1//[^a-z]/_}
+    shift
+    source_file "order_$file.c"
+    echo 'int main(void) { return llmgw_code_name(LLMGW_OK) ? 0 : 1; }' >>"$OUT/src/order_$file.c"
+    cp "$OUT/src/order_$file.c" "$OUT/src/order_$file.cpp"
+    job "orders: $name (C)" link_and_run "$OUT/order_$file" gcc -std=gnu11 $WARN_C "$@" "$OUT/src/order_$file.c"
+    job "orders: $name (C++)" \
+        link_and_run "$OUT/order_$file++" g++ -std=gnu++17 $WARN "$@" "$OUT/src/order_$file.cpp"
+}
+
+link_and_run() { # link_and_run PROGRAM COMPILER ARGUMENTS...
+    local program=$1
+    shift
+    "$@" -I. -o "$program" $LIBS && "$program"
+}
+
+must_fail() { # must_fail PATTERN COMMAND...: it fails, and says PATTERN
+    local pattern=$1 text
+    shift
+    if text=$("$@" 2>&1); then
+        echo "did not fail: $*"
+        return 1
+    fi
+    echo "$text"
+    grep -qE "$pattern" <<<"$text"
+}
+
+objects() { # the implementation and a user of it, in C and C++, as objects
+    gcc -std=gnu11 -I. -c "$OUT/src/implement.c" -o "$OUT/impl.o" &&
+        g++ -std=gnu++17 -I. -c "$OUT/src/implement.cpp" -o "$OUT/impl++.o" &&
+        gcc -std=gnu11 -I. "$ZERO_C" -c "$OUT/src/use.c" -o "$OUT/use.o" &&
+        g++ -std=gnu++17 -I. "$ZERO_CXX" -c "$OUT/src/use.cpp" -o "$OUT/use++.o"
+}
+
+other_version() { # a user compiled with a header of another version must not link
+    mkdir -p "$OUT/other"
+    sed -E 's/^(#define llmgw_open llmgw_open_v)[0-9_]+/\199_9/' llmgw.h >"$OUT/other/llmgw.h"
+    ! cmp -s llmgw.h "$OUT/other/llmgw.h" || { echo "no renaming #define of llmgw_open found"; return 1; }
+    gcc -std=gnu11 -I"$OUT/other" "$ZERO_C" -c "$OUT/src/use.c" -o "$OUT/use_other.o" || return 1
+    must_fail 'llmgw_open_v99_9' gcc "$OUT/use_other.o" "$OUT/impl.o" -o "$OUT/other/program" $LIBS
+}
+
+# Strict C99 after a system header: feature macros come too late. Clean, or first the documented #error
+# (compilers go on after it).
+strict_late() {
+    local text
+    if text=$(gcc -std=c99 $WARN_C -I. -c "$OUT/src/late.c" -o /dev/null 2>&1); then
+        echo clean >"$OUT/late"
+        return 0
+    fi
+    echo "$text"
+    echo "#error with the cure" >"$OUT/late"
+    grep -m 1 'error:' <<<"$text" | grep -q '#error.*_DEFAULT_SOURCE'
+}
+
+step_orders() {
+    local implement='#define LLMGW_IMPLEMENTATION
+#include "llmgw.h"'
+    order "stdio.h first" <<<"#include <stdio.h>
+$implement"
+    order "curl/curl.h first" <<<"#include <curl/curl.h>
+$implement"
+    order "xxhash.h first" <<<"#include <xxhash.h>
+$implement"
+    order "xxhash.h first, with XXH_INLINE_ALL" <<<"#define XXH_INLINE_ALL
+#include <xxhash.h>
+$implement"
+    order "stdlib.h, curl/curl.h and xxhash.h after it" <<<"$implement
+#include <stdlib.h>
+#include <curl/curl.h>
+#include <xxhash.h>"
+    order "the implementation twice" <<<"$implement
+#include \"llmgw.h\""
+    order "declarations, then the implementation" <<<"#include \"llmgw.h\"
+$implement"
+    order "declarations twice before and once after" <<<"#include \"llmgw.h\"
+#include \"llmgw.h\"
+$implement
+#undef LLMGW_IMPLEMENTATION
+#include \"llmgw.h\""
+    report
+
+    now "orders: two files, objects" objects
+    job "orders: C implementation, C user" link_and_run "$OUT/two_cc" gcc "$OUT/use.o" "$OUT/impl.o"
+    job "orders: C implementation, C++ user" link_and_run "$OUT/two_cx" g++ "$OUT/use++.o" "$OUT/impl.o"
+    job "orders: C++ implementation, C user" link_and_run "$OUT/two_xc" g++ "$OUT/use.o" "$OUT/impl++.o"
+    job "orders: two implementations do not link" must_fail 'multiple definition' \
+        gcc "$OUT/use.o" "$OUT/impl.o" "$OUT/src/implement.c" -std=gnu11 -I. -o "$OUT/two_twice" $LIBS
+    job "orders: no implementation does not link" must_fail 'undefined reference' \
+        gcc "$OUT/use.o" -o "$OUT/two_none" $LIBS
+    job "orders: another version's header does not link" other_version
+    source_file late.c <<<"#include <stdio.h>
+$implement"
+    job "orders: strict c99, stdio.h first, -D_DEFAULT_SOURCE" \
+        gcc -std=c99 -D_DEFAULT_SOURCE $WARN_C -I. -c "$OUT/src/late.c" -o /dev/null
+    report
+    now "orders: strict c99, stdio.h first" strict_late
+    echo "     the result was: $(cat "$OUT/late" 2>/dev/null)"
+}
+
+only_prefixed() { # only_prefixed COMPILER...: what the implementation's object defines for the linker
+    "$@" -I. -c -o "$OUT/symbols_$1.o" || return 1
+    # Each public function is declared once in the header and must be there.
+    nm -g --defined-only "$OUT/symbols_$1.o" | awk 'NF > 2 { print $3 }' | sort >"$OUT/symbols_$1.txt"
+    ! grep -v '^llmgw_' "$OUT/symbols_$1.txt" || { echo "the above have no prefix"; return 1; }
+    grep '^LLMGW_API' llmgw.h | sed -nE 's/.*[ *](llmgw_[a-z0-9_]+)\(.*/\1/p' | sort -u |
+        sed "s/^llmgw_open\$/$(sed -nE 's/^#define llmgw_open (llmgw_open_v[0-9_]+).*/\1/p' llmgw.h)/" |
+        sort -u >"$OUT/declared_$1.txt"
+    diff "$OUT/declared_$1.txt" "$OUT/symbols_$1.txt" || { echo "declared (<) and defined (>) differ"; return 1; }
+}
+
+only_prefixed_macros() { # only_prefixed_macros COMPILER FLAGS...
+    printf '#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n' >"$OUT/src/three.h"
+    "$@" -dM -E -x "$LANGUAGE" "$OUT/src/three.h" | sort >"$OUT/macros_before_$1" &&
+        "$@" -dM -E -x "$LANGUAGE" llmgw.h | sort >"$OUT/macros_after_$1" || return 1
+    ! comm -13 "$OUT/macros_before_$1" "$OUT/macros_after_$1" | grep -vE '^#define (LLMGW_|LLMGW_H\b|llmgw_)'
+}
+
+step_symbols() {
+    job "symbols: gcc, all prefixed, all there" only_prefixed gcc -std=gnu11 -O2 "$OUT/src/implement.c"
+    job "symbols: clang, all prefixed, all there" only_prefixed clang -std=gnu11 -O2 "$OUT/src/implement.c"
+    job "symbols: g++, all prefixed, all there" only_prefixed g++ -std=gnu++17 -O2 "$OUT/src/implement.cpp"
+    LANGUAGE=c job "symbols: the declarations leave no foreign macro (C)" only_prefixed_macros gcc -std=c11
+    LANGUAGE=c++ job "symbols: the declarations leave no foreign macro (C++)" only_prefixed_macros g++ -std=c++17
+    report
+}
+
+step_dialects() {
+    local without
+    for without in OPENAI ANTHROPIC GEMINI "OPENAI ANTHROPIC" "OPENAI GEMINI" "ANTHROPIC GEMINI"; do
+        local flags=" $without"
+        flags=${flags// / -DLLMGW_NO_}
+        job "dialects: without $without (gcc)" \
+            gcc -std=c11 $WARN_C -O2 $flags -I. -c "$OUT/src/implement.c" -o /dev/null
+        job "dialects: without $without (clang++)" \
+            clang++ -std=c++17 $WARN -O2 $flags -I. -c "$OUT/src/implement.cpp" -o /dev/null
+    done
+    report
+}
+
+programs() { # programs DIRECTORY NAME...: where the Makefile puts them
+    local directory=$1 name
+    shift
+    for name in "$@"; do echo "$directory/$name"; done
+}
+
+build_tests() { # build_tests DIRECTORY COMPILER FLAGS TEST...
+    local directory=$1 cc=$2 flags=$3
+    shift 3
+    [ $# -gt 0 ] || return 0
+    make --no-print-directory -k -j"$JOBS" BUILD="$directory" CC="$cc" CFLAGS="$flags" \
+        $(programs "$directory" "$@")
+}
+
+run_tests() { # run_tests WHAT DIRECTORY TEST...: one line each
+    local what=$1 directory=$2 name
+    shift 2
+    for name in "$@"; do
+        [ -x "$directory/$name" ] && now "sanitize: $what, $name" tests/run.sh "$directory/$name"
+    done
+}
+
+step_sanitize() {
+    export LLMGW_SANITIZED=1 TEST_SECONDS=300
+    export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
+    export UBSAN_OPTIONS=print_stacktrace=1
+    export TSAN_OPTIONS=halt_on_error=0:exitcode=66:second_deadlock_stack=1
+    [ -f tests/lsan.supp ] && export LSAN_OPTIONS=suppressions=$ROOT/tests/lsan.supp:print_suppressions=0
+    [ -f tests/tsan.supp ] && TSAN_OPTIONS="$TSAN_OPTIONS:suppressions=$ROOT/tests/tsan.supp"
+    local flags="-O1 -g -fno-omit-frame-pointer" tests cc
+    tests=$(all_tests)
+    # The tests start this one, uninstrumented, from build/.
+    make --no-print-directory build/fake_provider >/dev/null 2>&1
+
+    for cc in gcc clang; do
+        now "sanitize: build with $cc, address and undefined" build_tests build/asan-$cc $cc \
+            "$flags -fsanitize=address,undefined -fno-sanitize-recover=all" $tests
+        run_tests "$cc address and undefined" build/asan-$cc $tests
+    done
+
+    # Thread sanitizer cannot live with much address randomization; where setarch may, it is turned off.
+    local runner=""
+    setarch "$(uname -m)" -R true 2>/dev/null && runner="setarch $(uname -m) -R"
+    now "sanitize: build with clang, thread" build_tests build/tsan clang "$flags -fsanitize=thread" $TSAN_TESTS
+    RUNNER=$runner run_tests "thread" build/tsan $TSAN_TESTS
+
+    now "sanitize: build for valgrind" build_tests build gcc "-O1 -g" $VALGRIND_TESTS
+    local valgrind="valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect,possible \
+        --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=99"
+    [ -f tests/valgrind.supp ] && valgrind="$valgrind --suppressions=tests/valgrind.supp"
+    RUNNER=$valgrind run_tests "valgrind" build $VALGRIND_TESTS
+}
+
+step_fuzz() {
+    local targets=() t
+    for t in tests/fuzz_*.c; do [ -e "$t" ] && targets+=("build/fuzz/$(basename "$t" .c)"); done
+    [ ${#targets[@]} -gt 0 ] || return
+    now "fuzz: build" make --no-print-directory -k -j"$JOBS" "${targets[@]}"
+    for t in "${targets[@]}"; do
+        job "fuzz: ${t##*/fuzz_}, $CHECK_FUZZ_SECONDS s" tests/fuzz.sh "$CHECK_FUZZ_SECONDS" "$t"
+    done
+    report
+}
+
+# ---- main ----
+
+[ $# -gt 0 ] || set -- lint format rules matrix orders symbols dialects sanitize fuzz
+make_sources
+for step in "$@"; do
+    declare -F "step_$step" >/dev/null || { echo "no such step: $step" >&2; exit 2; }
+    "step_$step"
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,91 @@
+"""The differences that are known and why they are right. Each row is checked: the difference must still be
+there, with these values, for every seed; and any other difference is a failure. differences.md is made of
+this table by `conform.py --write-md`.
+
+(reading, fixture, field, the reading says, llmgw.h says, why)"""
+
+PARTIAL_ARGS = ("google-genai hands partialArgs on as they come (function_call.partial_args) and assembles "
+                "nothing, so its args are empty; llmgw.h assembles them, as the plain reading does")
+XAI = ("xAI counts reasoning beside completion_tokens (total = prompt + completion + reasoning). The SDK repeats "
+       "the wire; llmgw.h promises that output includes reasoning, so it adds")
+
+
+def u(input, output, cached=0, reasoning=0):
+    return {"input": input, "output": output, "cached": cached, "cache_write": 0, "cache_write_1h": 0,
+            "reasoning": reasoning}
+
+
+OA, AN, GE = "openai-chat/", "anthropic-messages/", "gemini-generatecontent/"
+VARIANT_A = OA + "llm__test_tools_streaming_variant_a.1.response.sse"
+SPLICED = AN + "vercel__spliced-message-start.sse"
+SPLICE = ("A message with another id begins while the first is open. The SDK ignores its message_start, appends its "
+          "blocks and mixes the two by index: the first call gets the input 'Spark{', the second none, and it "
+          "reports success. llmgw.h calls it E_PROTOCOL, as vercel/ai does, where the fixture is from")
+NO_DETAILS = AN + "vercel__anthropic-refusal-no-details.json"
+REFUSAL = ("The reply has stop_reason refusal and no stop_details: there is no text to hand on; llmgw.h says the "
+           "stop reason's word rather than NULL")
+GROQ = "groq/pydanticai__test_tool_use_failed_error."
+GROQ_STREAM = "groq/pydanticai__test_tool_use_failed_error_streaming."
+TOOL_USE_FAILED = ("Groq answers 400 tool_use_failed when the model wrote a bad tool call: the request was right and "
+                   "the same call may succeed, so llmgw.h calls it E_PROVIDER, which is retryable")
+
+ROWS = [
+    ("sdk", VARIANT_A, "tools", [["00", "llm_versionllm_version", {}]], [["0", "llm_version", {}]],
+     "The server repeats id and name in every delta: the SDK's accumulator joins them, llmgw.h keeps the first"),
+    ("sdk", VARIANT_A, "finish", "none", "tool",
+     "The server never sends a finish_reason, only [DONE]: the SDK leaves None; llmgw.h has a complete call and "
+     "a proper end, so TOOL"),
+    ("sdk", OA + "llm__test_tools_streaming_variant_d.1.response.sse", "tools",
+     [["0", "llm_version", {"not json": None}]], [["0", "llm_version", {}]],
+     "arguments is null in the only delta: the SDK leaves None, llmgw.h promises \"{}\""),
+    ("sdk", OA + "pydanticai__test_openai_moderation_stream.response.sse", "usage", None, u(13, 11),
+     "A moderation chunk without usage follows the usage chunk: the SDK's accumulator overwrites usage with "
+     "None, llmgw.h keeps the last usage that was reported"),
+    ("sdk", OA + "vercel__xai-text.json", "usage", u(12, 2, 2, 320), u(12, 322, 2, 320), XAI),
+    ("sdk", OA + "vercel__xai-tool-call.sse", "usage", u(307, 26, 306, 227), u(307, 253, 306, 227), XAI),
+    ("sdk", SPLICED, "error", None, "E_PROTOCOL", SPLICE),
+    ("sdk", GE + "vercel__google-stream-no-args-tool-call.sse", "tools",
+     [["", "read_theme", {}], ["", "read_screen", {}], ["", "read_screen", {}], ["", "read_screen", {}]],
+     [["", "read_theme", {}], ["", "read_screen", {"id": "A"}], ["", "read_screen", {"id": "B"}],
+      ["", "read_screen", {"id": "C"}]], PARTIAL_ARGS),
+    ("sdk", GE + "vercel__google-stream-tool-call-arguments.sse", "tools",
+     [["", "getWeather", {}], ["", "getWeather", {}]],
+     [["", "getWeather", {"location": "Boston"}], ["", "getWeather", {"location": "San Francisco"}]],
+     PARTIAL_ARGS),
+    ("sdk", NO_DETAILS, "refusal", None, "refusal", REFUSAL),
+    ("plain", NO_DETAILS, "refusal", None, "refusal", REFUSAL),
+    ("sdk", GROQ + "1.response.json", "error.code", "E_BAD_REQUEST", "E_PROVIDER", TOOL_USE_FAILED),
+    ("plain", GROQ + "1.response.json", "error.code", "E_BAD_REQUEST", "E_PROVIDER", TOOL_USE_FAILED),
+    ("sdk", GROQ_STREAM + "1.response.sse", "error.code", "E_BAD_REQUEST", "E_PROVIDER", TOOL_USE_FAILED),
+    ("plain", GROQ_STREAM + "1.response.sse", "error.code", "E_BAD_REQUEST", "E_PROVIDER", TOOL_USE_FAILED),
+    ("sdk", "moonshot/vercel__moonshotai-reasoning.json", "usage", u(20, 30, 0, 22), u(20, 30, 10, 22),
+     "Moonshot reports cached tokens as usage.cached_tokens, a field the SDK's types do not know"),
+]
+
+ARRAY = "a JSON array, as Gemini sends without alt=sse; google-genai refuses it too"
+FOREIGN = {
+    OA + "pydanticai__test_invalid_response.response.json": "a stray JSON object with status 200",
+    OA + "pydanticai__test_multimodal_tool_return_matrix_direct-url-audio-openai_chat_.2.response.txt":
+        "an mp3 file (a tool's download, recorded beside the chat)",
+    OA + "vercel__openai-embedding.json": "an embeddings reply",
+    GE + "llm-gemini__test_prompt_with_pydantic_schema.response.json": ARRAY,
+    GE + "llm-gemini__test_tools.1.response.json": ARRAY,
+    GE + "llm-gemini__test_tools.2.response.json": ARRAY,
+    GE + "llm-gemini__test_tools.3.response.json": ARRAY,
+    GE + "llm-gemini__test_tools_with_gemini_3_thought_signatures.1.response.json": ARRAY,
+    GE + "llm-gemini__test_tools_with_gemini_3_thought_signatures.2.response.json": ARRAY,
+    "mistral/pydanticai__test_mistral_model_thinking_part.1.response.json":
+        "a reply of the OpenAI Responses API, misfiled",
+    "openrouter/llm-openrouter__test_prompt.1.response.json": "a list of models",
+    "openrouter/llm-openrouter__test_tool_calls.1.response.json": "a list of models",
+    "openrouter/llm-openrouter__test_prompt.2.response.sse": "a stream of the Responses API, misfiled",
+    "openrouter/llm-openrouter__test_reasoning.2.response.sse": "a stream of the Responses API, misfiled",
+}
+
+# Keys of requests that an SDK's types do not know: request -> keys. Checked as ROWS are.
+UNKNOWN_KEYS = {
+    "anthropic-settings": [".temperature", ".top_k"],
+}
+UNKNOWN_KEYS_WHY = ("the anthropic SDK has taken temperature, top_p and top_k out of its request types, since its newest "
+                    "models refuse all but the default; the API takes them for the models before (WIRE.md 1, and "
+                    "the recorded requests), so llmgw.h sends them when they are set")

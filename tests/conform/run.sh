@@ -1,0 +1,47 @@
+#!/bin/sh
+# The conformance suite (make conform). Recorded provider replies go over a socket, cut at random places, to
+# llmgw.h and to the vendors' own Python SDKs: both must read the same. See conform.py and differences.md.
+#
+#   FIXTURES=DIR        the recordings (default ../shared/fixtures beside this repository)
+#   CONFORM_CFLAGS=...  for the C side (default -O1 -g)
+#   CONFORM_SEEDS=20  CONFORM_CUTS=10  CONFORM_ONLY=part-of-a-name
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+out=${BUILD:-$root/build}/conform
+case $out in /*) ;; *) out=$root/$out ;; esac
+fixtures=${FIXTURES:-$root/../shared/fixtures}
+cc=${CC:-gcc}
+
+skip() {
+    echo "SKIP conform: $1"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+}
+
+[ -d "$fixtures" ] || skip "there are no recordings in $fixtures"
+mkdir -p "$out" || exit 1
+
+cmp -s "$here/requirements.txt" "$out/venv/installed.txt" || {
+    rm -rf "$out/venv"
+    python3 -m venv "$out/venv" >"$out/venv.log" 2>&1 || skip "python3 -m venv does not work (see $out/venv.log)"
+    timeout 200 "$out/venv/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
+        -r "$here/requirements.txt" >"$out/pip.log" 2>&1 ||
+        skip "the SDKs could not be installed (see $out/pip.log)"
+    cp "$here/requirements.txt" "$out/venv/installed.txt"
+}
+
+for p in decode ask; do
+    # shellcheck disable=SC2086
+    $cc -std=gnu11 -Wall -Wextra -Wno-unused-parameter ${CONFORM_CFLAGS:--O1 -g} -I"$root" "$here/$p.c" \
+        -o "$out/$p" -lcurl -lxxhash -ljansson -lpthread -lm || {
+        echo "FAIL tests/conform/$p.c does not build"
+        echo "0 passed, 1 failed, 0 skipped"
+        exit 1
+    }
+done
+
+# No proxy between us and ourselves.
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+export PYTHONDONTWRITEBYTECODE=1
+exec timeout 340 "$out/venv/bin/python" "$here/conform.py" "$out/decode" "$fixtures" --asks "$out/ask"
