@@ -6926,6 +6926,8 @@ static bool llmgwi_engine_ready_attempt(llmgwi_engine_call *call) {
     llmgwi_frame_init(&call->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, call);
     llmgwi_base_buf_free(&call->raw);
     llmgwi_base_buf_init(&call->raw, &gw->mem, options->max_reply_bytes);
+    if (call->shown) llmgwi_engine_push_rewind(call, 0); /* events and answer are taken back together */
+    call->shown = false;
     llmgwi_dialect_answer_free(&reply->answer);
     llmgwi_dialect_answer_init(&reply->answer, &reply->mem, &call->wire, options->max_reply_bytes,
                                options->max_json_depth);
@@ -6982,8 +6984,6 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, int64_t now) {
         llmgwi_engine_starve(call, now);
         return true;
     }
-    if (call->epoch && call->shown) llmgwi_engine_push_rewind(call, 0);
-    call->shown = false;
     if (!llmgwi_engine_ready_attempt(call)) {
         llmgw_error why = call->stop;
         llmgwi_engine_skip(call, why.code, why.text, now);
@@ -7186,7 +7186,6 @@ static void llmgwi_engine_attend(llmgwi_engine_call *call, bool cancelled, bool 
     llmgw *gw = call->gw;
     llmgw_error why;
     memset(&why, 0, sizeof why);
-    if (call->state == LLMGWI_ENGINE_ENDED) return;
     if (cancelled || closing) {
         (void)llmgwi_base_error(&why, cancelled ? LLMGW_E_CANCELLED : LLMGW_E_CLOSED,
                                 cancelled ? "cancelled by the caller" : "the gateway was closed");
@@ -7221,12 +7220,13 @@ static void llmgwi_engine_take_inbox(llmgw *gw) {
         if (!gw->inbox) gw->inbox_tail = &gw->inbox;
         call->in_inbox = false;
         bool cancelled = call->cancelled, closing = gw->closing, released = call->released;
+        bool ended = call->ended; /* then its owner may free it as soon as the lock is gone */
         bool resume = call->paused && call->queue.n <= gw->config.options.max_queue_bytes / 2;
         if (resume) call->paused = false;
         llmgwi_base_unlock(&gw->lock);
         if (released)
             llmgwi_engine_free_call(call);
-        else
+        else if (!ended)
             llmgwi_engine_attend(call, cancelled, resume, closing);
         llmgwi_base_lock(&gw->lock);
     }

@@ -24,6 +24,7 @@ import replay  # noqa: E402
 
 SEEDS = int(os.environ.get("CONFORM_SEEDS", "20"))
 CUTS = int(os.environ.get("CONFORM_CUTS", "10"))
+REFRAMED = int(os.environ.get("CONFORM_REFRAMED", "6"))
 ONLY = os.environ.get("CONFORM_ONLY", "")  # part of a fixture's path
 
 FIELDS = ["text", "reasoning", "refusal", "finish", "usage", "id", "model"]
@@ -163,6 +164,10 @@ BASE = {"openai": "/v1", "anthropic": os.environ.get("CONFORM_ANTHROPIC_BASE", "
         "gemini": os.environ.get("CONFORM_GEMINI_BASE", "/v1beta")}
 
 
+def more_seeds():
+    return [replay.CUT + i for i in range(CUTS)] + [replay.REFRAME + i for i in range(REFRAMED)]
+
+
 def run_llmgw(decode, fx, server):
     jobs = []
     for i, f in enumerate(fx):
@@ -171,7 +176,7 @@ def run_llmgw(decode, fx, server):
                          "url": f.base(server.port, i, seed) + BASE[f.dialect], "model": "replay",
                          "stream": f.stream, "send": seed % 2 == 1})
         if f.stream and not f.array and not f.foreign:
-            for seed in range(replay.CUT, replay.CUT + CUTS):
+            for seed in more_seeds():
                 jobs.append(dict(jobs[-1], id="%d/%d" % (i, seed), send=seed % 4 >= 2,
                                  url=f.base(server.port, i, seed) + BASE[f.dialect]))
     text = "".join(json.dumps(j) + "\n" for j in jobs)
@@ -283,19 +288,27 @@ def main():
             for line in wrong:
                 fail(line)
 
-    cuts = [0, 0]
+    cuts, dressed = [0, 0], [0, 0]
     for i, f in enumerate(fx):
-        for seed in range(replay.CUT, replay.CUT + CUTS):
+        for seed in more_seeds():
             o = got.get("%d/%d" % (i, seed))
             if o is None:
+                continue
+            if seed >= replay.REFRAME:
+                found = laws(o) + [d for d in compare(f, "plain", plains[i], from_llmgw(o))
+                                   if ("plain", f.key, d[0]) not in rows]
+                dressed[bool(found)] += 1
+                for field, w, g in found:
+                    fail("%s seed %d: reframed: %s: plain %s, llmgw.h %s"
+                         % (f.key, seed, field, short(w), short(g)))
                 continue
             found = cut_laws(f, seed, plains[i], o)
             cuts[bool(found)] += 1
             cut_codes[o["error"]["code"]] = cut_codes.get(o["error"]["code"], 0) + 1
             for field, w, g in found:
                 fail("%s seed %d: %s: expected %s, llmgw.h %s" % (f.key, seed, field, short(w), short(g)))
-    passed += cuts[0]
-    failed += cuts[1]
+    passed += cuts[0] + dressed[0]
+    failed += cuts[1] + dressed[1]
 
     print("%-24s %9s %10s %5s %6s %8s %7s %7s" % ("folder", "fixtures", "byte-exact", "sdk", "plain",
                                                   "explained", "passed", "failed"))
@@ -305,8 +318,14 @@ def main():
         failed += t[5]
     print("(sdk: the official SDK and the plain reading both; plain: the SDK refuses the body. passed and failed"
           " count fixture x seed)")
+    kinds = {}
+    for how in used.values():
+        kinds[how] = kinds.get(how, 0) + 1
+    print("read by: " + "; ".join("%s %d" % kv for kv in sorted(kinds.items())))
     print("streams broken off in the middle: %d passed, %d failed (%s)"
           % (cuts[0], cuts[1], ", ".join("%s %d" % kv for kv in sorted(cut_codes.items()))))
+    print("streams framed anew (LF, CRLF, CR, BOM, comments, several data lines): %d passed, %d failed"
+          % tuple(dressed))
     for key, how in used.items():
         if how.startswith("plain") or os.environ.get("CONFORM_VERBOSE"):
             print("  read by %s: %s" % (how[:100], key))

@@ -4,7 +4,7 @@
 #
 #   FIXTURES=DIR        the recordings (default ../shared/fixtures beside this repository)
 #   CONFORM_CFLAGS=...  for the C side (default -O1 -g)
-#   CONFORM_SEEDS=20  CONFORM_CUTS=10  CONFORM_ONLY=part-of-a-name
+#   CONFORM_SEEDS=20  CONFORM_CUTS=10  CONFORM_REFRAMED=6  CONFORM_ONLY=part-of-a-name
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
