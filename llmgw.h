@@ -631,6 +631,8 @@ LLMGW_API size_t llmgw_pending(llmgw *gw);
 #endif
 
 #define LLMGWI_BASE_UNUSED __attribute__((unused))
+#define LLMGWI_BASE_HOT __attribute__((always_inline)) inline /* measured: bench/wire.c */
+#define LLMGWI_BASE_COLD __attribute__((noinline))
 #define LLMGWI_BASE_PRINTF(at, first) __attribute__((format(printf, at, first)))
 #define LLMGWI_BASE_THREAD_LOCAL __thread
 #define LLMGWI_BASE_LOAD(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -709,7 +711,7 @@ typedef struct llmgwi_base_str {
     size_t n;
 } llmgwi_base_str;
 
-static llmgwi_base_str llmgwi_base_view(const char *p, size_t n) {
+static LLMGWI_BASE_HOT llmgwi_base_str llmgwi_base_view(const char *p, size_t n) {
     llmgwi_base_str view;
     view.p = p;
     view.n = n;
@@ -720,7 +722,7 @@ static llmgwi_base_str llmgwi_base_cstr(const char *text) {
     return llmgwi_base_view(text ? text : "", text ? strlen(text) : 0);
 }
 
-static bool llmgwi_base_is(llmgwi_base_str view, const char *text) {
+static LLMGWI_BASE_HOT bool llmgwi_base_is(llmgwi_base_str view, const char *text) {
     return strlen(text) == view.n && memcmp(view.p, text, view.n) == 0;
 }
 
@@ -1054,13 +1056,15 @@ static void llmgwi_base_watch_fork(void) {
 /* ---- SIMD kernels ---- */
 
 /* How many leading bytes can stand in a JSON string as they are: ASCII from 0x20, no quote, no
-   backslash. The hot loop of reading and writing. */
-static size_t llmgwi_base_plain_span(const char *p, size_t n) {
+   backslash. With out, copies them too, and may write up to 15 bytes more. The hot loop of reading and
+   writing. */
+static LLMGWI_BASE_HOT size_t llmgwi_base_plain_run(const char *p, size_t n, char *out) {
     size_t i = 0;
 #if LLMGWI_BASE_SSE2
     const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(0x20);
     for (; i + 16 <= n; i += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+        if (out) _mm_storeu_si128((__m128i *)(void *)(out + i), v);
         /* signed compare: bytes from 0x80 are negative, so "< 0x20" catches them too */
         __m128i stop = _mm_or_si128(_mm_cmplt_epi8(v, space),
                                     _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, slash)));
@@ -1069,18 +1073,24 @@ static size_t llmgwi_base_plain_span(const char *p, size_t n) {
     }
 #else
     for (; i + 8 <= n; i += 8) {
+        const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
         uint64_t v;
         memcpy(&v, p + i, 8);
-        const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
         uint64_t quote = v ^ (ones * '"'), slash = v ^ (ones * '\\');
         if (((v - ones * 0x20) | (quote - ones) | (slash - ones) | v) & tops) break;
+        if (out) memcpy(out + i, &v, 8);
     }
 #endif
     for (; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
         if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\') break;
+        if (out) out[i] = p[i];
     }
     return i;
+}
+
+static LLMGWI_BASE_HOT size_t llmgwi_base_plain_span(const char *p, size_t n) {
+    return llmgwi_base_plain_run(p, n, NULL);
 }
 
 /* ---- poller: sockets, a wake-up, and (epoll) one descriptor for foreign event loops ---- */
@@ -1392,7 +1402,7 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
 
 /* Length of the well-formed UTF-8 character at p (1 to 4), 0 if there is none (Unicode 15, table 3-7:
    no overlong forms, no surrogates, nothing above U+10FFFF). */
-static size_t llmgwi_text_char(const char *p, size_t n) {
+static LLMGWI_BASE_HOT size_t llmgwi_text_char(const char *p, size_t n) {
     const unsigned char *s = (const unsigned char *)p;
     if (n == 0) return 0;
     if (s[0] < 0x80) return 1;
@@ -1501,14 +1511,18 @@ static bool llmgwi_json_fail(llmgwi_json *json, const char *error) {
     return false;
 }
 
-static void llmgwi_json_space(llmgwi_json *json) {
+static LLMGWI_BASE_COLD void llmgwi_json_space_run(llmgwi_json *json) {
     while (json->p < json->end && (unsigned char)*json->p <= ' ') {
         if (*json->p != ' ' && *json->p != '\n' && *json->p != '\r' && *json->p != '\t') return;
         json->p++;
     }
 }
 
-static llmgwi_json_kind llmgwi_json_peek(llmgwi_json *json) {
+static LLMGWI_BASE_HOT void llmgwi_json_space(llmgwi_json *json) {
+    if (json->p < json->end && (unsigned char)*json->p <= ' ') llmgwi_json_space_run(json);
+}
+
+static LLMGWI_BASE_HOT llmgwi_json_kind llmgwi_json_peek(llmgwi_json *json) {
     if (json->error) return LLMGWI_JSON_NONE;
     llmgwi_json_space(json);
     if (json->p == json->end) return LLMGWI_JSON_NONE;
@@ -1554,28 +1568,50 @@ static bool llmgwi_json_escape(llmgwi_json *json) {
     return true;
 }
 
-/* The string at json->p, which is at its opening quote; leaves it after the closing one. */
-static bool llmgwi_json_scan(llmgwi_json *json, llmgwi_json_text *out) {
-    const char *begin = ++json->p;
-    out->escaped = false;
-    for (;;) {
-        json->p += llmgwi_base_plain_span(json->p, (size_t)(json->end - json->p));
-        if (json->p == json->end) return llmgwi_json_fail(json, "unterminated string");
-        if (*json->p == '"') break;
+/* The rest of a string that begins at begin, from json->p on, where something is not plain. */
+static LLMGWI_BASE_COLD bool llmgwi_json_scan_rest(llmgwi_json *json, llmgwi_json_text *out,
+                                                   const char *begin) {
+    while (json->p < json->end && *json->p != '"') {
         if (*json->p == '\\') {
             out->escaped = true;
             if (!llmgwi_json_escape(json)) return false;
         } else if ((unsigned char)*json->p < 0x20) {
             return llmgwi_json_fail(json, "control character in string");
-        } else {
+        }
+        while (json->p < json->end && (unsigned char)*json->p >= 0x80) {
             size_t size = llmgwi_text_char(json->p, (size_t)(json->end - json->p));
             if (!size) return llmgwi_json_fail(json, "bad UTF-8 in string");
             json->p += size;
         }
+        json->p += llmgwi_base_plain_span(json->p, (size_t)(json->end - json->p));
     }
+    if (json->p == json->end) return llmgwi_json_fail(json, "unterminated string");
     out->raw = llmgwi_base_view(begin, (size_t)(json->p - begin));
     json->p++;
     return true;
+}
+
+/* The string at json->p, if it is plain: its bounds come back in registers (through memory the copy of a
+   view would wait for the two stores that made it). Else json->p is where it stops being plain. */
+static LLMGWI_BASE_HOT bool llmgwi_json_scan_plain(llmgwi_json *json, const char **p, size_t *n) {
+    const char *begin = json->p + 1;
+    *p = begin;
+    *n = llmgwi_base_plain_span(begin, (size_t)(json->end - begin));
+    json->p = begin + *n;
+    if (json->p == json->end || *json->p != '"') return false;
+    json->p++;
+    return true;
+}
+
+/* The string at json->p, which is at its opening quote; leaves it after the closing one. */
+static LLMGWI_BASE_HOT bool llmgwi_json_scan(llmgwi_json *json, llmgwi_json_text *out) {
+    const char *p;
+    size_t n;
+    bool plain = llmgwi_json_scan_plain(json, &p, &n);
+    out->escaped = false;
+    out->raw.p = p;
+    out->raw.n = n;
+    return plain || llmgwi_json_scan_rest(json, out, p);
 }
 
 /* Decodes into out, which has room for text.raw.n bytes (escapes only shrink); returns the length. A
@@ -1679,11 +1715,29 @@ static bool llmgwi_json_scalar(llmgwi_json *json, llmgwi_json_kind kind) {
     return llmgwi_json_word(json, llmgwi_json_words[kind]);
 }
 
+/* A key that is not plain, from json->p on. A longer one with escapes than 63 bytes stays raw: it
+   matches no name we know. */
+static LLMGWI_BASE_COLD bool llmgwi_json_scan_key_rest(llmgwi_json *json, llmgwi_base_str *key) {
+    llmgwi_json_text text;
+    text.escaped = false;
+    if (!llmgwi_json_scan_rest(json, &text, key->p)) return false;
+    key->n = text.raw.n;
+    if (!text.escaped || text.raw.n >= sizeof json->key) return true;
+    key->n = llmgwi_json_decode(text, json->key);
+    key->p = json->key;
+    return true;
+}
+
 /* A key and its colon. */
-static bool llmgwi_json_scan_key(llmgwi_json *json, llmgwi_json_text *key) {
+static LLMGWI_BASE_HOT bool llmgwi_json_scan_key(llmgwi_json *json, llmgwi_base_str *key) {
+    const char *p;
+    size_t n;
     llmgwi_json_space(json);
     if (json->p == json->end || *json->p != '"') return llmgwi_json_fail(json, "expected a string as key");
-    if (!llmgwi_json_scan(json, key)) return false;
+    bool plain = llmgwi_json_scan_plain(json, &p, &n);
+    key->p = p;
+    key->n = n;
+    if (!plain && !llmgwi_json_scan_key_rest(json, key)) return false;
     llmgwi_json_space(json);
     if (json->p == json->end || *json->p != ':') return llmgwi_json_fail(json, "expected ':'");
     json->p++;
@@ -1698,7 +1752,7 @@ static bool llmgwi_json_descend(llmgwi_json *json) {
 }
 
 /* After a value inside a container (closer '}' or ']'): true if another follows. Closes it otherwise. */
-static bool llmgwi_json_more(llmgwi_json *json, char closer, bool first) {
+static LLMGWI_BASE_HOT bool llmgwi_json_more(llmgwi_json *json, char closer, bool first) {
     llmgwi_json_space(json);
     if (json->p == json->end) return llmgwi_json_fail(json, "unexpected end");
     if (*json->p == closer) {
@@ -1735,7 +1789,7 @@ static bool llmgwi_json_skip_value(llmgwi_json *json) {
             if (json->depth == base) return true;
             bool object = (objects[json->depth / 64] >> (json->depth % 64)) & 1;
             if (llmgwi_json_more(json, object ? '}' : ']', first)) {
-                llmgwi_json_text key;
+                llmgwi_base_str key;
                 if (object && !llmgwi_json_scan_key(json, &key)) return false;
                 break;
             }
@@ -1749,8 +1803,10 @@ static bool llmgwi_json_skip(llmgwi_json *json, llmgwi_base_str *raw) {
     if (json->error) return false;
     llmgwi_json_space(json);
     const char *begin = json->p;
+    llmgwi_json_kind kind = llmgwi_json_peek(json);
+    bool deep = kind == LLMGWI_JSON_OBJECT || kind == LLMGWI_JSON_ARRAY;
     json->pending = false;
-    if (!llmgwi_json_skip_value(json)) return false;
+    if (deep ? !llmgwi_json_skip_value(json) : !llmgwi_json_scalar(json, kind)) return false;
     json->fresh = false;
     if (raw) *raw = llmgwi_base_view(begin, (size_t)(json->p - begin));
     return true;
@@ -1768,7 +1824,7 @@ static bool llmgwi_json_enter(llmgwi_json *json, llmgwi_json_kind kind) {
 static bool llmgwi_json_object(llmgwi_json *json) { return llmgwi_json_enter(json, LLMGWI_JSON_OBJECT); }
 static bool llmgwi_json_array(llmgwi_json *json) { return llmgwi_json_enter(json, LLMGWI_JSON_ARRAY); }
 
-static bool llmgwi_json_next(llmgwi_json *json, char closer) {
+static LLMGWI_BASE_HOT bool llmgwi_json_next(llmgwi_json *json, char closer) {
     if (json->error) return false;
     if (json->pending && !llmgwi_json_skip(json, NULL)) return false;
     bool first = json->fresh;
@@ -1776,18 +1832,10 @@ static bool llmgwi_json_next(llmgwi_json *json, char closer) {
     return llmgwi_json_more(json, closer, first);
 }
 
-/* The next member's key, decoded (a longer key with escapes than 63 bytes stays raw: it matches no
-   name we know). False after the last one, or on error. */
+/* The next member's key, decoded. False after the last one, or on error. */
 static bool llmgwi_json_member(llmgwi_json *json, llmgwi_base_str *key) {
-    llmgwi_json_text text;
-    if (!llmgwi_json_next(json, '}') || !llmgwi_json_scan_key(json, &text)) return false;
-    json->pending = true;
-    *key = text.raw;
-    if (text.escaped && text.raw.n < sizeof json->key) {
-        key->n = llmgwi_json_decode(text, json->key);
-        key->p = json->key;
-    }
-    return true;
+    if (!llmgwi_json_next(json, '}') || !llmgwi_json_scan_key(json, key)) return false;
+    return json->pending = true;
 }
 
 static bool llmgwi_json_item(llmgwi_json *json) {
@@ -1851,12 +1899,8 @@ static bool llmgwi_json_count(llmgwi_json *json, int64_t *out) {
     llmgwi_json_number number;
     if (llmgwi_json_peek(json) != LLMGWI_JSON_NUMBER) return llmgwi_json_skip(json, NULL) && false;
     if (!llmgwi_json_get_number(json, &number)) return false;
-    if (!number.integer && number.d >= 0 && number.d < 9e15)
-        number.i = (int64_t)number.d;
-    else if (!number.integer)
-        return false;
-    if (number.i < 0) return false;
-    *out = number.i;
+    if (!(number.d >= 0 && number.d < 9e15)) return false; /* sums of several must fit, too */
+    *out = number.integer ? number.i : (int64_t)number.d;
     return true;
 }
 
@@ -1917,37 +1961,42 @@ static void llmgwi_json_key(llmgwi_json_out *out, const char *key) {
     out->comma = false;
 }
 
-static void llmgwi_json_put_escape(llmgwi_base_buf *buf, unsigned char c) {
-    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-    char text[8];
+/* One character below 0x20, a quote or a backslash; returns the end. out has room for 6 bytes. */
+static char *llmgwi_json_put_escape(char *out, unsigned char c) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt", hex[] = "0123456789abcdef";
     const char *known = c ? strchr(from, (char)c) : NULL;
-    if (known)
-        snprintf(text, sizeof text, "\\%c", to[known - from]);
-    else
-        snprintf(text, sizeof text, "\\u%04x", c);
-    llmgwi_base_buf_text(buf, text);
+    *out++ = '\\';
+    if (known) {
+        *out++ = to[known - from];
+        return out;
+    }
+    memcpy(out, "u00", 3);
+    out[3] = hex[c >> 4];
+    out[4] = hex[c & 15];
+    return out + 5;
 }
 
 /* Appends text escaped, without quotes. Returns text.n, or the offset of bad UTF-8. */
 static size_t llmgwi_json_put_escaped(llmgwi_base_buf *buf, llmgwi_base_str text) {
     size_t i = 0;
-    if (!llmgwi_base_buf_reserve(buf, text.n)) return text.n;
     while (i < text.n) {
-        size_t plain = llmgwi_base_plain_span(text.p + i, text.n - i);
-        if (plain && !llmgwi_base_buf_add(buf, text.p + i, plain)) return text.n;
-        i += plain;
-        if (i == text.n) break;
-        unsigned char c = (unsigned char)text.p[i];
-        if (c < 0x80) {
-            llmgwi_json_put_escape(buf, c);
-            i++;
-            continue;
+        /* 16 more than the rest: what the kernel may write beyond its end, or one escape */
+        if (buf->cap - buf->n < text.n - i + 17 && !llmgwi_base_buf_reserve(buf, text.n - i + 16))
+            return text.n;
+        char *out = buf->p + buf->n;
+        size_t run = llmgwi_base_plain_run(text.p + i, text.n - i, out);
+        i += run;
+        out += run;
+        for (size_t size; i < text.n && (unsigned char)text.p[i] >= 0x80; i += size, out += size) {
+            size = llmgwi_text_char(text.p + i, text.n - i);
+            if (!size) return i;
+            memcpy(out, text.p + i, size);
         }
-        size_t size = llmgwi_text_char(text.p + i, text.n - i);
-        if (!size) return i;
-        llmgwi_base_buf_add(buf, text.p + i, size);
-        i += size;
+        if (i < text.n && ((unsigned char)text.p[i] < 0x20 || text.p[i] == '"' || text.p[i] == '\\'))
+            out = llmgwi_json_put_escape(out, (unsigned char)text.p[i++]);
+        buf->n = (size_t)(out - buf->p);
     }
+    if (buf->p) buf->p[buf->n] = 0;
     return text.n;
 }
 
@@ -2070,6 +2119,10 @@ static bool llmgwi_frame_data(llmgwi_frame *frame, llmgwi_base_str value, bool s
 
 /* One line without its end. stable: it stands in the piece until feed returns. */
 static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool stable) {
+    if (line.n > frame->line.max) {
+        frame->line.failed = LLMGWI_BASE_OVER_CAP;
+        return false;
+    }
     if (line.n == 0) return llmgwi_frame_dispatch(frame);
     const char *colon = (const char *)memchr(line.p, ':', line.n);
     llmgwi_base_str field = llmgwi_base_view(line.p, colon ? (size_t)(colon - line.p) : line.n);
@@ -2278,6 +2331,7 @@ static bool llmgwi_dialect_fail(llmgwi_dialect_answer *answer, llmgw_code code, 
 static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
                                   llmgwi_json_text text) {
     size_t before = buf->n;
+    if (text.raw.n == 0) return true;
     if (answer->bytes + text.raw.n > answer->max_bytes)
         return llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE, "the answer is larger than max_reply_bytes");
     if (!llmgwi_json_unescape(text, buf))
@@ -4986,6 +5040,7 @@ static bool llmgwi_config_load_wrong(llmgwi_config_load *load, const char *why) 
 /* Appends ".name" (cut to fit) to the path; returns where it ended before. */
 static size_t llmgwi_config_path_push(llmgwi_config_load *load, llmgwi_base_str name) {
     size_t n = strlen(load->path), room = sizeof load->path - n - 2;
+    if (n + 2 >= sizeof load->path) return n; /* full: the error's path ends here */
     if (n) load->path[n] = '.', load->path[n + 1] = 0;
     llmgwi_base_copy_cut(load->path + strlen(load->path), room, name.p, name.n);
     return n;
@@ -7530,6 +7585,8 @@ static void llmgwi_engine_run(llmgwi_engine_call *call) {
 /* Under lock. Returns the number of events delivered. */
 static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
     int count = 0;
+    if (gw->fd_used && !gw->pending && !gw->driving)
+        llmgwi_engine_turn(gw, 0, NULL); /* quiets the descriptor */
     for (bool turned = false;; turned = true) {
         count += llmgwi_engine_dispatch(gw);
         bool late = turned && llmgwi_engine_now(gw) >= until_us;

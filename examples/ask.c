@@ -17,8 +17,7 @@ int main(int argc, char **argv) {
     const char *model = argc > 2 ? argv[1] : getenv("LLMGW_MODEL");
     if (!model) model = "openai/gpt-4o-mini";
 
-    llmgw_options options = {0};
-    options.config_path = getenv("LLMGW_CONFIG");
+    llmgw_options options = {.config_path = getenv("LLMGW_CONFIG")};
     llmgw *gw = llmgw_open(&options, NULL); /* NULL: a failure is told on stderr */
 
     llmgw_reply *reply = llmgw_ask(gw, model, question); /* never NULL, also without a gateway */

@@ -4,8 +4,7 @@
        cc -I. examples/game_loop.c -o game_loop -lcurl -lxxhash -lpthread
        OPENAI_API_KEY=... ./game_loop "Greet the knight who enters your tavern."
 
-   LLMGW_MODEL names another model ("anthropic/claude-haiku-4-5" with ANTHROPIC_API_KEY), LLMGW_CONFIG a
-   configuration file. */
+   Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 
@@ -33,8 +32,7 @@ static void on_event(const llmgw_event *event, void *user) {
 
 int main(int argc, char **argv) {
     const char *model = getenv("LLMGW_MODEL");
-    llmgw_options options = {0};
-    options.config_path = getenv("LLMGW_CONFIG");
+    llmgw_options options = {.config_path = getenv("LLMGW_CONFIG")};
     llmgw *gw = llmgw_open(&options, NULL);
 
     npc keeper = {0};

@@ -4,8 +4,7 @@
        cc -I. examples/stream.c -o stream -lcurl -lxxhash -lpthread
        OPENAI_API_KEY=... ./stream "Tell me a long story."
 
-   LLMGW_MODEL names another model ("anthropic/claude-haiku-4-5" with ANTHROPIC_API_KEY), LLMGW_CONFIG a
-   configuration file. */
+   Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 
@@ -34,8 +33,7 @@ static void on_event(const llmgw_event *event, void *user) {
 
 int main(int argc, char **argv) {
     const char *model = getenv("LLMGW_MODEL");
-    llmgw_options options = {0};
-    options.config_path = getenv("LLMGW_CONFIG");
+    llmgw_options options = {.config_path = getenv("LLMGW_CONFIG")};
     llmgw *gw = llmgw_open(&options, NULL);
 
     llmgw_request request = {0};

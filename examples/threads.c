@@ -4,8 +4,7 @@
        cc -I. examples/threads.c -o threads -lcurl -lxxhash -lpthread
        OPENAI_API_KEY=... ./threads
 
-   LLMGW_MODEL names another model ("anthropic/claude-haiku-4-5" with ANTHROPIC_API_KEY), LLMGW_CONFIG a
-   configuration file. */
+   Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 
@@ -15,7 +14,8 @@
 
 #define THREADS 8
 
-static const char *const cities[THREADS] = {"Rome", "Cairo", "Lima", "Oslo", "Delhi", "Tokyo", "Accra", "Quito"};
+static const char *const cities[THREADS] = {"Rome",  "Cairo", "Lima",  "Oslo",
+                                            "Delhi", "Tokyo", "Accra", "Quito"};
 
 typedef struct job {
     pthread_t thread;
@@ -38,8 +38,7 @@ static void *work(void *argument) {
 
 int main(int argc, char **argv) {
     const char *model = argc > 1 ? argv[1] : getenv("LLMGW_MODEL");
-    llmgw_options options = {0};
-    options.config_path = getenv("LLMGW_CONFIG");
+    llmgw_options options = {.config_path = getenv("LLMGW_CONFIG")};
     llmgw *gw = llmgw_open(&options, NULL);
 
     job jobs[THREADS] = {{0}};

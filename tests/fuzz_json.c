@@ -5,7 +5,7 @@
        plain check does, with the error at the same byte; a wrong read makes it fail for good
      - jansson accepts the same texts and finds the same values. Known differences, all of them jansson's:
        it refuses numbers out of range, NUL in a key and lone surrogate escapes (U+FFFD for us), and its
-       depth limit is 2048 (ours 1024)
+       depth limit is 2048 (ours 1024); it takes a NUL byte after the value for the end of the text
      - what the writer writes of these values is read, by both, as the same values */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
@@ -143,7 +143,9 @@ static json_t *tree_number(tree *t) {
         return json_null();
     }
     if (number.integer) return json_integer(number.i);
-    bool whole = strcspn(number.raw.p, ".eE") >= number.raw.n;
+    bool whole = true; /* but beyond int64_t */
+    for (size_t i = 0; i < number.raw.n; i++)
+        if (strchr(".eE", number.raw.p[i])) whole = false;
     if (whole || !isfinite(number.d)) t->inexact = true;
     return isfinite(number.d) ? json_real(number.d) : json_null();
 }
@@ -307,14 +309,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     json_error_t said;
     json_t *theirs = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &said);
     if (error) {
-        if (theirs && strcmp(error, "nested too deeply") != 0) FUZZ_CHECK(!"jansson accepts it");
+        bool known = strcmp(error, "nested too deeply") == 0 || (at < size && text[at] == 0);
+        FUZZ_CHECK(!theirs || known);
         json_decref(theirs);
         return 0;
     }
     tree t;
     json_t *ours = tree_read(&t, text, size);
-    if (!theirs && !difference_known(json_error_code(&said), text, size, &t))
-        FUZZ_CHECK(!"jansson refuses it");
+    FUZZ_CHECK(theirs || difference_known(json_error_code(&said), text, size, &t));
     if (theirs && !t.inexact) FUZZ_CHECK(json_equal(ours, theirs));
     write_check(ours);
     json_decref(theirs);
