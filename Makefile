@@ -93,7 +93,7 @@ conform: deps-conform ## the official SDKs and recorded replies as a second opin
 	@tests/conform/run.sh
 
 bench: deps-bench ## benchmarks, to bench/out/results.tsv (QUICK=1: short)
-	$(call build,$(BENCHES) $(TOOLS))
+	$(call build,$(BENCHES))
 	@mkdir -p bench/out
 	@if [ -x bench/run.sh ]; then bench/run.sh; \
 	else for b in $(BENCHES); do $$b || exit 1; done > bench/out/results.tsv && cat bench/out/results.tsv; fi

@@ -62,7 +62,7 @@
      LLMGW_NO_OPENAI, LLMGW_NO_ANTHROPIC, LLMGW_NO_GEMINI   leave a dialect out
      LLMGW_API                                              linkage of public functions (extern)
 
-   Zero-initialise every struct ("= {0}" in C, "= {}" in C++): zero means the default. */
+   Zero-initialise every struct ("= {0}" in C, "= {}" in C++, or memset): zero means the default. */
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>api   purpose: everything a user reads.   uses: nothing   guarantees: no other header of   */
@@ -304,7 +304,7 @@ typedef struct llmgw_request {
     int connect_ms;     /* each attempt: until the request can be written (DNS, TCP, TLS) */
     int first_token_ms; /* streams, each attempt: from the request until the first token */
     int idle_ms;        /* each attempt: silence between two chunks of a reply that has begun */
-    int max_attempts;   /* upstream attempts in all; 0: the gateway's. At most 64 */
+    int max_attempts;   /* upstream attempts in all, over all targets; 0: the gateway's. At most 64 */
 } llmgw_request;
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -350,14 +350,14 @@ typedef enum llmgw_trace_kind {
 } llmgw_trace_kind;
 
 /* One step of a call: what was done, for how long, and why. Times in microseconds; 0 where it does
-   not apply. */
+   not apply. Usage and cost belong to ATTEMPT only. */
 typedef struct llmgw_trace {
     llmgw_trace_kind kind;
-    uint32_t epoch;       /* ATTEMPT: 1, 2, ... as in the events */
-    const char *provider; /* never NULL */
-    const char *model;    /* as sent to the provider; never NULL */
-    int64_t start_us;     /* since the call was accepted */
-    int64_t duration_us;
+    uint32_t epoch;         /* ATTEMPT: 1, 2, ... as in the events */
+    const char *provider;   /* tried, waited for or passed over; never NULL */
+    const char *model;      /* as sent to the provider; never NULL */
+    int64_t start_us;       /* since the call was accepted */
+    int64_t duration_us;    /* -1 in the event that an attempt began */
     int64_t first_byte_us;  /* of the body, since start_us */
     int64_t first_token_us; /* first text, reasoning or tool, since start_us */
     bool sent;              /* the request was written to the network: the provider may have charged it */
@@ -380,7 +380,8 @@ typedef struct llmgw_reply {
     const char *refusal; /* NULL, or why the model or the provider's filter refused */
     const llmgw_tool_call *tool_calls;
     size_t tool_call_count;
-    llmgw_message message; /* the answer as a turn, to append to your messages (tool loops) */
+    llmgw_message message; /* the answer as a turn, to append to your messages (tool loops); it points into
+                              this reply: keep every reply until the loop ends */
     llmgw_finish finish;
     llmgw_usage usage;        /* of the answer; sums over attempts are in trace */
     llmgw_cost cost;          /* of all attempts; unknown if one is unknown */
@@ -396,10 +397,12 @@ typedef struct llmgw_reply {
 /* Frees a reply. NULL and the static out-of-memory reply are ignored. Any thread. */
 LLMGW_API void llmgw_reply_free(llmgw_reply *reply);
 
-/* Called in a callback with END's reply: makes it yours (llmgw_reply_free it). Any thread. */
+/* Counts one more owner of a reply and returns the same pointer: in a callback it makes END's reply yours
+   (llmgw_reply_free it), elsewhere a second llmgw_reply_free is needed. Any thread. */
 LLMGW_API llmgw_reply *llmgw_reply_keep(const llmgw_reply *reply);
 
-LLMGW_API const char *llmgw_finish_name(llmgw_finish finish); /* "stop"; "?" for none such */
+LLMGW_API const char *llmgw_finish_name(llmgw_finish finish);  /* "stop"; "?" for none such */
+LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind); /* "attempt"; "?" for none such */
 
 /* ---- events ------------------------------------------------------------------------------- */
 
@@ -414,7 +417,8 @@ typedef enum llmgw_event_kind {
 } llmgw_event_kind;
 
 /* What a callback is given. The text of all TEXT events, after all REWINDs, equals the reply's text.
-   Without request.stream the same events come in one piece, just before END. */
+   Without request.stream TRY comes as it happens; TEXT, REASONING and TOOL come in one piece each, just
+   before END. */
 struct llmgw_event {
     llmgw_event_kind kind;
     llmgw_call call; /* for llmgw_cancel; in a blocking call too */
@@ -439,7 +443,7 @@ typedef struct llmgw_provider {
     const char *name;           /* required: [A-Za-z0-9_.-]{1,64} */
     const char *dialect;        /* "openai", "anthropic", "gemini"; required for a name that is not known */
     const char *url;            /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;            /* "env:NAME", or the key itself; NULL: the known name's variable */
+    const char *key;            /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
 } llmgw_provider;
@@ -462,11 +466,13 @@ typedef struct llmgw_model {
     llmgw_price price;    /* unset: the built-in row for the model, if there is one */
 } llmgw_model;
 
-/* A route: request.model = name tries these in order. */
+/* A route: request.model = name tries these in order. What fails goes on to the next target at once
+   (also a 400 or 401: another provider may take it); after the last the first is tried again, after a
+   pause, if its failure was of a kind that passes. max_attempts counts them all. */
 typedef struct llmgw_route {
     const char *name;           /* required */
     const char *how;            /* NULL or "fallback"; nothing else in this version */
-    const char *const *targets; /* aliases or "provider/model" */
+    const char *const *targets; /* aliases or "provider/model"; "try" in the file */
     size_t target_count;
 } llmgw_route;
 
@@ -493,7 +499,13 @@ typedef void *(*llmgw_alloc_fn)(void *ptr, size_t old_size, size_t new_size, voi
    here adds to the configuration file; the same name here wins over the file, the file wins over the
    environment. */
 typedef struct llmgw_options {
-    const char *config_path; /* JSON file (README: "Configuration"); NULL: none */
+    /* A JSON file; NULL: none. README: "Configuration". In short:
+       {"providers": {"openai": {"key": "env:OPENAI_API_KEY"},
+                      "local":  {"dialect": "openai", "url": "http://127.0.0.1:8080/v1"}},
+        "models":    {"mini": {"provider": "openai", "model": "gpt-4o-mini"}},
+        "routes":    {"chat": {"how": "fallback", "try": ["mini", "local/llama"]}},
+        "deadline_ms": 60000}                                       (and the other numbers below) */
+    const char *config_path;
     const char *config_json; /* or its text, NUL-terminated; not both */
     const llmgw_provider *providers;
     size_t provider_count;
@@ -514,7 +526,7 @@ typedef struct llmgw_options {
     int connect_ms;     /* 10,000 */
     int first_token_ms; /* 60,000 */
     int idle_ms;        /* 30,000 */
-    int max_attempts;   /* 4; at most 64 */
+    int max_attempts;   /* 4, or the number of a route's targets if that is more; at most 64 */
 
     /* Caps. */
     int max_calls;            /* calls in flight, 65,536 */
@@ -531,8 +543,8 @@ typedef struct llmgw_options {
 /* ---- functions ---------------------------------------------------------------------------- */
 
 /* Opens a gateway. options may be NULL. error may be NULL: then a failure logs one line (options.log,
-   else stderr). Returns NULL on failure; every other function takes that NULL and answers
-   LLMGW_E_CLOSED. No network I/O. Errors: E_CONFIG, E_ARGUMENT, E_MEMORY. Any thread. */
+   else stderr); else it is always written. Returns NULL on failure; every other function takes that NULL
+   and answers LLMGW_E_CLOSED. No network I/O. Errors: E_CONFIG, E_INSECURE, E_MEMORY. Any thread. */
 LLMGW_API llmgw *llmgw_open(const llmgw_options *options, llmgw_error *error);
 
 /* Ends all calls with E_CLOSED (their END callbacks run here), waits until other threads have left
@@ -544,7 +556,9 @@ LLMGW_API llmgw_code llmgw_close(llmgw *gw);
 LLMGW_API llmgw_reply *llmgw_ask(llmgw *gw, const char *model, const char *prompt);
 
 /* Blocking, with everything a request can say. on_event runs on this thread; event->call is what
-   llmgw_cancel takes, there or on another thread. Never NULL; free with llmgw_reply_free. */
+   llmgw_cancel takes, there or on another thread (the first event is a TRY, before the network is
+   touched). A request that is refused brings no event, only the reply. Never NULL; free with
+   llmgw_reply_free. */
 LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request);
 
 /* Non-blocking: accepts a call and returns at once. The request is copied. Its events come inside
@@ -552,21 +566,22 @@ LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request);
    called. An accepted call gets END exactly once. Any thread, also from a callback. */
 LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_error *error);
 
-/* Does what is due and runs callbacks, waiting up to timeout_ms (0: not at all, -1: without limit) for
-   something to happen. Returns the number of events delivered (0: nothing happened), or -code for an
-   error (-LLMGW_E_MISUSE in a callback). Returns at once when no call is in flight. Any thread. */
+/* Does what is due and runs callbacks, waiting up to timeout_ms (0: not at all, -1: without limit) for an
+   event to deliver or for llmgw_wake. Returns the number of events delivered, or -code for an error
+   (-LLMGW_E_MISUSE in a callback). With no call in flight it waits as well, for a call that another
+   thread sends: a thread of yours may loop on it. Any thread. */
 LLMGW_API int llmgw_poll(llmgw *gw, int timeout_ms);
 
-/* A file descriptor for your event loop: readable when llmgw_poll(gw, 0) has something to do,
-   timers included. Belongs to the gateway: do not read or close it. -1 where the system has no epoll
+/* A file descriptor for your event loop, the same for life: readable (level-triggered) while
+   llmgw_poll(gw, 0) has something to do, timers included. Belongs to the gateway: do not read or close it. -1 where the system has no epoll
    (then poll every llmgw_timeout_ms or at least every 10 ms), or on error. */
 LLMGW_API int llmgw_fd(llmgw *gw);
 
 /* Milliseconds until llmgw_poll has something to do by the clock: 0 now, -1 nothing pending. */
 LLMGW_API int llmgw_timeout_ms(llmgw *gw);
 
-/* Ends a call with E_CANCELLED, as soon as the gateway is driven. Stale handles and ended calls are
-   ignored. Any thread, also from a callback. */
+/* Ends a call with E_CANCELLED, and wakes whoever drives the gateway to do so. Events queued before still
+   come. Stale handles and ended calls are ignored. Any thread, also from a callback. */
 LLMGW_API void llmgw_cancel(llmgw *gw, llmgw_call call);
 
 /* Makes a waiting llmgw_poll return. Any thread, also from a callback. */
@@ -2275,6 +2290,7 @@ typedef struct llmgwi_dialect_answer {
     const llmgwi_dialect_target *target;
     llmgwi_dialect_sink sink; /* NULL: not a stream */
     void *sink_user;
+    uint64_t salt;    /* tells made-up ids of one answer from those of another */
     size_t max_bytes; /* of text, reasoning, arguments and signatures together */
     size_t bytes;
     int max_depth;
@@ -2414,8 +2430,9 @@ static llmgwi_dialect_piece *llmgwi_dialect_tool(llmgwi_dialect_answer *answer, 
     if (id.raw.n) {
         piece->id = llmgwi_dialect_name(answer, id);
     } else {
-        char made[40];
-        snprintf(made, sizeof made, LLMGWI_DIALECT_MADE_ID "%u", (unsigned)answer->tool_count);
+        char made[40]; /* 40 bytes are the most that OpenAI takes back */
+        snprintf(made, sizeof made, LLMGWI_DIALECT_MADE_ID "%llx_%x", (unsigned long long)answer->salt,
+                 (unsigned)answer->tool_count);
         piece->id = llmgwi_base_arena_copy(&answer->arena, made, strlen(made));
     }
     llmgwi_dialect_tool_sink(answer, piece, llmgwi_base_view("", 0));
@@ -2439,6 +2456,13 @@ static llmgwi_json_text llmgwi_dialect_plain(llmgwi_base_str raw) {
     text.raw = raw;
     text.escaped = false;
     return text;
+}
+
+/* No object, or one without members. */
+static bool llmgwi_dialect_empty(llmgwi_base_str raw) {
+    size_t i = 1;
+    while (i + 1 < raw.n && (unsigned char)raw.p[i] <= ' ') i++;
+    return i + 1 >= raw.n;
 }
 
 static llmgwi_json_text llmgwi_dialect_none(void) { return llmgwi_dialect_plain(llmgwi_base_view("", 0)); }
@@ -2579,6 +2603,7 @@ typedef struct llmgwi_dialect_said {
     llmgwi_json_text message;
     llmgwi_json_text words[4]; /* code, type, status, reason */
     int status;                /* a number among them */
+    bool per_day;              /* gemini: the quota of the day is used up */
     int64_t retry_ms;
 } llmgwi_dialect_said;
 
@@ -2610,9 +2635,9 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
     llmgwi_json_kind kind = llmgwi_json_peek(json);
     llmgwi_json_number number;
     llmgwi_json_text text;
-    bool deeper =
-        llmgwi_base_is(key, "error") || llmgwi_base_is(key, "details") || llmgwi_base_is(key, "detail");
-    if (json->depth > 6) return;
+    bool deeper = llmgwi_base_is(key, "error") || llmgwi_base_is(key, "details") ||
+                  llmgwi_base_is(key, "detail") || llmgwi_base_is(key, "violations");
+    if (json->depth > 8) return;
     if (kind == LLMGWI_JSON_OBJECT && (deeper || llmgwi_base_is(key, "innererror"))) {
         llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_ARRAY && deeper) {
@@ -2627,7 +2652,8 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
         bool message = llmgwi_base_is(key, "message") || llmgwi_base_is(key, "msg") || deeper;
         if (message && !said->message.raw.n) said->message = text;
         if (llmgwi_base_is(key, "retryDelay")) said->retry_ms = llmgwi_dialect_seconds(text.raw);
-        for (size_t i = 0; i < LLMGWI_BASE_COUNT(words); i++)
+        if (llmgwi_base_is(key, "quotaId") && llmgwi_base_has(text.raw, "PerDay")) said->per_day = true;
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(words) && !llmgwi_json_is(text, "error"); i++)
             if (llmgwi_base_is(key, words[i]) && (!said->words[i].raw.n || i == 3)) said->words[i] = text;
     }
 }
@@ -2641,9 +2667,11 @@ static llmgw_code llmgwi_dialect_classify(const llmgwi_dialect_said *said, int s
             if (llmgwi_json_is(said->words[w], llmgwi_dialect_classes[i].word))
                 code = llmgwi_dialect_classes[i].code;
     if (!code) code = llmgwi_dialect_status_code(said->status ? said->status : status);
-    /* a bare "bad request" says less than a status that says more */
-    if (code == LLMGW_E_BAD_REQUEST && status >= 401 && status <= 429)
-        code = llmgwi_dialect_status_code(status);
+    /* a bare "bad request" or "server error" says less than a status that says more */
+    bool vague = (code == LLMGW_E_BAD_REQUEST && status >= 401 && status <= 429) ||
+                 (code == LLMGW_E_PROVIDER && (status == 429 || status == 503 || status == 529));
+    if (vague) code = llmgwi_dialect_status_code(status);
+    if (code == LLMGW_E_RATE_LIMITED && said->per_day) code = LLMGW_E_QUOTA; /* waiting does not help */
     if (code == LLMGW_E_BAD_REQUEST)
         for (size_t i = 0; i < LLMGWI_BASE_COUNT(long_prompt); i++)
             if (llmgwi_base_has(said->message.raw, long_prompt[i])) code = LLMGW_E_CONTEXT_LENGTH;
@@ -2651,20 +2679,24 @@ static llmgw_code llmgwi_dialect_classify(const llmgwi_dialect_said *said, int s
     return code;
 }
 
+/* What a body says of an error. False: it is no JSON. */
+static bool llmgwi_dialect_listen(llmgwi_dialect_said *said, llmgwi_base_str body, int max_depth) {
+    llmgwi_json json;
+    memset(said, 0, sizeof *said);
+    said->message = llmgwi_dialect_none();
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(said->words); i++) said->words[i] = llmgwi_dialect_none();
+    llmgwi_json_init(&json, body.p, body.n, max_depth);
+    /* an array of errors and a bare string are treated as if they stood under "error" */
+    llmgwi_dialect_said_value(said, &json, llmgwi_base_cstr("error"));
+    return llmgwi_json_end(&json);
+}
+
 /* An error body (or the value of "error" inside a 200) to an error: "HTTP 429: text". body may be
    anything. */
 static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str body, int max_depth) {
     llmgwi_dialect_said said;
-    llmgwi_json json;
     char text[512], where[24] = "";
-    memset(&said, 0, sizeof said);
-    said.message = llmgwi_dialect_none();
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(said.words); i++) said.words[i] = llmgwi_dialect_none();
-    llmgwi_json_init(&json, body.p, body.n, max_depth);
-    /* an array of errors and a bare string are treated as if they stood under "error" */
-    llmgwi_dialect_said_value(&said, &json, llmgwi_base_cstr("error"));
-    (void)llmgwi_json_end(&json);
-    bool html = json.error != NULL;
+    bool html = !llmgwi_dialect_listen(&said, body, max_depth);
     if (html) said.message = llmgwi_dialect_plain(llmgwi_base_trim(body));
     size_t n = said.message.raw.n < sizeof text - 1 ? said.message.raw.n : sizeof text - 1;
     if (said.message.escaped && n == said.message.raw.n)
@@ -3731,8 +3763,7 @@ static void llmgwi_dialect_anthropic_block(llmgwi_dialect_answer *answer, const 
         (void)llmgwi_dialect_append(answer, &piece->signature, block->data);
     } else if (llmgwi_json_is(block->type, "tool_use")) {
         llmgwi_dialect_piece *piece = llmgwi_dialect_tool(answer, index, block->id, block->name);
-        bool empty = llmgwi_base_is(block->input, "{}");
-        if (piece && block->input.n && !empty)
+        if (piece && !llmgwi_dialect_empty(block->input))
             (void)llmgwi_dialect_arguments(answer, piece, llmgwi_dialect_plain(block->input));
     }
 }
@@ -3804,6 +3835,9 @@ static void llmgwi_dialect_anthropic_message(llmgwi_dialect_answer *answer, llmg
             }
         }
     }
+    if (answer->id[0] && id.raw.n && !llmgwi_json_is(id, answer->id))
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL,
+                                  "stream: another message begins inside a message");
     llmgwi_dialect_identify(answer, id, model);
     if (whole) llmgwi_dialect_anthropic_stop(answer, reason, details);
     if (whole && error.n && !answer->any) llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
@@ -3904,12 +3938,12 @@ static bool llmgwi_dialect_anthropic_event(llmgwi_dialect_answer *answer, llmgwi
 
 /* ---- gemini: generateContent ---- */
 
-/* functionResponse wants the tool's name, which only the call has. */
-static const char *llmgwi_dialect_gemini_name(const llmgw_request *request, const llmgw_part *result) {
+/* functionResponse wants the tool's name, which only the call has: the nearest one before the result. */
+static const char *llmgwi_dialect_gemini_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
     if (result->name) return result->name;
-    for (size_t i = 0; i < request->message_count; i++)
-        for (size_t j = 0; j < request->messages[i].part_count; j++) {
-            const llmgw_part *part = &request->messages[i].parts[j];
+    for (size_t i = build->message; i-- > 0;)
+        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
+            const llmgw_part *part = &build->request->messages[i].parts[j];
             if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
         }
     return result->id;
@@ -3927,8 +3961,7 @@ static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmg
     llmgwi_json_key(out, "functionResponse");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_gemini_id(build, part->id);
-    llmgwi_dialect_pair(build, "name", "name",
-                        llmgwi_base_cstr(llmgwi_dialect_gemini_name(build->request, part)));
+    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_gemini_name(build, part)));
     llmgwi_json_key(out, "response");
     bool object =
         !part->is_error && !llmgwi_json_check(text, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL);
@@ -4264,7 +4297,7 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
         return;
     }
     (void)llmgwi_dialect_append(answer, &piece->signature, signature);
-    if (args.n && !llmgwi_base_is(args, "{}"))
+    if (!llmgwi_dialect_empty(args))
         (void)llmgwi_dialect_arguments(answer, piece, llmgwi_dialect_plain(args));
     llmgwi_json_init(&json, partial.p, partial.n, answer->max_depth);
     if (partial.n && llmgwi_json_array(&json))
@@ -4354,9 +4387,13 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
     llmgwi_json_text id = llmgwi_dialect_none(), model = id;
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
     if (llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) { /* only errors come so when alt=sse was asked for */
-        if (llmgwi_json_skip(&json, &error) && llmgwi_json_end(&json))
-            llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
-        return llmgwi_dialect_parsed(answer, &json, what);
+        llmgwi_dialect_said said;
+        if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+        if (!llmgwi_dialect_listen(&said, body, answer->max_depth) || !said.message.raw.n)
+            return llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL,
+                                       "reply: an array where an object is expected");
+        llmgwi_dialect_error(&answer->error, 0, body, answer->max_depth);
+        return false;
     }
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
@@ -4718,6 +4755,8 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
                               llmgw_error *error) {
     const char *key = from->key && from->key[0] ? llmgwi_config_value(from->key) : NULL;
     bool asked = from->key && from->key[0];
+    if (asked && strcmp(from->key, "env:") == 0)
+        return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
     const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
     const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
     if (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
@@ -4922,7 +4961,7 @@ static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *fr
     route->name = llmgwi_base_arena_dup(&config->arena, from->name);
     route->source = config->source;
     for (size_t i = 0; i < from->target_count; i++) {
-        snprintf(field, sizeof field, "try[%lu]", (unsigned long)i);
+        snprintf(field, sizeof field, "%s[%lu]", config->source ? "try" : "targets", (unsigned long)i);
         const char *name = llmgwi_base_arena_dup(&config->arena, from->targets[i] ? from->targets[i] : "");
         if (!llmgwi_config_target_find(config, name, &route->targets[i]))
             return llmgwi_config_wrong(error, path, field,
@@ -5170,6 +5209,19 @@ static bool llmgwi_config_field_read(llmgwi_config_load *load, const llmgwi_conf
     return llmgwi_config_load_wrong(load, "not available in this version");
 }
 
+/* Says which fields there are. */
+static bool llmgwi_config_unknown(llmgwi_config_load *load, const llmgwi_config_field *fields) {
+    char why[LLMGW_ERROR_TEXT] = "unknown field; there are ";
+    const char *comma = "";
+    for (; fields->name; fields++) {
+        size_t n = strlen(why);
+        if (fields->type == LLMGWI_CONFIG_LATER || n + strlen(fields->name) + 3 > sizeof why) continue;
+        snprintf(why + n, sizeof why - n, "%s%s", comma, fields->name);
+        comma = ", ";
+    }
+    return llmgwi_config_load_wrong(load, why);
+}
+
 static bool llmgwi_config_fields(llmgwi_config_load *load, const llmgwi_config_field *fields, char *into) {
     llmgwi_base_str key;
     if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_OBJECT)
@@ -5179,7 +5231,7 @@ static bool llmgwi_config_fields(llmgwi_config_load *load, const llmgwi_config_f
         const llmgwi_config_field *field = fields;
         size_t before = llmgwi_config_path_push(load, key);
         while (field->name && !llmgwi_base_is(key, field->name)) field++;
-        if (!field->name) return llmgwi_config_load_wrong(load, "unknown field");
+        if (!field->name) return llmgwi_config_unknown(load, fields);
         if (!llmgwi_config_field_read(load, field, into)) return false;
         load->path[before] = 0;
     }
@@ -5301,7 +5353,7 @@ static const llmgwi_config_default llmgwi_config_defaults[] = {
     LLMGWI_CONFIG_DEFAULT(connect_ms, false, 10000, 1, INT_MAX, true),
     LLMGWI_CONFIG_DEFAULT(first_token_ms, false, 60000, 1, INT_MAX, true),
     LLMGWI_CONFIG_DEFAULT(idle_ms, false, 30000, 1, INT_MAX, true),
-    LLMGWI_CONFIG_DEFAULT(max_attempts, false, 4, 1, 64, false),
+    LLMGWI_CONFIG_DEFAULT(max_attempts, false, 0, 1, 64, false),
     LLMGWI_CONFIG_DEFAULT(max_calls, false, 65536, 1, 1 << 24, false),
     LLMGWI_CONFIG_DEFAULT(max_connections, false, 20000, 1, 1 << 20, false),
     LLMGWI_CONFIG_DEFAULT(max_idle_connections, false, 256, 1, 1 << 20, false),
@@ -6535,7 +6587,11 @@ static void llmgwi_engine_signal_poller(llmgw *gw) {
 
 /* Somebody should drive now that nobody does. */
 static void llmgwi_engine_hand_over(llmgw *gw) {
-    if (!gw->driving && gw->waiters) llmgwi_base_cond_signal(&gw->waiters->cond);
+    if (gw->driving) return;
+    if (gw->waiters)
+        llmgwi_base_cond_signal(&gw->waiters->cond);
+    else if (gw->fd_used && gw->inbox)
+        gw->http.wake(gw->http.self); /* a foreign loop shall see what came while we drove */
 }
 
 /* A call has something to deliver. */
@@ -6774,6 +6830,7 @@ static void llmgwi_engine_close_trace(llmgwi_engine_call *call, llmgw_code code,
     llmgwi_dialect_answer *answer = &call->reply->answer;
     item->duration_us = llmgwi_engine_now(call->gw) - call->accepted_us - item->start_us;
     item->code = code;
+    if (code && !answer->finished) answer->usage.known = false; /* what came so far is not the bill */
     item->usage = answer->usage;
     item->cost = llmgwi_engine_cost(call);
     bool refused = item->http_status && (item->http_status < 200 || item->http_status > 299);
@@ -6919,7 +6976,6 @@ static void llmgwi_engine_judge(llmgwi_engine_call *call, const llmgwi_http_resu
     } else if (!dialect->reply(answer, llmgwi_base_buf_str(&call->raw))) {
         *why = answer->error;
     }
-    why->http_status = result->status;
 }
 
 static void llmgwi_engine_on_done(void *user, const llmgwi_http_result *result) {
@@ -6940,6 +6996,7 @@ static void llmgwi_engine_on_done(void *user, const llmgwi_http_result *result) 
         why.http_status = result->status;
     } else {
         llmgwi_engine_judge(call, result, &why);
+        if (why.code) why.http_status = result->status;
     }
     if (why.code)
         llmgwi_engine_failed(call, &why);
@@ -6986,6 +7043,7 @@ static bool llmgwi_engine_ready_attempt(llmgwi_engine_call *call) {
     llmgwi_dialect_answer_free(&reply->answer);
     llmgwi_dialect_answer_init(&reply->answer, &reply->mem, &call->wire, options->max_reply_bytes,
                                options->max_json_depth);
+    reply->answer.salt = gw->clock.random(gw->clock.user);
     if (call->request->stream) {
         reply->answer.sink = llmgwi_engine_on_piece;
         reply->answer.sink_user = call;
@@ -7030,6 +7088,14 @@ static void llmgwi_engine_unstarve(llmgwi_engine_call *call) {
     if (!*at) gw->starved_tail = at;
 }
 
+static void llmgwi_engine_log_failover(llmgwi_engine_call *call) {
+    const llmgwi_config_target *target = &call->targets[call->target];
+    char line[LLMGW_ERROR_TEXT + 240];
+    snprintf(line, sizeof line, "attempt %u goes to %.64s/%.80s, after: %s", (unsigned)call->epoch,
+             target->provider->name, target->model, call->last.text);
+    llmgwi_engine_log(call->gw, LLMGW_LOG_FAILOVER, line);
+}
+
 /* Hands the request to http. False: nothing was started, another target may be. */
 static bool llmgwi_engine_launch(llmgwi_engine_call *call, int64_t now) {
     llmgw *gw = call->gw;
@@ -7068,7 +7134,7 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, int64_t now) {
     call->plan.tries[call->target]++;
     item->epoch = ++call->epoch;
     item->duration_us = -1;
-    if (call->epoch > 1) llmgwi_engine_log(gw, LLMGW_LOG_FAILOVER, call->last.text);
+    if (call->epoch > 1) llmgwi_engine_log_failover(call);
     llmgwi_engine_push_try(call);
     llmgwi_engine_enter(call, LLMGWI_ENGINE_CONNECTING, now);
     if (target->provider->discovered && call->connect_us > LLMGWI_CONFIG_PROBE_MS * 1000)
@@ -7121,11 +7187,13 @@ static void llmgwi_engine_pause(llmgwi_engine_call *call, int64_t now, int64_t a
     }
     llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_WAIT, now);
     if (item) {
+        char why[96];
+        const llmgwi_base_error_row *last = llmgwi_base_error_find(call->last.code);
+        snprintf(why, sizeof why, lane ? "this provider asked to wait (Retry-After)" : "backoff after %s",
+                 last ? last->name : "?");
         item->duration_us = at_us - now;
         item->code = call->last.code;
-        llmgwi_engine_reason(call, item,
-                             lane ? "the provider asked to wait (Retry-After)"
-                                  : "backoff before trying the same target again");
+        llmgwi_engine_reason(call, item, why);
     }
     llmgwi_engine_wake_at(call->gw, call, at_us);
 }
@@ -7508,6 +7576,7 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     call->first_token_us = llmgwi_engine_limit(request->first_token_ms, options->first_token_ms);
     call->idle_us = llmgwi_engine_limit(request->idle_ms, options->idle_ms);
     call->max_attempts = request->max_attempts ? request->max_attempts : options->max_attempts;
+    if (!call->max_attempts) call->max_attempts = call->plan.count > 4 ? (int)call->plan.count : 4;
     call->events = request->on_event != NULL;
     call->heap_at = SIZE_MAX;
     call->last_us = call->accepted_us;
@@ -7521,10 +7590,10 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
 
 /* Takes a checked request. On success the driver will see the call. NULL: error says why. */
 static llmgwi_engine_call *llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmgw_error *error) {
-    llmgwi_engine_prepare(call);
     if (!llmgwi_config_resolve(&gw->config, call->request->model, &call->own_target, &call->targets,
                                &call->plan.count, error))
         return NULL;
+    llmgwi_engine_prepare(call);
     llmgwi_base_lock(&gw->lock);
     if (gw->closing) {
         (void)llmgwi_base_error(error, LLMGW_E_CLOSED, "the gateway is closing");
@@ -7585,12 +7654,10 @@ static void llmgwi_engine_run(llmgwi_engine_call *call) {
 /* Under lock. Returns the number of events delivered. */
 static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
     int count = 0;
-    if (gw->fd_used && !gw->pending && !gw->driving)
-        llmgwi_engine_turn(gw, 0, NULL); /* quiets the descriptor */
     for (bool turned = false;; turned = true) {
         count += llmgwi_engine_dispatch(gw);
         bool late = turned && llmgwi_engine_now(gw) >= until_us;
-        if (count || gw->woken || gw->closing || !gw->pending || late) break;
+        if (count || gw->woken || gw->closing || late) break;
         if (!gw->driving) {
             llmgwi_engine_turn(gw, until_us, NULL);
         } else if (until_us > llmgwi_engine_now(gw)) {
@@ -8096,6 +8163,11 @@ LLMGW_API const char *llmgw_code_name(llmgw_code code) {
 LLMGW_API const char *llmgw_finish_name(llmgw_finish finish) {
     static const char *const names[] = {"none", "stop", "length", "tool", "filter", "pause"};
     return (unsigned)finish < LLMGWI_BASE_COUNT(names) ? names[finish] : "?";
+}
+
+LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
+    static const char *const names[] = {"attempt", "wait", "skip"};
+    return (unsigned)kind < LLMGWI_BASE_COUNT(names) ? names[kind] : "?";
 }
 
 /* ---- open and close ---- */

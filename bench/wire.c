@@ -5,6 +5,7 @@
 
 #include <cjson/cJSON.h>
 #include <jansson.h>
+#include <malloc.h>
 
 #include "bench.h"
 
@@ -354,6 +355,8 @@ int main(void) {
         "bersetzt sie f\xC3\xBCr den Anbieter, der sie beantworten soll; "
         "\xE7\xBD\x91\xE5\x85\xB3\xE6\x8E\xA5\xE6\x94\xB6\xE8\xAF\xB7\xE6\xB1\x82\xEF\xBC\x8C"
         "\xE5\xB9\xB6\xE8\xBD\xAC\xE5\x8F\x91\xE7\xBB\x99\xE6\x8F\x90\xE4\xBE\x9B\xE5\x95\x86\xE3\x80\x82\n";
+    mallopt(M_MMAP_THRESHOLD, 64 << 20); /* for all alike: no page faults in the figures */
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
     bench_events();
     bench_write("", prose, ">= 8");
     bench_write(" (one line of ASCII)", ascii, "");

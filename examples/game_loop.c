@@ -42,7 +42,8 @@ int main(int argc, char **argv) {
     request.stream = true;
     request.on_event = on_event;
     request.user = &keeper;
-    if (!llmgw_send(gw, &request, NULL)) return 1;
+    llmgw_error error;
+    if (!llmgw_send(gw, &request, &error)) return fprintf(stderr, "game_loop: %s\n", error.text), 1;
 
     for (int frame = 0; !keeper.done; frame++) {
         llmgw_poll(gw, 0); /* callbacks run in here, on this thread; takes microseconds */

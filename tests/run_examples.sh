@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# run_examples.sh   Runs each built example against build/fake_provider, in each of the three dialects.
+# Prints "ok NAME dialect" or "FAIL NAME dialect: why" with the output, then one line of totals:
+#     N passed, N failed
+# Variables: BUILD (build), EXAMPLE_SECONDS (20): the time one run may take. Run from the top of the repository.
+set -u
+: "${BUILD:=build}" "${EXAMPLE_SECONDS:=20}"
+unset LLMGW_MODEL # this script sets it for the examples
+passed=0 failed=0 name='' dialect='' model='' output='' status=0
+
+provider=$BUILD/fake_provider
+[ -x "$provider" ] || provider=build/fake_provider
+work=$(mktemp -d "$BUILD/examples.XXXXXX") || exit 1
+
+# The provider's stdin is a pipe that this script holds: it ends with us, however we end.
+coproc FAKE { exec "$provider" --port 0 --parent-pid-watch; }
+fake=$!
+trap 'kill $fake 2>/dev/null; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+port=
+read -r -t 10 line <&"${FAKE[0]}" && port=$(sed -n 's/^READY port=\([0-9]*\).*/\1/p' <<<"$line")
+[ -n "$port" ] || { echo "run_examples.sh: $provider does not start"; exit 1; }
+
+cat >"$work/config.json" <<JSON
+{"providers": {
+    "openai":    {"url": "http://127.0.0.1:$port/v1", "key": "fake"},
+    "anthropic": {"url": "http://127.0.0.1:$port/v1", "key": "fake"},
+    "gemini":    {"url": "http://127.0.0.1:$port/v1beta", "key": "fake"}}}
+JSON
+export LLMGW_CONFIG=$work/config.json
+
+# run EXAMPLE ARGUMENTS...: sets output (both streams) and status.
+run() {
+    local example=$1
+    shift
+    output=$(timeout -k 2 "$EXAMPLE_SECONDS" ${RUNNER:-} "$BUILD/examples/$example" "$@" 2>&1 </dev/null)
+    status=$?
+}
+
+# expect STATUS TEXT...: judges what run left behind.
+expect() {
+    local want=$1 why='' text
+    shift
+    [ "$status" -eq "$want" ] || why="status $status instead of $want"
+    [ "$status" -ne 124 ] || why="stopped after $EXAMPLE_SECONDS s"
+    for text in "$@"; do
+        [ -n "$why" ] || grep -qF -e "$text" <<<"$output" || why="no \"$text\" in its output"
+    done
+    if [ -z "$why" ]; then
+        passed=$((passed + 1))
+        echo "ok $name $dialect"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $name $dialect: $why"
+        tail -n 20 <<<"$output" | sed 's/^/     | /'
+    fi
+}
+
+# ---- one function an example ----
+
+test_ask() {
+    run ask "$dialect/$model" "Where do ducks go? 🦆"
+    expect 0 "Echo from $model: Where do ducks go? 🦆"
+    name=ask-refused
+    run ask "$dialect/fault:{\"status\":401}" "Anyone?"
+    expect 1 "ask: $dialect/"
+}
+
+test_stream() {
+    run stream "Count to three, é, 🦆."
+    expect 0 "Echo from $model: Count to three, é, 🦆."
+    # Ctrl-C in the middle of an answer that would take minutes.
+    name=stream-interrupted
+    export LLMGW_MODEL="$dialect/fault:{\"text\":\"tick tock \",\"text_repeat\":1000,\"chunk_ms\":100}"
+    ${RUNNER:-} "$BUILD/examples/stream" >"$work/out" 2>&1 </dev/null &
+    local pid=$! start=$SECONDS
+    while [ $((SECONDS - start)) -lt "$EXAMPLE_SECONDS" ] && ! grep -q tock "$work/out"; do sleep 0.1; done
+    kill -INT $pid
+    while [ $((SECONDS - start)) -lt "$EXAMPLE_SECONDS" ] && kill -0 $pid 2>/dev/null; do sleep 0.1; done
+    kill -KILL $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    status=$? output=$(<"$work/out")
+    expect 130 "tick tock" "stream: cancelled"
+}
+
+test_game_loop() {
+    run game_loop "Hail, knight!"
+    expect 0 "] frame 1," "Echo from $model: Hail, knight!"
+}
+
+test_threads() {
+    run threads
+    expect 0 "Rome   $dialect" "Quito  $dialect" "Echo from $model: In one sentence: what is Oslo known for?"
+}
+
+test_tools() {
+    run tools 'Please call:clock {"zone":"utc"}'
+    expect 0 "[clock(" "Tool said: $(date -u +%Y-%m-)"
+}
+
+test_image() {
+    run image
+    expect 0 "Echo from $model: What is in this picture?" "image/png"
+    name=image-file
+    printf '\xff\xd8\xff\xe0 not much of a picture' >"$work/picture.jpg"
+    run image "$work/picture.jpg" "Who is this?"
+    expect 0 "Echo from $model: Who is this?" "image/jpeg"
+}
+
+# ---- all of them ----
+
+for source in examples/*.c; do
+    for target in openai/gpt-4o-mini anthropic/claude-haiku-4-5 gemini/gemini-2.5-flash; do
+        name=$(basename "$source" .c) dialect=${target%%/*} model=${target#*/}
+        export LLMGW_MODEL=$target
+        if declare -F "test_$name" >/dev/null; then
+            "test_$name"
+        else
+            status=1 output="write test_$name in tests/run_examples.sh"
+            expect 0
+        fi
+    done
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
