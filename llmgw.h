@@ -768,6 +768,23 @@ static llmgwi_base_str llmgwi_base_trim(llmgwi_base_str view) {
     return view;
 }
 
+/* Length of the well-formed UTF-8 character at p (1 to 4), 0 if there is none (Unicode 15, table 3-7:
+   no overlong forms, no surrogates, nothing above U+10FFFF). */
+static LLMGWI_BASE_HOT size_t llmgwi_base_char(const char *p, size_t n) {
+    const unsigned char *s = (const unsigned char *)p;
+    if (n == 0) return 0;
+    if (s[0] < 0x80) return 1;
+    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
+    size_t size = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    if (n < size) return 0;
+    unsigned low = s[0] == 0xE0 ? 0xA0u : s[0] == 0xF0 ? 0x90u : 0x80u;
+    unsigned high = s[0] == 0xED ? 0x9Fu : s[0] == 0xF4 ? 0x8Fu : 0xBFu;
+    if (s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < size; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    return size;
+}
+
 /* ---- buffers: append only, capped, always NUL-terminated once they hold anything ---- */
 
 typedef enum llmgwi_base_fail {
@@ -947,10 +964,12 @@ static void llmgwi_base_copy_cut(char *out, size_t cap, const char *p, size_t n)
     out[n] = 0;
 }
 
-/* Makes foreign ASCII fit to be shown: all else becomes '?'. In place. */
+/* Makes foreign bytes fit to be shown: bad UTF-8 and control characters become '?', in place. */
 static void llmgwi_base_printable(char *p) {
-    for (; *p; p++)
-        if (*p < ' ' || *p > '~') *p = '?';
+    for (size_t i = 0, n = strlen(p), size; i < n; i += size ? size : 1) {
+        size = llmgwi_base_char(p + i, n - i);
+        if (size == 0 || (unsigned char)p[i] < ' ' || p[i] == 0x7F) p[i] = p[i] == '\n' ? ' ' : '?';
+    }
 }
 
 /* Fills an error; error may be NULL. Returns the code. */
@@ -965,6 +984,7 @@ static llmgw_code llmgwi_base_error(llmgw_error *error, llmgw_code code, const c
     va_end(args);
     if (n < 0) n = 0;
     if ((size_t)n >= sizeof line) n = (int)sizeof line - 1;
+    llmgwi_base_printable(line);
     memset(error, 0, sizeof *error);
     error->code = code;
     error->retryable = row && row->retryable;
@@ -1415,23 +1435,6 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
 /* >>text   purpose: UTF-8.   uses: nothing   guarantees: no state, no allocation               */
 /* ------------------------------------------------------------------------------------------- */
 
-/* Length of the well-formed UTF-8 character at p (1 to 4), 0 if there is none (Unicode 15, table 3-7:
-   no overlong forms, no surrogates, nothing above U+10FFFF). */
-static LLMGWI_BASE_HOT size_t llmgwi_text_char(const char *p, size_t n) {
-    const unsigned char *s = (const unsigned char *)p;
-    if (n == 0) return 0;
-    if (s[0] < 0x80) return 1;
-    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
-    size_t size = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-    if (n < size) return 0;
-    unsigned low = s[0] == 0xE0 ? 0xA0u : s[0] == 0xF0 ? 0x90u : 0x80u;
-    unsigned high = s[0] == 0xED ? 0x9Fu : s[0] == 0xF4 ? 0x8Fu : 0xBFu;
-    if (s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < size; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    return size;
-}
-
 /* Writes code point (valid, no surrogate) as UTF-8; returns its length. */
 static size_t llmgwi_text_encode(uint32_t point, char *out) {
     if (point < 0x80) {
@@ -1446,17 +1449,6 @@ static size_t llmgwi_text_encode(uint32_t point, char *out) {
     }
     out[0] = (char)(lead[size] | point);
     return size;
-}
-
-/* Makes foreign bytes fit to be shown: bad UTF-8 and control characters become '?', in place. */
-static void llmgwi_text_printable(char *p) {
-    size_t n = strlen(p);
-    for (size_t i = 0; i < n;) {
-        size_t size = llmgwi_text_char(p + i, n - i);
-        if (size == 0 || (size == 1 && (unsigned char)p[i] < 0x20) || p[i] == 0x7F)
-            p[i] = p[i] == '\n' ? ' ' : '?';
-        i += size ? size : 1;
-    }
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -1594,7 +1586,7 @@ static LLMGWI_BASE_COLD bool llmgwi_json_scan_rest(llmgwi_json *json, llmgwi_jso
             return llmgwi_json_fail(json, "control character in string");
         }
         while (json->p < json->end && (unsigned char)*json->p >= 0x80) {
-            size_t size = llmgwi_text_char(json->p, (size_t)(json->end - json->p));
+            size_t size = llmgwi_base_char(json->p, (size_t)(json->end - json->p));
             if (!size) return llmgwi_json_fail(json, "bad UTF-8 in string");
             json->p += size;
         }
@@ -2003,7 +1995,7 @@ static size_t llmgwi_json_put_escaped(llmgwi_base_buf *buf, llmgwi_base_str text
         i += run;
         out += run;
         for (size_t size; i < text.n && (unsigned char)text.p[i] >= 0x80; i += size, out += size) {
-            size = llmgwi_text_char(text.p + i, text.n - i);
+            size = llmgwi_base_char(text.p + i, text.n - i);
             if (!size) return i;
             memcpy(out, text.p + i, size);
         }
@@ -2704,7 +2696,8 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
     else
         memcpy(text, said.message.raw.p, n);
     text[n] = 0;
-    llmgwi_text_printable(text);
+    for (size_t i = 0; i < n; i++)
+        if (!text[i]) text[i] = '?';
     if (status) snprintf(where, sizeof where, "HTTP %d", status);
     (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s", where,
                             where[0] && n ? ": " : "",
@@ -2887,7 +2880,9 @@ static void llmgwi_dialect_base64(llmgwi_dialect_build *build, const llmgw_part 
     llmgwi_base_buf_add(buf, "\"", 1);
     if (data_url) {
         llmgwi_base_buf_text(buf, "data:");
-        (void)llmgwi_json_put_escaped(buf, llmgwi_base_cstr(llmgwi_dialect_part_mime(part)));
+        llmgwi_base_str mime = llmgwi_base_cstr(llmgwi_dialect_part_mime(part));
+        if (llmgwi_json_put_escaped(buf, mime) != mime.n)
+            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "mime", "bad UTF-8");
         llmgwi_base_buf_text(buf, ";base64,");
     }
     llmgwi_json_put_base64(buf, (const unsigned char *)part->data, part->data_len);
@@ -3298,6 +3293,17 @@ static void llmgwi_dialect_openai_details(llmgwi_dialect_answer *answer, llmgwi_
     }
 }
 
+/* Does a delta begin another call than this one, under the same index? A new id or name says so; the same
+   name without an id does when the arguments so far are whole. */
+static bool llmgwi_dialect_openai_other(const llmgwi_dialect_piece *piece, llmgwi_json_text id,
+                                        llmgwi_json_text name) {
+    if (!name.raw.n) return false;
+    if (id.raw.n) return !llmgwi_json_is(id, piece->id);
+    return !llmgwi_json_is(name, piece->name) ||
+           !llmgwi_json_check(llmgwi_base_buf_str(&piece->arguments), LLMGWI_JSON_OBJECT,
+                              LLMGWI_JSON_MAX_DEPTH, NULL);
+}
+
 /* Which call does a delta belong to? By index; without one by id, else the last one. A new id under an
    old index is a new call: some servers number every call 0. */
 static llmgwi_dialect_piece *llmgwi_dialect_openai_call(llmgwi_dialect_answer *answer, int64_t index,
@@ -3305,9 +3311,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_openai_call(llmgwi_dialect_answer *a
     for (size_t i = answer->piece_count; answer->sink && i-- > 0;) {
         llmgwi_dialect_piece *piece = &answer->pieces[i];
         if (piece->kind != LLMGW_PART_TOOL_CALL) continue;
-        bool other = id.raw.n && name.raw.n && !llmgwi_json_is(id, piece->id);
-        if (index >= 0 ? piece->wire_index == index && !other : !other && !(name.raw.n && !id.raw.n))
-            return piece;
+        if (llmgwi_dialect_openai_other(piece, id, name)) continue;
+        if (index < 0 || piece->wire_index == index) return piece;
     }
     if (!name.raw.n) {
         (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "tool_calls: a call without a name");
@@ -3544,7 +3549,7 @@ static void llmgwi_dialect_anthropic_system(llmgwi_dialect_build *build, llmgwi_
     if (!text.n) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
-    llmgwi_dialect_pair(build, "text", "system", text);
+    llmgwi_dialect_pair(build, "text", build->message == SIZE_MAX ? "system" : "text", text);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -4020,7 +4025,7 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
 
 static void llmgwi_dialect_gemini_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "text", "system", text);
+    llmgwi_dialect_pair(build, "text", build->message == SIZE_MAX ? "system" : "text", text);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -4550,6 +4555,7 @@ typedef struct llmgwi_config_provider {
     bool tls, loopback;
     bool keyed;          /* some header is a secret */
     bool listed;         /* at its known place: built-in prices hold */
+    bool named;          /* by its own name, not by dialect only: its key's variable holds */
     bool discovered;     /* a local server that nobody configured */
     int source;          /* which of C, file and environment defined it */
     const char *missing; /* NULL, or where the key should have come from */
@@ -4607,7 +4613,11 @@ static bool llmgwi_config_secret(llmgwi_config *config, const char *value) {
     secret->line = (char *)llmgwi_base_realloc(config->mem, NULL, 0, secret->size);
     if (!secret->line) return false;
     memcpy(secret->line, value, secret->size);
-    config->secret_count++;
+    for (size_t i = config->secret_count++; i > 0 && secrets[i].size > secrets[i - 1].size; i--) {
+        llmgwi_config_header longer = secrets[i]; /* the longest first: one may begin another */
+        secrets[i] = secrets[i - 1];
+        secrets[i - 1] = longer;
+    }
     return true;
 }
 
@@ -4759,7 +4769,8 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
     const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
     const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
-    if (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
+    bool own = provider->named || provider->listed;
+    if (!from->key && known && own && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
         key = getenv(known->key_var);
     if (!key || !key[0]) {
         bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
@@ -4793,8 +4804,9 @@ static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider 
         const char *value = colon + 1 + strspn(colon + 1, " "), *resolved = llmgwi_config_value(value);
         if (!resolved) return llmgwi_config_wrong(error, path, field, "its environment variable is not set");
         if (!llmgwi_config_clean(resolved)) return llmgwi_config_wrong(error, path, field, "a bad character");
+        const char *word = strchr(resolved, ' '); /* "Bearer sk-...": the second word is the secret */
         provider->keyed = true;
-        if (!llmgwi_config_secret(config, resolved) ||
+        if (!llmgwi_config_secret(config, resolved) || (word && !llmgwi_config_secret(config, word + 1)) ||
             !llmgwi_config_header_add(config, provider, name, "", resolved))
             return llmgwi_config_memory(error);
     }
@@ -4820,9 +4832,13 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
     provider->flavour = row->name;
-    provider->listed = by_name || !from->url;
+    size_t place = from->url ? strlen(from->url) : 0;
+    while (place && from->url[place - 1] == '/') place--;
+    provider->listed = !from->url || llmgwi_base_is(llmgwi_base_view(from->url, place), row->url);
+    provider->named = by_name;
     provider->quirks = row->quirks;
-    if (!provider->listed && strcmp(row->name, "openai") == 0) provider->quirks = LLMGWI_DIALECT_MAX_TOKENS;
+    if (!provider->listed && !by_name && strcmp(row->name, "openai") == 0)
+        provider->quirks = LLMGWI_DIALECT_MAX_TOKENS;
     const char *url = from->url ? from->url : row->url, *why = llmgwi_config_url(provider, url);
     if (why) return llmgwi_config_wrong(error, path, "url", why);
     size_t n = strlen(url);
@@ -5370,7 +5386,7 @@ static bool llmgwi_config_numbers(llmgw_options *to, const llmgw_options *from, 
         const llmgwi_config_default *row = &llmgwi_config_defaults[i];
         size_t *wide = (size_t *)(void *)((char *)to + row->at);
         int *narrow = (int *)(void *)((char *)to + row->at);
-        const char *source = (const char *)from + row->at;
+        const char *source = from ? (const char *)from + row->at : NULL;
         int64_t value = row->wide ? (int64_t)(*wide > INT_MAX ? (size_t)INT_MAX + 1 : *wide) : *narrow;
         if (value == 0 && from)
             value = row->wide ? (int64_t) * (const size_t *)(const void *)source
@@ -5563,8 +5579,12 @@ static bool llmgwi_price_matches(const char *row, const char *model) {
     size_t n = strlen(row);
     if (strncmp(row, model, n) != 0) return false;
     if (!model[n]) return true;
-    return model[n] == '-' && strlen(model + n) >= 9 &&
-           strspn(model + n + 1, "0123456789-") == strlen(model + n + 1);
+    for (size_t form = 0; form < 2; form++) {
+        const char *mask = form ? "-2ddd-dd-dd" : "-2ddddddd", *p = model + n;
+        while (*mask && (*mask == 'd' ? *p >= '0' && *p <= '9' : *p == *mask)) mask++, p++;
+        if (!*mask && !*p) return true;
+    }
+    return false;
 }
 
 /* What a price is asked for. */
@@ -7588,11 +7608,13 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     llmgwi_frame_init(&call->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, call);
 }
 
-/* Takes a checked request. On success the driver will see the call. NULL: error says why. */
-static llmgwi_engine_call *llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmgw_error *error) {
+/* Takes a checked request and returns its handle; 0: error says why. After that a call that is not blocking
+   belongs to whoever drives, and may be gone already. */
+static llmgw_call llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmgw_error *error) {
+    llmgw_call id = 0;
     if (!llmgwi_config_resolve(&gw->config, call->request->model, &call->own_target, &call->targets,
                                &call->plan.count, error))
-        return NULL;
+        return 0;
     llmgwi_engine_prepare(call);
     llmgwi_base_lock(&gw->lock);
     if (gw->closing) {
@@ -7600,14 +7622,15 @@ static llmgwi_engine_call *llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *c
     } else if (gw->pending >= (size_t)gw->config.options.max_calls) {
         (void)llmgwi_base_error(error, LLMGW_E_LIMIT, "max_calls (%d) calls are in flight",
                                 gw->config.options.max_calls);
-    } else if ((call->id = llmgwi_engine_slot_take(gw, call)) == 0) {
+    } else if ((id = llmgwi_engine_slot_take(gw, call)) == 0) {
         (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
     } else {
+        call->id = id;
         gw->pending++;
         llmgwi_engine_inbox_add(gw, call);
     }
     llmgwi_base_unlock(&gw->lock);
-    return call->id ? call : NULL;
+    return id;
 }
 
 /* ---- waiting ---- */
@@ -7730,6 +7753,8 @@ static bool llmgwi_public_message(const llmgw_message *message, size_t i, llmgw_
         return llmgwi_public_wrong(error, field, "part_count without parts");
     if (!message->part_count && !message->text)
         return llmgwi_public_wrong(error, field, "neither text nor parts");
+    if (message->role == LLMGW_ROLE_TOOL && message->text)
+        return llmgwi_public_wrong(error, field, "a tool's message holds tool results only");
     if (message->part_count > LLMGW_MAX_PARTS)
         return llmgwi_public_wrong(error, field, "more parts than LLMGW_MAX_PARTS");
     for (size_t j = 0; j < message->part_count; j++) {
@@ -7985,26 +8010,33 @@ static llmgw_reply *llmgwi_public_error_reply(llmgw *gw, const llmgw_error *erro
 
 /* ---- calls ---- */
 
-/* Makes, checks and accepts a call. NULL: error says why. */
-static llmgwi_engine_call *llmgwi_public_begin(llmgw *gw, const llmgw_request *request, bool blocking,
-                                               llmgw_error *error) {
-    if (!llmgwi_public_check(request, error)) return NULL;
+/* Makes a call of a checked request. NULL: out of memory. */
+static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, const llmgw_request *request, bool blocking) {
     llmgwi_engine_call *call = (llmgwi_engine_call *)llmgwi_base_zalloc(&gw->mem, sizeof *call);
-    llmgwi_engine_reply *reply = call ? llmgwi_engine_reply_new(&gw->mem) : NULL;
-    if (!reply) {
-        llmgwi_base_free(&gw->mem, call, sizeof *call);
-        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
-        return NULL;
-    }
+    if (!call) return NULL;
     call->gw = gw;
     call->blocking = blocking;
-    call->reply = reply;
     llmgwi_base_arena_init(&call->arena, &gw->mem);
+    call->reply = llmgwi_engine_reply_new(&gw->mem);
     call->request = blocking ? request : llmgwi_public_copy(&call->arena, request);
-    if (!call->request) (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the request");
-    if (call->request && llmgwi_engine_accept(gw, call, error)) return call;
+    if (call->reply && call->request) return call;
     llmgwi_engine_free_call(call);
     return NULL;
+}
+
+/* Checks a request and accepts a call. 0: error says why. call (may be NULL): where to put a blocking one. */
+static llmgw_call llmgwi_public_begin(llmgw *gw, const llmgw_request *request, llmgwi_engine_call **blocking,
+                                      llmgw_error *error) {
+    if (!llmgwi_public_check(request, error)) return 0;
+    llmgwi_engine_call *call = llmgwi_public_make(gw, request, blocking != NULL);
+    if (!call) {
+        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
+        return 0;
+    }
+    llmgw_call id = llmgwi_engine_accept(gw, call, error);
+    if (!id) llmgwi_engine_free_call(call);
+    if (blocking) *blocking = id ? call : NULL;
+    return id;
 }
 
 static void llmgwi_public_enter(llmgw *gw) {
@@ -8024,8 +8056,9 @@ LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request) {
     if (llmgwi_public_is_forked(gw)) return llmgwi_public_fixed_reply(&llmgwi_public_forked);
     llmgwi_public_enter(gw);
     llmgwi_base_unlock(&gw->lock);
-    llmgwi_engine_call *call = llmgwi_public_begin(gw, request, true, &error);
-    llmgw_reply *reply = call ? NULL : llmgwi_public_error_reply(gw, &error);
+    llmgwi_engine_call *call = NULL;
+    bool accepted = llmgwi_public_begin(gw, request, &call, &error) != 0;
+    llmgw_reply *reply = accepted ? NULL : llmgwi_public_error_reply(gw, &error);
     llmgwi_base_lock(&gw->lock);
     if (call) {
         llmgwi_engine_run(call);
@@ -8055,9 +8088,8 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
     }
     llmgwi_public_enter(gw);
     llmgwi_base_unlock(&gw->lock);
-    llmgwi_engine_call *call = llmgwi_public_begin(gw, request, false, error);
-    llmgw_call id = call ? call->id : 0;
-    if (!call) llmgwi_config_redact(&gw->config, error->text);
+    llmgw_call id = llmgwi_public_begin(gw, request, NULL, error);
+    if (!id) llmgwi_config_redact(&gw->config, error->text);
     llmgwi_base_lock(&gw->lock);
     llmgwi_public_leave(gw);
     return id;

@@ -28,6 +28,7 @@ typedef struct target {
     const char *name, *model;                      /* provider, "provider/model" */
     const char *key;                               /* the variable with its key */
     const char *tail;                              /* of the fake's base URL */
+    double input, output;                          /* its price, USD per million tokens */
     int whole_ms, first_ms, chunk_ms, chunk_chars; /* the fake's pace: a whole reply, a stream */
     int port;
     pid_t pid;
@@ -41,6 +42,8 @@ static target targets[TARGETS] = {
     {.name = "openai",
      .model = "openai/gpt-4o-mini",
      .key = "OPENAI_API_KEY",
+     .input = 0.15,
+     .output = 0.6,
      .tail = "/v1",
      .whole_ms = 900,
      .first_ms = 400,
@@ -49,6 +52,8 @@ static target targets[TARGETS] = {
     {.name = "anthropic",
      .model = "anthropic/claude-haiku-4-5",
      .key = "ANTHROPIC_API_KEY",
+     .input = 1,
+     .output = 5,
      .tail = "/v1",
      .whole_ms = 600,
      .first_ms = 250,
@@ -57,6 +62,8 @@ static target targets[TARGETS] = {
     {.name = "gemini",
      .model = "gemini/gemini-2.5-flash",
      .key = "GEMINI_API_KEY",
+     .input = 0.3,
+     .output = 2.5,
      .tail = "/v1beta",
      .whole_ms = 700,
      .first_ms = 550,
@@ -67,7 +74,8 @@ static target targets[TARGETS] = {
 #define ROUTE (-1)
 typedef struct question {
     int act, target; /* ROUTE: the route "chat" */
-    bool stream, outage;
+    bool stream;
+    int victim;                /* the target that dies in the middle of this answer, from 1; 0: none */
     const char *text, *answer; /* answer: what the fakes are told to say */
 } question;
 
@@ -79,29 +87,29 @@ static const char *const acts[] = {
 };
 
 static const question questions[] = {
-    {0, 0, false, false, "Why is the sky blue?",
+    {0, 0, false, 0, "Why is the sky blue?",
      "Air scatters short waves of light far more than long ones, so blue reaches your eyes from everywhere."},
-    {0, 1, false, false, "Why do cats purr?",
+    {0, 1, false, 0, "Why do cats purr?",
      "Muscles of the larynx open and close it some 25 times a second, breathing in and breathing out."},
-    {0, 2, false, false, "What is a monad, in one sentence?",
+    {0, 2, false, 0, "What is a monad, in one sentence?",
      "A way to chain steps that each return a value in a wrapper, without unwrapping it by hand each time."},
-    {1, 0, true, false, "Write a haiku about C.",
+    {1, 0, true, 0, "Write a haiku about C.",
      "A pointer wanders;\nthe heap forgets its own name.\nSegmentation fault."},
-    {1, 1, true, false, "How far away is the Moon?",
+    {1, 1, true, 0, "How far away is the Moon?",
      "About 384,400 km on average. All the other planets would fit in between, side by side, with a little "
      "room to spare."},
-    {1, 2, true, false, "Name three uses for a paper clip.",
+    {1, 2, true, 0, "Name three uses for a paper clip.",
      "It resets a router, it holds a hem until you find a needle, and unfolded it is the bookmark nobody "
      "steals."},
-    {2, ROUTE, true, true, "Tell me how a lighthouse works.",
+    {2, ROUTE, true, 1, "Tell me how a lighthouse works.",
      "A lamp stands in the focus of a Fresnel lens, whose rings of prisms bend its light into one flat beam. "
      "The lens turns, and each ship tells by the rhythm of the flashes which lighthouse it sees."},
-    {3, ROUTE, false, false, "What should I pack for Iceland in May?",
+    {3, ROUTE, false, 0, "What should I pack for Iceland in May?",
      "Layers, a windproof jacket, swimwear for the hot springs, and a sleep mask: the nights are bright."},
-    {3, ROUTE, true, false, "Explain a semaphore to a child.",
+    {3, ROUTE, true, 2, "Explain a semaphore to a child.",
      "There are three swings and three tickets. Take a ticket before you swing and give it back after; when "
      "there is none, you wait."},
-    {3, ROUTE, true, false, "Give me one good rule for naming things.",
+    {3, ROUTE, true, 0, "Give me one good rule for naming things.",
      "Say what it is to the reader, not how it came to be: the story of its making belongs in a comment."},
 };
 
@@ -110,10 +118,11 @@ static const question questions[] = {
 static struct {
     bool colour;
     int width, column;
+    bool wrap;    /* a line break is due */
     char label;   /* of the open line: A, !, 0: none */
     size_t shown; /* bytes of the answer on the screen */
-    bool killed;
     int asked, answered, failures;
+    llmgw_code said; /* the last reason that was told in full */
 } d;
 
 static const char DIM[] = "2", BOLD[] = "1", RED[] = "31", GREEN[] = "32", CYAN[] = "36";
@@ -152,6 +161,7 @@ static void begin_line(char label, const char *colour) {
     printf("  ");
     d.column = INDENT;
     d.label = label;
+    d.wrap = false;
 }
 
 static void end_line(void) {
@@ -163,11 +173,13 @@ static void end_line(void) {
 /* Wrapped at a space that comes late in the line. */
 static void put_wrapped(const char *p, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (p[i] == '\n' || (p[i] == ' ' && d.column >= d.width - 12)) {
+        bool late = p[i] == ' ' && d.column >= d.width - 12;
+        if (d.wrap) {
             printf("\n%*s", INDENT, "");
             d.column = INDENT;
-            continue;
         }
+        d.wrap = late || p[i] == '\n'; /* done when something follows */
+        if (d.wrap) continue;
         putchar(p[i]);
         if ((p[i] & 0xC0) != 0x80) d.column++;
     }
@@ -240,9 +252,9 @@ static void prepare(const question *q) {
 
 /* A real outage. */
 static void strike(target *t) {
-    d.killed = true;
     kill(t->pid, SIGKILL);
     note(RED, "kill -9 %ld: %s is dead", (long)t->pid, t->name);
+    t->pid = 0;
 }
 
 /* ---- calls ---- */
@@ -258,16 +270,18 @@ static void show_failure(const llmgw_trace *trace) {
     target *t = target_of(trace->provider);
     if (t) t->failures++;
     d.failures++;
-    note(RED, "%s failed after %.1f ms: %s, %s", trace->provider, (double)trace->duration_us / 1000,
-         llmgw_code_name(trace->code), trace->reason);
+    bool again = trace->code == d.said;
+    note(RED, "%s failed after %.1f ms: %s%s%s", trace->provider, (double)trace->duration_us / 1000,
+         llmgw_code_name(trace->code), again ? "" : ", ", again ? "" : trace->reason);
+    d.said = trace->code;
 }
 
 static void on_event(const llmgw_event *event, void *user) {
     const question *q = user;
     if (event->kind == LLMGW_EVENT_TEXT) {
         show_text(event->text, event->text_len);
-        target *first = &targets[0];
-        if (q->outage && first->pid && !d.killed && d.shown >= KILL_AFTER) strike(first);
+        target *victim = q->victim ? &targets[q->victim - 1] : NULL;
+        if (victim && victim->pid && d.shown >= KILL_AFTER) strike(victim);
     } else if (event->kind == LLMGW_EVENT_REWIND) {
         note(CYAN, "REWIND: %lu bytes are taken back, another provider begins anew",
              (unsigned long)(d.shown - event->keep));
@@ -317,6 +331,8 @@ static void ask(llmgw *gw, const question *q, const char *model) {
     d.shown = 0;
     d.asked++;
     llmgw_reply *reply = llmgw_chat(gw, &request);
+    if (!reply->error.code && !reply->cost.known)
+        note(DIM, "the broken attempt told no usage: the cost is a lower bound (>)");
     if (reply->error.code)
         note(RED, "no answer: %s", reply->error.text), putchar('\n');
     else
@@ -342,7 +358,7 @@ static void show_start(void) {
         if (t->port) say(DIM, "  port %d, process %ld", t->port, (long)t->pid);
         putchar('\n');
     }
-    putchar('\n');
+    say(DIM, "      first: time to the first token; tries: requests to providers\n\n");
 }
 
 static void show_end(double seconds) {
@@ -370,7 +386,9 @@ static void show_end(double seconds) {
 static llmgw *open_gateway(void) {
     llmgw_provider providers[TARGETS] = {{0}};
     const char *order[TARGETS + 1];
-    size_t provider_count = 0, order_count = 0;
+    llmgw_model models[TARGETS] = {
+        {0}}; /* for the price: built-in ones hold at a provider's own address only */
+    size_t provider_count = 0, model_count = 0, order_count = 0;
     if (real) {
         providers[provider_count++] =
             (llmgw_provider){.name = "closed", .dialect = "openai", .url = "http://127.0.0.1:9/v1"};
@@ -382,9 +400,16 @@ static llmgw *open_gateway(void) {
         if (real) continue; /* the gateway finds it in the environment */
         snprintf(t->url, sizeof t->url, "http://127.0.0.1:%d%s", t->port, t->tail);
         providers[provider_count++] = (llmgw_provider){.name = t->name, .url = t->url, .key = "fake"};
+        llmgw_model *model = &models[model_count++];
+        model->provider = t->name;
+        model->name = strchr(t->model, '/') + 1;
+        model->price.input = llmgw_set(t->input);
+        model->price.output = llmgw_set(t->output);
     }
     llmgw_route route = {.name = "chat", .targets = order, .target_count = order_count};
     llmgw_options options = {.providers = providers, .provider_count = provider_count};
+    options.models = models;
+    options.model_count = model_count;
     options.routes = &route;
     options.route_count = 1;
     options.no_environment = !real;
@@ -424,7 +449,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < COUNT(questions); i++) {
         const question *q = &questions[i];
         const char *title =
-            real && q->outage ? "Outage: nobody listens at the route's first provider" : acts[q->act];
+            real && q->victim == 1 ? "Outage: nobody listens at the route's first provider" : acts[q->act];
         if (q->act != act) say(BOLD, "%d. %s\n\n", q->act + 1, title);
         act = q->act;
         int number = q->target;

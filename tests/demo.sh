@@ -30,4 +30,7 @@ for name in openai anthropic gemini; do
     arguments+=("$name:${BASH_REMATCH[1]}:$!")
 done
 
-"$BUILD/demo" "${arguments[@]}" 2>&"$stderr"
+"$BUILD/demo" "${arguments[@]}" 2>&"$stderr" & # not in the foreground: traps would wait for it
+demo=$!
+pids+=($demo)
+wait $demo
