@@ -77,8 +77,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: deps ## the library at work against a fake provider on this machine: no key, no cost
-	$(call build,$(TOOLS) $(EXAMPLES))
-	@tests/demo.sh
+	$(call build,$(BUILD)/fake_provider $(BUILD)/demo)
+	@BUILD=$(BUILD) tests/demo.sh
 
 test: deps ## all tests, the examples, and the fuzz targets over their corpus
 	$(call build,programs)

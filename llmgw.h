@@ -820,14 +820,14 @@ static void llmgwi_base_buf_clear(llmgwi_base_buf *buf) {
     if (buf->p) buf->p[0] = 0;
 }
 
-/* Room for more bytes and a NUL. */
-static bool llmgwi_base_buf_reserve(llmgwi_base_buf *buf, size_t more) {
+/* Room for more bytes and a NUL, and for slack bytes that a kernel may write beyond them. */
+static bool llmgwi_base_buf_reserve_slack(llmgwi_base_buf *buf, size_t more, size_t slack) {
     if (buf->failed) return false;
     if (more > buf->max || buf->n > buf->max - more) {
         buf->failed = LLMGWI_BASE_OVER_CAP;
         return false;
     }
-    size_t need = buf->n + more + 1;
+    size_t need = buf->n + more + slack + 1;
     if (need <= buf->cap) return true;
     size_t cap = buf->cap ? buf->cap + buf->cap / 2 : 64;
     if (cap < need) cap = need;
@@ -839,6 +839,11 @@ static bool llmgwi_base_buf_reserve(llmgwi_base_buf *buf, size_t more) {
     buf->p = p;
     buf->cap = cap;
     return true;
+}
+
+/* Room for more bytes and a NUL. */
+static bool llmgwi_base_buf_reserve(llmgwi_base_buf *buf, size_t more) {
+    return llmgwi_base_buf_reserve_slack(buf, more, 0);
 }
 
 static bool llmgwi_base_buf_add(llmgwi_base_buf *buf, const void *bytes, size_t n) {
@@ -1122,6 +1127,23 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_plain_run(const char *p, size_t n, cha
         if (out) out[i] = p[i];
     }
     return i;
+}
+
+/* Copies 16 bytes and returns a bit for each that needs an escape in a JSON string. high: some are not
+   ASCII (without SSE2 always: then the caller goes byte by byte). */
+static LLMGWI_BASE_HOT unsigned llmgwi_base_plain_block(const char *p, char *out, bool *high) {
+#if LLMGWI_BASE_SSE2
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    _mm_storeu_si128((__m128i *)(void *)out, v);
+    *high = _mm_movemask_epi8(v) != 0;
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(
+        _mm_cmplt_epi8(v, _mm_set1_epi8(0x20)),
+        _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')))));
+#else
+    (void)p, (void)out;
+    *high = true;
+    return 0;
+#endif
 }
 
 static LLMGWI_BASE_HOT size_t llmgwi_base_plain_span(const char *p, size_t n) {
@@ -1969,40 +1991,69 @@ static void llmgwi_json_key(llmgwi_json_out *out, const char *key) {
 }
 
 /* One character below 0x20, a quote or a backslash; returns the end. out has room for 6 bytes. */
-static char *llmgwi_json_put_escape(char *out, unsigned char c) {
-    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt", hex[] = "0123456789abcdef";
-    const char *known = c ? strchr(from, (char)c) : NULL;
-    *out++ = '\\';
-    if (known) {
-        *out++ = to[known - from];
-        return out;
-    }
-    memcpy(out, "u00", 3);
-    out[3] = hex[c >> 4];
-    out[4] = hex[c & 15];
-    return out + 5;
+static LLMGWI_BASE_HOT char *llmgwi_json_put_escape(char *out, unsigned char c) {
+    static const char hex[] = "0123456789abcdef", to[] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
+    out[0] = '\\';
+    out[1] = c < 0x20 ? to[c] : (char)c;
+    if (out[1] != 'u') return out + 2;
+    out[2] = out[3] = '0';
+    out[4] = hex[c >> 4];
+    out[5] = hex[c & 15];
+    return out + 6;
 }
 
-/* Appends text escaped, without quotes. Returns text.n, or the offset of bad UTF-8. */
+/* A block of 16 ASCII bytes; mask marks those to escape. Reads and writes up to 16 bytes beyond its end. */
+static LLMGWI_BASE_HOT char *llmgwi_json_put_block(char *out, const char *p, unsigned mask) {
+    const char *from = p;
+    for (; mask; mask &= mask - 1) {
+        const char *at = p + __builtin_ctz(mask);
+        memcpy(out, from, 16);
+        out = llmgwi_json_put_escape(out + (at - from), (unsigned char)*at);
+        from = at + 1;
+    }
+    memcpy(out, from, 16);
+    return out + (p + 16 - from);
+}
+
+/* A run of text up to and with its first escape; moves p on. False: bad UTF-8 at p. */
+static LLMGWI_BASE_HOT bool llmgwi_json_put_run(char **out, const char **p, const char *end) {
+    size_t run = llmgwi_base_plain_run(*p, (size_t)(end - *p), *out);
+    *p += run;
+    *out += run;
+    for (size_t size; *p < end && (unsigned char)**p >= 0x80; *p += size, *out += size) {
+        size = llmgwi_base_char(*p, (size_t)(end - *p));
+        if (!size) return false;
+        memcpy(*out, *p, size);
+    }
+    unsigned char c = *p < end ? (unsigned char)**p : 'x';
+    if (c < 0x20 || c == '"' || c == '\\') {
+        *out = llmgwi_json_put_escape(*out, c);
+        ++*p;
+    }
+    return true;
+}
+
+#define LLMGWI_JSON_SLACK 128 /* a block of 16 escapes of 6 bytes, and 16 beyond */
+
+/* Appends text escaped, without quotes. Returns text.n, or the offset of bad UTF-8. Goes by blocks that do
+   not wait for each other: an escape moves the output on, not the input. */
 static size_t llmgwi_json_put_escaped(llmgwi_base_buf *buf, llmgwi_base_str text) {
-    size_t i = 0;
-    while (i < text.n) {
-        /* 16 more than the rest: what the kernel may write beyond its end, or one escape */
-        if (buf->cap - buf->n < text.n - i + 17 && !llmgwi_base_buf_reserve(buf, text.n - i + 16))
-            return text.n;
+    const char *p = text.p, *end = p + text.n;
+    while (p < end) {
+        if (!llmgwi_base_buf_reserve_slack(buf, (size_t)(end - p), LLMGWI_JSON_SLACK)) return text.n;
         char *out = buf->p + buf->n;
-        size_t run = llmgwi_base_plain_run(text.p + i, text.n - i, out);
-        i += run;
-        out += run;
-        for (size_t size; i < text.n && (unsigned char)text.p[i] >= 0x80; i += size, out += size) {
-            size = llmgwi_base_char(text.p + i, text.n - i);
-            if (!size) return i;
-            memcpy(out, text.p + i, size);
+        const char *stop = buf->p + buf->cap;
+        bool high = false;
+        while (!high && end - p >= 32 && stop - out > end - p + LLMGWI_JSON_SLACK) {
+            unsigned mask = llmgwi_base_plain_block(p, out, &high);
+            if (high) break;
+            out = mask ? llmgwi_json_put_block(out, p, mask) : out + 16;
+            p += 16;
         }
-        if (i < text.n && ((unsigned char)text.p[i] < 0x20 || text.p[i] == '"' || text.p[i] == '\\'))
-            out = llmgwi_json_put_escape(out, (unsigned char)text.p[i++]);
+        if ((high || end - p < 32) && !llmgwi_json_put_run(&out, &p, end)) return (size_t)(p - text.p);
         buf->n = (size_t)(out - buf->p);
     }
+    if (buf->n > buf->max) buf->failed = LLMGWI_BASE_OVER_CAP;
     if (buf->p) buf->p[buf->n] = 0;
     return text.n;
 }
@@ -3217,12 +3268,6 @@ typedef struct llmgwi_dialect_delta {
     int64_t index;
 } llmgwi_dialect_delta;
 
-static void llmgwi_dialect_delta_clear(llmgwi_dialect_delta *delta) {
-    delta->content = delta->reasoning = delta->refusal = delta->finish = llmgwi_dialect_none();
-    delta->parts = delta->details = delta->calls = llmgwi_base_view("", 0);
-    delta->index = 0;
-}
-
 static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delta *delta) {
     llmgwi_base_str key;
     llmgwi_json_text text;
@@ -3392,7 +3437,7 @@ static void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_js
 static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_dialect_delta delta;
     llmgwi_base_str key;
-    llmgwi_dialect_delta_clear(&delta);
+    memset(&delta, 0, sizeof delta);
     if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "index"))
@@ -6138,7 +6183,10 @@ static void llmgwi_http_explain(const llmgwi_http_transfer *transfer, CURLcode c
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_http_rows); i++)
         if (llmgwi_http_rows[i].curl == curl) result->code = llmgwi_http_rows[i].code;
     if (result->code == LLMGW_E_NETWORK && result->status) result->code = LLMGW_E_TRUNCATED;
-    if (transfer->refused) {
+    if (curl == CURLE_OUT_OF_MEMORY && transfer->header_bytes && !transfer->in_body) {
+        result->code = LLMGW_E_PROTOCOL; /* libcurl's cap of 100 KB a line, reported so until 8.6 */
+        text = "a header line of the reply is too long";
+    } else if (transfer->refused) {
         result->code = LLMGW_E_NETWORK;
         text = "the kept connection died before the reply began; not sent a second time";
     } else if (transfer->insecure) {

@@ -122,7 +122,6 @@ static struct {
     char label;   /* of the open line: A, !, 0: none */
     size_t shown; /* bytes of the answer on the screen */
     int asked, answered, failures;
-    llmgw_code said; /* the last reason that was told in full */
 } d;
 
 static const char DIM[] = "2", BOLD[] = "1", RED[] = "31", GREEN[] = "32", CYAN[] = "36";
@@ -270,10 +269,11 @@ static void show_failure(const llmgw_trace *trace) {
     target *t = target_of(trace->provider);
     if (t) t->failures++;
     d.failures++;
-    bool again = trace->code == d.said;
+    static bool told[1000]; /* by code */
+    bool again = told[trace->code];
     note(RED, "%s failed after %.1f ms: %s%s%s", trace->provider, (double)trace->duration_us / 1000,
          llmgw_code_name(trace->code), again ? "" : ", ", again ? "" : trace->reason);
-    d.said = trace->code;
+    told[trace->code] = true;
 }
 
 static void on_event(const llmgw_event *event, void *user) {
@@ -350,7 +350,7 @@ static void show_start(void) {
     if (real)
         say(NULL, "REAL providers, real money (far less than a cent), keys from the environment:\n\n");
     else
-        say(NULL, "FAKE providers on this machine: no key, no network, no cost. Prices are real ones.\n\n");
+        say(NULL, "FAKE providers on this machine: no key, no network, no cost (prices are real).\n\n");
     for (const target *t = targets; t < targets + TARGETS; t++) {
         if (!t->usable) continue;
         say(GREEN, "      %-9s", t->name);
@@ -358,6 +358,7 @@ static void show_start(void) {
         if (t->port) say(DIM, "  port %d, process %ld", t->port, (long)t->pid);
         putchar('\n');
     }
+    say(DIM, "\n      chat: a route, tries %sthese in order\n", real ? "a closed port, then " : "");
     say(DIM, "      first: time to the first token; tries: requests to providers\n\n");
 }
 
@@ -373,7 +374,7 @@ static void show_end(double seconds) {
             (double)t->pico_usd / 1e12);
     }
     say(d.answered == d.asked ? BOLD : RED, "\n      %d questions, %d answers; ", d.asked, d.answered);
-    say(NULL, "%d attempts failed on the way, unseen by the caller.\n", d.failures);
+    say(NULL, "%d attempts failed without the caller's notice.\n", d.failures);
     say(NULL, "      %.1f s, of which this program used the CPU for %.0f ms.\n\n", seconds,
         (double)clock() * 1000 / CLOCKS_PER_SEC);
     if (!real)

@@ -37,8 +37,7 @@ static void check_error(const llmgw_error *error, bool secret) {
                error->code == LLMGW_E_ARGUMENT);
     FUZZ_CHECK(error->text[0] && memchr(error->text, 0, sizeof error->text));
     for (size_t i = 0, n = strlen(error->text), step; i < n; i += step)
-        FUZZ_CHECK((step = llmgwi_text_char(error->text + i, n - i)) > 0 &&
-                   (unsigned char)error->text[i] >= ' ');
+        FUZZ_CHECK((step = fuzz_utf8(error->text + i, n - i)) > 0 && (unsigned char)error->text[i] >= ' ');
     if (secret) FUZZ_CHECK(!strstr(error->text, "SECRET"));
 }
 

@@ -52,7 +52,7 @@ static void sink(void *user, llmgw_event_kind kind, const llmgwi_dialect_piece *
 
 static void check_utf8(llmgwi_base_str text) {
     for (size_t i = 0, step; i < text.n; i += step)
-        FUZZ_CHECK((step = llmgwi_text_char(text.p + i, text.n - i)) > 0);
+        FUZZ_CHECK((step = fuzz_utf8(text.p + i, text.n - i)) > 0);
 }
 
 static void check_same(const llmgwi_base_buf *a, const llmgwi_base_buf *b) {

@@ -127,8 +127,7 @@ static json_t *tree_string(tree *t) {
     llmgwi_base_buf buf;
     llmgwi_base_buf_init(&buf, &t->mem, SIZE_MAX / 2);
     FUZZ_CHECK(llmgwi_json_string(&t->json, &text) && llmgwi_json_unescape(text, &buf));
-    for (size_t i = 0, step; i < buf.n; i += step)
-        FUZZ_CHECK((step = llmgwi_text_char(buf.p + i, buf.n - i)) > 0);
+    for (size_t i = 0, step; i < buf.n; i += step) FUZZ_CHECK((step = fuzz_utf8(buf.p + i, buf.n - i)) > 0);
     json_t *value = json_stringn(llmgwi_base_buf_cstr(&buf), buf.n);
     FUZZ_CHECK(value);
     llmgwi_base_buf_free(&buf);

@@ -40,6 +40,21 @@ static void *fuzz_alloc(void *ptr, size_t old_size, size_t new_size, void *user)
     return block + 2;
 }
 
+/* Length of the UTF-8 character at p, 0 if there is none: an opinion that is not the header's. */
+static inline size_t fuzz_utf8(const char *text, size_t n) {
+    const unsigned char *p = (const unsigned char *)text;
+    size_t size = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t point = size == 1 ? p[0] : p[0] & (0x7Fu >> size);
+    if (size == 0 || size > n) return 0;
+    for (size_t i = 1; i < size; i++) {
+        if (p[i] >> 6 != 2) return 0;
+        point = point << 6 | (p[i] & 0x3F);
+    }
+    bool surrogate = point >= 0xD800 && point < 0xE000;
+    return point < least[size] || point > 0x10FFFF || surrogate ? 0 : size;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #ifdef LLMGW_FUZZ_MAIN
