@@ -1129,6 +1129,30 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_plain_run(const char *p, size_t n, cha
     return i;
 }
 
+/* A bit for each of the first 64 bytes that cannot stand in a JSON string as it is; bytes from n on count
+   as such. Only with SSE2. */
+static LLMGWI_BASE_HOT uint64_t llmgwi_base_plain_mask(const char *p, size_t n) {
+    uint64_t mask = 0;
+#if LLMGWI_BASE_SSE2
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'), space = _mm_set1_epi8(0x20);
+    char tail[64];
+    if (n < sizeof tail) {
+        memset(tail, 0, sizeof tail);
+        memcpy(tail, p, n);
+        p = tail;
+    }
+    for (int i = 0; i < 4; i++) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
+        __m128i stop = _mm_or_si128(_mm_cmplt_epi8(v, space),
+                                    _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, slash)));
+        mask |= (uint64_t)(unsigned)_mm_movemask_epi8(stop) << (16 * i);
+    }
+#else
+    (void)p, (void)n;
+#endif
+    return mask;
+}
+
 /* Copies 16 bytes and returns a bit for each that needs an escape in a JSON string. high: some are not
    ASCII (without SSE2 always: then the caller goes byte by byte). */
 static LLMGWI_BASE_HOT unsigned llmgwi_base_plain_block(const char *p, char *out, bool *high) {
@@ -1438,7 +1462,8 @@ static void llmgwi_base_poller_rest(llmgwi_base_poller *poller, int fd) {
 /* Closes a socket of poller_socket. */
 static int llmgwi_base_poller_forget(llmgwi_base_poller *poller, int fd) {
     if (fd >= 0 && (size_t)fd < poller->watch_cap) {
-        if (poller->watch[fd].known && !LLMGWI_BASE_EPOLL) llmgwi_base_poller_remove(poller, fd);
+        /* also with epoll: a forked child may hold the socket open, and the kernel its registration */
+        if (poller->watch[fd].known) llmgwi_base_poller_remove(poller, fd);
         poller->watch[fd].known = poller->watch[fd].idle = poller->watch[fd].own = false;
     }
     return close(fd);
@@ -1502,6 +1527,8 @@ typedef struct llmgwi_json {
     const char *start, *p, *end;
     const char *error; /* static text, NULL: none */
     size_t error_at;
+    const char *block, *block_end; /* the stretch that mask describes */
+    uint64_t mask;                 /* llmgwi_base_plain_mask of block */
     int depth, max_depth;
     bool fresh;                /* just entered a container: no comma yet */
     bool pending;              /* a value stands here, unread */
@@ -1524,6 +1551,8 @@ typedef struct llmgwi_json_number {
 static void llmgwi_json_init(llmgwi_json *json, const char *p, size_t n, int max_depth) {
     json->start = json->p = p;
     json->end = p + n;
+    json->block = json->block_end = p;
+    json->mask = 0;
     json->error = NULL;
     json->error_at = 0;
     json->depth = 0;
@@ -1620,13 +1649,31 @@ static LLMGWI_BASE_COLD bool llmgwi_json_scan_rest(llmgwi_json *json, llmgwi_jso
     return true;
 }
 
+/* The first byte from p on that cannot stand in a string as it is, or the end. By a mask of 64 bytes at a
+   time: where one string ends then depends on the last one by a shift only, not by a load. */
+static LLMGWI_BASE_HOT const char *llmgwi_json_stop(llmgwi_json *json, const char *p) {
+    if (!LLMGWI_BASE_SSE2) return p + llmgwi_base_plain_span(p, (size_t)(json->end - p));
+    for (;;) {
+        if (p < json->block_end) {
+            uint64_t mask = json->mask >> (p - json->block);
+            if (mask) return p + __builtin_ctzll(mask);
+            p = json->block_end;
+        }
+        size_t n = (size_t)(json->end - p);
+        if (n == 0) return p;
+        json->mask = llmgwi_base_plain_mask(p, n);
+        json->block = p;
+        json->block_end = p + (n < 64 ? n : 64);
+    }
+}
+
 /* The string at json->p, if it is plain: its bounds come back in registers (through memory the copy of a
    view would wait for the two stores that made it). Else json->p is where it stops being plain. */
 static LLMGWI_BASE_HOT bool llmgwi_json_scan_plain(llmgwi_json *json, const char **p, size_t *n) {
     const char *begin = json->p + 1;
     *p = begin;
-    *n = llmgwi_base_plain_span(begin, (size_t)(json->end - begin));
-    json->p = begin + *n;
+    json->p = llmgwi_json_stop(json, begin);
+    *n = (size_t)(json->p - begin);
     if (json->p == json->end || *json->p != '"') return false;
     json->p++;
     return true;
@@ -1855,8 +1902,14 @@ static bool llmgwi_json_array(llmgwi_json *json) { return llmgwi_json_enter(json
 
 static LLMGWI_BASE_HOT bool llmgwi_json_next(llmgwi_json *json, char closer) {
     if (json->error) return false;
-    if (json->pending && !llmgwi_json_skip(json, NULL)) return false;
-    bool first = json->fresh;
+    bool first = json->fresh && !json->pending;
+    if (json->pending) {
+        llmgwi_json_text text; /* most values that nobody reads are plain strings */
+        llmgwi_json_space(json);
+        bool string = json->p < json->end && *json->p == '"';
+        json->pending = false;
+        if (string ? !llmgwi_json_scan(json, &text) : !llmgwi_json_skip(json, NULL)) return false;
+    }
     json->fresh = false;
     return llmgwi_json_more(json, closer, first);
 }
@@ -3268,6 +3321,23 @@ typedef struct llmgwi_dialect_delta {
     int64_t index;
 } llmgwi_dialect_delta;
 
+static LLMGWI_BASE_HOT void llmgwi_dialect_clear(llmgwi_json_text *text) {
+    text->raw.p = "";
+    text->raw.n = 0;
+    text->escaped = false;
+}
+
+/* Field by field: it stands in the hottest loop. */
+static LLMGWI_BASE_HOT void llmgwi_dialect_delta_clear(llmgwi_dialect_delta *delta) {
+    llmgwi_dialect_clear(&delta->content);
+    llmgwi_dialect_clear(&delta->reasoning);
+    llmgwi_dialect_clear(&delta->refusal);
+    llmgwi_dialect_clear(&delta->finish);
+    delta->parts.p = delta->details.p = delta->calls.p = "";
+    delta->parts.n = delta->details.n = delta->calls.n = 0;
+    delta->index = 0;
+}
+
 static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delta *delta) {
     llmgwi_base_str key;
     llmgwi_json_text text;
@@ -3437,7 +3507,7 @@ static void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_js
 static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_dialect_delta delta;
     llmgwi_base_str key;
-    memset(&delta, 0, sizeof delta);
+    llmgwi_dialect_delta_clear(&delta);
     if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "index"))
@@ -3474,7 +3544,9 @@ static bool llmgwi_dialect_openai_body(llmgwi_dialect_answer *answer, llmgwi_bas
                                        const char *what) {
     llmgwi_json json;
     llmgwi_base_str key, error = llmgwi_base_view("", 0);
-    llmgwi_json_text id = llmgwi_dialect_none(), model = id;
+    llmgwi_json_text id, model;
+    llmgwi_dialect_clear(&id);
+    llmgwi_dialect_clear(&model);
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
@@ -7026,6 +7098,7 @@ static void llmgwi_engine_judge(llmgwi_engine_call *call, const llmgwi_http_resu
                                 llmgw_error *why) {
     llmgwi_dialect_answer *answer = &call->reply->answer;
     const llmgwi_dialect *dialect = call->targets[call->target].provider->dialect;
+    call->framed = call->request->stream && !call->meta.json && !call->meta.html; /* also without a byte */
     if (call->stop.code) {
         *why = call->stop;
     } else if (call->framed && result->code == LLMGW_OK && !answer->ended) {
@@ -7728,10 +7801,11 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
     for (bool turned = false;; turned = true) {
         count += llmgwi_engine_dispatch(gw);
         bool late = turned && llmgwi_engine_now(gw) >= until_us;
-        if (count || gw->woken || gw->closing || late) break;
+        if (count || gw->closing || late || (turned && gw->woken))
+            break; /* a wake shortens the wait, not the work */
         if (!gw->driving) {
             llmgwi_engine_turn(gw, until_us, NULL);
-        } else if (until_us > llmgwi_engine_now(gw)) {
+        } else if (until_us > llmgwi_engine_now(gw) && !gw->woken) {
             llmgwi_engine_waiter waiter;
             llmgwi_engine_waiter_add(gw, &waiter, true);
             llmgwi_base_cond_wait(&waiter.cond, &gw->lock, until_us);

@@ -295,12 +295,15 @@ static void on_event(const llmgw_event *event, void *user) {
 static void show_call(const llmgw_reply *reply) {
     int attempts = 0;
     int64_t first_us = 0, pico_usd = 0;
+    bool broken = false, priced = false; /* an attempt's cost is unknown; the answer's is known */
     for (size_t i = 0; i < reply->trace_count; i++) {
         const llmgw_trace *trace = &reply->trace[i];
         if (trace->kind != LLMGW_TRACE_ATTEMPT) continue;
         attempts++;
         first_us = trace->first_token_us ? trace->start_us + trace->first_token_us : 0;
         pico_usd += trace->cost.pico_usd;
+        priced = trace->cost.known;
+        broken = broken || (trace->code && !trace->cost.known);
     }
     target *t = target_of(reply->provider);
     if (t) {
@@ -312,11 +315,15 @@ static void show_call(const llmgw_reply *reply) {
     d.answered++;
     char first[16] = "     -"; /* a blocking call has no first token */
     if (first_us) snprintf(first, sizeof first, "%4.2f s", (double)first_us / 1e6);
+    char cost[40] = "cost unknown";
+    if (priced) snprintf(cost, sizeof cost, "%s$%.6f", reply->cost.known ? "" : ">", (double)pico_usd / 1e12);
+    if (priced && broken && !reply->cost.known)
+        note(DIM, "the broken attempt told no usage: the cost is a lower bound (>)");
     end_line();
     say(GREEN, "      %-9s", reply->provider);
-    say(DIM, "  first %6s  total %.2f s  %lld in %lld out  %s$%.6f  %d %s\n\n", first,
-        (double)reply->elapsed_us / 1e6, (long long)reply->usage.input, (long long)reply->usage.output,
-        reply->cost.known ? "" : ">", (double)pico_usd / 1e12, attempts, attempts == 1 ? "try" : "tries");
+    say(DIM, "  first %6s  total %.2f s  %lld in %lld out  %s  %d %s\n\n", first,
+        (double)reply->elapsed_us / 1e6, (long long)reply->usage.input, (long long)reply->usage.output, cost,
+        attempts, attempts == 1 ? "try" : "tries");
 }
 
 /* One question, from asking to the line below its answer. */
@@ -331,8 +338,6 @@ static void ask(llmgw *gw, const question *q, const char *model) {
     d.shown = 0;
     d.asked++;
     llmgw_reply *reply = llmgw_chat(gw, &request);
-    if (!reply->error.code && !reply->cost.known)
-        note(DIM, "the broken attempt told no usage: the cost is a lower bound (>)");
     if (reply->error.code)
         note(RED, "no answer: %s", reply->error.text), putchar('\n');
     else

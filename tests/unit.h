@@ -28,6 +28,13 @@ UNIT_UNUSED static const char *unit_quoted(const char *text) {
     return out;
 }
 
+/* As jansson sees it: a second opinion. */
+UNIT_UNUSED static bool unit_is_utf8(const char *text) {
+    json_t *json = json_string(text);
+    json_decref(json);
+    return json != NULL;
+}
+
 /* ---- JSON by path: "messages.0.content" ---- */
 
 UNIT_UNUSED static json_t *unit_at(json_t *json, const char *path) {
