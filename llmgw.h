@@ -2847,7 +2847,8 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
         meta->json = llmgwi_base_has(value, "json");
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
-        meta->retry_after_ms = llmgwi_dialect_seconds(value) / 1000;
+        int64_t ms = llmgwi_dialect_seconds(value) / 1000;
+        if (ms) meta->retry_after_ms = ms;
     } else if (llmgwi_base_is_nocase(name, "retry-after") && !meta->retry_after_ms) {
         meta->retry_after_ms = llmgwi_dialect_seconds(value);
         int64_t date = meta->retry_after_ms ? 0 : llmgwi_dialect_date(value);
@@ -4327,6 +4328,22 @@ static bool llmgwi_dialect_gemini_leave(llmgwi_dialect_answer *answer, llmgwi_di
     return true;
 }
 
+static bool llmgwi_dialect_gemini_put_key(llmgwi_dialect_answer *answer, llmgwi_dialect_piece *piece,
+                                          llmgwi_base_str key) {
+    llmgwi_base_buf text;
+    llmgwi_json_out out;
+    llmgwi_base_buf_init(&text, answer->mem, answer->max_bytes);
+    out.buf = &text;
+    out.comma = false;
+    (void)llmgwi_json_put(&out, key);
+    bool good =
+        llmgwi_base_buf_add(&text, ":", 1)
+            ? llmgwi_dialect_arguments(answer, piece, llmgwi_dialect_plain(llmgwi_base_buf_str(&text)))
+            : llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the answer");
+    llmgwi_base_buf_free(&text);
+    return good;
+}
+
 /* Opens the levels of path below what is open, with commas and keys. */
 static bool llmgwi_dialect_gemini_enter(llmgwi_dialect_answer *answer, llmgwi_dialect_piece *piece,
                                         llmgwi_base_str path) {
@@ -4348,11 +4365,7 @@ static bool llmgwi_dialect_gemini_enter(llmgwi_dialect_answer *answer, llmgwi_di
         llmgwi_base_str key = llmgwi_dialect_gemini_key(llmgwi_base_view(path.p + same, step));
         if (!llmgwi_dialect_gemini_put(answer, piece, sibling ? "," : key.n ? "{" : "[")) return false;
         sibling = false;
-        if (!key.n) continue;
-        if (!llmgwi_dialect_gemini_put(answer, piece, "\"") ||
-            !llmgwi_dialect_arguments(answer, piece, llmgwi_dialect_plain(key)) ||
-            !llmgwi_dialect_gemini_put(answer, piece, "\":"))
-            return false;
+        if (key.n && !llmgwi_dialect_gemini_put_key(answer, piece, key)) return false;
     }
     memcpy(answer->args_open, path.p, path.n);
     answer->args_open[path.n] = 0;
@@ -4376,8 +4389,14 @@ static void llmgwi_dialect_gemini_partial(llmgwi_dialect_answer *answer, llmgwi_
     }
     if (json->error || !piece) return;
     bool string = value.n && value.p[0] == '"', goes_on = llmgwi_base_is(more, "true");
-    llmgwi_base_str at = path.raw;
+    char decoded[sizeof answer->args_open];
+    llmgwi_base_str at = llmgwi_base_view(decoded, 0);
+    if (path.raw.n < sizeof decoded) at.n = llmgwi_json_decode(path, decoded);
     if (at.n && at.p[0] == '$') at.p++, at.n--;
+    if (at.n == 0 || memchr(at.p, 0, at.n)) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "partialArgs: a bad jsonPath");
+        return;
+    }
     bool same = answer->args_string && llmgwi_base_is(at, answer->args_open);
     if (!same && !llmgwi_dialect_gemini_enter(answer, piece, at)) return;
     if (string) value = llmgwi_base_view(value.p + 1, value.n - 2);
@@ -6125,6 +6144,7 @@ static void llmgwi_http_transfer_put(llmgwi_http_curl *http, llmgwi_http_transfe
         llmgwi_http_transfer_free(http, transfer);
         return;
     }
+    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);
     curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, NULL);
     curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, NULL);
     transfer->next = http->pool;
@@ -6214,8 +6234,15 @@ static void llmgwi_http_detach(llmgwi_http_transfer *transfer) {
     llmgwi_http_transfer_put(http, transfer);
 }
 
+/* An HTTP/2 stream that is left gets its reset from libcurl 7.88 only with the next request, and the
+   provider goes on generating meanwhile: close the connection, if no other stream is on it. */
+static void llmgwi_http_drop(llmgwi_http_transfer *transfer) {
+    curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
+}
+
 static void llmgwi_http_cancel(void *self, void *transfer) {
     (void)self;
+    llmgwi_http_drop((llmgwi_http_transfer *)transfer);
     llmgwi_http_detach((llmgwi_http_transfer *)transfer);
 }
 
@@ -6287,6 +6314,7 @@ static void llmgwi_http_finish(llmgwi_http_transfer *transfer, CURLcode curl) {
                                                             : 11;
     llmgwi_http_explain(transfer, curl, &result);
     transfer->http->upcalls++;
+    if (curl != CURLE_OK) llmgwi_http_drop(transfer);
     llmgwi_http_detach(transfer);
     events->done(user, &result);
 }

@@ -38,9 +38,10 @@ static void make_cert(const char *name, const char *names, const char *from, con
     char path[128], text[1024], command[1500];
     snprintf(text, sizeof text,
              "[req]\ndistinguished_name=dn\nprompt=no\n[dn]\nCN=test\n[ca]\ndefault_ca=c\n[c]\n"
-             "database=%s/%s.index\nnew_certs_dir=%s\ndefault_md=sha256\npolicy=p\nx509_extensions=v3\n"
+             "database=%s/%s.index\nnew_certs_dir=%s\nserial=%s/"
+             "%s.serial\ndefault_md=sha256\npolicy=p\nx509_extensions=v3\n"
              "[p]\ncommonName=supplied\n[v3]\nsubjectAltName=%s\nbasicConstraints=critical,CA:TRUE\n",
-             dir, name, dir, names);
+             dir, name, dir, dir, name, names);
     snprintf(path, sizeof path, "%s/%s.cnf", dir, name);
     write_file(path, text);
     snprintf(path, sizeof path, "%s/%s.index", dir, name);
@@ -49,7 +50,7 @@ static void make_cert(const char *name, const char *names, const char *from, con
         command, sizeof command,
         "cd %s && openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config %s.cnf "
         "-keyout %s.key -out %s.csr >log 2>&1 && openssl ca -batch -selfsign -config %s.cnf -in %s.csr "
-        "-keyfile %s.key -out %s.pem -startdate %s -enddate %s -notext -rand_serial >>log 2>&1",
+        "-keyfile %s.key -out %s.pem -startdate %s -enddate %s -notext -create_serial >>log 2>&1",
         dir, name, name, name, name, name, name, name, from, to);
     if (system(command) != 0) fail_msg("openssl could not make the certificate %s", name);
 }
@@ -174,7 +175,8 @@ static void tls_connections_are_reused(void **state) {
         t_expect_code(reply, LLMGW_OK);
         llmgw_reply_free(reply);
     }
-    assert_true(provider_count(&provider, "connections") <= 3);
+    int connections = provider_count(&provider, "connections");
+    if (connections > 3) fail_msg("%d connections", connections);
     llmgw_close(gw);
 }
 
@@ -216,7 +218,7 @@ static bool front_answers(int port) {
 
 /* nghttpx with TLS before the fake provider. Skips the test, visibly, where it is not installed. */
 static void front_start(Front *front) {
-    char frontend[64], backend[64], log[128], cert[128], key[128];
+    char frontend[64], backend[64], log[128], cert[256], key[128];
     if (system("command -v nghttpx >/dev/null 2>&1") != 0) {
         print_message("nghttpx (package nghttp2-proxy) is missing: HTTP/2 is not tested\n");
         skip();
