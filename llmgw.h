@@ -390,6 +390,8 @@ typedef struct llmgw_reply {
     const char *model;        /* as asked of the provider, "" if nobody answered */
     const char *model_echo;   /* as the provider named itself, "" if it did not */
     int64_t elapsed_us;       /* from acceptance to end */
+    int64_t first_token_us;   /* from acceptance to the first token of the answer; 0: not a stream */
+    int attempts;             /* requests to providers, all in all; the last one is what answered */
     const llmgw_trace *trace; /* every attempt, wait and skip, in order */
     size_t trace_count;
 } llmgw_reply;
@@ -488,7 +490,8 @@ typedef struct llmgw_route {
 typedef enum llmgw_log_item { LLMGW_LOG_ITEMS(LLMGWI_LOG_ENUM) LLMGW_LOG_ITEM_COUNT } llmgw_log_item;
 #undef LLMGWI_LOG_ENUM
 
-/* Called from any thread, never with a lock held; line has no newline, no secret, no prompt. */
+/* Called from any thread, never with a lock held; line has no newline, no secret, no prompt. It may call
+   llmgw_send, llmgw_cancel and llmgw_wake, nothing that waits. */
 typedef void (*llmgw_log_fn)(llmgw_log_item item, int level, const char *line, void *user);
 
 /* All memory of ours goes through this when set (libcurl's does not). Like realloc: ptr NULL
@@ -569,7 +572,7 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
 /* Does what is due and runs callbacks, waiting up to timeout_ms (0: not at all, -1: without limit) for an
    event to deliver or for llmgw_wake. Returns the number of events delivered, or -code for an error
    (-LLMGW_E_MISUSE in a callback). With no call in flight it waits as well, for a call that another
-   thread sends: a thread of yours may loop on it. Any thread. */
+   thread sends: a thread of yours may loop on it. A signal does not end the wait. Any thread. */
 LLMGW_API int llmgw_poll(llmgw *gw, int timeout_ms);
 
 /* A file descriptor for your event loop, the same for life: readable (level-triggered) while
@@ -827,7 +830,7 @@ static bool llmgwi_base_buf_reserve_slack(llmgwi_base_buf *buf, size_t more, siz
         buf->failed = LLMGWI_BASE_OVER_CAP;
         return false;
     }
-    size_t need = buf->n + more + slack + 1;
+    size_t need = buf->n + more + slack + 1; /* max is below SIZE_MAX / 2 */
     if (need <= buf->cap) return true;
     size_t cap = buf->cap ? buf->cap + buf->cap / 2 : 64;
     if (cap < need) cap = need;
@@ -1978,11 +1981,18 @@ static bool llmgwi_json_get_number(llmgwi_json *json, llmgwi_json_number *out) {
 /* Reads a whole number >= 0 if one stands here (7 or 7.0), skips anything else. For counts that
    providers report. */
 static bool llmgwi_json_count(llmgwi_json *json, int64_t *out) {
-    llmgwi_json_number number;
+    llmgwi_base_str raw;
+    bool whole;
+    int64_t value;
     if (llmgwi_json_peek(json) != LLMGWI_JSON_NUMBER) return llmgwi_json_skip(json, NULL) && false;
-    if (!llmgwi_json_get_number(json, &number)) return false;
-    if (!(number.d >= 0 && number.d < 9e15)) return false; /* sums of several must fit, too */
-    *out = number.integer ? number.i : (int64_t)number.d;
+    json->pending = json->fresh = false;
+    if (!llmgwi_json_scan_number(json, &raw, &whole) || raw.n > LLMGWI_JSON_NUMBER_BYTES) return false;
+    if (!whole || !llmgwi_json_to_int(raw, &value)) {
+        double d = llmgwi_json_to_double(raw);
+        value = d >= 0 && d < 9e15 ? (int64_t)d : -1;
+    }
+    if (value < 0 || value > (int64_t)9e15) return false; /* sums of several must fit, too */
+    *out = value;
     return true;
 }
 
@@ -2088,27 +2098,35 @@ static LLMGWI_BASE_HOT bool llmgwi_json_put_run(char **out, const char **p, cons
 
 #define LLMGWI_JSON_SLACK 128 /* a block of 16 escapes of 6 bytes, and 16 beyond */
 
-/* Appends text escaped, without quotes. Returns text.n, or the offset of bad UTF-8. Goes by blocks that do
-   not wait for each other: an escape moves the output on, not the input. */
+/* As many blocks as there is room for; moves p on. True: it stopped at one that is not ASCII. Goes by blocks
+   that do not wait for each other: an escape moves the output on, not the input. */
+static LLMGWI_BASE_HOT bool llmgwi_json_put_blocks(char **out, const char *stop, const char **p,
+                                                   const char *end) {
+    bool high = false;
+    while (end - *p >= 32 && stop - *out > end - *p + LLMGWI_JSON_SLACK) {
+        unsigned mask = llmgwi_base_plain_block(*p, *out, &high);
+        if (high) break;
+        *out = mask ? llmgwi_json_put_block(*out, *p, mask) : *out + 16;
+        *p += 16;
+    }
+    return high;
+}
+
+/* Appends text escaped, without quotes. Returns text.n, or the offset of bad UTF-8. */
 static size_t llmgwi_json_put_escaped(llmgwi_base_buf *buf, llmgwi_base_str text) {
     const char *p = text.p, *end = p + text.n;
-    while (p < end) {
-        if (!llmgwi_base_buf_reserve_slack(buf, (size_t)(end - p), LLMGWI_JSON_SLACK)) return text.n;
+    bool good = true;
+    while (good && p < end && llmgwi_base_buf_reserve_slack(buf, (size_t)(end - p), LLMGWI_JSON_SLACK)) {
         char *out = buf->p + buf->n;
-        const char *stop = buf->p + buf->cap;
-        bool high = false;
-        while (!high && end - p >= 32 && stop - out > end - p + LLMGWI_JSON_SLACK) {
-            unsigned mask = llmgwi_base_plain_block(p, out, &high);
-            if (high) break;
-            out = mask ? llmgwi_json_put_block(out, p, mask) : out + 16;
-            p += 16;
-        }
-        if ((high || end - p < 32) && !llmgwi_json_put_run(&out, &p, end)) return (size_t)(p - text.p);
+        bool high = llmgwi_json_put_blocks(&out, buf->p + buf->cap, &p, end);
+        if (high || end - p < 32) good = llmgwi_json_put_run(&out, &p, end);
         buf->n = (size_t)(out - buf->p);
+        if (buf->n <= buf->max) continue;
+        buf->n = buf->max;
+        buf->failed = LLMGWI_BASE_OVER_CAP;
     }
-    if (buf->n > buf->max) buf->failed = LLMGWI_BASE_OVER_CAP;
     if (buf->p) buf->p[buf->n] = 0;
-    return text.n;
+    return good ? text.n : (size_t)(p - text.p);
 }
 
 /* A string value. Returns text.n, or the offset of bad UTF-8 (then the output is unusable). */
@@ -4825,6 +4843,7 @@ static bool llmgwi_config_dotted_loopback(const char *host, size_t n) {
     if (n >= sizeof text) return false;
     memcpy(text, host, n);
     text[n] = 0;
+    if (strspn(text, "0123456789.") != n) return false; /* sscanf would take signs */
     return sscanf(text, "%3u.%3u.%3u.%3u%c", &a, &b, &c, &d, &rest) == 4 && a == 127 && b < 256 && c < 256 &&
            d < 256;
 }
@@ -5224,7 +5243,8 @@ static bool llmgwi_config_load_wrong(llmgwi_config_load *load, const char *why) 
                                 load->path[0] ? load->path : "configuration", load->json.error,
                                 (unsigned long)load->json.error_at);
     else
-        (void)llmgwi_base_error(load->error, LLMGW_E_CONFIG, "%s: %s", load->path, why);
+        (void)llmgwi_base_error(load->error, LLMGW_E_CONFIG, "%s: %s",
+                                load->path[0] ? load->path : "configuration", why);
     return false;
 }
 
@@ -5414,19 +5434,20 @@ static bool llmgwi_config_add_all(llmgwi_config *config, const llmgw_provider *p
 
 /* ---- environment ---- */
 
-/* OLLAMA_HOST ("host", "host:port" or an URL) to a base URL. */
+/* OLLAMA_HOST ("host", ":port", "host:port", an IPv6 address or an URL) to a base URL; "" if unset. */
 static void llmgwi_config_ollama(char *url, size_t size) {
     const char *host = getenv("OLLAMA_HOST"), *slashes = host ? strstr(host, "://") : NULL;
-    if (!host || !host[0] || strlen(host) > 200) {
-        url[0] = 0;
-        return;
-    }
-    const char *name = slashes ? slashes + 3 : host, *colon = strrchr(name, ':');
-    bool port = colon && strspn(colon + 1, "0123456789") == strcspn(colon + 1, "/") && colon[1];
-    bool any = strncmp(name, "0.0.0.0", 7) == 0;
-    snprintf(url, size, "%.*s%s%.*s%s/v1", slashes ? (int)(slashes + 3 - host) : 7,
-             slashes ? host : "http://", any ? "127.0.0.1" : "", (int)strcspn(any ? name + 7 : name, "/"),
-             any ? name + 7 : name, port || slashes ? "" : ":11434");
+    url[0] = 0;
+    if (!host || !host[0] || strlen(host) > 200) return;
+    const char *name = slashes ? slashes + 3 : host, *colon = strchr(name, ':');
+    int n = (int)strcspn(name, "/"), scheme = slashes ? (int)(slashes + 3 - host) : 7;
+    bool six = colon && name[0] != '[' && strchr(colon + 1, ':');
+    bool any = strncmp(name, "0.0.0.0", 7) == 0, none = name[0] == ':' && !six;
+    if (any) name += 7, n -= 7;
+    const char *port = name[0] == '[' ? strstr(name, "]:") : six ? NULL : strchr(name, ':');
+    snprintf(url, size, "%.*s%s%s%.*s%s%s/v1", scheme, slashes ? host : "http://",
+             any || none ? "127.0.0.1" : "", six ? "[" : "", n, name, six ? "]" : "",
+             port || slashes ? "" : ":11434");
 }
 
 /* Every known provider whose key is set, and a local Ollama, which is looked for at first use. */
@@ -5445,8 +5466,17 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         if (!llmgwi_dialect_find(known->dialect)) continue;
         if (llmgwi_config_provider_find(config, from.name, strlen(from.name))) continue;
         snprintf(path, sizeof path, "environment.%s", known->name);
-        if (!llmgwi_config_provider_add(config, &from, path, error)) return false;
-        config->providers[config->provider_count - 1]->discovered = ollama && !url[0];
+        size_t before = config->provider_count;
+        llmgw_error odd;
+        memset(&odd, 0, sizeof odd);
+        if (llmgwi_config_provider_add(config, &from, path, &odd)) {
+            config->providers[before]->discovered = ollama && !url[0];
+        } else if (ollama && odd.code == LLMGW_E_CONFIG) {
+            config->provider_count = before; /* a variable that is not ours: no reason to fail */
+        } else {
+            *error = odd;
+            return false;
+        }
     }
     return true;
 }
@@ -6642,6 +6672,7 @@ struct llmgw {
 };
 
 static LLMGWI_BASE_THREAD_LOCAL int llmgwi_engine_in_callback;
+static LLMGWI_BASE_THREAD_LOCAL bool llmgwi_engine_in_log;
 
 static int64_t llmgwi_engine_now(const llmgw *gw) { return gw->clock.now_us(gw->clock.user); }
 
@@ -6649,7 +6680,12 @@ static void llmgwi_engine_log(llmgw *gw, llmgw_log_item item, const char *text) 
 #define LLMGWI_ENGINE_LOG_LEVEL(name, level, text) level,
     static const int levels[] = {LLMGW_LOG_ITEMS(LLMGWI_ENGINE_LOG_LEVEL)};
 #undef LLMGWI_ENGINE_LOG_LEVEL
-    if (gw->log) gw->log(item, levels[item], text, gw->log_user);
+    if (!gw->log || llmgwi_engine_in_log) return; /* what it does is not logged in turn */
+    llmgwi_engine_in_log = true; /* this thread may be driving: it must not wait for itself */
+    llmgwi_engine_in_callback++;
+    gw->log(item, levels[item], text, gw->log_user);
+    llmgwi_engine_in_callback--;
+    llmgwi_engine_in_log = false;
 }
 
 /* ---- heap of timers ---- */
@@ -6960,6 +6996,9 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
         pub->trace_count = 0;
     }
     pub->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
+    pub->attempts = (int)call->epoch;
+    const llmgw_trace *last = call->epoch ? &reply->trace[call->trace_at] : NULL;
+    if (last && last->first_token_us) pub->first_token_us = last->start_us + last->first_token_us;
 }
 
 /* Ends a call, once. error NULL: success. */
@@ -7135,6 +7174,7 @@ static void llmgwi_engine_judge(llmgwi_engine_call *call, const llmgwi_http_resu
             memset(&answer->error, 0, sizeof answer->error); /* a torn last event: cut */
         if (answer->error.code) *why = answer->error;
     }
+    if (!why->code && call->stop.code) *why = call->stop;
     if (why->code || (call->framed && llmgwi_dialect_complete(dialect, answer))) return;
     if (result->code) {
         (void)llmgwi_base_error(why, result->code, "%s", result->text);
@@ -7144,6 +7184,8 @@ static void llmgwi_engine_judge(llmgwi_engine_call *call, const llmgwi_http_resu
         (void)llmgwi_base_error(why, LLMGW_E_PROTOCOL, "the reply is a web page, not JSON");
     } else if (!dialect->reply(answer, llmgwi_base_buf_str(&call->raw))) {
         *why = answer->error;
+    } else if (call->stop.code) { /* its events found no place */
+        *why = call->stop;
     }
 }
 
@@ -7301,6 +7343,7 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, int64_t now) {
     }
     call->trace_at = (size_t)(item - call->reply->trace);
     call->plan.tries[call->target]++;
+    call->plan.waited = false;
     item->epoch = ++call->epoch;
     item->duration_us = -1;
     if (call->epoch > 1) llmgwi_engine_log_failover(call);
@@ -7390,8 +7433,8 @@ static void llmgwi_engine_advance(llmgwi_engine_call *call) {
                 now + llmgwi_health_backoff(++call->plan.rounds, gw->clock.random(gw->clock.user));
             if (backoff > at_us) at_us = backoff, lane = false;
         }
-        call->plan.waited = at_us > now;
         if (at_us > now) {
+            call->plan.waited = true; /* until an attempt begins */
             llmgwi_engine_pause(call, now, at_us, lane);
             return;
         }
@@ -7753,7 +7796,8 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     llmgwi_base_buf_init(&call->url, &gw->mem, 8192);
     llmgwi_base_buf_init(&call->raw, &gw->mem, options->max_reply_bytes);
     llmgwi_base_buf_init(&call->queue, &gw->mem,
-                         options->max_queue_bytes + 2 * options->max_event_bytes + (256 << 10));
+                         options->max_queue_bytes + 2 * options->max_event_bytes + options->max_reply_bytes +
+                             (256 << 10));
     llmgwi_frame_init(&call->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, call);
 }
 
@@ -8123,6 +8167,8 @@ static const llmgw_request *llmgwi_public_copy(llmgwi_base_arena *arena, const l
          "",                                                                                                 \
          "",                                                                                                 \
          0,                                                                                                  \
+         0,                                                                                                  \
+         0,                                                                                                  \
          NULL,                                                                                               \
          0},                                                                                                 \
             0                                                                                                \
@@ -8204,6 +8250,10 @@ LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request) {
     memset(&error, 0, sizeof error);
     if (!gw) return llmgwi_public_fixed_reply(&llmgwi_public_no_gateway);
     if (llmgwi_public_is_forked(gw)) return llmgwi_public_fixed_reply(&llmgwi_public_forked);
+    if (llmgwi_engine_in_log) {
+        (void)llmgwi_base_error(&error, LLMGW_E_MISUSE, "a blocking call was made from the log function");
+        return llmgwi_public_error_reply(gw, &error);
+    }
     llmgwi_public_enter(gw);
     llmgwi_base_unlock(&gw->lock);
     llmgwi_engine_call *call = NULL;
@@ -8230,6 +8280,7 @@ LLMGW_API llmgw_reply *llmgw_ask(llmgw *gw, const char *model, const char *promp
 
 LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_error *error) {
     llmgw_error local;
+    bool silent = !error;
     if (!error) error = &local;
     memset(error, 0, sizeof *error);
     if (!gw || llmgwi_public_is_forked(gw)) {
@@ -8240,6 +8291,7 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
     llmgwi_base_unlock(&gw->lock);
     llmgw_call id = llmgwi_public_begin(gw, request, NULL, error);
     if (!id) llmgwi_config_redact(&gw->config, error->text);
+    if (!id && silent) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
     llmgwi_base_lock(&gw->lock);
     llmgwi_public_leave(gw);
     return id;

@@ -6,7 +6,8 @@
      - jansson accepts the same texts and finds the same values. Known differences, all of them jansson's:
        it refuses numbers out of range, NUL in a key and lone surrogate escapes (U+FFFD for us), and its
        depth limit is 2048 (ours 1024); it takes a NUL byte after the value for the end of the text
-     - what the writer writes of these values is read, by both, as the same values */
+     - what the writer writes of these values is read as the same values; the input, written as a string,
+       comes back or is refused at its first byte that is no UTF-8; a cap is kept */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "fuzz_main.h"
@@ -272,6 +273,38 @@ static void write_check(json_t *value) {
     FUZZ_CHECK(heap.live == 0);
 }
 
+/* The input as the text of a string: bad UTF-8 is found where it is, good text comes back; under a cap too. */
+static void escape_check(const char *text, size_t size, size_t cap) {
+    fuzz_heap heap = {0};
+    llmgwi_base_mem mem = {fuzz_alloc, &heap};
+    llmgwi_base_buf all, part, back;
+    llmgwi_json_out out = {&all, false};
+    llmgwi_json json;
+    llmgwi_json_text string;
+    size_t good = 0;
+    for (size_t step; good < size && (step = fuzz_utf8(text + good, size - good)) > 0;) good += step;
+    llmgwi_base_buf_init(&all, &mem, SIZE_MAX / 2);
+    llmgwi_base_buf_init(&part, &mem, cap);
+    llmgwi_base_buf_init(&back, &mem, SIZE_MAX / 2);
+    FUZZ_CHECK(llmgwi_json_put(&out, llmgwi_base_view(text, size)) == good && all.p[all.n] == 0);
+    if (good == size) {
+        llmgwi_json_init(&json, all.p, all.n, 1);
+        FUZZ_CHECK(llmgwi_json_string(&json, &string) && llmgwi_json_end(&json));
+        FUZZ_CHECK(llmgwi_json_unescape(string, &back) && back.n == size);
+        FUZZ_CHECK(size == 0 || memcmp(back.p, text, size) == 0);
+    }
+    out.buf = &part;
+    out.comma = false;
+    (void)llmgwi_json_put(&out, llmgwi_base_view(text, size));
+    FUZZ_CHECK(part.n <= cap && (!part.p || part.p[part.n] == 0));
+    if (good == size) FUZZ_CHECK((part.failed != 0) == (all.n > cap));
+    if (good == size && !part.failed) FUZZ_CHECK(part.n == all.n && memcmp(part.p, all.p, all.n) == 0);
+    llmgwi_base_buf_free(&all);
+    llmgwi_base_buf_free(&part);
+    llmgwi_base_buf_free(&back);
+    FUZZ_CHECK(heap.live == 0);
+}
+
 /* ---- jansson's opinion ---- */
 
 /* A \u escape of half a character without its other half. */
@@ -305,6 +338,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     FUZZ_CHECK(at <= size);
     uint64_t seed = XXH3_64bits(data, size);
     for (unsigned i = 0; i < 3; i++) walk_check(text, size, seed + i, error, at);
+    escape_check(text, size, (size_t)(seed % (2 * size + 8)));
     json_error_t said;
     json_t *theirs = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &said);
     if (error) {

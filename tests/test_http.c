@@ -166,7 +166,7 @@ static void huge_headers(void **state) {
         raw_start(&raw, serve_headers, &kind);
         const llmgw_reply *reply = call_raw(&raw, &rec, kind % 2, 1, NULL);
         if (reply->error.code != LLMGW_E_TOO_LARGE) t_expect_code(reply, LLMGW_E_PROTOCOL);
-        t_expect_text(reply, "headers");
+        t_expect_text(reply, "header");
         rec_free(&rec);
         raw_stop(&raw);
     }
@@ -271,7 +271,7 @@ static const Script scripts[] = {
     {"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n" RAW_IS_SSE "\r\n" RAW_DELTA("hello") RAW_LAST, true,
      LLMGW_OK, "hello", NULL, 11},
     {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" RAW_IS_JSON "\r\n", false, LLMGW_E_PROTOCOL, "", NULL, 11},
-    {"HTTP/1.1 204 No Content\r\n\r\n", true, LLMGW_E_PROTOCOL, "", NULL, 11},
+    {"HTTP/1.1 204 No Content\r\n\r\n", true, LLMGW_E_TRUNCATED, "", NULL, 11},
     {"HTTP/1.1 200\r\nConnection: close\r\n\r\n" RAW_JSON, false, LLMGW_OK, "hello", NULL, 11},
     {CLOSED RAW_IS_SSE "\r\n", true, LLMGW_E_TRUNCATED, "", NULL, 11},
     {CLOSED RAW_IS_SSE "\r\n" RAW_DELTA("hel") RAW_DELTA("lo"), true, LLMGW_E_TRUNCATED, "hello", NULL, 11},

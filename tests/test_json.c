@@ -16,19 +16,12 @@ static void *counted_malloc(size_t size) {
     return malloc(size);
 }
 
-static void *counted_calloc(size_t count, size_t size) {
-    allocations++;
-    return calloc(count, size);
-}
-
 #define realloc(ptr, size) counted_realloc(ptr, size)
 #define malloc(size) counted_malloc(size)
-#define calloc(count, size) counted_calloc(count, size)
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #undef realloc
 #undef malloc
-#undef calloc
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -343,8 +336,8 @@ static void test_refuse_control_characters(void **state) {
 
 static void test_refuse_every_control_character(void **state) {
     for (int c = 0; c < 0x20; c++)
-        for (size_t before = 0; before < 40; before++) {
-            char text[64];
+        for (size_t before = 0; before < 140; before++) {
+            char text[160];
             size_t at = 0;
             memset(text, 'x', sizeof text);
             text[0] = '"';
@@ -553,14 +546,14 @@ static void test_fully_escaped_names_of_the_wire(void **state) {
     /* ten letters are 60 bytes of escapes */
     llmgwi_json json =
         open_text("{\"\\u0074\\u006f\\u006f\\u006c\\u005f\\u0063\\u0061\\u006c\\u006c\\u0073\":1}");
-    llmgwi_base_str key;
+    llmgwi_base_str key = llmgwi_base_view("", 0);
     assert_true(llmgwi_json_object(&json) && llmgwi_json_member(&json, &key));
     assert_true(llmgwi_base_is(key, "tool_calls"));
 }
 
 static void test_long_keys(void **state) {
     char text[300] = "{\"";
-    llmgwi_base_str key;
+    llmgwi_base_str key = llmgwi_base_view("", 0);
     memset(text + 2, 'k', 200);
     strcpy(text + 202, "\":true}");
     llmgwi_json json = open_text(text);
@@ -730,7 +723,7 @@ static void decoded(const char *text, const char *want, size_t n) {
     llmgwi_json json = open_text(text);
     llmgwi_json_text string;
     llmgwi_base_buf buf;
-    llmgwi_base_buf_init(&buf, &mem, 1000);
+    llmgwi_base_buf_init(&buf, &mem, 10000);
     assert_true(llmgwi_json_string(&json, &string) && llmgwi_json_end(&json));
     assert_int_equal(string.escaped, strchr(text, '\\') != NULL);
     assert_true(llmgwi_json_unescape(string, &buf));
@@ -774,6 +767,39 @@ static void test_every_code_point(void **state) {
                      (unsigned)(0xDC00 + (point & 0x3FF)));
         decoded(text, want, n);
     }
+}
+
+/* Ends, escapes and characters of all lengths at every place of a block of bytes. */
+static void test_strings_of_every_length(void **state) {
+    static const char *const specials[] = {"",        "\\\"", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80",
+                                           "\\u0041", "\\\\"};
+    static const char *const wants[] = {"", "\"", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "A", "\\"};
+    for (size_t n = 0; n < 150; n++)
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(specials); i++) {
+            char xs[160], text[512], want[256];
+            memset(xs, 'x', n);
+            xs[n] = 0;
+            snprintf(text, sizeof text, "[\"%s%s%s\",\"\",\"%s\",{\"%s\":1}]", xs, specials[i],
+                     n % 3 ? "y" : "", xs, xs);
+            snprintf(want, sizeof want, "%s%s%s", xs, wants[i], n % 3 ? "y" : "");
+            llmgwi_json json = open_text(text);
+            llmgwi_json_text string = {{"", 0}, false};
+            llmgwi_base_str key = {"", 0};
+            assert_true(llmgwi_json_array(&json) && llmgwi_json_item(&json) &&
+                        llmgwi_json_string(&json, &string));
+            char got[256];
+            assert_int_equal(llmgwi_json_decode(string, got), strlen(want));
+            assert_memory_equal(got, want, strlen(want));
+            assert_true(llmgwi_json_item(&json) && llmgwi_json_string(&json, &string));
+            assert_int_equal(string.raw.n, 0);
+            assert_true(llmgwi_json_item(&json) && llmgwi_json_string(&json, &string));
+            assert_true(llmgwi_base_is(string.raw, xs));
+            assert_true(llmgwi_json_item(&json) && llmgwi_json_object(&json) &&
+                        llmgwi_json_member(&json, &key));
+            assert_true(llmgwi_base_is(key, xs));
+            assert_false(llmgwi_json_member(&json, &key) || llmgwi_json_item(&json));
+            assert_true(llmgwi_json_end(&json));
+        }
 }
 
 static void test_is(void **state) {
@@ -986,6 +1012,7 @@ static void test_write_every_escape_everywhere(void **state) {
             char text[64], want[128];
             memset(text, 'x', sizeof text);
             text[before] = (char)c;
+            text[before + 4] = 0;
             const char *place = c ? strchr(known, c) : NULL;
             char escape[8];
             if (c == 0x7F)
@@ -1002,13 +1029,13 @@ static void test_write_every_escape_everywhere(void **state) {
 }
 
 static void test_write_all_escapes_in_a_row(void **state) {
-    char text[512], want[4096] = "\"";
-    for (size_t i = 0; i < sizeof text; i++) {
+    char text[513] = "", want[4096] = "\"";
+    for (size_t i = 0; i < sizeof text - 1; i++) {
         text[i] = 1;
         strcat(want, "\\u0001");
     }
     strcat(want, "\"");
-    written(text, sizeof text, want);
+    written(text, sizeof text - 1, want);
 }
 
 static void test_write_names_bad_utf8(void **state) {
@@ -1180,24 +1207,35 @@ static void test_buffer_sizes_do_not_wrap(void **state) {
     llmgwi_base_buf_free(&buf);
 }
 
-/* Whatever was appended before: n never exceeds max, and what fits is taken. */
+/* A buffer of 100 bytes that holds some, then this text: what fits is taken, n never exceeds max, and a NUL
+   stands behind it whatever happened. */
+static void keeps_the_cap(size_t before, llmgwi_base_str text, size_t size, bool good) {
+    llmgwi_base_buf buf;
+    llmgwi_base_buf_init(&buf, &mem, 100);
+    for (size_t i = 0; i < before; i++) llmgwi_base_buf_add(&buf, "-", 1);
+    size_t at = llmgwi_json_put_escaped(&buf, text);
+    assert_true(buf.n <= buf.max);
+    assert_true(!buf.p || buf.p[buf.n] == 0);
+    if (good) {
+        assert_int_equal(at, text.n);
+        assert_int_equal(buf.failed != 0, before + size > 100);
+        if (!buf.failed) assert_int_equal(buf.n, before + size);
+    }
+    llmgwi_base_buf_free(&buf);
+}
+
 static void test_writer_keeps_the_cap(void **state) {
-    for (size_t before = 0; before < 120; before++)
-        for (size_t more = 0; more < 60; more++) {
-            llmgwi_base_buf buf;
-            char text[64];
+    char text[64];
+    for (size_t before = 0; before <= 100; before++)
+        for (size_t more = 0; more < sizeof text; more++) {
             memset(text, 'x', sizeof text);
-            if (more > 3) text[3] = '\n';
-            size_t size = more + (more > 3);
-            llmgwi_base_buf_init(&buf, &mem, 100);
-            for (size_t i = 0; i < before && i < 100; i++) llmgwi_base_buf_add(&buf, "-", 1);
-            size_t start = buf.n;
-            (void)llmgwi_json_put_escaped(&buf, llmgwi_base_view(text, more));
-            assert_true(buf.n <= buf.max);
-            assert_true(!buf.p || buf.p[buf.n] == 0);
-            assert_int_equal(buf.failed != 0, start + size > 100);
-            if (!buf.failed) assert_int_equal(buf.n, start + size);
-            llmgwi_base_buf_free(&buf);
+            keeps_the_cap(before, llmgwi_base_view(text, more), more, true);
+            text[3] = '\n';
+            keeps_the_cap(before, llmgwi_base_view(text, more), more + (more > 3), true);
+            text[more / 2] = '\xFF';
+            keeps_the_cap(before, llmgwi_base_view(text, more), 0, false);
+            memset(text, 1, sizeof text);
+            keeps_the_cap(before, llmgwi_base_view(text, more), more * 6, true);
         }
 }
 
@@ -1233,76 +1271,76 @@ static void test_writer_without_memory(void **state) {
     assert_string_equal(llmgwi_base_buf_cstr(&buf), "");
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_take_structure),
-        cmocka_unit_test(test_take_space),
-        cmocka_unit_test(test_take_numbers),
-        cmocka_unit_test(test_take_strings),
-        cmocka_unit_test(test_take_lone_surrogates),
-        cmocka_unit_test(test_take_duplicate_keys),
-        cmocka_unit_test(test_refuse_arrays),
-        cmocka_unit_test(test_refuse_objects),
-        cmocka_unit_test(test_refuse_numbers),
-        cmocka_unit_test(test_refuse_words),
-        cmocka_unit_test(test_refuse_whole_texts),
-        cmocka_unit_test(test_refuse_byte_order_marks),
-        cmocka_unit_test(test_refuse_unterminated_strings),
-        cmocka_unit_test(test_refuse_control_characters),
-        cmocka_unit_test(test_refuse_every_control_character),
-        cmocka_unit_test(test_refuse_escapes),
-        cmocka_unit_test(test_refuse_utf8_overlong),
-        cmocka_unit_test(test_refuse_utf8_surrogates_and_beyond),
-        cmocka_unit_test(test_refuse_utf8_truncated),
-        cmocka_unit_test(test_refuse_every_stray_byte),
-        cmocka_unit_test(test_depth_exact),
-        cmocka_unit_test(test_depth_hundred_thousand),
-        cmocka_unit_test(test_depth_cap_is_kept),
-        cmocka_unit_test(test_mixed_nesting),
-        cmocka_unit_test(test_reading_allocates_nothing),
-        cmocka_unit_test(test_duplicate_keys_come_in_order),
-        cmocka_unit_test(test_keys_with_escapes),
-        cmocka_unit_test(test_fully_escaped_names_of_the_wire),
-        cmocka_unit_test(test_long_keys),
-        cmocka_unit_test(test_unread_values_are_skipped),
-        cmocka_unit_test(test_unread_values_are_validated),
-        cmocka_unit_test(test_unread_document),
-        cmocka_unit_test(test_open_containers_are_not_the_end),
-        cmocka_unit_test(test_after_an_error_all_is_false),
-        cmocka_unit_test(test_member_after_a_broken_member),
-        cmocka_unit_test(test_wrong_kinds),
-        cmocka_unit_test(test_peek),
-        cmocka_unit_test(test_maybe),
-        cmocka_unit_test(test_skip_gives_the_text),
-        cmocka_unit_test(test_check_of_a_kind),
-        cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_decode_lone_surrogates),
-        cmocka_unit_test(test_every_code_point),
-        cmocka_unit_test(test_is),
-        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_integers_beyond),
-        cmocka_unit_test(test_doubles),
-        cmocka_unit_test(test_doubles_beyond),
-        cmocka_unit_test(test_long_numbers),
-        cmocka_unit_test(test_number_stands_before_other_text),
-        cmocka_unit_test(test_count),
-        cmocka_unit_test(test_count_is_capped),
-        cmocka_unit_test(test_locale_with_a_decimal_comma),
-        cmocka_unit_test(test_write_strings),
-        cmocka_unit_test(test_write_every_escape_everywhere),
-        cmocka_unit_test(test_write_all_escapes_in_a_row),
-        cmocka_unit_test(test_write_names_bad_utf8),
-        cmocka_unit_test(test_write_commas),
-        cmocka_unit_test(test_write_integers),
-        cmocka_unit_test(test_write_doubles_short),
-        cmocka_unit_test(test_write_doubles_round_trip),
-        cmocka_unit_test(test_base64),
-        cmocka_unit_test(test_base64_over_the_cap),
-        cmocka_unit_test(test_buffer_cap),
-        cmocka_unit_test(test_buffer_sizes_do_not_wrap),
-        cmocka_unit_test(test_writer_keeps_the_cap),
-        cmocka_unit_test(test_writer_over_the_cap_at_every_size),
-        cmocka_unit_test(test_writer_without_memory),
-    };
-    return cmocka_run_group_tests_name("json", tests, NULL, NULL);
-}
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_take_structure),
+    cmocka_unit_test(test_take_space),
+    cmocka_unit_test(test_take_numbers),
+    cmocka_unit_test(test_take_strings),
+    cmocka_unit_test(test_take_lone_surrogates),
+    cmocka_unit_test(test_take_duplicate_keys),
+    cmocka_unit_test(test_refuse_arrays),
+    cmocka_unit_test(test_refuse_objects),
+    cmocka_unit_test(test_refuse_numbers),
+    cmocka_unit_test(test_refuse_words),
+    cmocka_unit_test(test_refuse_whole_texts),
+    cmocka_unit_test(test_refuse_byte_order_marks),
+    cmocka_unit_test(test_refuse_unterminated_strings),
+    cmocka_unit_test(test_refuse_control_characters),
+    cmocka_unit_test(test_refuse_every_control_character),
+    cmocka_unit_test(test_refuse_escapes),
+    cmocka_unit_test(test_refuse_utf8_overlong),
+    cmocka_unit_test(test_refuse_utf8_surrogates_and_beyond),
+    cmocka_unit_test(test_refuse_utf8_truncated),
+    cmocka_unit_test(test_refuse_every_stray_byte),
+    cmocka_unit_test(test_depth_exact),
+    cmocka_unit_test(test_depth_hundred_thousand),
+    cmocka_unit_test(test_depth_cap_is_kept),
+    cmocka_unit_test(test_mixed_nesting),
+    cmocka_unit_test(test_reading_allocates_nothing),
+    cmocka_unit_test(test_duplicate_keys_come_in_order),
+    cmocka_unit_test(test_keys_with_escapes),
+    cmocka_unit_test(test_fully_escaped_names_of_the_wire),
+    cmocka_unit_test(test_long_keys),
+    cmocka_unit_test(test_unread_values_are_skipped),
+    cmocka_unit_test(test_unread_values_are_validated),
+    cmocka_unit_test(test_unread_document),
+    cmocka_unit_test(test_open_containers_are_not_the_end),
+    cmocka_unit_test(test_after_an_error_all_is_false),
+    cmocka_unit_test(test_member_after_a_broken_member),
+    cmocka_unit_test(test_wrong_kinds),
+    cmocka_unit_test(test_peek),
+    cmocka_unit_test(test_maybe),
+    cmocka_unit_test(test_skip_gives_the_text),
+    cmocka_unit_test(test_check_of_a_kind),
+    cmocka_unit_test(test_decode),
+    cmocka_unit_test(test_decode_lone_surrogates),
+    cmocka_unit_test(test_every_code_point),
+    cmocka_unit_test(test_strings_of_every_length),
+    cmocka_unit_test(test_is),
+    cmocka_unit_test(test_integers),
+    cmocka_unit_test(test_integers_beyond),
+    cmocka_unit_test(test_doubles),
+    cmocka_unit_test(test_doubles_beyond),
+    cmocka_unit_test(test_long_numbers),
+    cmocka_unit_test(test_number_stands_before_other_text),
+    cmocka_unit_test(test_count),
+    cmocka_unit_test(test_count_is_capped),
+    cmocka_unit_test(test_locale_with_a_decimal_comma),
+    cmocka_unit_test(test_write_strings),
+    cmocka_unit_test(test_write_every_escape_everywhere),
+    cmocka_unit_test(test_write_all_escapes_in_a_row),
+    cmocka_unit_test(test_write_names_bad_utf8),
+    cmocka_unit_test(test_write_commas),
+    cmocka_unit_test(test_write_integers),
+    cmocka_unit_test(test_write_doubles_short),
+    cmocka_unit_test(test_write_doubles_round_trip),
+    cmocka_unit_test(test_base64),
+    cmocka_unit_test(test_base64_over_the_cap),
+    cmocka_unit_test(test_buffer_cap),
+    cmocka_unit_test(test_buffer_sizes_do_not_wrap),
+    cmocka_unit_test(test_writer_keeps_the_cap),
+    cmocka_unit_test(test_writer_over_the_cap_at_every_size),
+    cmocka_unit_test(test_writer_without_memory),
+};
+
+int main(void) { return cmocka_run_group_tests_name("json", tests, NULL, NULL); }

@@ -166,8 +166,13 @@ static void bad_ca_file_is_named(void **state) {
 }
 
 static void tls_connections_are_reused(void **state) {
+    Provider own; /* late arrivals of other tests are not counted here */
+    char key[128];
+    snprintf(key, sizeof key, "%s/key.pem", dir);
+    const char *const more[] = {"--tls-port", "0", "--cert", provider.cert, "--key", key, NULL};
+    provider_start(&own, more);
     llmgw_options options = {.ca_file = provider.cert};
-    llmgw *gw = t_open_at("https", "localhost", provider.tls_port, &options);
+    llmgw *gw = t_open_at("https", "localhost", own.tls_port, &options);
     for (int i = 0; i < 12; i++) {
         char model[32];
         snprintf(model, sizeof model, "%s/m", t_dialects[i % 3]);
@@ -175,9 +180,10 @@ static void tls_connections_are_reused(void **state) {
         t_expect_code(reply, LLMGW_OK);
         llmgw_reply_free(reply);
     }
-    int connections = provider_count(&provider, "connections");
-    if (connections > 3) fail_msg("%d connections", connections);
+    int connections = provider_count(&own, "connections");
+    if (connections > 2) fail_msg("%d connections", connections);
     llmgw_close(gw);
+    provider_stop(&own);
 }
 
 static void a_refused_certificate_goes_to_the_next_target(void **state) {

@@ -1,0 +1,1176 @@
+/* Descriptions, file and environment to one checked table; keys and where they may go. */
+#include "unit.h"
+
+#include <sys/stat.h>
+
+static char directory[64]; /* for files of these tests */
+
+static int clean_environment(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++)
+        unsetenv(llmgwi_dialect_knowns[i].key_var);
+    unsetenv("OLLAMA_HOST");
+    unsetenv("UNIT_KEY");
+    return 0;
+}
+
+static int make_directory(void **state) {
+    snprintf(directory, sizeof directory, "/tmp/llmgw_unit_XXXXXX");
+    return mkdtemp(directory) ? clean_environment(state) : -1;
+}
+
+static int remove_directory(void **state) { return rmdir(directory); }
+
+static llmgw_options from_json(const char *json) {
+    llmgw_options options;
+    memset(&options, 0, sizeof options);
+    options.config_json = json ? unit_quoted(json) : NULL;
+    options.no_environment = true;
+    return options;
+}
+
+/* Opens a good configuration; llmgwi_config_close it. */
+static void open_good(llmgwi_config *config, const llmgw_options *options) {
+    llmgw_error error;
+    memset(&error, 0, sizeof error);
+    if (!llmgwi_config_open(config, &unit_mem, options, &error)) {
+        llmgwi_config_close(config);
+        fail_msg("refused: %s", error.text);
+    }
+}
+
+static llmgw_error open_bad(const llmgw_options *options) {
+    llmgwi_config config;
+    llmgw_error error;
+    memset(&error, 0, sizeof error);
+    bool good = llmgwi_config_open(&config, &unit_mem, options, &error);
+    llmgwi_config_close(&config);
+    assert_false(good);
+    assert_true(unit_is_utf8(error.text));
+    return error;
+}
+
+static void expect_bad(const char *json, const char *part) {
+    llmgw_options options = from_json(json);
+    llmgw_error error = open_bad(&options);
+    assert_int_equal(error.code, LLMGW_E_CONFIG);
+    unit_has(error.text, part);
+}
+
+static const llmgwi_config_provider *provider_of(const llmgwi_config *config, const char *name) {
+    return llmgwi_config_provider_find(config, name, strlen(name));
+}
+
+/* The value of a provider's header; NULL: it has none of this name. */
+static const char *header_of(const llmgwi_config_provider *provider, const char *name) {
+    for (size_t i = 0; i < provider->header_count; i++)
+        if (strncmp(provider->headers[i].line, name, strlen(name)) == 0)
+            return provider->headers[i].line + strlen(name) + 2;
+    return NULL;
+}
+
+/* ---- the file ---- */
+
+static const char design_file[] =
+    "{'providers':{"
+    "  'openai':{'dialect':'openai','key':'env:UNIT_KEY'},"
+    "  'claude':{'dialect':'anthropic','key':'sk-ant-1'},"
+    "  'local':{'dialect':'openai','url':'http://127.0.0.1:8080/v1/'}},"
+    " 'models':{'gpt-4o-mini':{'provider':'openai'},"
+    "  'sonnet':{'provider':'claude','model':'claude-sonnet-4-5',"
+    "   'price':{'input':3.0,'output':15.0,'cached':0.3,'cache_write':3.75,'cache_write_1h':6}}},"
+    " 'routes':{'chat':{'how':'fallback','try':['sonnet','gpt-4o-mini','local/llama']}},"
+    " 'ca_file':'/x/ca.pem','deadline_ms':5,'connect_ms':-1,'max_attempts':64,'max_reply_bytes':2048}";
+
+static void test_design_file(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(design_file);
+    setenv("UNIT_KEY", "sk-openai-1", 1);
+    open_good(&config, &options);
+    assert_int_equal(config.provider_count, 3);
+    assert_string_equal(header_of(provider_of(&config, "openai"), "Authorization"), "Bearer sk-openai-1");
+    assert_string_equal(header_of(provider_of(&config, "claude"), "x-api-key"), "sk-ant-1");
+    assert_string_equal(header_of(provider_of(&config, "claude"), "anthropic-version"), "2023-06-01");
+    assert_string_equal(provider_of(&config, "claude")->url, "https://api.anthropic.com/v1");
+    assert_string_equal(provider_of(&config, "local")->url, "http://127.0.0.1:8080/v1");
+    assert_false(provider_of(&config, "local")->keyed);
+    assert_int_equal(config.route_count, 1);
+    const llmgwi_config_target *targets = config.routes[0]->targets;
+    assert_int_equal(config.routes[0]->target_count, 3);
+    assert_string_equal(targets[0].model, "claude-sonnet-4-5");
+    assert_true(targets[0].price.output.set && targets[0].price.output.value == 15);
+    assert_string_equal(targets[1].model, "gpt-4o-mini");
+    assert_string_equal(targets[2].model, "llama");
+    assert_ptr_equal(targets[2].provider, provider_of(&config, "local"));
+    assert_string_equal(config.ca_file, "/x/ca.pem");
+    assert_int_equal(config.options.deadline_ms, 5);
+    assert_int_equal(config.options.connect_ms, LLMGW_OFF);
+    assert_int_equal(config.options.first_token_ms, 60000);
+    assert_int_equal(config.options.max_attempts, 64);
+    assert_int_equal(config.options.max_reply_bytes, 2048);
+    llmgwi_config_close(&config);
+}
+
+static void test_wrong_types(void **state) {
+    static const char *const rows[][2] = {
+        {"[]", "expected an object"},
+        {"{'providers':[]}", "providers: expected an object"},
+        {"{'providers':{'a':1}}", "providers.a: expected an object"},
+        {"{'providers':{'a':{'dialect':1}}}", "providers.a.dialect: expected a string"},
+        {"{'providers':{'a':{'url':null}}}", "providers.a.url: expected a string"},
+        {"{'providers':{'a':{'key':{}}}}", "providers.a.key: expected a string"},
+        {"{'providers':{'a':{'headers':['x']}}}", "providers.a.headers: expected an object"},
+        {"{'providers':{'a':{'headers':{'x':1}}}}", "providers.a.headers"},
+        {"{'models':[]}", "models: expected an object"},
+        {"{'models':{'m':'x'}}", "models.m: expected an object"},
+        {"{'models':{'m':{'provider':[]}}}", "models.m.provider: expected a string"},
+        {"{'models':{'m':{'model':1}}}", "models.m.model: expected a string"},
+        {"{'models':{'m':{'price':3}}}", "models.m.price: expected an object"},
+        {"{'models':{'m':{'price':{'input':'3'}}}}", "models.m.price.input: expected a number"},
+        {"{'models':{'m':{'price':{'output':null}}}}", "models.m.price.output: expected a number"},
+        {"{'models':{'m':{'price':{'cached':[]}}}}", "models.m.price.cached: expected a number"},
+        {"{'models':{'m':{'price':{'cache_write':true}}}}", "models.m.price.cache_write: expected a number"},
+        {"{'models':{'m':{'price':{'cache_write_1h':{}}}}}", "models.m.price.cache_write_1h: expected a number"},
+        {"{'routes':'x'}", "routes: expected an object"},
+        {"{'routes':{'r':[]}}", "routes.r: expected an object"},
+        {"{'routes':{'r':{'how':1}}}", "routes.r.how: expected a string"},
+        {"{'routes':{'r':{'try':'x'}}}", "routes.r.try: expected a list"},
+        {"{'routes':{'r':{'try':[1]}}}", "routes.r.try"},
+        {"{'ca_file':1}", "ca_file: expected a string"},
+        {"{'deadline_ms':'5'}", "deadline_ms: expected a number"},
+        {"{'deadline_ms':1.5}", "deadline_ms: expected a whole number"},
+        {"{'deadline_ms':1e20}", "deadline_ms: expected a whole number"},
+        {"{'deadline_ms':99999999999}", "deadline_ms: expected a whole number"},
+        {"{'max_reply_bytes':-1}", "max_reply_bytes: expected a whole number from 0"},
+        {"{'max_reply_bytes':'1MiB'}", "max_reply_bytes: expected a number"},
+        {"{'max_json_depth':[]}", "max_json_depth: expected a number"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
+}
+
+/* Every field of every table: a wrong type names its path; so does an unknown one beside it. */
+static void test_all_fields(void **state) {
+    static const struct {
+        const llmgwi_config_field *fields;
+        const char *open, *close, *path;
+    } tables[] = {{llmgwi_config_top_fields, "{", "}", ""},
+                  {llmgwi_config_provider_fields, "{'providers':{'a':{", "}}}", "providers.a."},
+                  {llmgwi_config_model_fields, "{'models':{'a':{", "}}}", "models.a."},
+                  {llmgwi_config_price_fields, "{'models':{'a':{'price':{", "}}}}", "models.a.price."},
+                  {llmgwi_config_route_fields, "{'routes':{'a':{", "}}}", "routes.a."}};
+    char json[512], path[128];
+    for (size_t t = 0; t < LLMGWI_BASE_COUNT(tables); t++)
+        for (const llmgwi_config_field *field = tables[t].fields; field->name; field++) {
+            snprintf(json, sizeof json, "%s'%s':false%s", tables[t].open, field->name, tables[t].close);
+            snprintf(path, sizeof path, "%s%s: %s", tables[t].path, field->name,
+                     field->type == LLMGWI_CONFIG_LATER ? "not available in this version" : "expected ");
+            expect_bad(json, path);
+            snprintf(json, sizeof json, "%s'%sx':false%s", tables[t].open, field->name, tables[t].close);
+            snprintf(path, sizeof path, "%s%sx: unknown field", tables[t].path, field->name);
+            expect_bad(json, path);
+        }
+}
+
+static void test_later_fields(void **state) {
+    static const char *const rows[][2] = {
+        {"{'providers':{'claude':{'dialect':'anthropic','rpm':4000}}}", "providers.claude.rpm: not available in this version"},
+        {"{'providers':{'claude':{'tpm':1}}}", "providers.claude.tpm: not available"},
+        {"{'providers':{'claude':{'concurrency':64}}}", "providers.claude.concurrency: not available"},
+        {"{'providers':{'l':{'tags':['onprem']}}}", "providers.l.tags: not available"},
+        {"{'providers':{'l':{'region':'eu'}}}", "providers.l.region: not available"},
+        {"{'models':{'m':{'quality':0.9}}}", "models.m.quality: not available"},
+        {"{'routes':{'r':{'hedge':'p95'}}}", "routes.r.hedge: not available"},
+        {"{'routes':{'r':{'width':3}}}", "routes.r.width: not available"},
+        {"{'prices':'x.json'}", "prices: not available"},
+        {"{'store':{'path':'x'}}", "store: not available"},
+        {"{'cache':{}}", "cache: not available"},
+        {"{'budget':{'per_day_usd':20}}", "budget: not available"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
+}
+
+static void test_wrong_values(void **state) {
+#define LOCAL "'providers':{'l':{'dialect':'openai','url':'http://127.0.0.1:1','key':''}}"
+    static const char *const rows[][2] = {
+        {"{'providers':{'nobody':{}}}", "providers.nobody.dialect: required"},
+        {"{'providers':{'x':{'dialect':'cobol'}}}", "providers.x.dialect: unknown"},
+        {"{'providers':{'':{'dialect':'openai'}}}", "name: expected"},
+        {"{'providers':{'a b':{'dialect':'openai'}}}", "providers.a b.name: expected"},
+        {"{'providers':{'a/b':{'dialect':'openai'}}}", "name: expected"},
+        {"{'models':{'m':{}}}", "models.m.provider: required"},
+        {"{'models':{'m':{'provider':'nobody'}}}", "models.m.provider: no such provider"},
+        {"{" LOCAL ",'models':{'a/b':{'provider':'l'}}}", "models.a/b.name: expected"},
+        {"{" LOCAL ",'models':{'a b':{'provider':'l'}}}", "name: expected"},
+        {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'input':-1}}}}", "models.m.price: expected USD"},
+        {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'cached':1e7}}}}", "models.m.price: expected USD"},
+        {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'output':1e999}}}}", "models.m.price"},
+        {"{'routes':{'r':{}}}", "routes.r.try: expected a list"},
+        {"{'routes':{'r':{'try':[]}}}", "routes.r.try: expected a list"},
+        {"{'routes':{'r':{'try':['m']}}}", "routes.r.try[0]: no such alias"},
+        {"{" LOCAL ",'routes':{'r':{'try':['l/x','l/','l']}}}", "routes.r.try[1]: no such alias"},
+        {"{" LOCAL ",'routes':{'r':{'try':['l/x','nobody/x']}}}", "routes.r.try[1]"},
+        {"{" LOCAL ",'routes':{'r':{'how':'race','try':['l/x']}}}", "routes.r.how: only \"fallback\""},
+        {"{'routes':{'r/s':{'try':['x']}}}", "name: expected"},
+        {"{" LOCAL ",'models':{'x':{'provider':'l'}},'routes':{'x':{'try':['l/a']}}}",
+         "routes.x.name: also the name of a model"},
+        {"{'providers':{'l':{'dialect':'open\\u0000ai'}}}", "providers.l.dialect: holds a NUL"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
+}
+
+static void test_not_json(void **state) {
+    static const char *const rows[][2] = {
+        {"", "configuration: expected an object"},
+        {"{", "at byte 1"},
+        {"{'providers':{}}x", "at byte 16"},
+        {"{'providers':{'a':{'dialect':'openai',}}}", "at byte"},
+        {"{'providers':{'a':{'dialect':'x\xFF'}}}", "providers.a.dialect: bad UTF-8"},
+        {"// no comments\n{}", "configuration: expected an object"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
+}
+
+static void test_duplicates(void **state) {
+    expect_bad("{'providers':{'a':{'dialect':'openai'},'a':{'dialect':'openai'}}}", "providers.a.name: defined twice");
+    expect_bad("{" LOCAL ",'models':{'m':{'provider':'l'},'m':{'provider':'l'}}}", "models.m.name: defined twice");
+    expect_bad("{" LOCAL ",'routes':{'r':{'try':['l/a']},'r':{'try':['l/a']}}}", "routes.r.name: defined twice");
+    llmgw_provider providers[2];
+    llmgw_options options = from_json(NULL);
+    memset(providers, 0, sizeof providers);
+    providers[0].name = providers[1].name = "openai";
+    options.providers = providers;
+    options.provider_count = 2;
+    llmgw_error error = open_bad(&options);
+    unit_has(error.text, "options.providers[1].name: defined twice");
+}
+
+/* A name longer than any path has room for is an error, at every place. */
+static void test_long_names(void **state) {
+    static const char *const shapes[] = {"{'providers':{'%s':{'key':1}}}",      "{'providers':{'%s':{'dialect':'openai'}}}",
+                                         "{'models':{'%s':{'price':{'input':'x'}}}}", "{'routes':{'%s':{'try':[1]}}}",
+                                         "{'%s':1}",                            "{'providers':{'a':{'%s':1}}}"};
+    static char name[4000], json[8000];
+    for (size_t n = 60; n < 3000; n += n > 230 && n < 270 ? 1 : 97)
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(shapes); i++) {
+            memset(name, 'a', n);
+            name[n] = 0;
+            snprintf(json, sizeof json, shapes[i], name);
+            if (n == 60 && i == 1) continue; /* that one is good */
+            llmgw_options options = from_json(json);
+            assert_int_equal(open_bad(&options).code, LLMGW_E_CONFIG);
+        }
+}
+
+static void test_name_lengths(void **state) {
+    char name[80];
+    for (size_t n = 63; n <= 65; n++) {
+        llmgw_provider provider;
+        llmgw_options options = from_json(NULL);
+        llmgwi_config config;
+        memset(&provider, 0, sizeof provider);
+        memset(name, 'x', n);
+        name[n] = 0;
+        provider.name = name;
+        provider.dialect = "openai";
+        options.providers = &provider;
+        options.provider_count = 1;
+        if (n == 65) {
+            unit_has(open_bad(&options).text, "options.providers[0].name: expected [A-Za-z0-9_.-]{1,64}");
+            continue;
+        }
+        open_good(&config, &options);
+        llmgwi_config_close(&config);
+    }
+}
+
+/* ---- C beats file beats environment ---- */
+
+static void test_precedence(void **state) {
+    static const char json[] = "{'providers':{'openai':{'key':'from-file'},'anthropic':{'key':'file-ant'}},"
+                               "'models':{'m':{'provider':'openai','model':'file-model'}},"
+                               "'routes':{'r':{'try':['openai/file']}},'deadline_ms':7,'idle_ms':8}";
+    static const char *const targets[1] = {"openai/c"};
+    llmgw_provider provider;
+    llmgw_model model;
+    llmgw_route route;
+    llmgwi_config config;
+    llmgw_options options = from_json(json);
+    options.no_environment = false;
+    setenv("OPENAI_API_KEY", "from-env", 1);
+    setenv("ANTHROPIC_API_KEY", "env-ant", 1);
+    setenv("GEMINI_API_KEY", "env-gem", 1);
+    memset(&provider, 0, sizeof provider);
+    memset(&model, 0, sizeof model);
+    memset(&route, 0, sizeof route);
+    provider.name = "openai";
+    provider.key = "from-c";
+    model.name = "m";
+    model.provider = "openai";
+    model.model = "c-model";
+    route.name = "r";
+    route.targets = targets;
+    route.target_count = 1;
+    options.providers = &provider;
+    options.models = &model;
+    options.routes = &route;
+    options.provider_count = options.model_count = options.route_count = 1;
+    options.deadline_ms = 9;
+    open_good(&config, &options);
+    assert_string_equal(header_of(provider_of(&config, "openai"), "Authorization"), "Bearer from-c");
+    assert_string_equal(header_of(provider_of(&config, "anthropic"), "x-api-key"), "file-ant");
+    assert_string_equal(header_of(provider_of(&config, "gemini"), "x-goog-api-key"), "env-gem");
+    assert_string_equal(config.models[0]->target.model, "c-model");
+    assert_string_equal(config.routes[0]->targets[0].model, "c");
+    assert_int_equal(config.model_count, 1);
+    assert_int_equal(config.route_count, 1);
+    assert_int_equal(config.options.deadline_ms, 9);
+    assert_int_equal(config.options.idle_ms, 8);
+    llmgwi_config_close(&config);
+}
+
+static void test_known_names(void **state) {
+    static const char *const urls[][3] = {
+        {"openai", "https://api.openai.com/v1", "OPENAI_API_KEY"},
+        {"anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"},
+        {"gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"},
+        {"deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"},
+        {"mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"},
+        {"qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"},
+        {"moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"},
+        {"openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"},
+        {"portkey", "https://api.portkey.ai/v1", "PORTKEY_API_KEY"},
+        {"tokenmix", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY"},
+        {"ollama", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY"},
+        {"llamacpp", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY"},
+        {"vllm", "http://127.0.0.1:8000/v1", "VLLM_API_KEY"},
+        {"groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"},
+        {"xai", "https://api.x.ai/v1", "XAI_API_KEY"},
+    };
+    llmgwi_config config;
+    llmgw_options options = from_json(NULL);
+    char key[64], want[80];
+    assert_int_equal(LLMGWI_BASE_COUNT(urls), LLMGWI_BASE_COUNT(llmgwi_dialect_knowns));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
+        snprintf(key, sizeof key, "key-of-%s", urls[i][0]);
+        setenv(urls[i][2], key, 1);
+    }
+    options.no_environment = false;
+    open_good(&config, &options);
+    assert_int_equal(config.provider_count, LLMGWI_BASE_COUNT(urls));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
+        const llmgwi_config_provider *provider = provider_of(&config, urls[i][0]);
+        bool bearer = !strstr("anthropic gemini portkey", urls[i][0]);
+        const char *name = bearer                              ? "Authorization"
+                           : strcmp(urls[i][0], "gemini") == 0 ? "x-goog-api-key"
+                           : strcmp(urls[i][0], "portkey") == 0 ? "x-portkey-api-key"
+                                                                : "x-api-key";
+        assert_string_equal(provider->url, urls[i][1]);
+        snprintf(want, sizeof want, "%skey-of-%s", bearer ? "Bearer " : "", urls[i][0]);
+        assert_string_equal(header_of(provider, name), want);
+        assert_true(provider->keyed && provider->listed);
+    }
+    llmgwi_config_close(&config);
+}
+
+static void test_environment_alone(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(NULL);
+    open_good(&config, &options);
+    assert_int_equal(config.provider_count, 0);
+    llmgwi_config_close(&config);
+    options.no_environment = false;
+    setenv("MISTRAL_API_KEY", "k-mistral", 1);
+    setenv("OPENAI_API_KEY", "", 1); /* empty is not set */
+    open_good(&config, &options);
+    assert_int_equal(config.provider_count, 2); /* and a local Ollama, to be looked for */
+    assert_true(provider_of(&config, "ollama")->discovered);
+    assert_false(provider_of(&config, "mistral")->discovered);
+    assert_null(provider_of(&config, "openai"));
+    llmgwi_config_close(&config);
+}
+
+/* ---- keys ---- */
+
+static void test_keys(void **state) {
+    static const struct {
+        const char *json, *header; /* of provider p; NULL: none */
+        const char *missing;
+    } rows[] = {
+        {"{'providers':{'p':{'dialect':'openai','key':'sk-1'}}}", "Bearer sk-1", NULL},
+        {"{'providers':{'p':{'dialect':'openai','key':'env:UNIT_KEY'}}}", "Bearer sk-unit", NULL},
+        {"{'providers':{'p':{'dialect':'openai','key':'env:UNIT_MISSING'}}}", NULL, "UNIT_MISSING"},
+        {"{'providers':{'p':{'dialect':'openai','key':''}}}", NULL, NULL}, /* said: none */
+        {"{'providers':{'p':{'dialect':'openai','url':'https://h.example/v1'}}}", NULL, NULL},
+        {"{'providers':{'p':{'dialect':'openai'}}}", NULL, "OPENAI_API_KEY"},
+    };
+    setenv("UNIT_KEY", "sk-unit", 1);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        open_good(&config, &options);
+        const llmgwi_config_provider *p = provider_of(&config, "p");
+        const char *header = header_of(p, "Authorization");
+        assert_int_equal(header == NULL, rows[i].header == NULL);
+        if (header) assert_string_equal(header, rows[i].header);
+        assert_int_equal(p->missing == NULL, rows[i].missing == NULL);
+        if (p->missing) assert_string_equal(p->missing, rows[i].missing);
+        llmgwi_config_close(&config);
+    }
+    expect_bad("{'providers':{'p':{'dialect':'openai','key':'env:'}}}", "providers.p.key");
+}
+
+/* "A key is sent only to its own provider's host": a dialect is not a provider. */
+static void test_dialect_does_not_bring_the_key(void **state) {
+    llmgwi_config config;
+    llmgw_options options =
+        from_json("{'providers':{'local':{'dialect':'openai','url':'http://127.0.0.1:8080/v1'},"
+                  "'lan':{'dialect':'openai','url':'http://gpu.lan/v1'},"
+                  "'claudish':{'dialect':'anthropic','url':'https://h.example'},"
+                  "'second':{'dialect':'openai'},'third':{'dialect':'openai','url':'https://api.openai.com/v1/'}}}");
+    setenv("OPENAI_API_KEY", "sk-secret", 1);
+    setenv("ANTHROPIC_API_KEY", "sk-secret", 1);
+    open_good(&config, &options);
+    assert_null(header_of(provider_of(&config, "local"), "Authorization"));
+    assert_null(header_of(provider_of(&config, "lan"), "Authorization"));
+    assert_null(header_of(provider_of(&config, "claudish"), "x-api-key"));
+    assert_string_equal(header_of(provider_of(&config, "second"), "Authorization"), "Bearer sk-secret");
+    assert_string_equal(header_of(provider_of(&config, "third"), "Authorization"), "Bearer sk-secret");
+    llmgwi_config_close(&config);
+}
+
+/* The variable of a local server's key goes to loopback only. */
+static void test_local_key_stays_local(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json("{'providers':{'vllm':{'url':'https://h.example/v1'},'llamacpp':{}}}");
+    setenv("VLLM_API_KEY", "k-vllm-1", 1);
+    setenv("LLAMACPP_API_KEY", "k-llama-1", 1);
+    open_good(&config, &options);
+    assert_null(header_of(provider_of(&config, "vllm"), "Authorization"));
+    assert_string_equal(header_of(provider_of(&config, "llamacpp"), "Authorization"), "Bearer k-llama-1");
+    llmgwi_config_close(&config);
+}
+
+/* Built-in prices hold at the known place only. */
+static void test_listed(void **state) {
+    static const struct {
+        const char *json;
+        bool listed;
+    } rows[] = {
+        {"{'providers':{'openai':{'key':'k'}}}", true},
+        {"{'providers':{'openai':{'key':'k','url':'https://api.openai.com/v1'}}}", true},
+        {"{'providers':{'openai':{'key':'k','url':'https://api.openai.com/v1/'}}}", true},
+        {"{'providers':{'openai':{'key':'k','url':'https://proxy.example/v1'}}}", false},
+        {"{'providers':{'openai':{'key':'k','url':'http://127.0.0.1:1/v1'}}}", false},
+        {"{'providers':{'mine':{'dialect':'openai','key':'k'}}}", true},
+        {"{'providers':{'mine':{'dialect':'mistral','key':'k'}}}", true},
+        {"{'providers':{'mine':{'dialect':'openai','url':'https://h.example','key':'k'}}}", false},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        open_good(&config, &options);
+        assert_int_equal(config.providers[0]->listed, rows[i].listed);
+        llmgwi_config_close(&config);
+    }
+}
+
+static void test_insecure(void **state) {
+    static const struct {
+        const char *json;
+        bool good;
+    } rows[] = {
+        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':'k'}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','headers':{'X-Key':'k'}}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://127.evil.com/v1','key':'k'}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://localhost.evil.com/v1','key':'k'}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://10.0.0.1/v1','key':'k'}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://0.0.0.0/v1','key':'k'}}}", false},
+        {"{'providers':{'openai':{'url':'http://h.example/v1','key':'env:UNIT_KEY'}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':''}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':'env:UNIT_MISSING'}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://127.0.0.1:80/v1','key':'k'}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://127.255.3.4/v1','key':'k'}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://LocalHost:1/v1','key':'k'}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://[::1]:1/v1','key':'k'}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'https://h.example/v1','key':'k'}}}", true},
+    };
+    setenv("UNIT_KEY", "sk-unit", 1);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        if (rows[i].good) {
+            open_good(&config, &options);
+            llmgwi_config_close(&config);
+            continue;
+        }
+        llmgw_error error = open_bad(&options);
+        if (error.code != LLMGW_E_INSECURE) fail_msg("%s: %s", rows[i].json, error.text);
+        unit_has(error.text, ".url: ");
+    }
+}
+
+/* ---- headers ---- */
+
+static void test_headers(void **state) {
+    static const char *const lines[3] = {"X-Title: My: app", "X-Key:env:UNIT_KEY", "X-Empty: "};
+    llmgwi_config config;
+    llmgw_provider provider;
+    llmgw_options options = from_json("{'providers':{'p':{'dialect':'anthropic','url':'https://h','headers':{"
+                                      "'anthropic-beta':'a,b','X-Key':'env:UNIT_KEY'}}}}");
+    setenv("UNIT_KEY", "sk-unit", 1);
+    memset(&provider, 0, sizeof provider);
+    provider.name = "q";
+    provider.dialect = "openai";
+    provider.url = "https://h";
+    provider.headers = lines;
+    provider.header_count = 3;
+    options.providers = &provider;
+    options.provider_count = 1;
+    open_good(&config, &options);
+    assert_string_equal(header_of(provider_of(&config, "p"), "anthropic-beta"), "a,b");
+    assert_string_equal(header_of(provider_of(&config, "p"), "X-Key"), "sk-unit");
+    assert_string_equal(header_of(provider_of(&config, "q"), "X-Title"), "My: app");
+    assert_string_equal(header_of(provider_of(&config, "q"), "X-Key"), "sk-unit");
+    assert_string_equal(header_of(provider_of(&config, "q"), "X-Empty"), "");
+    assert_true(provider_of(&config, "q")->keyed);
+    llmgwi_config_close(&config);
+}
+
+static void test_header_injection(void **state) {
+    static const char *const rows[][2] = {
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\r\\nX: y'}}}", "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\nb'}}}", "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\u007f'}}}", "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\u0000b'}}}", "providers.p.key: holds a NUL"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'a\\r\\nY: z'}}}}", "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X\\r\\nY':'z'}}}}", "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X Y':'z'}}}}", "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'':'z'}}}}", "providers.p.headers[0]: expected"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'env:UNIT_MISSING'}}}}", "its environment variable is not set"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'env:UNIT_KEY'}}}}", "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'env:UNIT_KEY'}}}", "providers.p.key: holds a control character"},
+    };
+    setenv("UNIT_KEY", "sk-1\r\nHost: evil", 1);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
+}
+
+static void test_header_counts(void **state) {
+    static const char *lines[40];
+    for (int i = 0; i < 40; i++) lines[i] = "X-A: b";
+    for (size_t n = 28; n <= 31; n++) {
+        llmgwi_config config;
+        llmgw_provider provider;
+        llmgw_options options = from_json(NULL);
+        memset(&provider, 0, sizeof provider);
+        provider.name = "anthropic"; /* key and a fixed header beside them */
+        provider.key = "sk-ant-123";
+        provider.headers = lines;
+        provider.header_count = n;
+        options.providers = &provider;
+        options.provider_count = 1;
+        if (n > 29) {
+            unit_has(open_bad(&options).text, "options.providers[0].headers: too many");
+            continue;
+        }
+        open_good(&config, &options);
+        assert_int_equal(config.providers[0]->header_count, n + 2);
+        llmgwi_config_close(&config);
+    }
+    llmgw_provider provider;
+    llmgw_options options = from_json(NULL);
+    memset(&provider, 0, sizeof provider);
+    provider.name = "openai";
+    provider.header_count = 1; /* without the array */
+    options.providers = &provider;
+    options.provider_count = 1;
+    unit_has(open_bad(&options).text, "options.providers[0].headers[0]");
+}
+
+/* ---- URLs ---- */
+
+static void test_urls(void **state) {
+    static const struct {
+        const char *url, *why; /* NULL: good */
+        bool loopback;
+    } rows[] = {
+        {"https://h.example", NULL, false},
+        {"https://h.example:8443/a/b/", NULL, false},
+        {"http://h.example:1", NULL, false},
+        {"http://localhost:65535", NULL, true},
+        {"http://LOCALHOST", NULL, true},
+        {"http://127.0.0.1", NULL, true},
+        {"http://127.1.2.3:5/x", NULL, true},
+        {"http://[::1]:8080/v1", NULL, true},
+        {"http://[::1]", NULL, true},
+        {"https://[2001:db8::1]:443/v1", NULL, false},
+        {"http://127.evil.com", NULL, false},
+        {"http://127.0.0.1.evil.com", NULL, false},
+        {"http://127.0.0.1x", NULL, false},
+        {"http://127.0.0.256", NULL, false},
+        {"http://127.-1.0.1", NULL, false},
+        {"http://127.+1.0.1", NULL, false},
+        {"http://localhost.evil.com", NULL, false},
+        {"http://notlocalhost", NULL, false},
+        {"http://%6cocalhost", NULL, false},
+        {"http://1270.0.0.1", NULL, false},
+        {"http://[::1].evil.com", "expected a port", false},
+        {"http://[::1", "']' is missing", false},
+        {"ftp://h", "expected https://", false},
+        {"file:///etc/passwd", "expected https://", false},
+        {"h.example/v1", "expected https://", false},
+        {"", "expected https://", false},
+        {"https:/h", "expected https://", false},
+        {"https://", "the host is missing", false},
+        {"https:///v1", "the host is missing", false},
+        {"https://:80/v1", "the host is missing", false},
+        {"https://user@h/", "no user or password", false},
+        {"https://user:pass@h/", "no user or password", false},
+        {"http://127.0.0.1:80@evil.com/", "no user or password", false},
+        {"https://h/v1?key=x", "no query or fragment", false},
+        {"https://h/v1#x", "no query or fragment", false},
+        {"https://h?x", "no query or fragment", false},
+        {"https://h:", "a bad port", false},
+        {"https://h:/v1", "a bad port", false},
+        {"https://h:99999", "a bad port", false},
+        {"https://h:123456", "a bad port", false},
+        {"https://h:8o", "a bad port", false},
+        {"https://h:-1", "a bad port", false},
+        {"https://h/a b", "a character", false},
+        {"https://h/\r\nx", "a character", false},
+        {"https://h/\x7f", "a character", false},
+        {"https://h\\@evil.com", "a character", false},
+        {"https://h\xC3\xA9.example", "a character", false},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_provider provider;
+        llmgw_options options = from_json(NULL);
+        memset(&provider, 0, sizeof provider);
+        provider.name = "p";
+        provider.dialect = "openai";
+        provider.key = "";
+        provider.url = rows[i].url;
+        options.providers = &provider;
+        options.provider_count = 1;
+        if (rows[i].why) {
+            llmgw_error error = open_bad(&options);
+            assert_int_equal(error.code, LLMGW_E_CONFIG);
+            unit_has(error.text, "options.providers[0].url: ");
+            unit_has(error.text, rows[i].why);
+            continue;
+        }
+        open_good(&config, &options);
+        if (config.providers[0]->loopback != rows[i].loopback) fail_msg("loopback of %s", rows[i].url);
+        assert_int_equal(config.providers[0]->tls, strncmp(rows[i].url, "https", 5) == 0);
+        assert_true(config.providers[0]->url[strlen(config.providers[0]->url) - 1] != '/');
+        llmgwi_config_close(&config);
+    }
+}
+
+static void test_ollama_host(void **state) {
+    static const char *const rows[][2] = {
+        {"", "http://127.0.0.1:11434/v1"},
+        {"gpu", "http://gpu:11434/v1"},
+        {"gpu:8000", "http://gpu:8000/v1"},
+        {"gpu/", "http://gpu:11434/v1"},
+        {"gpu:8000/", "http://gpu:8000/v1"},
+        {"http://gpu:8000", "http://gpu:8000/v1"},
+        {"https://ollama.example", "https://ollama.example/v1"},
+        {"https://ollama.example:1/", "https://ollama.example:1/v1"},
+        {"127.0.0.1:5555", "http://127.0.0.1:5555/v1"},
+        {"0.0.0.0", "http://127.0.0.1:11434/v1"},
+        {"0.0.0.0:5555", "http://127.0.0.1:5555/v1"},
+        {"http://0.0.0.0:5555", "http://127.0.0.1:5555/v1"},
+        {"[::1]:5555", "http://[::1]:5555/v1"},
+        {"[::1]", "http://[::1]:11434/v1"},
+    };
+    llmgw_options options = from_json(NULL);
+    options.no_environment = false;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        setenv("OLLAMA_HOST", rows[i][0], 1);
+        open_good(&config, &options);
+        assert_string_equal(provider_of(&config, "ollama")->url, rows[i][1]);
+        assert_int_equal(provider_of(&config, "ollama")->discovered, rows[i][0][0] == 0);
+        llmgwi_config_close(&config);
+    }
+}
+
+/* A setting for another program may not keep this one from starting. */
+static void test_ollama_host_odd(void **state) {
+    static const char *const rows[] = {":11434", "::1", "gpu:port", "a b", "user@host", "http://", "[::1"};
+    llmgw_options options = from_json("{'providers':{'openai':{'key':'k'}}}");
+    options.no_environment = false;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        setenv("OLLAMA_HOST", rows[i], 1);
+        open_good(&config, &options);
+        assert_non_null(provider_of(&config, "openai"));
+        llmgwi_config_close(&config);
+    }
+}
+
+/* ---- redaction ---- */
+
+static void test_redact(void **state) {
+    static const char *const rows[][2] = {
+        {"key sk-abcdef123 is wrong", "key [key] is wrong"},
+        {"sk-abcdef123sk-abcdef123", "[key][key]"},
+        {"wrong: sk-abcdef12", "wrong: "}, /* cut off at the end */
+        {"wrong: sk-abc", "wrong: "},
+        {"wrong: sk-ab", "wrong: sk-ab"}, /* five bytes tell nothing */
+        {"sk-abcdef123", "[key]"},
+        {"sk-abcdef124", "sk-abcdef124"},
+        {"env-secret-9 and head-secret-9", "[key] and [key]"},
+        {"tiny stays", "tiny stays"},
+        {"", ""},
+    };
+    llmgwi_config config;
+    llmgw_options options = from_json("{'providers':{'p':{'dialect':'openai','key':'sk-abcdef123'},"
+                                      "'q':{'dialect':'openai','key':'env:UNIT_KEY','headers':{'X-S':'head-secret-9'}},"
+                                      "'r':{'dialect':'openai','key':'tiny'}}}");
+    setenv("UNIT_KEY", "env-secret-9", 1);
+    open_good(&config, &options);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        char text[128];
+        snprintf(text, sizeof text, "%s", rows[i][0]);
+        llmgwi_config_redact(&config, text);
+        assert_string_equal(text, rows[i][1]);
+    }
+    llmgwi_config_close(&config);
+}
+
+/* "Authorization: Bearer K" as a header of one's own: K is the secret. And one key may begin another. */
+static void test_redact_header_words(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json("{'providers':{'p':{'dialect':'openai','url':'https://h','headers':{"
+                                      "'Authorization':'Bearer sk-abcdef123'}},"
+                                      "'q':{'dialect':'openai','key':'sk-long'},"
+                                      "'r':{'dialect':'openai','key':'sk-long-and-more'}}}");
+    open_good(&config, &options);
+    char text[128] = "Incorrect API key provided: sk-abcdef123.";
+    llmgwi_config_redact(&config, text);
+    assert_null(strstr(text, "abcdef"));
+    snprintf(text, sizeof text, "got sk-long-and-more here");
+    llmgwi_config_redact(&config, text);
+    assert_string_equal(text, "got [key] here");
+    llmgwi_config_close(&config);
+}
+
+/* ---- caps ---- */
+
+static void test_caps(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_defaults); i++) {
+        const llmgwi_config_default *row = &llmgwi_config_defaults[i];
+        int64_t values[] = {0, row->low, row->high, row->low - 1, row->high + 1, -1, -2};
+        for (size_t v = 0; v < LLMGWI_BASE_COUNT(values); v++) {
+            bool wide = row->wide;
+            if (!wide && (values[v] > INT_MAX || values[v] < INT_MIN)) continue;
+            llmgw_options options = from_json(NULL);
+            llmgwi_config config;
+            if (wide)
+                *(size_t *)(void *)((char *)&options + row->at) = (size_t)values[v];
+            else
+                *(int *)(void *)((char *)&options + row->at) = (int)values[v];
+            bool good = values[v] == 0 || (values[v] >= row->low && values[v] <= row->high) ||
+                        (row->off && values[v] == -1);
+            if (!good) {
+                llmgw_error error = open_bad(&options);
+                assert_int_equal(error.code, LLMGW_E_CONFIG);
+                unit_has(error.text, row->name);
+                unit_has(error.text, "expected");
+                continue;
+            }
+            open_good(&config, &options);
+            const char *at = (const char *)&config.options + row->at;
+            int64_t got = wide ? (int64_t) * (const size_t *)(const void *)at : *(const int *)(const void *)at;
+            assert_int_equal(got, values[v] ? values[v] : row->value);
+            llmgwi_config_close(&config);
+        }
+    }
+}
+
+static void test_defaults_as_documented(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(NULL);
+    open_good(&config, &options);
+    const llmgw_options *got = &config.options;
+    assert_int_equal(got->deadline_ms, 120000);
+    assert_int_equal(got->connect_ms, 10000);
+    assert_int_equal(got->first_token_ms, 60000);
+    assert_int_equal(got->idle_ms, 30000);
+    assert_int_equal(got->max_attempts, 0); /* by the route: 4, or its targets if they are more */
+    assert_int_equal(got->max_calls, 65536);
+    assert_int_equal(got->max_connections, 20000);
+    assert_int_equal(got->max_idle_connections, 256);
+    assert_int_equal(got->max_request_bytes, 64 << 20);
+    assert_int_equal(got->max_reply_bytes, 16 << 20);
+    assert_int_equal(got->max_event_bytes, 8 << 20);
+    assert_int_equal(got->max_queue_bytes, 256 << 10);
+    assert_int_equal(got->max_json_depth, 128);
+    llmgwi_config_close(&config);
+}
+
+static void test_too_many_targets(void **state) {
+    static char json[4096];
+    for (int count = 64; count <= 65; count++) {
+        llmgwi_config config;
+        size_t n = (size_t)snprintf(json, sizeof json, "{" LOCAL ",'routes':{'r':{'try':[");
+        for (int i = 0; i < count; i++) n += (size_t)snprintf(json + n, sizeof json - n, "%s'l/m%d'", i ? "," : "", i);
+        snprintf(json + n, sizeof json - n, "]}}}");
+        if (count == 65) {
+            expect_bad(json, "routes.r.try");
+            continue;
+        }
+        llmgw_options options = from_json(json);
+        open_good(&config, &options);
+        assert_int_equal(config.routes[0]->target_count, 64);
+        llmgwi_config_close(&config);
+    }
+}
+
+/* ---- C descriptions ---- */
+
+static void test_counts_without_arrays(void **state) {
+    for (int kind = 0; kind < 3; kind++) {
+        llmgw_options options = from_json(NULL);
+        *(kind == 0 ? &options.provider_count : kind == 1 ? &options.model_count : &options.route_count) = 1;
+        unit_has(open_bad(&options).text, "a count without its array");
+    }
+}
+
+static void test_c_descriptions_are_named(void **state) {
+    llmgw_provider provider;
+    llmgw_model model;
+    llmgw_route route;
+    llmgw_options options = from_json("{" LOCAL "}");
+    memset(&provider, 0, sizeof provider);
+    memset(&model, 0, sizeof model);
+    memset(&route, 0, sizeof route);
+    options.providers = &provider;
+    options.provider_count = 1;
+    unit_has(open_bad(&options).text, "options.providers[0].name: expected");
+    options.provider_count = 0;
+    options.models = &model;
+    options.model_count = 1;
+    unit_has(open_bad(&options).text, "options.models[0].name: expected");
+    options.model_count = 0;
+    options.routes = &route;
+    options.route_count = 1;
+    unit_has(open_bad(&options).text, "options.routes[0].name: expected");
+    route.name = "r";
+    unit_has(open_bad(&options).text, "options.routes[0].try: expected a list");
+    route.target_count = 2;
+    unit_has(open_bad(&options).text, "options.routes[0].try: expected a list");
+}
+
+/* ---- files ---- */
+
+static const char *write_file(const char *text, size_t n) {
+    static char path[128];
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, n, file), n);
+    assert_int_equal(fclose(file), 0);
+    return path;
+}
+
+static void test_config_path(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(NULL);
+    const char *text = unit_quoted(" {" LOCAL ",'deadline_ms':7}\n");
+    options.config_path = write_file(text, strlen(text));
+    open_good(&config, &options);
+    assert_int_equal(config.options.deadline_ms, 7);
+    assert_non_null(provider_of(&config, "l"));
+    llmgwi_config_close(&config);
+    options.config_json = "{}";
+    unit_has(open_bad(&options).text, "config_json: not together with config_path");
+    options.config_json = NULL;
+    options.config_path = write_file("", 0);
+    assert_int_equal(open_bad(&options).code, LLMGW_E_CONFIG); /* an empty file is no configuration */
+    options.config_path = write_file("{}\0{}", 5);
+    assert_int_equal(open_bad(&options).code, LLMGW_E_CONFIG);
+    assert_int_equal(unlink(options.config_path), 0);
+}
+
+static void test_config_path_unreadable(void **state) {
+    llmgw_options options = from_json(NULL);
+    options.config_path = "/no/such/file.json";
+    llmgw_error error = open_bad(&options);
+    assert_int_equal(error.code, LLMGW_E_CONFIG);
+    unit_has(error.text, "/no/such/file.json");
+    unit_has(error.text, strerror(ENOENT));
+    options.config_path = directory;
+    unit_has(open_bad(&options).text, directory);
+    options.config_path = write_file("{}", 2);
+    if (geteuid() != 0) { /* root reads everything */
+        chmod(options.config_path, 0);
+        unit_has(open_bad(&options).text, strerror(EACCES));
+    }
+    unlink(options.config_path);
+}
+
+static void test_config_path_size(void **state) {
+    size_t n = LLMGWI_CONFIG_FILE_BYTES;
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    memset(text, ' ', n + 1);
+    text[0] = '{';
+    text[1] = '}';
+    llmgw_options options = from_json(NULL);
+    llmgwi_config config;
+    options.config_path = write_file(text, n);
+    open_good(&config, &options);
+    llmgwi_config_close(&config);
+    options.config_path = write_file(text, n + 1);
+    unit_has(open_bad(&options).text, "larger than 4 MiB");
+    unlink(options.config_path);
+    free(text);
+}
+
+static void test_ca_file(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json("{'ca_file':'/file.pem'}");
+    open_good(&config, &options);
+    assert_string_equal(config.ca_file, "/file.pem");
+    llmgwi_config_close(&config);
+    options.ca_file = "/c.pem";
+    open_good(&config, &options);
+    assert_string_equal(config.ca_file, "/c.pem");
+    llmgwi_config_close(&config);
+    options = from_json(NULL);
+    open_good(&config, &options);
+    assert_null(config.ca_file);
+    llmgwi_config_close(&config);
+}
+
+/* ---- resolving ---- */
+
+static void test_resolve(void **state) {
+    static const struct {
+        const char *name, *provider, *model; /* NULL: an error */
+        llmgw_code code;
+        size_t count;
+    } rows[] = {
+        {"sonnet", "claude", "claude-sonnet-4-5", LLMGW_OK, 1},
+        {"claude/claude-opus-5", "claude", "claude-opus-5", LLMGW_OK, 1},
+        {"local/a/b:c", "local", "a/b:c", LLMGW_OK, 1},
+        {"chat", "claude", "claude-sonnet-4-5", LLMGW_OK, 3},
+        {"nobody/x", NULL, NULL, LLMGW_E_MODEL, 0},
+        {"nothing", NULL, NULL, LLMGW_E_MODEL, 0},
+        {"local/", NULL, NULL, LLMGW_E_MODEL, 0},
+        {"/x", NULL, NULL, LLMGW_E_MODEL, 0},
+        {"gemini/gemini-2.5-flash", NULL, NULL, LLMGW_E_NO_KEY, 0},
+    };
+    llmgwi_config config;
+    llmgw_options options = from_json(design_file);
+    open_good(&config, &options);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config_target own;
+        const llmgwi_config_target *targets;
+        size_t count;
+        llmgw_error error;
+        memset(&error, 0, sizeof error);
+        bool good = llmgwi_config_resolve(&config, rows[i].name, &own, &targets, &count, &error);
+        assert_int_equal(good, rows[i].code == LLMGW_OK);
+        assert_int_equal(error.code, rows[i].code);
+        if (!good) {
+            unit_has(error.text, rows[i].name);
+            continue;
+        }
+        assert_int_equal(count, rows[i].count);
+        assert_string_equal(targets[0].provider->name, rows[i].provider);
+        assert_string_equal(targets[0].model, rows[i].model);
+        assert_true(strcmp(rows[i].model, "claude-sonnet-4-5") || targets[0].price.input.value == 3);
+    }
+    llmgwi_config_close(&config);
+}
+
+/* A configured price holds however the model is named. */
+static void test_price_by_any_name(void **state) {
+    llmgwi_config config;
+    llmgwi_config_target target;
+    llmgw_options options = from_json(design_file);
+    open_good(&config, &options);
+    assert_true(llmgwi_config_target_find(&config, "claude/claude-sonnet-4-5", &target));
+    assert_true(target.price.input.set && target.price.input.value == 3);
+    assert_true(llmgwi_config_target_find(&config, "claude/claude-opus-5", &target));
+    assert_false(target.price.input.set);
+    llmgwi_config_close(&config);
+}
+
+static void test_only_provider(void **state) {
+    llmgwi_config config;
+    llmgwi_config_target own;
+    const llmgwi_config_target *targets;
+    size_t count;
+    llmgw_error error;
+    llmgw_options options = from_json("{" LOCAL "}");
+    memset(&error, 0, sizeof error);
+    open_good(&config, &options);
+    assert_true(llmgwi_config_resolve(&config, "llama", &own, &targets, &count, &error));
+    assert_string_equal(targets[0].provider->name, "l");
+    assert_string_equal(targets[0].model, "llama");
+    llmgwi_config_close(&config);
+    options = from_json(NULL);
+    open_good(&config, &options);
+    assert_false(llmgwi_config_resolve(&config, "llama", &own, &targets, &count, &error));
+    assert_int_equal(error.code, LLMGW_E_MODEL);
+    unit_has(error.text, "no provider is configured");
+    llmgwi_config_close(&config);
+}
+
+/* ---- law 9: freed memory holds no key ---- */
+
+#define KEY_MARK "SECRETMARK"
+
+typedef struct watch {
+    int found, wrong_size;
+    long live;
+} watch;
+
+static bool holds_key(const char *p, size_t n) {
+    return memmem(p, n, KEY_MARK, strlen(KEY_MARK)) != NULL;
+}
+
+static void *watched(void *ptr, size_t old_size, size_t new_size, void *user) {
+    watch *w = (watch *)user;
+    char *old = ptr ? (char *)ptr - 16 : NULL, *block = NULL;
+    size_t known = 0;
+    if (old) memcpy(&known, old, sizeof known);
+    if (known != old_size) w->wrong_size++;
+    if (new_size) {
+        block = malloc(new_size + 16);
+        if (!block) return NULL;
+        memcpy(block, &new_size, sizeof new_size);
+        if (old) memcpy(block + 16, ptr, known < new_size ? known : new_size);
+        w->live++;
+    }
+    if (old) {
+        if (holds_key(ptr, known)) w->found++;
+        free(old);
+        w->live--;
+    }
+    return block ? block + 16 : NULL;
+}
+
+static const char *const key_headers[2] = {"X-Own: " KEY_MARK "-header", "Authorization: Bearer " KEY_MARK "-bearer"};
+
+/* Keys by every way they can come in. */
+static llmgw_options keyed_options(watch *w, const char *path) {
+    static llmgw_provider providers[2];
+    llmgw_options options;
+    memset(&options, 0, sizeof options);
+    memset(providers, 0, sizeof providers);
+    memset(w, 0, sizeof *w);
+    providers[0].name = "openai";
+    providers[0].key = KEY_MARK "-c";
+    providers[1].name = "mine";
+    providers[1].dialect = "anthropic";
+    providers[1].url = "http://127.0.0.1:1";
+    providers[1].key = "env:UNIT_KEY";
+    providers[1].headers = key_headers;
+    providers[1].header_count = 2;
+    options.providers = providers;
+    options.provider_count = 2;
+    options.config_path = path;
+    options.alloc = watched;
+    options.alloc_user = w;
+    setenv("UNIT_KEY", KEY_MARK "-env", 1);
+    setenv("GROQ_API_KEY", KEY_MARK "-groq", 1);
+    return options;
+}
+
+static void test_keys_are_wiped(void **state) {
+    static const char json[] =
+        "{'providers':{'anthropic':{'key':'" KEY_MARK "-file'},'mistral':{'key':'SECRET\\u004dARK-escaped'},"
+        "'p':{'dialect':'gemini','headers':{'X-A':'" KEY_MARK "-1','X-B':'Bearer " KEY_MARK "-2'}}},"
+        "'models':{'m':{'provider':'mine'}},'routes':{'r':{'try':['m','mine/x']}}}";
+    watch w;
+    llmgw_error error;
+    const char *text = unit_quoted(json);
+    llmgw_options options = keyed_options(&w, write_file(text, strlen(text)));
+    llmgw *gw = llmgw_open(&options, &error);
+    if (!gw) fail_msg("%s", error.text);
+    llmgw_request request = unit_ask("hi");
+    request.model = "r";
+    request.max_attempts = 2;
+    request.deadline_ms = 300;
+    llmgw_reply *reply = llmgw_chat(gw, &request); /* nobody listens there */
+    assert_int_not_equal(reply->error.code, LLMGW_OK);
+    llmgw_reply_free(reply);
+    assert_int_equal(llmgw_close(gw), LLMGW_OK);
+    unlink(options.config_path);
+    assert_int_equal(w.found, 0);
+    assert_int_equal(w.wrong_size, 0);
+    assert_int_equal(w.live, 0);
+}
+
+/* Also after an open that fails once keys were read. */
+static void test_keys_are_wiped_after_failure(void **state) {
+    static const char *const endings[] = {"'deadline_ms':'x'}", "'routes':{'r':{'try':['nobody/x']}}}", "}", "",
+                                          "'max_attempts':100}"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(endings); i++) {
+        char json[512];
+        watch w;
+        llmgw_error error;
+        snprintf(json, sizeof json, "{'providers':{'anthropic':{'key':'" KEY_MARK "-file'}},%s", endings[i]);
+        const char *text = unit_quoted(json);
+        llmgw_options options = keyed_options(&w, write_file(text, strlen(text)));
+        assert_null(llmgw_open(&options, &error));
+        assert_int_equal(error.code, LLMGW_E_CONFIG);
+        assert_null(strstr(error.text, KEY_MARK));
+        unlink(options.config_path);
+        assert_int_equal(w.found, 0);
+        assert_int_equal(w.wrong_size, 0);
+        assert_int_equal(w.live, 0);
+    }
+}
+
+#define WITH_ENVIRONMENT(f) cmocka_unit_test_setup(f, clean_environment)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_ENVIRONMENT(test_design_file),
+        WITH_ENVIRONMENT(test_wrong_types),
+        WITH_ENVIRONMENT(test_all_fields),
+        WITH_ENVIRONMENT(test_later_fields),
+        WITH_ENVIRONMENT(test_wrong_values),
+        WITH_ENVIRONMENT(test_not_json),
+        WITH_ENVIRONMENT(test_duplicates),
+        WITH_ENVIRONMENT(test_long_names),
+        WITH_ENVIRONMENT(test_name_lengths),
+        WITH_ENVIRONMENT(test_precedence),
+        WITH_ENVIRONMENT(test_known_names),
+        WITH_ENVIRONMENT(test_environment_alone),
+        WITH_ENVIRONMENT(test_keys),
+        WITH_ENVIRONMENT(test_dialect_does_not_bring_the_key),
+        WITH_ENVIRONMENT(test_local_key_stays_local),
+        WITH_ENVIRONMENT(test_listed),
+        WITH_ENVIRONMENT(test_insecure),
+        WITH_ENVIRONMENT(test_headers),
+        WITH_ENVIRONMENT(test_header_injection),
+        WITH_ENVIRONMENT(test_header_counts),
+        WITH_ENVIRONMENT(test_urls),
+        WITH_ENVIRONMENT(test_ollama_host),
+        WITH_ENVIRONMENT(test_ollama_host_odd),
+        WITH_ENVIRONMENT(test_redact),
+        WITH_ENVIRONMENT(test_redact_header_words),
+        WITH_ENVIRONMENT(test_caps),
+        WITH_ENVIRONMENT(test_defaults_as_documented),
+        WITH_ENVIRONMENT(test_too_many_targets),
+        WITH_ENVIRONMENT(test_counts_without_arrays),
+        WITH_ENVIRONMENT(test_c_descriptions_are_named),
+        WITH_ENVIRONMENT(test_config_path),
+        WITH_ENVIRONMENT(test_config_path_unreadable),
+        WITH_ENVIRONMENT(test_config_path_size),
+        WITH_ENVIRONMENT(test_ca_file),
+        WITH_ENVIRONMENT(test_resolve),
+        WITH_ENVIRONMENT(test_price_by_any_name),
+        WITH_ENVIRONMENT(test_only_provider),
+        WITH_ENVIRONMENT(test_keys_are_wiped),
+        WITH_ENVIRONMENT(test_keys_are_wiped_after_failure),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
