@@ -6660,6 +6660,7 @@ struct llmgw {
     size_t pending;
     llmgwi_engine_call *inbox, **inbox_tail;
     llmgwi_engine_call *ready, **ready_tail;
+    size_t ready_count;
     llmgwi_engine_waiter *waiters;
     llmgwi_engine_slot *slots;
     size_t slot_count, slot_cap;
@@ -6813,6 +6814,7 @@ static void llmgwi_engine_ready_add(llmgw *gw, llmgwi_engine_call *call) {
     }
     *gw->ready_tail = call;
     gw->ready_tail = &call->ready_next;
+    gw->ready_count++;
 }
 
 /* ---- events ---- */
@@ -7693,15 +7695,17 @@ static int llmgwi_engine_tell_end(llmgwi_engine_call *call) {
     return count + 1;
 }
 
-/* Delivers all a call has queued, and END. Returns how many events. done: END was among them. */
+/* Delivers what a call has queued, and END if nothing else is left. Returns how many events. done: END was
+   among them. For a poll one batch: what comes meanwhile is for the next. */
 static int llmgwi_engine_deliver(llmgwi_engine_call *call, bool *done) {
     llmgw *gw = call->gw;
     int count = 0;
     *done = false;
     call->dispatching = true;
-    while (call->queue.n || call->ended) {
+    for (bool first = true; call->queue.n || call->ended; first = false) {
         llmgwi_base_buf batch = call->queue;
         bool last = batch.n == 0;
+        if (!last && !first && !call->blocking) break;
         llmgwi_base_buf_init(&call->queue, batch.mem, batch.max);
         if (call->paused) llmgwi_engine_inbox_add(gw, call); /* there is room again */
         llmgwi_engine_hand_over(gw);
@@ -7720,6 +7724,7 @@ static int llmgwi_engine_deliver(llmgwi_engine_call *call, bool *done) {
         }
     }
     call->dispatching = false;
+    if (!*done && !call->blocking && (call->queue.n || call->ended)) llmgwi_engine_ready_add(gw, call);
     return count;
 }
 
@@ -7735,19 +7740,20 @@ static void llmgwi_engine_release(llmgwi_engine_call *call) {
     if (!call->in_inbox) llmgwi_engine_free_call(call); /* else whoever takes the inbox frees it */
 }
 
-/* Runs the callbacks of all calls that have something to say. Under lock. Returns how many events. */
+/* Runs the callbacks of the calls that have something to say now. Under lock. Returns how many events. */
 static int llmgwi_engine_dispatch(llmgw *gw) {
     int count = 0;
-    while (gw->ready) {
+    for (size_t left = gw->ready_count; left > 0 && gw->ready; left--) {
         llmgwi_engine_call *call = gw->ready;
         bool done = false;
         gw->ready = call->ready_next;
         if (!gw->ready) gw->ready_tail = &gw->ready;
         call->in_ready = false;
+        gw->ready_count--;
         count += llmgwi_engine_deliver(call, &done);
         if (done) llmgwi_engine_release(call);
     }
-    gw->http.notice(gw->http.self, false);
+    if (!gw->ready) gw->http.notice(gw->http.self, false);
     return count;
 }
 

@@ -25,7 +25,7 @@ typedef void (*bare_done_fn)(bare_transfer *transfer, void *user);
 typedef struct bare {
     CURLM *multi;
     int poller;
-    double timer_us; /* < 0: none */
+    double timer_us;               /* < 0: none */
     struct curl_slist *headers[2]; /* [1]: of a stream */
     bare_transfer *idle[2];
     int active;

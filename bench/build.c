@@ -26,7 +26,8 @@ static double compile(const char *name, const char *object, const char *optimize
     pid_t pid = fork();
     if (pid < 0) bench_die("fork");
     if (pid == 0) {
-        execlp(cc, cc, "-std=gnu11", optimize, "-DNDEBUG", "-w", "-I.", "-c", source, "-o", out, (char *)NULL);
+        execlp(cc, cc, "-std=gnu11", optimize, "-DNDEBUG", "-w", "-I.", "-c", source, "-o", out,
+               (char *)NULL);
         _exit(127);
     }
     if (wait4(pid, &status, 0, &usage) != pid || status != 0) bench_die("the compiler failed");
@@ -65,15 +66,15 @@ int main(void) {
     int rounds = quick ? 1 : 5;
     for (int i = 0; i < rounds; i++) full[i] = compile("full", "full", "-O2");
     sizes("full", &code, &text, &data);
-    bench_row("machine code with every dialect, x86-64 -O2", code, "KB", "<= 300", NULL,
+    bench_row("machine code with every dialect, x86-64 -O2, KB", code, "KB", "<= 300", NULL,
               ".text of an object with the implementation; with constants %.0f KB, data %.1f KB", text, data);
     compile("full", "small", "-Os");
     sizes("small", &code, &text, &data);
-    bench_row("machine code with every dialect, x86-64 -Os", code, "KB", "", NULL, "with constants %.0f KB",
-              text);
-    bench_row("compile at -O2", bench_median(full, rounds), "s", "<= 4", NULL,
+    bench_row("machine code with every dialect, x86-64 -Os, KB", code, "KB", "", NULL,
+              "with constants %.0f KB", text);
+    bench_row("compile at -O2, seconds", bench_median(full, rounds), "s", "<= 4", NULL,
               "the implementation alone, CPU time of the compiler");
-    rounds = quick ? 7 : 25;
+    rounds = quick ? 5 : 25;
     for (int i = 0; i < rounds; i++) {
         double nothing = compile("empty", "empty", "-O2");
         double declarations = compile("declarations", "declarations", "-O2");
@@ -81,7 +82,8 @@ int main(void) {
         empty[i] = nothing * 1000;
         over[i] = (declarations - nothing) * 1000;
     }
-    bench_row("declarations only, over an empty file", bench_median(over, rounds), "ms", "<= 20", NULL,
+    bench_row("declarations only, over an empty file, milliseconds", bench_median(over, rounds), "ms",
+              "<= 20", NULL,
               "CPU time of the compiler, by turns; empty file %.1f ms, curl/curl.h over it %.1f ms",
               bench_median(empty, rounds), bench_median(curl, rounds));
     char command[128];

@@ -24,13 +24,14 @@ typedef struct net_bare {
 
 /* A question of about 500 bytes, with a mark that comes back in the answer. */
 static inline void net_prompt(char *out, size_t size, const char *mark) {
-    snprintf(out, size,
-             "You are asked by somebody who looks out of the window, and who does not know much of physics: "
-             "why is the sky blue? Answer in one short sentence, in plain words.\nDo not speak of \"Rayleigh\" "
-             "and do not use formulas; compare the colours with something that everybody has seen. Then name "
-             "one other thing in nature that owes its colour to the same cause, if there is one, and say "
-             "which. Do not apologise, do not repeat the question. Reference: #%s#",
-             mark);
+    snprintf(
+        out, size,
+        "You are asked by somebody who looks out of the window, and who does not know much of physics: "
+        "why is the sky blue? Answer in one short sentence, in plain words.\nDo not speak of \"Rayleigh\" "
+        "and do not use formulas; compare the colours with something that everybody has seen. Then name "
+        "one other thing in nature that owes its colour to the same cause, if there is one, and say "
+        "which. Do not apologise, do not repeat the question. Reference: #%s#",
+        mark);
 }
 
 static void net_check(net_lib *lib, const llmgw_event *event) {
@@ -140,18 +141,14 @@ static void net_bare_done(bare_transfer *transfer, void *user) {
 }
 
 static inline void net_bare_open(net_bare *net, long connections) {
-    static const char *const plain[] = {"Authorization: Bearer " NET_KEY,
-                                        "Content-Type: application/json",
-                                        "User-Agent: llmgw.h/" LLMGW_VERSION,
-                                        "Expect:",
-                                        "Accept: application/json",
-                                        NULL};
-    static const char *const streams[] = {"Authorization: Bearer " NET_KEY,
-                                          "Content-Type: application/json",
-                                          "User-Agent: llmgw.h/" LLMGW_VERSION,
-                                          "Expect:",
-                                          "Accept: text/event-stream",
-                                          NULL};
+    static const char *const plain[] = {
+        "Authorization: Bearer " NET_KEY,     "Content-Type: application/json",
+        "User-Agent: llmgw.h/" LLMGW_VERSION, "Expect:",
+        "Accept: application/json",           NULL};
+    static const char *const streams[] = {
+        "Authorization: Bearer " NET_KEY,     "Content-Type: application/json",
+        "User-Agent: llmgw.h/" LLMGW_VERSION, "Expect:",
+        "Accept: text/event-stream",          NULL};
     memset(net, 0, sizeof *net);
     if (!net_same_prompt[0]) net_prompt(net_same_prompt, sizeof net_same_prompt, "same");
     net_body_make(false);

@@ -192,8 +192,9 @@ static void stream_more(int fd) {
 
 static void say(int fd, const char *body) {
     char text[HEAD_BYTES + 256];
-    int n = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-                     strlen(body), body);
+    int n =
+        snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+                 strlen(body), body);
     put(fd, text, (size_t)n);
     end(fd);
 }
@@ -297,8 +298,10 @@ static int64_t run_timers(void) {
         timer_head = (timer_head + 1) % timer_cap;
         timer_count--;
         if (connections[t.fd].generation != t.generation) continue;
-        if (connections[t.fd].doing == DELAY) reply(t.fd);
-        else if (connections[t.fd].doing == STREAM) stream_more(t.fd);
+        if (connections[t.fd].doing == DELAY)
+            reply(t.fd);
+        else if (connections[t.fd].doing == STREAM)
+            stream_more(t.fd);
     }
     return -1;
 }
@@ -323,11 +326,14 @@ int main(void) {
         int64_t wait = run_timers();
         struct timespec span = {wait / 1000000, wait % 1000000 * 1000};
         int n = epoll_pwait2(poller, events, 256, wait < 0 ? NULL : &span, NULL);
-        if (n < 0 && errno == ENOSYS) n = epoll_wait(poller, events, 256, wait < 0 ? -1 : (int)(wait / 1000) + 1);
+        if (n < 0 && errno == ENOSYS)
+            n = epoll_wait(poller, events, 256, wait < 0 ? -1 : (int)(wait / 1000) + 1);
         if (n < 0 && errno != EINTR) die("epoll_wait");
         for (int i = 0; i < n; i++) {
-            if (events[i].data.fd == listener) welcome(listener);
-            else readable(events[i].data.fd);
+            if (events[i].data.fd == listener)
+                welcome(listener);
+            else
+                readable(events[i].data.fd);
         }
     }
 }

@@ -8,7 +8,12 @@
 
 #include "net.h"
 
-#define ROUNDS 9
+/* 10000 as "10,000". */
+static const char *thousands(size_t count) {
+    static char text[32];
+    snprintf(text, sizeof text, "%zu,%03zu", count / 1000, count % 1000);
+    return text;
+}
 
 /* ---- memory, each side in a process of its own ---- */
 
@@ -91,7 +96,8 @@ static footprint memory_run(const char *side, size_t count) {
 
 static void bench_memory(size_t count, const char *bar) {
     char metric[128];
-    snprintf(metric, sizeof metric, "memory of one of %zu open streams beyond libcurl's own", count);
+    snprintf(metric, sizeof metric, "memory of one of %s open streams beyond libcurl's own, KB",
+             thousands(count));
     footprint ours = memory_run("lib", count), theirs = memory_run("bare", count);
     double beyond = ours.rss - theirs.rss;
     bench_row(metric, beyond, "KB", bar, NULL,
@@ -117,7 +123,8 @@ static void bench_heap(const bench_server *server) {
     net_lib_round(&lib, "stream/gpt-4o-mini", true, 1, 1);
     bench_row("peak heap of one streamed call", (double)(heap.peak - idle), "bytes", "", NULL,
               "100 events of 285 bytes");
-    bench_row("heap of an idle gateway after calls", (double)heap.live, "bytes", "", NULL, "after three calls");
+    bench_row("heap of an idle gateway after calls", (double)heap.live, "bytes", "", NULL,
+              "after three calls");
     llmgw_close(lib.gw);
     if (heap.live != 0) bench_die("llmgw_close left memory behind");
 }
@@ -136,22 +143,22 @@ static void bench_many(const bench_server *server, size_t count) {
     double opened = bench_wall_us() - start;
     cpu = bench_cpu_us() - cpu;
     if (bench_server_held(server) != (int)count) bench_die("not all streams are held");
-    int n = bench_quick() ? 1000 : 3000;
+    int rounds = bench_quick() ? 5 : 15, n = bench_quick() ? 1000 : 3000;
     net_lib_round(&laden, "delay/gpt-4o-mini", false, NET_FLIGHT, NET_FLIGHT * 2);
     net_lib_round(&fresh, "delay/gpt-4o-mini", false, NET_FLIGHT, NET_FLIGHT * 2);
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < rounds; round++) {
         double ours = net_lib_round(&laden, "delay/gpt-4o-mini", false, NET_FLIGHT, n);
         bench_pair_add(&pair, ours, net_lib_round(&fresh, "delay/gpt-4o-mini", false, NET_FLIGHT, n));
         ours = net_lib_round(&laden, "delay/gpt-4o-mini", false, 1, 30);
         bench_pair_add(&alone, ours, net_lib_round(&fresh, "delay/gpt-4o-mini", false, 1, 30));
     }
-    snprintf(metric, sizeof metric, "a new request with %zu held, over one with none held", count);
+    snprintf(metric, sizeof metric, "a new request with %s held, over one with none held", thousands(count));
     bench_row(metric, bench_ratio(&pair), "x", count == 10000 ? "<= 3" : "", NULL,
               "CPU a call, 64 in flight, two gateways by turns: %.1f us and %.1f us",
-              bench_median(pair.a, ROUNDS), bench_median(pair.b, ROUNDS));
-    snprintf(metric, sizeof metric, "the same, 1 in flight, %zu held", count);
+              bench_median(pair.a, rounds), bench_median(pair.b, rounds));
+    snprintf(metric, sizeof metric, "the same with 1 in flight, %s held", thousands(count));
     bench_row(metric, bench_ratio(&alone), "x", "", NULL, "CPU a call: %.1f us and %.1f us",
-              bench_median(alone.a, ROUNDS), bench_median(alone.b, ROUNDS));
+              bench_median(alone.a, rounds), bench_median(alone.b, rounds));
     double cpu_end = bench_cpu_us();
     start = bench_wall_us();
     net_lib_release(&held, server);
@@ -159,10 +166,11 @@ static void bench_many(const bench_server *server, size_t count) {
     cpu += bench_cpu_us() - cpu_end;
     char bar[32];
     snprintf(bar, sizeof bar, ">= %zu", count);
-    snprintf(metric, sizeof metric, "%zu concurrent streams, right answers, one thread", count);
-    bench_row(metric, (double)held.right, "streams", bar, NULL,
-              "all open at once, each with its own answer; opened in %.2f s, ended in %.2f s, %.0f us CPU each",
-              opened / 1e6, ended / 1e6, cpu / (double)count);
+    snprintf(metric, sizeof metric, "%s concurrent streams in one thread, right answers", thousands(count));
+    bench_row(
+        metric, (double)held.right, "streams", bar, NULL,
+        "all open at once, each with its own answer; opened in %.2f s, ended in %.2f s, %.0f us CPU each",
+        opened / 1e6, ended / 1e6, cpu / (double)count);
     llmgw_close(laden.gw);
     llmgw_close(fresh.gw);
     free(held.holds);
@@ -175,8 +183,8 @@ int main(int argc, char **argv) {
     size_t many = 10000;
     if (files < 10400) {
         many = files > 1400 ? (size_t)files - 400 : 1000;
-        fprintf(stderr, "streams: only %ld descriptors (ulimit -Hn), so %zu streams instead of 10,000\n", files,
-                many);
+        fprintf(stderr, "streams: only %ld descriptors (ulimit -Hn), so %zu streams instead of 10,000\n",
+                files, many);
     }
     bench_server server = bench_server_start();
     bench_heap(&server);

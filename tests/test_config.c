@@ -129,7 +129,8 @@ static void test_wrong_types(void **state) {
         {"{'models':{'m':{'price':{'output':null}}}}", "models.m.price.output: expected a number"},
         {"{'models':{'m':{'price':{'cached':[]}}}}", "models.m.price.cached: expected a number"},
         {"{'models':{'m':{'price':{'cache_write':true}}}}", "models.m.price.cache_write: expected a number"},
-        {"{'models':{'m':{'price':{'cache_write_1h':{}}}}}", "models.m.price.cache_write_1h: expected a number"},
+        {"{'models':{'m':{'price':{'cache_write_1h':{}}}}}",
+         "models.m.price.cache_write_1h: expected a number"},
         {"{'routes':'x'}", "routes: expected an object"},
         {"{'routes':{'r':[]}}", "routes.r: expected an object"},
         {"{'routes':{'r':{'how':1}}}", "routes.r.how: expected a string"},
@@ -172,7 +173,8 @@ static void test_all_fields(void **state) {
 
 static void test_later_fields(void **state) {
     static const char *const rows[][2] = {
-        {"{'providers':{'claude':{'dialect':'anthropic','rpm':4000}}}", "providers.claude.rpm: not available in this version"},
+        {"{'providers':{'claude':{'dialect':'anthropic','rpm':4000}}}",
+         "providers.claude.rpm: not available in this version"},
         {"{'providers':{'claude':{'tpm':1}}}", "providers.claude.tpm: not available"},
         {"{'providers':{'claude':{'concurrency':64}}}", "providers.claude.concurrency: not available"},
         {"{'providers':{'l':{'tags':['onprem']}}}", "providers.l.tags: not available"},
@@ -201,7 +203,8 @@ static void test_wrong_values(void **state) {
         {"{" LOCAL ",'models':{'a/b':{'provider':'l'}}}", "models.a/b.name: expected"},
         {"{" LOCAL ",'models':{'a b':{'provider':'l'}}}", "name: expected"},
         {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'input':-1}}}}", "models.m.price: expected USD"},
-        {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'cached':1e7}}}}", "models.m.price: expected USD"},
+        {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'cached':1e7}}}}",
+         "models.m.price: expected USD"},
         {"{" LOCAL ",'models':{'m':{'provider':'l','price':{'output':1e999}}}}", "models.m.price"},
         {"{'routes':{'r':{}}}", "routes.r.try: expected a list"},
         {"{'routes':{'r':{'try':[]}}}", "routes.r.try: expected a list"},
@@ -230,9 +233,12 @@ static void test_not_json(void **state) {
 }
 
 static void test_duplicates(void **state) {
-    expect_bad("{'providers':{'a':{'dialect':'openai'},'a':{'dialect':'openai'}}}", "providers.a.name: defined twice");
-    expect_bad("{" LOCAL ",'models':{'m':{'provider':'l'},'m':{'provider':'l'}}}", "models.m.name: defined twice");
-    expect_bad("{" LOCAL ",'routes':{'r':{'try':['l/a']},'r':{'try':['l/a']}}}", "routes.r.name: defined twice");
+    expect_bad("{'providers':{'a':{'dialect':'openai'},'a':{'dialect':'openai'}}}",
+               "providers.a.name: defined twice");
+    expect_bad("{" LOCAL ",'models':{'m':{'provider':'l'},'m':{'provider':'l'}}}",
+               "models.m.name: defined twice");
+    expect_bad("{" LOCAL ",'routes':{'r':{'try':['l/a']},'r':{'try':['l/a']}}}",
+               "routes.r.name: defined twice");
     llmgw_provider providers[2];
     llmgw_options options = from_json(NULL);
     memset(providers, 0, sizeof providers);
@@ -245,11 +251,14 @@ static void test_duplicates(void **state) {
 
 /* A name longer than any path has room for is an error, at every place. */
 static void test_long_names(void **state) {
-    static const char *const shapes[] = {"{'providers':{'%s':{'key':1}}}",      "{'providers':{'%s':{'dialect':'openai'}}}",
-                                         "{'models':{'%s':{'price':{'input':'x'}}}}", "{'routes':{'%s':{'try':[1]}}}",
-                                         "{'%s':1}",                            "{'providers':{'a':{'%s':1}}}"};
+    static const char *const shapes[] = {"{'providers':{'%s':{'key':1}}}",
+                                         "{'providers':{'%s':{'dialect':'openai'}}}",
+                                         "{'models':{'%s':{'price':{'input':'x'}}}}",
+                                         "{'routes':{'%s':{'try':[1]}}}",
+                                         "{'%s':1}",
+                                         "{'providers':{'a':{'%s':1}}}"};
     static char name[4000], json[8000];
-    for (size_t n = 60; n < 3000; n += n > 230 && n < 270 ? 1 : 97)
+    for (size_t n = 60; n<3000; n += n> 230 && n < 270 ? 1 : 97)
         for (size_t i = 0; i < LLMGWI_BASE_COUNT(shapes); i++) {
             memset(name, 'a', n);
             name[n] = 0;
@@ -359,8 +368,8 @@ static void test_known_names(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
         const llmgwi_config_provider *provider = provider_of(&config, urls[i][0]);
         bool bearer = !strstr("anthropic gemini portkey", urls[i][0]);
-        const char *name = bearer                              ? "Authorization"
-                           : strcmp(urls[i][0], "gemini") == 0 ? "x-goog-api-key"
+        const char *name = bearer                               ? "Authorization"
+                           : strcmp(urls[i][0], "gemini") == 0  ? "x-goog-api-key"
                            : strcmp(urls[i][0], "portkey") == 0 ? "x-portkey-api-key"
                                                                 : "x-api-key";
         assert_string_equal(provider->url, urls[i][1]);
@@ -421,11 +430,11 @@ static void test_keys(void **state) {
 /* "A key is sent only to its own provider's host": a dialect is not a provider. */
 static void test_dialect_does_not_bring_the_key(void **state) {
     llmgwi_config config;
-    llmgw_options options =
-        from_json("{'providers':{'local':{'dialect':'openai','url':'http://127.0.0.1:8080/v1'},"
-                  "'lan':{'dialect':'openai','url':'http://gpu.lan/v1'},"
-                  "'claudish':{'dialect':'anthropic','url':'https://h.example'},"
-                  "'second':{'dialect':'openai'},'third':{'dialect':'openai','url':'https://api.openai.com/v1/'}}}");
+    llmgw_options options = from_json(
+        "{'providers':{'local':{'dialect':'openai','url':'http://127.0.0.1:8080/v1'},"
+        "'lan':{'dialect':'openai','url':'http://gpu.lan/v1'},"
+        "'claudish':{'dialect':'anthropic','url':'https://h.example'},"
+        "'second':{'dialect':'openai'},'third':{'dialect':'openai','url':'https://api.openai.com/v1/'}}}");
     setenv("OPENAI_API_KEY", "sk-secret", 1);
     setenv("ANTHROPIC_API_KEY", "sk-secret", 1);
     open_good(&config, &options);
@@ -479,14 +488,16 @@ static void test_insecure(void **state) {
         bool good;
     } rows[] = {
         {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':'k'}}}", false},
-        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','headers':{'X-Key':'k'}}}}", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','headers':{'X-Key':'k'}}}}",
+         false},
         {"{'providers':{'p':{'dialect':'openai','url':'http://127.evil.com/v1','key':'k'}}}", false},
         {"{'providers':{'p':{'dialect':'openai','url':'http://localhost.evil.com/v1','key':'k'}}}", false},
         {"{'providers':{'p':{'dialect':'openai','url':'http://10.0.0.1/v1','key':'k'}}}", false},
         {"{'providers':{'p':{'dialect':'openai','url':'http://0.0.0.0/v1','key':'k'}}}", false},
         {"{'providers':{'openai':{'url':'http://h.example/v1','key':'env:UNIT_KEY'}}}", false},
         {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':''}}}", true},
-        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':'env:UNIT_MISSING'}}}", true},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':'env:UNIT_MISSING'}}}",
+         true},
         {"{'providers':{'p':{'dialect':'openai','url':'http://127.0.0.1:80/v1','key':'k'}}}", true},
         {"{'providers':{'p':{'dialect':'openai','url':'http://127.255.3.4/v1','key':'k'}}}", true},
         {"{'providers':{'p':{'dialect':'openai','url':'http://LocalHost:1/v1','key':'k'}}}", true},
@@ -537,17 +548,26 @@ static void test_headers(void **state) {
 
 static void test_header_injection(void **state) {
     static const char *const rows[][2] = {
-        {"{'providers':{'p':{'dialect':'openai','key':'a\\r\\nX: y'}}}", "providers.p.key: holds a control character"},
-        {"{'providers':{'p':{'dialect':'openai','key':'a\\nb'}}}", "providers.p.key: holds a control character"},
-        {"{'providers':{'p':{'dialect':'openai','key':'a\\u007f'}}}", "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\r\\nX: y'}}}",
+         "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\nb'}}}",
+         "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'a\\u007f'}}}",
+         "providers.p.key: holds a control character"},
         {"{'providers':{'p':{'dialect':'openai','key':'a\\u0000b'}}}", "providers.p.key: holds a NUL"},
-        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'a\\r\\nY: z'}}}}", "providers.p.headers[0]: a bad character"},
-        {"{'providers':{'p':{'dialect':'openai','headers':{'X\\r\\nY':'z'}}}}", "providers.p.headers[0]: a bad character"},
-        {"{'providers':{'p':{'dialect':'openai','headers':{'X Y':'z'}}}}", "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'a\\r\\nY: z'}}}}",
+         "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X\\r\\nY':'z'}}}}",
+         "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X Y':'z'}}}}",
+         "providers.p.headers[0]: a bad character"},
         {"{'providers':{'p':{'dialect':'openai','headers':{'':'z'}}}}", "providers.p.headers[0]: expected"},
-        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'env:UNIT_MISSING'}}}}", "its environment variable is not set"},
-        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'env:UNIT_KEY'}}}}", "providers.p.headers[0]: a bad character"},
-        {"{'providers':{'p':{'dialect':'openai','key':'env:UNIT_KEY'}}}", "providers.p.key: holds a control character"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'env:UNIT_MISSING'}}}}",
+         "its environment variable is not set"},
+        {"{'providers':{'p':{'dialect':'openai','headers':{'X':'env:UNIT_KEY'}}}}",
+         "providers.p.headers[0]: a bad character"},
+        {"{'providers':{'p':{'dialect':'openai','key':'env:UNIT_KEY'}}}",
+         "providers.p.key: holds a control character"},
     };
     setenv("UNIT_KEY", "sk-1\r\nHost: evil", 1);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
@@ -587,60 +607,61 @@ static void test_header_counts(void **state) {
 
 /* ---- URLs ---- */
 
+static const struct {
+    const char *url, *why; /* NULL: good */
+    bool loopback;
+} url_rows[] = {
+    {"https://h.example", NULL, false},
+    {"https://h.example:8443/a/b/", NULL, false},
+    {"http://h.example:1", NULL, false},
+    {"http://localhost:65535", NULL, true},
+    {"http://LOCALHOST", NULL, true},
+    {"http://127.0.0.1", NULL, true},
+    {"http://127.1.2.3:5/x", NULL, true},
+    {"http://[::1]:8080/v1", NULL, true},
+    {"http://[::1]", NULL, true},
+    {"https://[2001:db8::1]:443/v1", NULL, false},
+    {"http://127.evil.com", NULL, false},
+    {"http://127.0.0.1.evil.com", NULL, false},
+    {"http://127.0.0.1x", NULL, false},
+    {"http://127.0.0.256", NULL, false},
+    {"http://127.-1.0.1", NULL, false},
+    {"http://127.+1.0.1", NULL, false},
+    {"http://localhost.evil.com", NULL, false},
+    {"http://notlocalhost", NULL, false},
+    {"http://%6cocalhost", NULL, false},
+    {"http://1270.0.0.1", NULL, false},
+    {"http://[::1].evil.com", "expected a port", false},
+    {"http://[::1", "']' is missing", false},
+    {"ftp://h", "expected https://", false},
+    {"file:///etc/passwd", "expected https://", false},
+    {"h.example/v1", "expected https://", false},
+    {"", "expected https://", false},
+    {"https:/h", "expected https://", false},
+    {"https://", "the host is missing", false},
+    {"https:///v1", "the host is missing", false},
+    {"https://:80/v1", "the host is missing", false},
+    {"https://user@h/", "no user or password", false},
+    {"https://user:pass@h/", "no user or password", false},
+    {"http://127.0.0.1:80@evil.com/", "no user or password", false},
+    {"https://h/v1?key=x", "no query or fragment", false},
+    {"https://h/v1#x", "no query or fragment", false},
+    {"https://h?x", "no query or fragment", false},
+    {"https://h:", "a bad port", false},
+    {"https://h:/v1", "a bad port", false},
+    {"https://h:99999", "a bad port", false},
+    {"https://h:123456", "a bad port", false},
+    {"https://h:8o", "a bad port", false},
+    {"https://h:-1", "a bad port", false},
+    {"https://h/a b", "a character", false},
+    {"https://h/\r\nx", "a character", false},
+    {"https://h/\x7f", "a character", false},
+    {"https://h\\@evil.com", "a character", false},
+    {"https://h\xC3\xA9.example", "a character", false},
+};
+
 static void test_urls(void **state) {
-    static const struct {
-        const char *url, *why; /* NULL: good */
-        bool loopback;
-    } rows[] = {
-        {"https://h.example", NULL, false},
-        {"https://h.example:8443/a/b/", NULL, false},
-        {"http://h.example:1", NULL, false},
-        {"http://localhost:65535", NULL, true},
-        {"http://LOCALHOST", NULL, true},
-        {"http://127.0.0.1", NULL, true},
-        {"http://127.1.2.3:5/x", NULL, true},
-        {"http://[::1]:8080/v1", NULL, true},
-        {"http://[::1]", NULL, true},
-        {"https://[2001:db8::1]:443/v1", NULL, false},
-        {"http://127.evil.com", NULL, false},
-        {"http://127.0.0.1.evil.com", NULL, false},
-        {"http://127.0.0.1x", NULL, false},
-        {"http://127.0.0.256", NULL, false},
-        {"http://127.-1.0.1", NULL, false},
-        {"http://127.+1.0.1", NULL, false},
-        {"http://localhost.evil.com", NULL, false},
-        {"http://notlocalhost", NULL, false},
-        {"http://%6cocalhost", NULL, false},
-        {"http://1270.0.0.1", NULL, false},
-        {"http://[::1].evil.com", "expected a port", false},
-        {"http://[::1", "']' is missing", false},
-        {"ftp://h", "expected https://", false},
-        {"file:///etc/passwd", "expected https://", false},
-        {"h.example/v1", "expected https://", false},
-        {"", "expected https://", false},
-        {"https:/h", "expected https://", false},
-        {"https://", "the host is missing", false},
-        {"https:///v1", "the host is missing", false},
-        {"https://:80/v1", "the host is missing", false},
-        {"https://user@h/", "no user or password", false},
-        {"https://user:pass@h/", "no user or password", false},
-        {"http://127.0.0.1:80@evil.com/", "no user or password", false},
-        {"https://h/v1?key=x", "no query or fragment", false},
-        {"https://h/v1#x", "no query or fragment", false},
-        {"https://h?x", "no query or fragment", false},
-        {"https://h:", "a bad port", false},
-        {"https://h:/v1", "a bad port", false},
-        {"https://h:99999", "a bad port", false},
-        {"https://h:123456", "a bad port", false},
-        {"https://h:8o", "a bad port", false},
-        {"https://h:-1", "a bad port", false},
-        {"https://h/a b", "a character", false},
-        {"https://h/\r\nx", "a character", false},
-        {"https://h/\x7f", "a character", false},
-        {"https://h\\@evil.com", "a character", false},
-        {"https://h\xC3\xA9.example", "a character", false},
-    };
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(url_rows); i++) {
         llmgwi_config config;
         llmgw_provider provider;
         llmgw_options options = from_json(NULL);
@@ -648,19 +669,20 @@ static void test_urls(void **state) {
         provider.name = "p";
         provider.dialect = "openai";
         provider.key = "";
-        provider.url = rows[i].url;
+        provider.url = url_rows[i].url;
         options.providers = &provider;
         options.provider_count = 1;
-        if (rows[i].why) {
+        if (url_rows[i].why) {
             llmgw_error error = open_bad(&options);
             assert_int_equal(error.code, LLMGW_E_CONFIG);
             unit_has(error.text, "options.providers[0].url: ");
-            unit_has(error.text, rows[i].why);
+            unit_has(error.text, url_rows[i].why);
             continue;
         }
         open_good(&config, &options);
-        if (config.providers[0]->loopback != rows[i].loopback) fail_msg("loopback of %s", rows[i].url);
-        assert_int_equal(config.providers[0]->tls, strncmp(rows[i].url, "https", 5) == 0);
+        if (config.providers[0]->loopback != url_rows[i].loopback)
+            fail_msg("loopback of %s", url_rows[i].url);
+        assert_int_equal(config.providers[0]->tls, strncmp(url_rows[i].url, "https", 5) == 0);
         assert_true(config.providers[0]->url[strlen(config.providers[0]->url) - 1] != '/');
         llmgwi_config_close(&config);
     }
@@ -725,9 +747,10 @@ static void test_redact(void **state) {
         {"", ""},
     };
     llmgwi_config config;
-    llmgw_options options = from_json("{'providers':{'p':{'dialect':'openai','key':'sk-abcdef123'},"
-                                      "'q':{'dialect':'openai','key':'env:UNIT_KEY','headers':{'X-S':'head-secret-9'}},"
-                                      "'r':{'dialect':'openai','key':'tiny'}}}");
+    llmgw_options options =
+        from_json("{'providers':{'p':{'dialect':'openai','key':'sk-abcdef123'},"
+                  "'q':{'dialect':'openai','key':'env:UNIT_KEY','headers':{'X-S':'head-secret-9'}},"
+                  "'r':{'dialect':'openai','key':'tiny'}}}");
     setenv("UNIT_KEY", "env-secret-9", 1);
     open_good(&config, &options);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
@@ -782,7 +805,8 @@ static void test_caps(void **state) {
             }
             open_good(&config, &options);
             const char *at = (const char *)&config.options + row->at;
-            int64_t got = wide ? (int64_t) * (const size_t *)(const void *)at : *(const int *)(const void *)at;
+            int64_t got =
+                wide ? (int64_t) * (const size_t *)(const void *)at : *(const int *)(const void *)at;
             assert_int_equal(got, values[v] ? values[v] : row->value);
             llmgwi_config_close(&config);
         }
@@ -815,7 +839,8 @@ static void test_too_many_targets(void **state) {
     for (int count = 64; count <= 65; count++) {
         llmgwi_config config;
         size_t n = (size_t)snprintf(json, sizeof json, "{" LOCAL ",'routes':{'r':{'try':[");
-        for (int i = 0; i < count; i++) n += (size_t)snprintf(json + n, sizeof json - n, "%s'l/m%d'", i ? "," : "", i);
+        for (int i = 0; i < count; i++)
+            n += (size_t)snprintf(json + n, sizeof json - n, "%s'l/m%d'", i ? "," : "", i);
         snprintf(json + n, sizeof json - n, "]}}}");
         if (count == 65) {
             expect_bad(json, "routes.r.try");
@@ -824,6 +849,29 @@ static void test_too_many_targets(void **state) {
         llmgw_options options = from_json(json);
         open_good(&config, &options);
         assert_int_equal(config.routes[0]->target_count, 64);
+        llmgwi_config_close(&config);
+    }
+}
+
+static void test_too_many_names(void **state) {
+    static char json[LLMGW_MAX_NAMES * 40];
+    for (int count = LLMGW_MAX_NAMES; count <= LLMGW_MAX_NAMES + 1; count++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(NULL);
+        size_t n = (size_t)snprintf(json, sizeof json, "%s", unit_quoted("{" LOCAL ",'models':{"));
+        for (int i = 0; i < count; i++)
+            n += (size_t)snprintf(json + n, sizeof json - n, "%s\"m%d\":{\"provider\":\"l\"}", i ? "," : "",
+                                  i);
+        snprintf(json + n, sizeof json - n, "}}");
+        options.config_json = json;
+        if (count > LLMGW_MAX_NAMES) {
+            llmgw_error error = open_bad(&options);
+            assert_int_equal(error.code, LLMGW_E_CONFIG);
+            unit_has(error.text, "models: too many");
+            continue;
+        }
+        open_good(&config, &options);
+        assert_int_equal(config.model_count, LLMGW_MAX_NAMES);
         llmgwi_config_close(&config);
     }
 }
@@ -1030,9 +1078,7 @@ typedef struct watch {
     long live;
 } watch;
 
-static bool holds_key(const char *p, size_t n) {
-    return memmem(p, n, KEY_MARK, strlen(KEY_MARK)) != NULL;
-}
+static bool holds_key(const char *p, size_t n) { return memmem(p, n, KEY_MARK, strlen(KEY_MARK)) != NULL; }
 
 static void *watched(void *ptr, size_t old_size, size_t new_size, void *user) {
     watch *w = (watch *)user;
@@ -1055,7 +1101,8 @@ static void *watched(void *ptr, size_t old_size, size_t new_size, void *user) {
     return block ? block + 16 : NULL;
 }
 
-static const char *const key_headers[2] = {"X-Own: " KEY_MARK "-header", "Authorization: Bearer " KEY_MARK "-bearer"};
+static const char *const key_headers[2] = {"X-Own: " KEY_MARK "-header",
+                                           "Authorization: Bearer " KEY_MARK "-bearer"};
 
 /* Keys by every way they can come in. */
 static llmgw_options keyed_options(watch *w, const char *path) {
@@ -1109,8 +1156,8 @@ static void test_keys_are_wiped(void **state) {
 
 /* Also after an open that fails once keys were read. */
 static void test_keys_are_wiped_after_failure(void **state) {
-    static const char *const endings[] = {"'deadline_ms':'x'}", "'routes':{'r':{'try':['nobody/x']}}}", "}", "",
-                                          "'max_attempts':100}"};
+    static const char *const endings[] = {"'deadline_ms':'x'}", "'routes':{'r':{'try':['nobody/x']}}}", "}",
+                                          "", "'max_attempts':100}"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(endings); i++) {
         char json[512];
         watch w;
@@ -1160,6 +1207,7 @@ int main(void) {
         WITH_ENVIRONMENT(test_caps),
         WITH_ENVIRONMENT(test_defaults_as_documented),
         WITH_ENVIRONMENT(test_too_many_targets),
+        WITH_ENVIRONMENT(test_too_many_names),
         WITH_ENVIRONMENT(test_counts_without_arrays),
         WITH_ENVIRONMENT(test_c_descriptions_are_named),
         WITH_ENVIRONMENT(test_config_path),

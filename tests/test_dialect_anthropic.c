@@ -8,8 +8,9 @@ static const char bad_utf8[] = "ab\xC3(";
 static void test_plain(void **state) {
     llmgw_request request = unit_ask("hi");
     json_t *body = unit_body("anthropic", "claude-opus-5", &request);
-    unit_is(body, "", "{'model':'claude-opus-5','max_tokens':4096,"
-                      "'messages':[{'role':'user','content':[{'type':'text','text':'hi'}]}]}");
+    unit_is(body, "",
+            "{'model':'claude-opus-5','max_tokens':4096,"
+            "'messages':[{'role':'user','content':[{'type':'text','text':'hi'}]}]}");
     json_decref(body);
 }
 
@@ -29,11 +30,10 @@ static void test_system(void **state) {
 }
 
 static void test_merged_turns(void **state) {
-    llmgw_message turns[5] = {unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
-                              unit_message(LLMGW_ROLE_USER, "b", NULL, 0),
-                              unit_message(LLMGW_ROLE_ASSISTANT, "c", NULL, 0),
-                              unit_message(LLMGW_ROLE_ASSISTANT, "d", NULL, 0),
-                              unit_message(LLMGW_ROLE_USER, "", NULL, 0)};
+    llmgw_message turns[5] = {
+        unit_message(LLMGW_ROLE_USER, "a", NULL, 0), unit_message(LLMGW_ROLE_USER, "b", NULL, 0),
+        unit_message(LLMGW_ROLE_ASSISTANT, "c", NULL, 0), unit_message(LLMGW_ROLE_ASSISTANT, "d", NULL, 0),
+        unit_message(LLMGW_ROLE_USER, "", NULL, 0)};
     llmgw_request request = unit_talk(turns, 5);
     request.prompt = "e";
     json_t *body = unit_body("anthropic", "m", &request);
@@ -76,9 +76,10 @@ static llmgw_request with_tools(llmgw_tool_mode mode, bool serial) {
 static void test_tools(void **state) {
     llmgw_request request = with_tools(LLMGW_TOOLS_AUTO, false);
     json_t *body = unit_body("anthropic", "m", &request);
-    unit_is(body, "tools",
-            "[{'name':'f','description':'does f','input_schema':{'type':'object','properties':{}},'strict':true},"
-            "{'name':'g','input_schema':{'type':'object'}}]");
+    unit_is(
+        body, "tools",
+        "[{'name':'f','description':'does f','input_schema':{'type':'object','properties':{}},'strict':true},"
+        "{'name':'g','input_schema':{'type':'object'}}]");
     unit_none(body, "tool_choice");
     json_decref(body);
 }
@@ -112,10 +113,9 @@ static void test_tool_loop(void **state) {
     llmgw_part one[2] = {unit_part(LLMGW_PART_TEXT, "first"), unit_tool_result("c1", "one")};
     llmgw_part two = unit_tool_result("c2", "boom");
     two.is_error = true;
-    llmgw_message turns[4] = {unit_message(LLMGW_ROLE_USER, "q", NULL, 0),
-                              unit_message(LLMGW_ROLE_ASSISTANT, NULL, calls, 3),
-                              unit_message(LLMGW_ROLE_USER, NULL, one, 2),
-                              unit_message(LLMGW_ROLE_TOOL, NULL, &two, 1)};
+    llmgw_message turns[4] = {
+        unit_message(LLMGW_ROLE_USER, "q", NULL, 0), unit_message(LLMGW_ROLE_ASSISTANT, NULL, calls, 3),
+        unit_message(LLMGW_ROLE_USER, NULL, one, 2), unit_message(LLMGW_ROLE_TOOL, NULL, &two, 1)};
     llmgw_request request = unit_talk(turns, 4);
     json_t *body = unit_body("anthropic", "m", &request);
     unit_is(body, "messages.1.content",
@@ -163,7 +163,8 @@ static void test_schema(void **state) {
     json_decref(body);
     request.effort = LLMGW_EFFORT_LOW;
     body = unit_body("anthropic", "claude-opus-5", &request);
-    unit_is(body, "output_config", "{'effort':'low','format':{'type':'json_schema','schema':{'type':'object'}}}");
+    unit_is(body, "output_config",
+            "{'effort':'low','format':{'type':'json_schema','schema':{'type':'object'}}}");
     json_decref(body);
 }
 
@@ -179,11 +180,13 @@ static void test_effort(void **state) {
         {"claude-opus-4-8", LLMGW_EFFORT_LOW, 0, "{'type':'adaptive'}", "'low'", "4096"},
         {"claude-sonnet-5", LLMGW_EFFORT_MEDIUM, 100, "{'type':'adaptive'}", "'medium'", "100"},
         {"claude-fable-5", LLMGW_EFFORT_HIGH, 0, "{'type':'adaptive'}", "'high'", "4096"},
-        {"claude-sonnet-4-5-20250929", LLMGW_EFFORT_LOW, 0, "{'type':'enabled','budget_tokens':1024}", NULL, "5120"},
+        {"claude-sonnet-4-5-20250929", LLMGW_EFFORT_LOW, 0, "{'type':'enabled','budget_tokens':1024}", NULL,
+         "5120"},
         {"claude-haiku-4-5", LLMGW_EFFORT_MEDIUM, 0, "{'type':'enabled','budget_tokens':4096}", NULL, "8192"},
-        {"claude-opus-4-20250514", LLMGW_EFFORT_HIGH, 0, "{'type':'enabled','budget_tokens':16384}", NULL, "20480"},
-        {"claude-3-7-sonnet-latest", LLMGW_EFFORT_HIGH, 20000, "{'type':'enabled','budget_tokens':16384}", NULL,
-         "20000"},
+        {"claude-opus-4-20250514", LLMGW_EFFORT_HIGH, 0, "{'type':'enabled','budget_tokens':16384}", NULL,
+         "20480"},
+        {"claude-3-7-sonnet-latest", LLMGW_EFFORT_HIGH, 20000, "{'type':'enabled','budget_tokens':16384}",
+         NULL, "20000"},
         {"claude-opus-4-1", LLMGW_EFFORT_HIGH, 2000, "{'type':'enabled','budget_tokens':1024}", NULL, "2000"},
         {"claude-opus-4-1", LLMGW_EFFORT_HIGH, 1024, "{'type':'disabled'}", NULL, "1024"},
         {"claude-3-7-sonnet-latest", LLMGW_EFFORT_NONE, 0, "{'type':'disabled'}", NULL, "4096"},
@@ -201,9 +204,10 @@ static void test_effort(void **state) {
 }
 
 static void test_thinking_replay(void **state) {
-    llmgw_part parts[6] = {unit_thought("hm", "sig==", "anthropic"),   unit_thought(NULL, "opaque==", "anthropic"),
-                           unit_thought("", "sig2", "anthropic"),      unit_thought("unsigned", NULL, "anthropic"),
-                           unit_thought("foreign", "xyz", "gemini"),   unit_part(LLMGW_PART_TEXT, "said")};
+    llmgw_part parts[6] = {
+        unit_thought("hm", "sig==", "anthropic"), unit_thought(NULL, "opaque==", "anthropic"),
+        unit_thought("", "sig2", "anthropic"),    unit_thought("unsigned", NULL, "anthropic"),
+        unit_thought("foreign", "xyz", "gemini"), unit_part(LLMGW_PART_TEXT, "said")};
     llmgw_message turns[2] = {unit_message(LLMGW_ROLE_USER, "q", NULL, 0),
                               unit_message(LLMGW_ROLE_ASSISTANT, NULL, parts, 6)};
     llmgw_request request = unit_talk(turns, 2);
@@ -226,7 +230,8 @@ static void test_bad_utf8_is_named(void **state) {
     llmgw_part part = unit_bytes(LLMGW_PART_IMAGE, bad_utf8, NULL, "abc");
     llmgw_message turn = unit_message(LLMGW_ROLE_USER, NULL, &part, 1);
     llmgw_request request = unit_talk(&turn, 1);
-    unit_has(unit_refusal("anthropic", "m", &request).text, "request.messages[0].parts[0].mime: bad UTF-8 at byte 2");
+    unit_has(unit_refusal("anthropic", "m", &request).text,
+             "request.messages[0].parts[0].mime: bad UTF-8 at byte 2");
     part = unit_bytes(LLMGW_PART_FILE, NULL, bad_utf8, "abc");
     unit_has(unit_refusal("anthropic", "m", &request).text, "request.messages[0].parts[0].name:");
     part = unit_url(LLMGW_PART_IMAGE, bad_utf8);
@@ -258,18 +263,19 @@ static void test_max_request_bytes(void **state) {
 
 static void test_reply(void **state) {
     unit_answer u;
-    assert_true(unit_reply(&u, "anthropic",
-                           "{'id':'msg_1','type':'message','role':'assistant','model':'claude-x','content':["
-                           "{'type':'thinking','thinking':'hm','signature':'s1'},"
-                           "{'type':'redacted_thinking','data':'d1'},"
-                           "{'type':'text','text':'Hello'},{'type':'server_tool_use','id':'x','name':'web','input':{}},"
-                           "{'type':'text','text':' you'},"
-                           "{'type':'tool_use','id':'t1','name':'f','input':{'a':{'b':1}}},"
-                           "{'type':'tool_use','id':'t2','name':'g','input':{}}],"
-                           "'stop_reason':'tool_use','stop_sequence':null,'usage':{'input_tokens':2,"
-                           "'cache_creation_input_tokens':5,'cache_read_input_tokens':1322,'output_tokens':30,"
-                           "'cache_creation':{'ephemeral_5m_input_tokens':3,'ephemeral_1h_input_tokens':2},"
-                           "'output_tokens_details':{'thinking_tokens':7}}}"));
+    assert_true(unit_reply(
+        &u, "anthropic",
+        "{'id':'msg_1','type':'message','role':'assistant','model':'claude-x','content':["
+        "{'type':'thinking','thinking':'hm','signature':'s1'},"
+        "{'type':'redacted_thinking','data':'d1'},"
+        "{'type':'text','text':'Hello'},{'type':'server_tool_use','id':'x','name':'web','input':{}},"
+        "{'type':'text','text':' you'},"
+        "{'type':'tool_use','id':'t1','name':'f','input':{'a':{'b':1}}},"
+        "{'type':'tool_use','id':'t2','name':'g','input':{}}],"
+        "'stop_reason':'tool_use','stop_sequence':null,'usage':{'input_tokens':2,"
+        "'cache_creation_input_tokens':5,'cache_read_input_tokens':1322,'output_tokens':30,"
+        "'cache_creation':{'ephemeral_5m_input_tokens':3,'ephemeral_1h_input_tokens':2},"
+        "'output_tokens_details':{'thinking_tokens':7}}}"));
     unit_text(&u, "Hello you");
     unit_reasoning(&u, "hm");
     unit_call(&u, 0, "t1", "f", "{'a':{'b':1}}");
@@ -285,14 +291,15 @@ static void test_stop_reasons(void **state) {
     static const struct {
         const char *reason;
         llmgw_finish finish;
-    } rows[] = {{"end_turn", LLMGW_FINISH_STOP},       {"stop_sequence", LLMGW_FINISH_STOP},
-                {"max_tokens", LLMGW_FINISH_LENGTH},   {"model_context_window_exceeded", LLMGW_FINISH_LENGTH},
-                {"tool_use", LLMGW_FINISH_TOOL},       {"refusal", LLMGW_FINISH_FILTER},
-                {"pause_turn", LLMGW_FINISH_PAUSE},    {"brand_new", LLMGW_FINISH_STOP}};
+    } rows[] = {{"end_turn", LLMGW_FINISH_STOP},     {"stop_sequence", LLMGW_FINISH_STOP},
+                {"max_tokens", LLMGW_FINISH_LENGTH}, {"model_context_window_exceeded", LLMGW_FINISH_LENGTH},
+                {"tool_use", LLMGW_FINISH_TOOL},     {"refusal", LLMGW_FINISH_FILTER},
+                {"pause_turn", LLMGW_FINISH_PAUSE},  {"brand_new", LLMGW_FINISH_STOP}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         char json[256];
         unit_answer u;
-        snprintf(json, sizeof json, "{'content':[{'type':'text','text':'x'}],'stop_reason':'%s'}", rows[i].reason);
+        snprintf(json, sizeof json, "{'content':[{'type':'text','text':'x'}],'stop_reason':'%s'}",
+                 rows[i].reason);
         assert_true(unit_reply(&u, "anthropic", json));
         assert_int_equal(u.answer->finish, rows[i].finish);
         unit_end(&u);
@@ -342,10 +349,11 @@ static void test_bad_replies(void **state) {
 
 static void test_huge_usage(void **state) {
     unit_answer u;
-    assert_true(unit_reply(&u, "anthropic",
-                           "{'content':[],'stop_reason':'end_turn','usage':{'input_tokens':9223372036854775807,"
-                           "'cache_creation_input_tokens':9223372036854775807,"
-                           "'cache_read_input_tokens':9223372036854775807,'output_tokens':9223372036854775807}}"));
+    assert_true(
+        unit_reply(&u, "anthropic",
+                   "{'content':[],'stop_reason':'end_turn','usage':{'input_tokens':9223372036854775807,"
+                   "'cache_creation_input_tokens':9223372036854775807,"
+                   "'cache_read_input_tokens':9223372036854775807,'output_tokens':9223372036854775807}}"));
     assert_true(u.answer->usage.input >= 0);
     assert_true(u.answer->usage.cached <= u.answer->usage.input || u.answer->usage.input == 0);
     unit_end(&u);
@@ -390,13 +398,11 @@ static void test_stream(void **state) {
 
 /* message_delta restates: it replaces, it does not add. */
 static void test_stream_usage_is_cumulative(void **state) {
-    static const char *const events[] = {
-        START,
-        MESSAGE_DELTA("end_turn", "{'output_tokens':10}"),
-        MESSAGE_DELTA("end_turn", "{'input_tokens':20,'cache_read_input_tokens':50,"
-                                  "'cache_creation_input_tokens':0,'output_tokens':25}"),
-        STOP,
-        NULL};
+    static const char *const events[] = {START, MESSAGE_DELTA("end_turn", "{'output_tokens':10}"),
+                                         MESSAGE_DELTA("end_turn",
+                                                       "{'input_tokens':20,'cache_read_input_tokens':50,"
+                                                       "'cache_creation_input_tokens':0,'output_tokens':25}"),
+                                         STOP, NULL};
     unit_answer u;
     unit_stream(&u, "anthropic", events);
     unit_complete(&u);
@@ -486,23 +492,35 @@ static void test_stream_thinking_round_trip(void **state) {
     unit_end(&u);
 }
 
-static void test_spliced_message_start(void **state) {
-    static const char *const events[] = {START,
-                                         BLOCK("0", "{'type':'text','text':''}"),
-                                         DELTA("0", "{'type':'text_delta','text':'a'}"),
-                                         "{'type':'message_start','message':{'id':'msg_2','model':'claude-y',"
-                                         "'content':[],'usage':{'input_tokens':12,'output_tokens':1}}}",
-                                         BLOCK("0", "{'type':'tool_use','id':'t1','name':'f','input':{}}"),
-                                         DELTA("0", "{'type':'input_json_delta','partial_json':'{\\'x\\':1}'}"),
-                                         MESSAGE_DELTA("tool_use", "{'output_tokens':4}"),
-                                         STOP,
-                                         NULL};
+/* The same message begun again is tolerated; another one inside it is not the answer to one question. */
+static void test_message_start_again(void **state) {
+    static const char *const events[] = {
+        START,
+        BLOCK("0", "{'type':'text','text':''}"),
+        DELTA("0", "{'type':'text_delta','text':'a'}"),
+        START,
+        BLOCK("0", "{'type':'tool_use','id':'t1','name':'f','input':{}}"),
+        DELTA("0", "{'type':'input_json_delta','partial_json':'{\\'x\\':1}'}"),
+        MESSAGE_DELTA("tool_use", "{'output_tokens':4}"),
+        STOP,
+        NULL};
     unit_answer u;
     unit_stream(&u, "anthropic", events);
     unit_complete(&u);
     unit_text(&u, "a");
     assert_string_equal(u.answer->id, "msg_1");
     unit_call(&u, 0, "t1", "f", "{'x':1}");
+    unit_end(&u);
+}
+
+static void test_another_message_inside(void **state) {
+    unit_answer u;
+    unit_begin(&u, "anthropic", true);
+    assert_true(unit_event(&u, START));
+    assert_true(unit_event(&u, DELTA("0", "{'type':'text_delta','text':'a'}")));
+    assert_false(unit_event(&u, "{'type':'message_start','message':{'id':'msg_2','content':[]}}"));
+    unit_failed(&u, LLMGW_E_PROTOCOL, "another message");
+    unit_text(&u, "a");
     unit_end(&u);
 }
 
@@ -546,8 +564,9 @@ static void test_stream_eof(void **state) {
 
 static void test_stream_refusal(void **state) {
     static const char *const events[] = {
-        START, "{'type':'message_delta','delta':{'stop_reason':'refusal','stop_details':{'explanation':'no'}},"
-               "'usage':{'output_tokens':1}}",
+        START,
+        "{'type':'message_delta','delta':{'stop_reason':'refusal','stop_details':{'explanation':'no'}},"
+        "'usage':{'output_tokens':1}}",
         STOP, NULL};
     unit_answer u;
     unit_stream(&u, "anthropic", events);
@@ -558,8 +577,9 @@ static void test_stream_refusal(void **state) {
 }
 
 static void test_stream_malformed(void **state) {
-    static const char *const rows[] = {"{'type':'ping'", "nothing", "[]",
-                                       "{'type':'content_block_delta','delta':{'type':'text_delta','text':'\\x'}}"};
+    static const char *const rows[] = {
+        "{'type':'ping'", "nothing", "[]",
+        "{'type':'content_block_delta','delta':{'type':'text_delta','text':'\\x'}}"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         unit_answer u;
         unit_begin(&u, "anthropic", true);
@@ -591,6 +611,71 @@ static void test_stream_odd_shapes(void **state) {
     }
 }
 
+/* A turn with nothing to say here (another's reasoning, no text) is left out: empty it is a 400. */
+static void test_turn_without_content(void **state) {
+    llmgw_part foreign = unit_thought("hm", "sig", "nobody");
+    llmgw_message turns[3] = {unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
+                              unit_message(LLMGW_ROLE_ASSISTANT, NULL, &foreign, 1),
+                              unit_message(LLMGW_ROLE_USER, "b", NULL, 0)};
+    llmgw_request request = unit_talk(turns, 3);
+    json_t *body = unit_body("anthropic", "m", &request), *message;
+    size_t i, texts = 0;
+    json_array_foreach(unit_at(body, "messages"), i, message) {
+        json_t *content = json_object_get(message, "content");
+        assert_string_equal(json_string_value(json_object_get(message, "role")), "user");
+        assert_true(json_is_string(content) || json_array_size(content) > 0);
+        texts += json_is_string(content) ? 1 : json_array_size(content);
+    }
+    assert_int_equal(texts, 2);
+    json_decref(body);
+}
+
+/* ---- cut anywhere ---- */
+
+static void test_cut_anywhere(void **state) {
+    unit_cut_reply("anthropic",
+                   "{'id':'m','content':[{'type':'text','text':'\xC3\xA9'},{'type':'tool_use','id':'t',"
+                   "'name':'f','input':{'a':[1]}}],'stop_reason':'tool_use','usage':{"
+                   "'input_tokens':1,'output_tokens':2}}");
+    unit_cut_stream("anthropic",
+                    "event: message_start\ndata: " START "\n\nevent: ping\ndata: {'type':'ping'}\n\n"
+                    "event: content_block_delta\ndata: " DELTA(
+                        "0",
+                        "{'type':'text_delta','text':'H\xC3\xA9'}") "\n\n"
+                                                                    "event: "
+                                                                    "content_block_start\ndata: " BLOCK(
+                                                                        "1",
+                                                                        "{'type':'tool_use','id':'t','name':'"
+                                                                        "f','input':{"
+                                                                        "}}") "\n\n"
+                                                                              "event: "
+                                                                              "content_block_delta\ndata:"
+                                                                              " " DELTA("1",
+                                                                                        "{'type':'input_json_"
+                                                                                        "delta','partial_"
+                                                                                        "json':'{\\'a\\':1}'"
+                                                                                        "}") "\n\n"
+                                                                                             "event: "
+                                                                                             "message_"
+                                                                                             "delta\ndata:"
+                                                                                             " " MESSAGE_DELTA(
+                                                                                                 "tool_use",
+                                                                                                 "{'output_"
+                                                                                                 "tokens':"
+                                                                                                 "4}") "\n\n"
+                                                                                                       "even"
+                                                                                                       "t: "
+                                                                                                       "mess"
+                                                                                                       "age_"
+                                                                                                       "stop"
+                                                                                                       "\nda"
+                                                                                                       "ta:"
+                                                                                                       " " STOP
+                                                                                                       "\n"
+                                                                                                       "\n",
+                    "H\xC3\xA9", "{\"a\":1}");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),
@@ -615,12 +700,15 @@ int main(void) {
         cmocka_unit_test(test_stream_usage_is_cumulative),
         cmocka_unit_test(test_stream_tools),
         cmocka_unit_test(test_stream_thinking_round_trip),
-        cmocka_unit_test(test_spliced_message_start),
+        cmocka_unit_test(test_message_start_again),
+        cmocka_unit_test(test_another_message_inside),
         cmocka_unit_test(test_stream_error),
         cmocka_unit_test(test_stream_eof),
         cmocka_unit_test(test_stream_refusal),
         cmocka_unit_test(test_stream_malformed),
         cmocka_unit_test(test_stream_odd_shapes),
+        cmocka_unit_test(test_turn_without_content),
+        cmocka_unit_test(test_cut_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,11 +36,10 @@ static void test_url(void **state) {
 }
 
 static void test_system_and_merging(void **state) {
-    llmgw_message turns[5] = {unit_message(LLMGW_ROLE_SYSTEM, "s", NULL, 0),
-                              unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
-                              unit_message(LLMGW_ROLE_USER, "b", NULL, 0),
-                              unit_message(LLMGW_ROLE_ASSISTANT, "c", NULL, 0),
-                              unit_message(LLMGW_ROLE_ASSISTANT, "d", NULL, 0)};
+    llmgw_message turns[5] = {
+        unit_message(LLMGW_ROLE_SYSTEM, "s", NULL, 0), unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
+        unit_message(LLMGW_ROLE_USER, "b", NULL, 0), unit_message(LLMGW_ROLE_ASSISTANT, "c", NULL, 0),
+        unit_message(LLMGW_ROLE_ASSISTANT, "d", NULL, 0)};
     llmgw_request request = unit_talk(turns, 5);
     request.system = "first";
     request.prompt = "e";
@@ -53,18 +52,18 @@ static void test_system_and_merging(void **state) {
 }
 
 static void test_images_and_files(void **state) {
-    llmgw_part parts[4] = {unit_bytes(LLMGW_PART_IMAGE, NULL, NULL, "abc"),
-                           unit_url(LLMGW_PART_IMAGE, "https://x/y.png"),
-                           unit_bytes(LLMGW_PART_FILE, NULL, "a.pdf", "%PDF"),
-                           unit_url(LLMGW_PART_FILE, "https://x/y.pdf")};
+    llmgw_part parts[4] = {
+        unit_bytes(LLMGW_PART_IMAGE, NULL, NULL, "abc"), unit_url(LLMGW_PART_IMAGE, "https://x/y.png"),
+        unit_bytes(LLMGW_PART_FILE, NULL, "a.pdf", "%PDF"), unit_url(LLMGW_PART_FILE, "https://x/y.pdf")};
     parts[3].mime = "application/pdf";
     llmgw_message turn = unit_message(LLMGW_ROLE_USER, NULL, parts, 4);
     llmgw_request request = unit_talk(&turn, 1);
     json_t *body = unit_body("gemini", "m", &request);
-    unit_is(body, "contents.0.parts",
-            "[{'inlineData':{'mimeType':'image/png','data':'YWJj'}},{'fileData':{'fileUri':'https://x/y.png'}},"
-            "{'inlineData':{'mimeType':'application/pdf','data':'JVBERg=='}},"
-            "{'fileData':{'mimeType':'application/pdf','fileUri':'https://x/y.pdf'}}]");
+    unit_is(
+        body, "contents.0.parts",
+        "[{'inlineData':{'mimeType':'image/png','data':'YWJj'}},{'fileData':{'fileUri':'https://x/y.png'}},"
+        "{'inlineData':{'mimeType':'application/pdf','data':'JVBERg=='}},"
+        "{'fileData':{'mimeType':'application/pdf','fileUri':'https://x/y.pdf'}}]");
     json_decref(body);
 }
 
@@ -92,8 +91,9 @@ static void test_tools(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgw_request request = with_tools(rows[i].mode);
         json_t *body = unit_body("gemini", "m", &request);
-        unit_is(body, "tools.0.functionDeclarations.0",
-                "{'name':'f','description':'does f','parametersJsonSchema':{'type':'object','properties':{}}}");
+        unit_is(
+            body, "tools.0.functionDeclarations.0",
+            "{'name':'f','description':'does f','parametersJsonSchema':{'type':'object','properties':{}}}");
         unit_is(body, "tools.0.functionDeclarations.1.name", "'g'");
         unit_none(body, "tools.0.functionDeclarations.1.parametersJsonSchema");
         unit_is(body, "toolConfig", rows[i].want);
@@ -145,8 +145,9 @@ static void test_result_wrapping(void **state) {
     }
 }
 
-static const char call_json[] = "{'candidates':[{'content':{'parts':[{'functionCall':{'name':'%s','args':{}}}],"
-                                "'role':'model'},'finishReason':'STOP'}]}";
+static const char call_json[] =
+    "{'candidates':[{'content':{'parts':[{'functionCall':{'name':'%s','args':{}}}],"
+    "'role':'model'},'finishReason':'STOP'}]}";
 
 /* Two turns of a tool loop, no ids on the wire: none goes back, and each result bears its own tool's name. */
 static void test_result_name_of_the_right_turn(void **state) {
@@ -253,7 +254,8 @@ static void test_bad_utf8_is_named(void **state) {
     llmgw_part part = unit_bytes(LLMGW_PART_IMAGE, bad_utf8, NULL, "abc");
     llmgw_message turn = unit_message(LLMGW_ROLE_USER, NULL, &part, 1);
     llmgw_request request = unit_talk(&turn, 1);
-    unit_has(unit_refusal("gemini", "m", &request).text, "request.messages[0].parts[0].mime: bad UTF-8 at byte 2");
+    unit_has(unit_refusal("gemini", "m", &request).text,
+             "request.messages[0].parts[0].mime: bad UTF-8 at byte 2");
     part = unit_tool_result("id", bad_utf8);
     unit_has(unit_refusal("gemini", "m", &request).text, "request.messages[0].parts[0].text:");
     part = unit_tool_result(bad_utf8, "x");
@@ -270,7 +272,8 @@ static void test_reply(void **state) {
     assert_true(unit_reply(
         &u, "gemini",
         "{'candidates':[{'content':{'parts':[{'text':'hm','thought':true},{'text':'Hel'},{'text':'lo'},"
-        "{'executableCode':{'code':'x'}}],'role':'model'},'finishReason':'STOP','index':0,'avgLogprobs':-0.1}],"
+        "{'executableCode':{'code':'x'}}],'role':'model'},'finishReason':'STOP','index':0,'avgLogprobs':-0.1}"
+        "],"
         "'usageMetadata':{'promptTokenCount':10,'cachedContentTokenCount':4,'toolUsePromptTokenCount':3,"
         "'candidatesTokenCount':5,'thoughtsTokenCount':7,'totalTokenCount':25},"
         "'modelVersion':'gemini-x-001','responseId':'r1'}"));
@@ -308,7 +311,8 @@ static void test_finish_reasons(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         char json[256];
         unit_answer u;
-        snprintf(json, sizeof json, "{'candidates':[{'finishReason':'%s'}]}", rows[i].reason); /* no content */
+        snprintf(json, sizeof json, "{'candidates':[{'finishReason':'%s'}]}",
+                 rows[i].reason); /* no content */
         bool good = unit_reply(&u, "gemini", json);
         assert_int_equal(good, rows[i].finish != LLMGW_FINISH_NONE);
         assert_int_equal(u.answer->finish, rows[i].finish);
@@ -319,10 +323,11 @@ static void test_finish_reasons(void **state) {
 
 static void test_calls(void **state) {
     unit_answer u;
-    assert_true(unit_reply(&u, "gemini",
-                           "{'candidates':[{'content':{'parts':[{'text':'ok'},{'functionCall':{'name':'f',"
-                           "'args':{'a':'\\u00e9'}},'thoughtSignature':'s1'},{'functionCall':{'id':'real',"
-                           "'name':'g','args':{}}},{'functionCall':{'name':'h'}}]},'finishReason':'STOP'}]}"));
+    assert_true(
+        unit_reply(&u, "gemini",
+                   "{'candidates':[{'content':{'parts':[{'text':'ok'},{'functionCall':{'name':'f',"
+                   "'args':{'a':'\\u00e9'}},'thoughtSignature':'s1'},{'functionCall':{'id':'real',"
+                   "'name':'g','args':{}}},{'functionCall':{'name':'h'}}]},'finishReason':'STOP'}]}"));
     unit_text(&u, "ok");
     unit_call(&u, 0, NULL, "f", "{'a':'\xC3\xA9'}");
     unit_call(&u, 1, "real", "g", "{}");
@@ -368,8 +373,10 @@ static void test_bad_replies(void **state) {
         {"{'candidates':[]}", "no candidates", LLMGW_E_PROTOCOL},
         {"{'promptFeedback':{}}", "no candidates", LLMGW_E_PROTOCOL},
         {"{'error':{'code':503,'message':'busy','status':'UNAVAILABLE'}}", "busy", LLMGW_E_OVERLOADED},
-        {"[{'error':{'code':429,'message':'slow','status':'RESOURCE_EXHAUSTED'}}]", "slow", LLMGW_E_RATE_LIMITED},
-        {"{'candidates':[{'content':{'parts':[{'functionCall':{'args':{}}}]}}]}", "no name", LLMGW_E_PROTOCOL},
+        {"[{'error':{'code':429,'message':'slow','status':'RESOURCE_EXHAUSTED'}}]", "slow",
+         LLMGW_E_RATE_LIMITED},
+        {"{'candidates':[{'content':{'parts':[{'functionCall':{'args':{}}}]}}]}", "no name",
+         LLMGW_E_PROTOCOL},
         {"{'candidates'", "at byte 13", LLMGW_E_PROTOCOL},
         {"[{'candidates':[]}", "at byte 18", LLMGW_E_PROTOCOL},
     };
@@ -383,10 +390,11 @@ static void test_bad_replies(void **state) {
 
 static void test_huge_usage(void **state) {
     unit_answer u;
-    assert_true(unit_reply(&u, "gemini",
-                           "{'candidates':[{'content':{'parts':[{'text':'x'}]}}],'usageMetadata':{"
-                           "'promptTokenCount':9223372036854775807,'toolUsePromptTokenCount':9223372036854775807,"
-                           "'candidatesTokenCount':9223372036854775807,'thoughtsTokenCount':9223372036854775807}}"));
+    assert_true(
+        unit_reply(&u, "gemini",
+                   "{'candidates':[{'content':{'parts':[{'text':'x'}]}}],'usageMetadata':{"
+                   "'promptTokenCount':9223372036854775807,'toolUsePromptTokenCount':9223372036854775807,"
+                   "'candidatesTokenCount':9223372036854775807,'thoughtsTokenCount':9223372036854775807}}"));
     assert_true(u.answer->usage.input >= 0);
     assert_true(u.answer->usage.output >= 0);
     unit_end(&u);
@@ -400,7 +408,8 @@ static void test_huge_usage(void **state) {
 static void test_stream(void **state) {
     static const char *const events[] = {
         "{'candidates':[{'content':{'parts':[{'text':'plan','thought':true}]}}],'usageMetadata':{"
-        "'promptTokenCount':5,'thoughtsTokenCount':2,'totalTokenCount':7},'responseId':'r','modelVersion':'v'}",
+        "'promptTokenCount':5,'thoughtsTokenCount':2,'totalTokenCount':7},'responseId':'r','modelVersion':'v'"
+        "}",
         "{'candidates':[{'content':{'parts':[{'text':'Hel'}]}}],'usageMetadata':{'promptTokenCount':5,"
         "'candidatesTokenCount':1,'thoughtsTokenCount':2}}",
         "{'candidates':[{'content':{'parts':[{'text':'lo'}]},'finishReason':'STOP'}],'usageMetadata':{"
@@ -431,10 +440,11 @@ static void test_stream_errors(void **state) {
     static const struct {
         const char *json;
         llmgw_code code;
-    } rows[] = {{"{'error':{'code':500,'message':'why','status':'INTERNAL'}}", LLMGW_E_PROVIDER},
-                {"[{'error':{'code':503,'message':'why','status':'UNAVAILABLE'}}]", LLMGW_E_OVERLOADED},
-                {"{'error':{'code':429,'message':'why','status':'RESOURCE_EXHAUSTED'}}", LLMGW_E_RATE_LIMITED},
-                {"{'error':{'code':400,'message':'why','status':'INVALID_ARGUMENT'}}", LLMGW_E_BAD_REQUEST}};
+    } rows[] = {
+        {"{'error':{'code':500,'message':'why','status':'INTERNAL'}}", LLMGW_E_PROVIDER},
+        {"[{'error':{'code':503,'message':'why','status':'UNAVAILABLE'}}]", LLMGW_E_OVERLOADED},
+        {"{'error':{'code':429,'message':'why','status':'RESOURCE_EXHAUSTED'}}", LLMGW_E_RATE_LIMITED},
+        {"{'error':{'code':400,'message':'why','status':'INVALID_ARGUMENT'}}", LLMGW_E_BAD_REQUEST}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         unit_answer u;
         unit_begin(&u, "gemini", true);
@@ -491,20 +501,24 @@ static const partial_row partial_rows[] = {
     {"scalars",
      "{'a':1,'b':true,'c':null,'d':'x','e':-1.5}",
      {CALL("'name':'f','willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$.a','numberValue':1},{'jsonPath':'$.b','boolValue':true}],'willContinue':true"),
+      CALL("'partialArgs':[{'jsonPath':'$.a','numberValue':1},{'jsonPath':'$.b','boolValue':true}],'"
+           "willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.c','nullValue':'NULL_VALUE'},{'jsonPath':'$.d','stringValue':'x'},"
            "{'jsonPath':'$.e','numberValue':-1.5}],'willContinue':true"),
       CALL(""), LAST, NULL}},
     {"a string in pieces",
      "{'city':'San Jos\\u00e9','n':2}",
      {CALL("'name':'f','willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$.city','stringValue':'San ','willContinue':true}],'willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$.city','stringValue':'Jos\\u00e9','willContinue':true}],'willContinue':true"),
+      CALL("'partialArgs':[{'jsonPath':'$.city','stringValue':'San "
+           "','willContinue':true}],'willContinue':true"),
+      CALL("'partialArgs':[{'jsonPath':'$.city','stringValue':'Jos\\u00e9','willContinue':true}],'"
+           "willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.city','stringValue':''}],'willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.n','numberValue':2}]"), LAST, NULL}},
     {"a string left open by the next path",
      "{'a':'xy','b':'z'}",
-     {CALL("'name':'f','partialArgs':[{'jsonPath':'$.a','stringValue':'x','willContinue':true}],'willContinue':true"),
+     {CALL("'name':'f','partialArgs':[{'jsonPath':'$.a','stringValue':'x','willContinue':true}],'"
+           "willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.a','stringValue':'y','willContinue':true}],'willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.b','stringValue':'z'}]"), LAST, NULL}},
     {"nested objects",
@@ -521,28 +535,32 @@ static const partial_row partial_rows[] = {
       CALL("'partialArgs':[{'jsonPath':'$.l[1]','stringValue':'y','willContinue':true}],'willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.l[1]','stringValue':'z'},{'jsonPath':'$.l[2].k','numberValue':1}],"
            "'willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$.l[2].m[0]','numberValue':2},{'jsonPath':'$.l[2].m[1]','numberValue':3}],"
+      CALL("'partialArgs':[{'jsonPath':'$.l[2].m[0]','numberValue':2},{'jsonPath':'$.l[2].m[1]','numberValue'"
+           ":3}],"
            "'willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.l[3].k','numberValue':4}],'willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$.z[0][0]','numberValue':1},{'jsonPath':'$.z[1][0]','numberValue':2}],"
-           "'willContinue':true"),
+      CALL(
+          "'partialArgs':[{'jsonPath':'$.z[0][0]','numberValue':1},{'jsonPath':'$.z[1][0]','numberValue':2}],"
+          "'willContinue':true"),
       CALL(""), LAST, NULL}},
     {"keys in brackets, names that begin alike",
      "{'a b':1,'ab':2,'a':{'x':3}}",
      {CALL("'name':'f','willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$[\\u0027a b\\u0027]','numberValue':1},{'jsonPath':'$.ab','numberValue':2},"
+      CALL("'partialArgs':[{'jsonPath':'$[\\u0027a "
+           "b\\u0027]','numberValue':1},{'jsonPath':'$.ab','numberValue':2},"
            "{'jsonPath':'$.a.x','numberValue':3}]"),
       LAST, NULL}},
     {"escapes in strings",
      "{'q':'say \\'hi\\'\\n\\\\ \\u20ac'}",
      {CALL("'name':'f','willContinue':true"),
-      CALL("'partialArgs':[{'jsonPath':'$.q','stringValue':'say \\'hi\\'\\n','willContinue':true}],'willContinue':true"),
+      CALL("'partialArgs':[{'jsonPath':'$.q','stringValue':'say "
+           "\\'hi\\'\\n','willContinue':true}],'willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.q','stringValue':'\\\\ \\u20ac'}]"), LAST, NULL}},
     {"no arguments at all", "{}", {CALL("'name':'f','willContinue':true"), CALL(""), LAST, NULL}},
     {"opened and filled in one part",
      "{'a':1}",
-     {CALL("'name':'f','willContinue':true,'partialArgs':[{'jsonPath':'$.a','numberValue':1}]"), CALL(""), LAST,
-      NULL}},
+     {CALL("'name':'f','willContinue':true,'partialArgs':[{'jsonPath':'$.a','numberValue':1}]"), CALL(""),
+      LAST, NULL}},
 };
 
 static void test_partial_args(void **state) {
@@ -616,6 +634,39 @@ static void test_partial_args_long_path(void **state) {
     unit_end(&u);
 }
 
+/* A turn with nothing to say here (another's reasoning, no text) is left out: empty it is a 400. */
+static void test_turn_without_content(void **state) {
+    llmgw_part foreign = unit_thought("hm", "sig", "nobody");
+    llmgw_message turns[3] = {unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
+                              unit_message(LLMGW_ROLE_ASSISTANT, NULL, &foreign, 1),
+                              unit_message(LLMGW_ROLE_USER, "b", NULL, 0)};
+    llmgw_request request = unit_talk(turns, 3);
+    json_t *body = unit_body("gemini", "m", &request), *message;
+    size_t i, texts = 0;
+    json_array_foreach(unit_at(body, "contents"), i, message) {
+        json_t *content = json_object_get(message, "parts");
+        assert_string_equal(json_string_value(json_object_get(message, "role")), "user");
+        assert_true(json_is_string(content) || json_array_size(content) > 0);
+        texts += json_is_string(content) ? 1 : json_array_size(content);
+    }
+    assert_int_equal(texts, 2);
+    json_decref(body);
+}
+
+/* ---- cut anywhere ---- */
+
+static void test_cut_anywhere(void **state) {
+    unit_cut_reply("gemini",
+                   "{'candidates':[{'content':{'parts':[{'text':'\xC3\xA9'},{'functionCall':{'name':'f',"
+                   "'args':{'a':1}}}]},'finishReason':'STOP'}],'usageMetadata':{'promptTokenCount':1}}");
+    unit_cut_stream("gemini",
+                    "data: " PARTS("{'text':'H\xC3\xA9'}") "\r\n\r\ndata: " PARTS(
+                        "{'functionCall':{'name':'f','args':{'a':1}},'thoughtSignature':'s'}") "\r\n\r\n"
+                                                                                               "data: " LAST
+                                                                                               "\r\n\r\n",
+                    "H\xC3\xA9", "{\"a\":1}");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),
@@ -644,6 +695,8 @@ int main(void) {
         cmocka_unit_test(test_partial_args_two_calls),
         cmocka_unit_test(test_partial_args_nonsense),
         cmocka_unit_test(test_partial_args_long_path),
+        cmocka_unit_test(test_turn_without_content),
+        cmocka_unit_test(test_cut_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,10 +22,9 @@ static void test_plain(void **state) {
 static void test_turns(void **state) {
     llmgw_part two[2] = {unit_part(LLMGW_PART_TEXT, "b"), unit_part(LLMGW_PART_TEXT, "cX")};
     two[1].text_len = 1;
-    llmgw_message turns[4] = {unit_message(LLMGW_ROLE_SYSTEM, "s", NULL, 0),
-                              unit_message(LLMGW_ROLE_USER, "a", two, 2),
-                              unit_message(LLMGW_ROLE_ASSISTANT, NULL, two, 1),
-                              unit_message(LLMGW_ROLE_USER, "", NULL, 0)};
+    llmgw_message turns[4] = {
+        unit_message(LLMGW_ROLE_SYSTEM, "s", NULL, 0), unit_message(LLMGW_ROLE_USER, "a", two, 2),
+        unit_message(LLMGW_ROLE_ASSISTANT, NULL, two, 1), unit_message(LLMGW_ROLE_USER, "", NULL, 0)};
     llmgw_request request = unit_talk(turns, 4);
     request.prompt = "last";
     json_t *body = unit_body("openai", "m", &request);
@@ -53,8 +52,7 @@ static void test_images_and_files(void **state) {
     unit_is(content, "2.image_url.url", "'data:image/jpeg;base64,YWJjZA=='");
     unit_is(content, "3.image_url.url", "'https://x/y.png'");
     unit_is(content, "4.type", "'file'");
-    unit_is(content, "4.file",
-            "{'filename':'a.pdf','file_data':'data:application/pdf;base64,JVBERg=='}");
+    unit_is(content, "4.file", "{'filename':'a.pdf','file_data':'data:application/pdf;base64,JVBERg=='}");
     unit_is(content, "5.file", "{'filename':'file','file_data':'data:text/plain;base64,eA=='}");
     json_decref(body);
 }
@@ -86,8 +84,7 @@ static void test_tools(void **state) {
     unit_is(body, "tools.0",
             "{'type':'function','function':{'name':'get_weather','description':'Weather \\'now\\'',"
             "'parameters':{'type':'object','required':['city']},'strict':true}}");
-    unit_is(body, "tools.1.function",
-            "{'name':'stop','parameters':{'type':'object','properties':{}}}");
+    unit_is(body, "tools.1.function", "{'name':'stop','parameters':{'type':'object','properties':{}}}");
     unit_none(body, "tool_choice");
     unit_none(body, "parallel_tool_calls");
     json_decref(body);
@@ -135,9 +132,8 @@ static void test_tool_loop(void **state) {
     unit_is(body, "messages.1.tool_calls.0.id", "'c1'");
     unit_is(body, "messages.1.tool_calls.0.type", "'function'");
     unit_is(body, "messages.1.tool_calls.0.function.name", "'f'");
-    assert_string_equal(
-        json_string_value(unit_at(body, "messages.1.tool_calls.0.function.arguments")),
-        "{\"a\":\"\\u00e9\"}"); /* the text, unchanged */
+    assert_string_equal(json_string_value(unit_at(body, "messages.1.tool_calls.0.function.arguments")),
+                        "{\"a\":\"\\u00e9\"}"); /* the text, unchanged */
     unit_is(body, "messages.1.tool_calls.1.function.arguments", "'{}'");
     unit_is(body, "messages.2", "{'role':'tool','tool_call_id':'c1','content':'sunny'}");
     unit_is(body, "messages.3", "{'role':'tool','tool_call_id':'c2','content':''}");
@@ -190,8 +186,7 @@ static void test_max_tokens_names(void **state) {
     request.max_tokens = 77;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(fresh) + LLMGWI_BASE_COUNT(old); i++) {
         bool is_old = i >= LLMGWI_BASE_COUNT(fresh);
-        json_t *body =
-            unit_body(is_old ? old[i - LLMGWI_BASE_COUNT(fresh)] : fresh[i], "m", &request);
+        json_t *body = unit_body(is_old ? old[i - LLMGWI_BASE_COUNT(fresh)] : fresh[i], "m", &request);
         unit_is(body, is_old ? "max_tokens" : "max_completion_tokens", "77");
         unit_none(body, is_old ? "max_completion_tokens" : "max_tokens");
         json_decref(body);
@@ -283,8 +278,7 @@ static void test_details_replay(void **state) {
                               unit_message(LLMGW_ROLE_ASSISTANT, "a", &own, 1)};
     llmgw_request request = unit_talk(turns, 2);
     json_t *body = unit_body("openrouter", "m", &request);
-    unit_is(body, "messages.1.reasoning_details",
-            "[{'type':'reasoning.encrypted','data':'x==','index':0}]");
+    unit_is(body, "messages.1.reasoning_details", "[{'type':'reasoning.encrypted','data':'x==','index':0}]");
     unit_is(body, "messages.1.content", "'a'");
     json_decref(body);
     own.origin = "anthropic";
@@ -294,11 +288,13 @@ static void test_details_replay(void **state) {
 }
 
 static bool nine(const char *id) {
-    return strlen(id) == 9 && strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == 9;
+    return strlen(id) == 9 &&
+           strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == 9;
 }
 
 static void test_mistral_ids(void **state) {
-    llmgw_part calls[3] = {unit_tool_call("call_abcdefgh_1", "f", NULL), unit_tool_call("aB3456789", "g", NULL),
+    llmgw_part calls[3] = {unit_tool_call("call_abcdefgh_1", "f", NULL),
+                           unit_tool_call("aB3456789", "g", NULL),
                            unit_tool_call("call_abcdefgh_2", "f", NULL)};
     llmgw_part results[3] = {unit_tool_result("call_abcdefgh_1", "1"), unit_tool_result("aB3456789", "2"),
                              unit_tool_result("call_abcdefgh_2", "3")};
@@ -422,12 +418,13 @@ static void test_nul_in_text(void **state) {
 
 static void test_reply(void **state) {
     unit_answer u;
-    assert_true(unit_reply(&u, "openai",
-                           "{'id':'chatcmpl-1','model':'gpt-4o-mini-2024','choices':[{'index':0,'message':"
-                           "{'role':'assistant','content':'Hi \\u00e9\\n','refusal':null},'finish_reason':'stop'}],"
-                           "'usage':{'prompt_tokens':9,'completion_tokens':3,'total_tokens':12,"
-                           "'prompt_tokens_details':{'cached_tokens':4,'cache_write_tokens':2},"
-                           "'completion_tokens_details':{'reasoning_tokens':1}}}"));
+    assert_true(
+        unit_reply(&u, "openai",
+                   "{'id':'chatcmpl-1','model':'gpt-4o-mini-2024','choices':[{'index':0,'message':"
+                   "{'role':'assistant','content':'Hi \\u00e9\\n','refusal':null},'finish_reason':'stop'}],"
+                   "'usage':{'prompt_tokens':9,'completion_tokens':3,'total_tokens':12,"
+                   "'prompt_tokens_details':{'cached_tokens':4,'cache_write_tokens':2},"
+                   "'completion_tokens_details':{'reasoning_tokens':1}}}"));
     unit_text(&u, "Hi \xC3\xA9\n");
     assert_string_equal(u.answer->id, "chatcmpl-1");
     assert_string_equal(u.answer->model, "gpt-4o-mini-2024");
@@ -457,7 +454,8 @@ static void test_finish_reasons(void **state) {
     }
     static const char *const broken[] = {"error", "insufficient_system_resource"};
     for (size_t i = 0; i < 2; i++) {
-        snprintf(json, sizeof json, "{'choices':[{'message':{'content':'x'},'finish_reason':'%s'}]}", broken[i]);
+        snprintf(json, sizeof json, "{'choices':[{'message':{'content':'x'},'finish_reason':'%s'}]}",
+                 broken[i]);
         assert_false(unit_reply(&u, "deepseek", json));
         unit_failed(&u, LLMGW_E_PROVIDER, broken[i]);
         unit_end(&u);
@@ -477,8 +475,8 @@ static void test_usage_variants(void **state) {
          "'usage':{'prompt_tokens':10,'completion_tokens':5,'total_tokens':15,"
          "'prompt_tokens_details':{'cached_tokens':3,'cache_creation_input_tokens':4}}",
          10, 5, 3, 4, 0},
-        {"moonshot", "'usage':{'prompt_tokens':10,'completion_tokens':5,'total_tokens':15,'cached_tokens':7}", 10,
-         5, 7, 0, 0},
+        {"moonshot", "'usage':{'prompt_tokens':10,'completion_tokens':5,'total_tokens':15,'cached_tokens':7}",
+         10, 5, 7, 0, 0},
         {"groq",
          "'x_groq':{'id':'r','usage':{'prompt_tokens':10,'completion_tokens':5,'total_tokens':15,"
          "'queue_time':0.01}}",
@@ -492,10 +490,11 @@ static void test_usage_variants(void **state) {
          "'completion_tokens_details':{'reasoning_tokens':100}}",
          10, 105, 0, 0, 100},
         {"mistral",
-         "'usage':{'prompt_tokens':10,'completion_tokens':5,'total_tokens':15,'prompt_audio_seconds':null}", 10, 5,
-         0, 0, 0},
+         "'usage':{'prompt_tokens':10,'completion_tokens':5,'total_tokens':15,'prompt_audio_seconds':null}",
+         10, 5, 0, 0, 0},
         {"openrouter",
-         "'usage':{'prompt_tokens':10.0,'completion_tokens':5,'total_tokens':15,'cost':0.0001,'is_byok':false,"
+         "'usage':{'prompt_tokens':10.0,'completion_tokens':5,'total_tokens':15,'cost':0.0001,'is_byok':"
+         "false,"
          "'prompt_tokens_details':{'cached_tokens':null},'completion_tokens_details':null}",
          10, 5, 0, 0, 0},
     };
@@ -531,8 +530,9 @@ static void test_huge_usage(void **state) {
 
 static void test_refusal(void **state) {
     unit_answer u;
-    assert_true(unit_reply(&u, "openai",
-                           "{'choices':[{'message':{'content':null,'refusal':'I cannot'},'finish_reason':'stop'}]}"));
+    assert_true(
+        unit_reply(&u, "openai",
+                   "{'choices':[{'message':{'content':null,'refusal':'I cannot'},'finish_reason':'stop'}]}"));
     unit_text(&u, "");
     assert_string_equal(llmgwi_base_buf_cstr(&u.answer->refusal), "I cannot");
     unit_end(&u);
@@ -554,8 +554,8 @@ static void test_reasoning_fields(void **state) {
     for (size_t i = 0; i < 2; i++) {
         unit_answer u;
         char json[256];
-        snprintf(json, sizeof json, "{'choices':[{'message':{'content':'x','%s':'why'},'finish_reason':'stop'}]}",
-                 names[i]);
+        snprintf(json, sizeof json,
+                 "{'choices':[{'message':{'content':'x','%s':'why'},'finish_reason':'stop'}]}", names[i]);
         assert_true(unit_reply(&u, "vllm", json));
         unit_reasoning(&u, "why");
         unit_text(&u, "x");
@@ -565,13 +565,12 @@ static void test_reasoning_fields(void **state) {
 
 static void test_tool_calls(void **state) {
     unit_answer u;
-    assert_true(unit_reply(
-        &u, "openai",
-        "{'choices':[{'message':{'content':null,'tool_calls':["
-        "{'id':'a','type':'function','function':{'name':'f','arguments':'{\\'x\\': 1}'}},"
-        "{'type':'function','function':{'name':'g','arguments':{'y':[2]}}},"
-        "{'id':'','function':{'name':'h','arguments':null}},"
-        "{'id':null,'function':{'name':'i'}}]},'finish_reason':'stop'}]}"));
+    assert_true(unit_reply(&u, "openai",
+                           "{'choices':[{'message':{'content':null,'tool_calls':["
+                           "{'id':'a','type':'function','function':{'name':'f','arguments':'{\\'x\\': 1}'}},"
+                           "{'type':'function','function':{'name':'g','arguments':{'y':[2]}}},"
+                           "{'id':'','function':{'name':'h','arguments':null}},"
+                           "{'id':null,'function':{'name':'i'}}]},'finish_reason':'stop'}]}"));
     unit_call(&u, 0, "a", "f", "{'x':1}");
     unit_call(&u, 1, NULL, "g", "{'y':[2]}"); /* Mistral: an object */
     unit_call(&u, 2, NULL, "h", "{}");
@@ -584,8 +583,8 @@ static void test_tool_calls(void **state) {
 
 static void test_call_without_name(void **state) {
     unit_answer u;
-    assert_false(unit_reply(&u, "openai",
-                            "{'choices':[{'message':{'tool_calls':[{'id':'a','function':{'arguments':'{}'}}]}}]}"));
+    assert_false(unit_reply(
+        &u, "openai", "{'choices':[{'message':{'tool_calls':[{'id':'a','function':{'arguments':'{}'}}]}}]}"));
     unit_failed(&u, LLMGW_E_PROTOCOL, "without a name");
     unit_end(&u);
 }
@@ -663,6 +662,19 @@ static void test_depth_and_size(void **state) {
     unit_end(&u);
 }
 
+/* vLLM has sent both names at once: it is one text. */
+static void test_reasoning_twice(void **state) {
+    unit_answer u;
+    assert_true(unit_reply(
+        &u, "vllm", "{'choices':[{'message':{'content':'x','reasoning':'why','reasoning_content':'why'}}]}"));
+    unit_reasoning(&u, "why");
+    unit_end(&u);
+    assert_true(unit_reply(
+        &u, "vllm", "{'choices':[{'message':{'content':'x','reasoning':'why','reasoning_content':null}}]}"));
+    unit_reasoning(&u, "why");
+    unit_end(&u);
+}
+
 /* A second choice is not ours. */
 static void test_other_choices(void **state) {
     unit_answer u;
@@ -705,10 +717,10 @@ static void test_stream(void **state) {
 
 /* Reasoning, text, reasoning, text: pieces keep their order for the replay. */
 static void test_stream_interleaved(void **state) {
-    static const char *const events[] = {"{'choices':[{'delta':{'reasoning':'a'}}]}",
-                                         "{'choices':[{'delta':{'content':'b'}}]}",
-                                         "{'choices':[{'delta':{'reasoning':'c'}}]}",
-                                         "{'choices':[{'delta':{'content':'d'},'finish_reason':'stop'}]}", NULL};
+    static const char *const events[] = {
+        "{'choices':[{'delta':{'reasoning':'a'}}]}", "{'choices':[{'delta':{'content':'b'}}]}",
+        "{'choices':[{'delta':{'reasoning':'c'}}]}",
+        "{'choices':[{'delta':{'content':'d'},'finish_reason':'stop'}]}", NULL};
     unit_answer u;
     unit_stream(&u, "vllm", events);
     unit_complete(&u);
@@ -758,7 +770,8 @@ static const odd_row odd_rows[] = {
     {"index from 1",
      {CALLS("{'index':1,'id':'x','function':{'name':'f','arguments':'{\\'a\\':'}}"),
       CALLS("{'index':1,'function':{'arguments':'1}'}}"),
-      CALLS("{'index':2,'id':'y','function':{'name':'g','arguments':'{\\'b\\':2}'}}"), FINISH("tool_calls"), NULL}},
+      CALLS("{'index':2,'id':'y','function':{'name':'g','arguments':'{\\'b\\':2}'}}"), FINISH("tool_calls"),
+      NULL}},
     {"no index",
      {CALLS("{'id':'x','function':{'name':'f','arguments':'{\\'a\\':'}}"),
       CALLS("{'function':{'arguments':'1}'}}"),
@@ -772,11 +785,13 @@ static const odd_row odd_rows[] = {
      {CALLS("{'index':0,'id':'x','function':{'name':'f','arguments':''}}"),
       CALLS("{'index':0,'id':'','function':{'arguments':'{\\'a\\':1}'}}"),
       CALLS("{'index':1,'id':'y','function':{'name':'g','arguments':''}}"),
-      CALLS("{'index':1,'id':'','function':{'name':null,'arguments':'{\\'b\\':2}'}}"), FINISH("tool_calls"), NULL}},
+      CALLS("{'index':1,'id':'','function':{'name':null,'arguments':'{\\'b\\':2}'}}"), FINISH("tool_calls"),
+      NULL}},
     {"id and name on every delta",
      {CALLS("{'index':0,'id':'x','function':{'name':'f','arguments':'{\\'a\\':'}}"),
       CALLS("{'index':0,'id':'x','function':{'name':'f','arguments':'1}'}}"),
-      CALLS("{'index':1,'id':'y','function':{'name':'g','arguments':'{\\'b\\':2}'}}"), FINISH("tool_calls"), NULL}},
+      CALLS("{'index':1,'id':'y','function':{'name':'g','arguments':'{\\'b\\':2}'}}"), FINISH("tool_calls"),
+      NULL}},
     {"all index 0",
      {CALLS("{'index':0,'id':'x','function':{'name':'f','arguments':'{\\'a\\':1}'}}"),
       CALLS("{'index':0,'id':'y','function':{'name':'g','arguments':'{\\'b\\':'}}"),
@@ -828,16 +843,19 @@ static void test_stream_calls_index_0_empty_id(void **state) {
 static void test_stream_usage_places(void **state) {
     static const char *const places[] = {
         /* on the finish chunk: DeepSeek, Mistral */
-        "{'choices':[{'delta':{},'finish_reason':'stop'}],'usage':{'prompt_tokens':10,'completion_tokens':5}}",
+        "{'choices':[{'delta':{},'finish_reason':'stop'}],'usage':{'prompt_tokens':10,'completion_tokens':5}"
+        "}",
         /* Groq */
         "{'choices':[{'delta':{},'finish_reason':'stop'}],'x_groq':{'usage':{'prompt_tokens':10,"
         "'completion_tokens':5}}}",
         /* Moonshot: in the choice */
-        "{'choices':[{'delta':{},'finish_reason':'stop','usage':{'prompt_tokens':10,'completion_tokens':5}}]}",
+        "{'choices':[{'delta':{},'finish_reason':'stop','usage':{'prompt_tokens':10,'completion_tokens':5}}]"
+        "}",
     };
     static const char again[] = "{'choices':[],'usage':{'prompt_tokens':10,'completion_tokens':5}}";
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(places); i++) {
-        const char *events[] = {"{'choices':[{'delta':{'content':'x'}}]}", places[i], i ? again : "[DONE]", NULL};
+        const char *events[] = {"{'choices':[{'delta':{'content':'x'}}]}", places[i], i ? again : "[DONE]",
+                                NULL};
         unit_answer u;
         unit_stream(&u, "openai", events);
         unit_complete(&u);
@@ -868,8 +886,9 @@ static void test_stream_errors(void **state) {
         {"", "{'error':'boom'}", "boom", LLMGW_E_PROVIDER},
         {"error", "{'message':'lost','code':502}", "lost", LLMGW_E_PROVIDER},
         {"error", "{'error':{'message':'slow down','code':429}}", "slow down", LLMGW_E_RATE_LIMITED},
-        {"", "{'id':'x','error':{'code':'server_error','message':'cut'},'choices':[{'index':0,'delta':{"
-             "'content':''},'finish_reason':'error'}]}",
+        {"",
+         "{'id':'x','error':{'code':'server_error','message':'cut'},'choices':[{'index':0,'delta':{"
+         "'content':''},'finish_reason':'error'}]}",
          "", LLMGW_E_PROVIDER},
         {"", "not json", "at byte 0", LLMGW_E_PROTOCOL},
     };
@@ -915,8 +934,7 @@ static void test_stream_mistral_content(void **state) {
         "{'choices':[{'delta':{'content':[{'type':'thinking','thinking':[{'type':'text','text':'h'}]}]}}]}",
         "{'choices':[{'delta':{'content':[{'type':'thinking','thinking':[{'type':'text','text':'m'}]}]}}]}",
         "{'choices':[{'delta':{'content':[{'type':'text','text':'Ye'}]}}]}",
-        "{'choices':[{'delta':{'content':'s'},'finish_reason':'stop'}]}",
-        NULL};
+        "{'choices':[{'delta':{'content':'s'},'finish_reason':'stop'}]}", NULL};
     unit_answer u;
     unit_stream(&u, "mistral", events);
     unit_complete(&u);
@@ -927,8 +945,8 @@ static void test_stream_mistral_content(void **state) {
 
 static void test_stream_refusal(void **state) {
     static const char *const events[] = {"{'choices':[{'delta':{'refusal':'I can'}}]}",
-                                         "{'choices':[{'delta':{'refusal':'not'}}]}", FINISH("content_filter"),
-                                         NULL};
+                                         "{'choices':[{'delta':{'refusal':'not'}}]}",
+                                         FINISH("content_filter"), NULL};
     unit_answer u;
     unit_stream(&u, "openai", events);
     unit_complete(&u);
@@ -952,9 +970,10 @@ static void test_stream_details_round_trip(void **state) {
     llmgw_message turns[2] = {unit_message(LLMGW_ROLE_USER, "q", NULL, 0), unit_turn(&u, "openrouter")};
     llmgw_request request = unit_talk(turns, 2);
     json_t *body = unit_body("openrouter", "m", &request);
-    unit_is(body, "messages.1.reasoning_details",
-            "[{'type':'reasoning.text','text':'th','index':0},{'type':'reasoning.text','text':'ink','index':0},"
-            "{'type':'reasoning.encrypted','data':'a/b/=='}]");
+    unit_is(
+        body, "messages.1.reasoning_details",
+        "[{'type':'reasoning.text','text':'th','index':0},{'type':'reasoning.text','text':'ink','index':0},"
+        "{'type':'reasoning.encrypted','data':'a/b/=='}]");
     unit_is(body, "messages.1.content", "'x'");
     json_decref(body);
     body = unit_body("anthropic", "m", &request); /* another provider gets the text only */
@@ -1009,6 +1028,62 @@ static void test_too_many_parts(void **state) {
     unit_end(&u);
 }
 
+/* A turn with nothing to say here (another's reasoning, no text) is left out: empty it is a 400. */
+static void test_turn_without_content(void **state) {
+    llmgw_part foreign = unit_thought("hm", "sig", "nobody");
+    llmgw_message turns[3] = {unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
+                              unit_message(LLMGW_ROLE_ASSISTANT, NULL, &foreign, 1),
+                              unit_message(LLMGW_ROLE_USER, "b", NULL, 0)};
+    llmgw_request request = unit_talk(turns, 3);
+    json_t *body = unit_body("openai", "m", &request), *message;
+    size_t i, texts = 0;
+    json_array_foreach(unit_at(body, "messages"), i, message) {
+        json_t *content = json_object_get(message, "content");
+        assert_string_equal(json_string_value(json_object_get(message, "role")), "user");
+        assert_true(json_is_string(content) || json_array_size(content) > 0);
+        texts += json_is_string(content) ? 1 : json_array_size(content);
+    }
+    assert_int_equal(texts, 2);
+    json_decref(body);
+}
+
+/* ---- cut anywhere ---- */
+
+static void test_cut_anywhere(void **state) {
+    unit_cut_reply("openai",
+                   "{'id':'c','choices':[{'message':{'content':'\xC3\xA9 \\u00e9','tool_calls':[{'id':'a',"
+                   "'function':{'name':'f','arguments':'{}'}}]},'finish_reason':'stop'}],'usage':{"
+                   "'prompt_tokens':1,'completion_tokens':2}}");
+    unit_cut_stream("openai",
+                    ": keep-alive\r\n\r\ndata: {'choices':[{'delta':{'content':'H\xC3\xA9'}}]}\r\n\r\n"
+                    "data: {'choices':[{'delta':{'content':'\\u00e9\xF0\x9F\x98\x80'}}]}\n\n"
+                    "data: {'choices':[{'delta':{'tool_calls':[{'index':0,'id':'a','function':{'name':'f',"
+                    "'arguments':'{\\'a\\'' }}]}}]}\n\ndata: {'choices':[{'delta':{'tool_calls':[{'index':0,"
+                    "'function':{'arguments':':1}'}}]},'finish_reason':'tool_calls'}]}\n\ndata: [DONE]\n\n",
+                    "H\xC3\xA9\xC3\xA9\xF0\x9F\x98\x80", "{\"a\":1}");
+}
+
+/* DeepSeek and Moonshot know one reasoning_content a message: all of it goes back. */
+static void test_replay_of_interleaved_reasoning(void **state) {
+    static const char *const events[] = {
+        "{'choices':[{'delta':{'reasoning_content':'a'}}]}",
+        "{'choices':[{'delta':{'content':'b'}}]}",
+        "{'choices':[{'delta':{'reasoning_content':'c'}}]}",
+        CALLS("{'index':0,'id':'c1','function':{'name':'f','arguments':'{}'}}"),
+        FINISH("tool_calls"),
+        NULL};
+    unit_answer u;
+    unit_stream(&u, "deepseek", events);
+    unit_complete(&u);
+    llmgw_message turn = unit_turn(&u, "deepseek");
+    llmgw_request request = unit_talk(&turn, 1);
+    json_t *body = unit_body("deepseek", "m", &request);
+    unit_is(body, "messages.0.content", "'b'");
+    unit_is(body, "messages.0.reasoning_content", "'ac'");
+    json_decref(body);
+    unit_end(&u);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),
@@ -1039,6 +1114,7 @@ int main(void) {
         cmocka_unit_test(test_refusal),
         cmocka_unit_test(test_mistral_content_array),
         cmocka_unit_test(test_reasoning_fields),
+        cmocka_unit_test(test_reasoning_twice),
         cmocka_unit_test(test_tool_calls),
         cmocka_unit_test(test_call_without_name),
         cmocka_unit_test(test_error_inside_200),
@@ -1062,6 +1138,9 @@ int main(void) {
         cmocka_unit_test(test_stream_tool_round_trip),
         cmocka_unit_test(test_made_ids_differ_between_replies),
         cmocka_unit_test(test_too_many_parts),
+        cmocka_unit_test(test_turn_without_content),
+        cmocka_unit_test(test_cut_anywhere),
+        cmocka_unit_test(test_replay_of_interleaved_reasoning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

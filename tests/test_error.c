@@ -35,15 +35,18 @@ static void test_statuses(void **state) {
         int status;
         llmgw_code code;
     } rows[] = {
-        {300, LLMGW_E_PROTOCOL},     {308, LLMGW_E_PROTOCOL},   {400, LLMGW_E_BAD_REQUEST}, {401, LLMGW_E_AUTH},
-        {402, LLMGW_E_QUOTA},        {403, LLMGW_E_AUTH},       {404, LLMGW_E_NOT_FOUND},   {405, LLMGW_E_BAD_REQUEST},
-        {408, LLMGW_E_PROVIDER},     {409, LLMGW_E_PROVIDER},   {413, LLMGW_E_BAD_REQUEST}, {422, LLMGW_E_BAD_REQUEST},
-        {424, LLMGW_E_PROVIDER},     {429, LLMGW_E_RATE_LIMITED}, {451, LLMGW_E_BAD_REQUEST}, {500, LLMGW_E_PROVIDER},
-        {502, LLMGW_E_PROVIDER},     {503, LLMGW_E_OVERLOADED}, {504, LLMGW_E_PROVIDER},    {520, LLMGW_E_PROVIDER},
-        {529, LLMGW_E_OVERLOADED},   {599, LLMGW_E_PROVIDER},   {600, LLMGW_E_PROTOCOL},    {100, LLMGW_E_PROTOCOL},
+        {300, LLMGW_E_PROTOCOL},  {308, LLMGW_E_PROTOCOL},     {400, LLMGW_E_BAD_REQUEST},
+        {401, LLMGW_E_AUTH},      {402, LLMGW_E_QUOTA},        {403, LLMGW_E_AUTH},
+        {404, LLMGW_E_NOT_FOUND}, {405, LLMGW_E_BAD_REQUEST},  {408, LLMGW_E_PROVIDER},
+        {409, LLMGW_E_PROVIDER},  {413, LLMGW_E_BAD_REQUEST},  {422, LLMGW_E_BAD_REQUEST},
+        {424, LLMGW_E_PROVIDER},  {429, LLMGW_E_RATE_LIMITED}, {451, LLMGW_E_BAD_REQUEST},
+        {500, LLMGW_E_PROVIDER},  {502, LLMGW_E_PROVIDER},     {503, LLMGW_E_OVERLOADED},
+        {504, LLMGW_E_PROVIDER},  {520, LLMGW_E_PROVIDER},     {529, LLMGW_E_OVERLOADED},
+        {599, LLMGW_E_PROVIDER},  {600, LLMGW_E_PROTOCOL},     {100, LLMGW_E_PROTOCOL},
     };
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
-        static const char *const bodies[] = {"", "{}", "{'error':{}}", "{'error':{'message':'why','type':null}}"};
+        static const char *const bodies[] = {"", "{}", "{'error':{}}",
+                                             "{'error':{'message':'why','type':null}}"};
         for (size_t j = 0; j < LLMGWI_BASE_COUNT(bodies); j++) {
             char where[16];
             llmgw_error error = read_error(rows[i].status, bodies[j]);
@@ -56,25 +59,39 @@ static void test_statuses(void **state) {
 
 static void test_openai_table(void **state) {
     static const error_row rows[] = {
-        {401, "{'error':{'message':'Incorrect API key','type':'invalid_request_error','param':null,'code':'invalid_api_key'}}",
+        {401,
+         "{'error':{'message':'Incorrect API "
+         "key','type':'invalid_request_error','param':null,'code':'invalid_api_key'}}",
          LLMGW_E_AUTH, "HTTP 401: Incorrect API key"},
-        {429, "{'error':{'message':'Rate limit reached','type':'tokens','param':null,'code':'rate_limit_exceeded'}}",
+        {429,
+         "{'error':{'message':'Rate limit "
+         "reached','type':'tokens','param':null,'code':'rate_limit_exceeded'}}",
          LLMGW_E_RATE_LIMITED, "Rate limit reached"},
-        {429, "{'error':{'message':'You exceeded your current quota','type':'insufficient_quota','code':'insufficient_quota'}}",
+        {429,
+         "{'error':{'message':'You exceeded your current "
+         "quota','type':'insufficient_quota','code':'insufficient_quota'}}",
          LLMGW_E_QUOTA, "quota"},
         {429, "{'error':{'message':'x','type':'insufficient_quota','code':null}}", LLMGW_E_QUOTA, "x"},
         {429, "{'error':{'message':'x','code':'credit_balance_exhausted'}}", LLMGW_E_QUOTA, "x"},
         {429, "{'error':{'message':'x','code':'billing_not_active'}}", LLMGW_E_QUOTA, "x"},
-        {400, "{'error':{'message':'too long','type':'invalid_request_error','code':'context_length_exceeded'}}",
+        {400,
+         "{'error':{'message':'too long','type':'invalid_request_error','code':'context_length_exceeded'}}",
          LLMGW_E_CONTEXT_LENGTH, "too long"},
-        {400, "{'error':{'message':'This model\\u0027s maximum context length is 8192 tokens.','type':'invalid_request_error','code':null}}",
+        {400,
+         "{'error':{'message':'This model\\u0027s maximum context length is 8192 "
+         "tokens.','type':'invalid_request_error','code':null}}",
          LLMGW_E_CONTEXT_LENGTH, "model's maximum context length"},
-        {400, "{'error':{'message':'Unsupported parameter','type':'invalid_request_error','param':'max_tokens','code':'unsupported_parameter'}}",
+        {400,
+         "{'error':{'message':'Unsupported "
+         "parameter','type':'invalid_request_error','param':'max_tokens','code':'unsupported_parameter'}}",
          LLMGW_E_BAD_REQUEST, "Unsupported parameter"},
         {400, "{'error':{'message':'no','code':'content_policy_violation'}}", LLMGW_E_FILTERED, "no"},
-        {404, "{'error':{'message':'The model does not exist','type':'invalid_request_error','code':'model_not_found'}}",
+        {404,
+         "{'error':{'message':'The model does not "
+         "exist','type':'invalid_request_error','code':'model_not_found'}}",
          LLMGW_E_NOT_FOUND, "does not exist"},
-        {404, "{'error':{'message':'unknown url','type':'invalid_request_error','code':null}}", LLMGW_E_NOT_FOUND, "url"},
+        {404, "{'error':{'message':'unknown url','type':'invalid_request_error','code':null}}",
+         LLMGW_E_NOT_FOUND, "url"},
         {403, "{'error':{'message':'country','type':'invalid_request_error'}}", LLMGW_E_AUTH, "country"},
         {500, "{'error':{'message':'oops','type':'server_error','code':null}}", LLMGW_E_PROVIDER, "oops"},
         {503, "{'error':{'message':'full','type':'service_unavailable'}}", LLMGW_E_OVERLOADED, "full"},
@@ -84,19 +101,24 @@ static void test_openai_table(void **state) {
 
 static void test_azure_filter(void **state) {
     static const error_row rows[] = {
-        {400, "{'error':{'message':'The response was filtered','type':null,'param':'prompt','code':'content_filter',"
-              "'status':400,'innererror':{'code':'ResponsibleAIPolicyViolation','content_filter_result':{'hate':{"
-              "'filtered':true,'severity':'high'}}}}}",
+        {400,
+         "{'error':{'message':'The response was "
+         "filtered','type':null,'param':'prompt','code':'content_filter',"
+         "'status':400,'innererror':{'code':'ResponsibleAIPolicyViolation','content_filter_result':{'hate':{"
+         "'filtered':true,'severity':'high'}}}}}",
          LLMGW_E_FILTERED, "HTTP 400: The response was filtered"},
-        {429, "{'error':{'code':'429','message':'Requests have exceeded call rate limit'}}", LLMGW_E_RATE_LIMITED, "rate"},
+        {429, "{'error':{'code':'429','message':'Requests have exceeded call rate limit'}}",
+         LLMGW_E_RATE_LIMITED, "rate"},
         {401, "{'error':{'code':'401','message':'Access denied'}}", LLMGW_E_AUTH, "denied"},
-        {404, "{'error':{'code':'DeploymentNotFound','message':'no such deployment'}}", LLMGW_E_NOT_FOUND, "deployment"},
+        {404, "{'error':{'code':'DeploymentNotFound','message':'no such deployment'}}", LLMGW_E_NOT_FOUND,
+         "deployment"},
     };
     CHECK(rows);
 }
 
 static void test_anthropic_table(void **state) {
-#define ANTHROPIC(type, message) "{'type':'error','error':{'type':'" type "','message':'" message "'},'request_id':'r'}"
+#define ANTHROPIC(type, message)                                                                             \
+    "{'type':'error','error':{'type':'" type "','message':'" message "'},'request_id':'r'}"
     static const error_row rows[] = {
         {400, ANTHROPIC("invalid_request_error", "bad field"), LLMGW_E_BAD_REQUEST, "HTTP 400: bad field"},
         {400, ANTHROPIC("invalid_request_error", "prompt is too long: 210000 tokens > 200000"),
@@ -122,7 +144,10 @@ static void test_gemini_table(void **state) {
     "{'error':{'code':" code ",'message':'why','status':'" status "','details':[" more "]}}"
     static const error_row rows[] = {
         {400, GEMINI("400", "INVALID_ARGUMENT", ""), LLMGW_E_BAD_REQUEST, "why"},
-        {400, GEMINI("400", "INVALID_ARGUMENT", "{'@type':'type.googleapis.com/google.rpc.ErrorInfo','reason':'API_KEY_INVALID','domain':'googleapis.com'}"),
+        {400,
+         GEMINI("400", "INVALID_ARGUMENT",
+                "{'@type':'type.googleapis.com/"
+                "google.rpc.ErrorInfo','reason':'API_KEY_INVALID','domain':'googleapis.com'}"),
          LLMGW_E_AUTH, "why"},
         {401, GEMINI("401", "UNAUTHENTICATED", ""), LLMGW_E_AUTH, "why"},
         {403, GEMINI("403", "PERMISSION_DENIED", ""), LLMGW_E_AUTH, "why"},
@@ -132,7 +157,9 @@ static void test_gemini_table(void **state) {
         {503, GEMINI("503", "UNAVAILABLE", ""), LLMGW_E_OVERLOADED, "why"},
         {504, GEMINI("504", "DEADLINE_EXCEEDED", ""), LLMGW_E_PROVIDER, "why"},
         {400, GEMINI("400", "FAILED_PRECONDITION", ""), LLMGW_E_BAD_REQUEST, "why"},
-        {400, "{'error':{'code':400,'message':'The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).','status':'INVALID_ARGUMENT'}}",
+        {400,
+         "{'error':{'code':400,'message':'The input token count (1200000) exceeds the maximum number of "
+         "tokens allowed (1048576).','status':'INVALID_ARGUMENT'}}",
          LLMGW_E_CONTEXT_LENGTH, "exceeds"},
         {429, "[" GEMINI("429", "RESOURCE_EXHAUSTED", "") "]", LLMGW_E_RATE_LIMITED, "why"},
         {503, "[\r\n" GEMINI("503", "UNAVAILABLE", "") "\r\n]\r\n", LLMGW_E_OVERLOADED, "why"},
@@ -146,7 +173,8 @@ static void test_gemini_retry_info(void **state) {
     static const struct {
         const char *delay;
         int64_t ms;
-    } rows[] = {{"34.4s", 34400}, {"46s", 46000}, {"0.250s", 250}, {"1.0009s", 1000}, {"x", 0}, {"-5s", 0}, {"", 0}};
+    } rows[] = {{"34.4s", 34400}, {"46s", 46000}, {"0.250s", 250}, {"1.0009s", 1000},
+                {"x", 0},         {"-5s", 0},     {"", 0}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         char body[512];
         snprintf(body, sizeof body,
@@ -161,14 +189,16 @@ static void test_gemini_retry_info(void **state) {
 /* WIRE.md 4: a daily quota is used up; waiting half a minute does not help. */
 static void test_gemini_daily_quota(void **state) {
     static const error_row rows[] = {
-        {429, GEMINI("429", "RESOURCE_EXHAUSTED",
-                     "{'@type':'type.googleapis.com/google.rpc.QuotaFailure','violations':[{'quotaMetric':'m',"
-                     "'quotaId':'GenerateRequestsPerDayPerProjectPerModel-FreeTier','quotaValue':'250'}]},"
-                     "{'@type':'type.googleapis.com/google.rpc.RetryInfo','retryDelay':'34s'}"),
+        {429,
+         GEMINI("429", "RESOURCE_EXHAUSTED",
+                "{'@type':'type.googleapis.com/google.rpc.QuotaFailure','violations':[{'quotaMetric':'m',"
+                "'quotaId':'GenerateRequestsPerDayPerProjectPerModel-FreeTier','quotaValue':'250'}]},"
+                "{'@type':'type.googleapis.com/google.rpc.RetryInfo','retryDelay':'34s'}"),
          LLMGW_E_QUOTA, "why"},
-        {429, GEMINI("429", "RESOURCE_EXHAUSTED",
-                     "{'@type':'type.googleapis.com/google.rpc.QuotaFailure','violations':[{'quotaMetric':'m',"
-                     "'quotaId':'GenerateRequestsPerMinutePerProjectPerModel-FreeTier'}]}"),
+        {429,
+         GEMINI("429", "RESOURCE_EXHAUSTED",
+                "{'@type':'type.googleapis.com/google.rpc.QuotaFailure','violations':[{'quotaMetric':'m',"
+                "'quotaId':'GenerateRequestsPerMinutePerProjectPerModel-FreeTier'}]}"),
          LLMGW_E_RATE_LIMITED, "why"},
     };
     CHECK(rows);
@@ -177,38 +207,50 @@ static void test_gemini_daily_quota(void **state) {
 static void test_other_shapes(void **state) {
     static const error_row rows[] = {
         /* mistral: no wrapper; 422 with a list */
-        {401, "{'object':'error','message':'Unauthorized','type':'invalid_request_error','param':null,'code':null}",
+        {401,
+         "{'object':'error','message':'Unauthorized','type':'invalid_request_error','param':null,'code':"
+         "null}",
          LLMGW_E_AUTH, "HTTP 401: Unauthorized"},
-        {429, "{'object':'error','message':'Requests rate limit exceeded','type':'rate_limited','code':'1300'}",
+        {429,
+         "{'object':'error','message':'Requests rate limit exceeded','type':'rate_limited','code':'1300'}",
          LLMGW_E_RATE_LIMITED, "rate limit"},
-        {422, "{'object':'error','message':{'detail':[{'type':'extra_forbidden','loc':['body','x'],'msg':'Extra inputs'}]},'type':'invalid_request_error'}",
+        {422,
+         "{'object':'error','message':{'detail':[{'type':'extra_forbidden','loc':['body','x'],'msg':'Extra "
+         "inputs'}]},'type':'invalid_request_error'}",
          LLMGW_E_BAD_REQUEST, "HTTP 422"},
         {422, "{'detail':[{'type':'missing','loc':['body','model'],'msg':'Field required','input':{}}]}",
          LLMGW_E_BAD_REQUEST, "HTTP 422: Field required"},
         {401, "{'detail':'Unauthorized'}", LLMGW_E_AUTH, "HTTP 401: Unauthorized"},
         /* openrouter */
-        {502, "{'error':{'code':502,'message':'Provider returned error','metadata':{'provider_name':'X','raw':'y'}},'user_id':'u'}",
+        {502,
+         "{'error':{'code':502,'message':'Provider returned "
+         "error','metadata':{'provider_name':'X','raw':'y'}},'user_id':'u'}",
          LLMGW_E_PROVIDER, "Provider returned error"},
         {402, "{'error':{'code':402,'message':'Insufficient credits'}}", LLMGW_E_QUOTA, "credits"},
         {0, "{'error':{'code':429,'message':'slow'}}", LLMGW_E_RATE_LIMITED, "slow"},
         {0, "{'code':401,'message':'No auth'}", LLMGW_E_AUTH, "No auth"},
         /* ollama */
-        {404, "{'error':'model \\u0022x\\u0022 not found, try pulling it first'}", LLMGW_E_NOT_FOUND, "model \"x\" not found"},
+        {404, "{'error':'model \\u0022x\\u0022 not found, try pulling it first'}", LLMGW_E_NOT_FOUND,
+         "model \"x\" not found"},
         {0, "'boom'", LLMGW_E_PROVIDER, "boom"},
         /* deepseek, groq, llama.cpp */
-        {402, "{'error':{'message':'Insufficient Balance','type':'unknown_error','param':null,'code':'invalid_request_error'}}",
+        {402,
+         "{'error':{'message':'Insufficient "
+         "Balance','type':'unknown_error','param':null,'code':'invalid_request_error'}}",
          LLMGW_E_QUOTA, "Balance"},
         {422, "{'error':{'message':'bad','type':'invalid_request_error'}}", LLMGW_E_BAD_REQUEST, "bad"},
         {0, "{'message':'Failed','type':'invalid_request_error','code':'tool_use_failed','status_code':400}",
          LLMGW_E_PROVIDER, "Failed"},
-        {503, "{'error':{'code':503,'message':'Loading model','type':'unavailable_error'}}", LLMGW_E_OVERLOADED, "Loading"},
+        {503, "{'error':{'code':503,'message':'Loading model','type':'unavailable_error'}}",
+         LLMGW_E_OVERLOADED, "Loading"},
     };
     CHECK(rows);
 }
 
 static void test_not_json(void **state) {
     static const error_row rows[] = {
-        {502, "<html><head><title>502 Bad Gateway</title></head>\r\n<body></body></html>\r\n", LLMGW_E_PROVIDER, "HTTP 502"},
+        {502, "<html><head><title>502 Bad Gateway</title></head>\r\n<body></body></html>\r\n",
+         LLMGW_E_PROVIDER, "HTTP 502"},
         {503, "upstream connect error", LLMGW_E_OVERLOADED, "upstream connect error"},
         {500, "", LLMGW_E_PROVIDER, "HTTP 500"},
         {500, "   \n", LLMGW_E_PROVIDER, "HTTP 500"},
@@ -227,7 +269,8 @@ static void test_not_json(void **state) {
 /* Foreign bytes: the text is UTF-8 without control characters, at any length. */
 static void test_foreign_bytes(void **state) {
     static char body[4000];
-    static const char *const fillers[] = {"x", "\xC3\xA9", "\xF0\x9F\x98\x80", "\xFF", "\xC3", "\x01", "\x7F", "\\n", "\\u00e9"};
+    static const char *const fillers[] = {"x",    "\xC3\xA9", "\xF0\x9F\x98\x80", "\xFF", "\xC3", "\x01",
+                                          "\x7F", "\\n",      "\\u00e9"};
     for (size_t f = 0; f < LLMGWI_BASE_COUNT(fillers); f++)
         for (size_t lead = 0; lead < 4; lead++)
             for (int json = 0; json < 2; json++) {
@@ -303,7 +346,8 @@ static void test_retry_after(void **state) {
         int64_t got = retry_after("Retry-After", rows[i].value);
         if (got != rows[i].ms) fail_msg("'%s': %lld", rows[i].value, (long long)got);
     }
-    assert_int_equal(retry_after("retry-after", "Mon, 29 Feb 2016 00:00:00 GMT"), (1456704000LL - WALL + 10) * 1000);
+    assert_int_equal(retry_after("retry-after", "Mon, 29 Feb 2016 00:00:00 GMT"),
+                     (1456704000LL - WALL + 10) * 1000);
 }
 
 /* A number without end is a long wait, not a negative one. */
@@ -323,7 +367,8 @@ static void test_retry_after_ms(void **state) {
         assert_int_equal(retry_after("Retry-After-Ms", rows[i].value), rows[i].ms);
 }
 
-static int64_t both(const char *first, const char *first_value, const char *second, const char *second_value) {
+static int64_t both(const char *first, const char *first_value, const char *second,
+                    const char *second_value) {
     llmgwi_dialect_meta meta;
     memset(&meta, 0, sizeof meta);
     llmgwi_dialect_header(&meta, llmgwi_base_cstr(first), llmgwi_base_cstr(first_value), WALL);
@@ -347,7 +392,8 @@ static void test_should_retry(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgwi_dialect_meta meta;
         memset(&meta, 0, sizeof meta);
-        llmgwi_dialect_header(&meta, llmgwi_base_cstr("X-Should-Retry"), llmgwi_base_cstr(rows[i].value), WALL);
+        llmgwi_dialect_header(&meta, llmgwi_base_cstr("X-Should-Retry"), llmgwi_base_cstr(rows[i].value),
+                              WALL);
         assert_int_equal(meta.should_retry, rows[i].want);
     }
 }

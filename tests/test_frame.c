@@ -80,7 +80,7 @@ static void every_cut(const outcome *whole, const char *text, size_t n, size_t c
         same(whole, &other, "every", step, 0);
     }
     for (size_t a = 0; a <= n; a++)
-        for (size_t b = a; b <= n; b += n > 200 && b < n ? 1 + (n - b) / 40 : 1) {
+        for (size_t b = a; b <= n; b += n > 64 && b < n ? 1 + (n - b) / 16 : 1) {
             run(&other, text, n, cap, a, b, 0);
             same(whole, &other, "cut at", a, b);
         }

@@ -5,7 +5,8 @@ static void test_backoff_bounds(void **state) {
     static const int64_t tops[] = {500000, 500000, 1000000, 2000000, 4000000, 8000000, 8000000, 8000000};
     for (unsigned n = 0; n < LLMGWI_BASE_COUNT(tops); n++) {
         assert_int_equal(llmgwi_health_backoff(n, 0), 0);
-        assert_int_equal(llmgwi_health_backoff(n, (uint64_t)tops[n]), tops[n]); /* the top itself is reached */
+        assert_int_equal(llmgwi_health_backoff(n, (uint64_t)tops[n]),
+                         tops[n]); /* the top itself is reached */
         assert_int_equal(llmgwi_health_backoff(n, (uint64_t)tops[n] + 1), 0);
     }
     static const unsigned large[] = {60, 63, 64, 65, 1000, UINT_MAX};

@@ -283,7 +283,7 @@ static const Script scripts[] = {
     {"hello\n", false, LLMGW_E_PROTOCOL, "", NULL, 0},
     {"\x16\x03\x01\x02\x00garbage", true, LLMGW_E_PROTOCOL, "", NULL, 0},
     {"", false, LLMGW_E_NETWORK, "", NULL, 0},
-    {"HTTP/1.1 200 OK\r\nContent-", false, LLMGW_E_TRUNCATED, "", NULL, 11},
+    {"HTTP/1.1 200 OK\r\nContent-", false, LLMGW_E_PROTOCOL, "", NULL, 11},
 };
 
 static void odd_replies(void **state) {

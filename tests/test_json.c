@@ -2,7 +2,10 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static unsigned long allocations; /* of the header: it says malloc and realloc through these */
 
@@ -16,15 +19,42 @@ static void *counted_malloc(size_t size) {
     return malloc(size);
 }
 
+/* Numbers of the header go through these: with comma set, as in a locale with a decimal comma. */
+static int comma;
+
+static double comma_strtod(const char *text, char **end) {
+    char copy[2048];
+    size_t n = strcspn(text, comma ? "." : "");
+    if (!comma || n >= sizeof copy) return strtod(text, end);
+    memcpy(copy, text, n);
+    copy[n] = 0;
+    for (char *p = copy; *p; p++)
+        if (*p == ',') *p = '.';
+    return strtod(copy, NULL);
+}
+
+static int comma_snprintf(char *out, size_t size, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(out, size, format, args);
+    va_end(args);
+    char *point = comma && (strchr(format, 'f') || strchr(format, 'g')) ? strchr(out, '.') : NULL;
+    if (point) *point = ',';
+    return n;
+}
+
+#define strtod(text, end) comma_strtod(text, end)
+#define snprintf comma_snprintf
 #define realloc(ptr, size) counted_realloc(ptr, size)
 #define malloc(size) counted_malloc(size)
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #undef realloc
 #undef malloc
+#undef strtod
+#undef snprintf
 
 #include <setjmp.h>
-#include <stdarg.h>
 
 #include <cmocka.h>
 #include <float.h>
@@ -640,7 +670,8 @@ static void test_after_an_error_all_is_false(void **state) {
     assert_false(llmgwi_json_end(&json));
     assert_int_equal(llmgwi_json_peek(&json), LLMGWI_JSON_NONE);
     assert_int_equal(count, 5);
-    assert_int_equal(json.error_at, 3); /* the first one stays */
+    assert_string_equal(json.error, "expected a value"); /* the first one stays */
+    assert_int_equal(json.error_at, 3);
 }
 
 static void test_member_after_a_broken_member(void **state) {
@@ -752,6 +783,8 @@ static void test_decode_lone_surrogates(void **state) {
     decoded("\"\\ud83d\\ud83d\\ude00\"", TEXT("\xEF\xBF\xBD\xF0\x9F\x98\x80"));
     decoded("\"\\ude00\\ud83d\"", TEXT("\xEF\xBF\xBD\xEF\xBF\xBD"));
     decoded("\"\\ud83d\\n\"", TEXT("\xEF\xBF\xBD\n"));
+    decoded("\"\\udc00\\udc00\"", TEXT("\xEF\xBF\xBD\xEF\xBF\xBD"));
+    decoded("\"\\ud83d\\ue000\"", TEXT("\xEF\xBF\xBD\xEE\x80\x80"));
 }
 
 static void test_every_code_point(void **state) {
@@ -967,6 +1000,21 @@ static void put_number(double value, char *out, size_t size) {
     llmgwi_base_buf_free(&buf);
 }
 
+static void test_decimal_comma(void **state) {
+    char small[64], exact[64], large[64];
+    comma = 1;
+    double half = number_of("-12.5").d, thousandth = number_of("1.25e-3").d, whole = number_of("3e2").d;
+    put_number(0.5, small, sizeof small);
+    put_number(0.30000000000000004, exact, sizeof exact);
+    put_number(1.5e300, large, sizeof large);
+    comma = 0;
+    assert_true(half == -12.5 && thousandth == 0.00125 && whole == 300.0);
+    assert_string_equal(small, "0.5");
+    assert_string_equal(exact, "0.30000000000000004");
+    assert_string_equal(large, "1.5e+300");
+}
+
+/* The same with a true locale, where the system has one. */
 static void test_locale_with_a_decimal_comma(void **state) {
     char text[64];
     if (!comma_locale()) skip();
@@ -1325,6 +1373,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_number_stands_before_other_text),
     cmocka_unit_test(test_count),
     cmocka_unit_test(test_count_is_capped),
+    cmocka_unit_test(test_decimal_comma),
     cmocka_unit_test(test_locale_with_a_decimal_comma),
     cmocka_unit_test(test_write_strings),
     cmocka_unit_test(test_write_every_escape_everywhere),

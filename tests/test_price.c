@@ -41,12 +41,14 @@ static void expect_pico(llmgw_cost cost, int64_t pico) {
 
 /* By hand, from PRICES.md: USD per million x tokens = micro-dollars; x 1e6 = pico-dollars. */
 static void test_by_hand(void **state) {
-    expect_pico(cost_of(NULL, "openai", "gpt-4o-mini", used(1000, 500, 0, 0, 0)), 1000 * 150000 + 500 * 600000);
+    expect_pico(cost_of(NULL, "openai", "gpt-4o-mini", used(1000, 500, 0, 0, 0)),
+                1000 * 150000 + 500 * 600000);
     expect_pico(cost_of(NULL, "openai", "gpt-4o-mini", used(1, 0, 0, 0, 0)), 150000);
     expect_pico(cost_of(NULL, "openai", "gpt-5-nano", used(3, 1, 2, 0, 0)), 50000 + 2 * 5000 + 400000);
     expect_pico(cost_of(NULL, "anthropic", "claude-sonnet-5", used(1329, 30, 1322, 5, 2)),
                 2 * 3000000 + 1322 * 300000 + 3 * 3750000 + 2 * 6000000 + 30 * 15000000);
-    expect_pico(cost_of(NULL, "deepseek", "deepseek-v4-pro", used(10, 10, 10, 0, 0)), 10 * 3625 + 10 * 870000);
+    expect_pico(cost_of(NULL, "deepseek", "deepseek-v4-pro", used(10, 10, 10, 0, 0)),
+                10 * 3625 + 10 * 870000);
     expect_pico(cost_of(NULL, "gemini", "gemini-2.5-flash-lite", used(0, 0, 0, 0, 0)), 0);
 }
 
@@ -129,8 +131,9 @@ static wide expected_atto(size_t row, llmgw_usage usage) {
     wide cached = atto(prices_md[row].cached, input), write = atto(prices_md[row].write, input);
     wide hour = atto(prices_md[row].hour, write);
     bool longer = prices_md[row].long_from && usage.input > prices_md[row].long_from;
-    wide in_sum = (wide)(usage.input - usage.cached - usage.cache_write) * input + (wide)usage.cached * cached +
-                  (wide)(usage.cache_write - usage.cache_write_1h) * write + (wide)usage.cache_write_1h * hour;
+    wide in_sum = (wide)(usage.input - usage.cached - usage.cache_write) * input +
+                  (wide)usage.cached * cached + (wide)(usage.cache_write - usage.cache_write_1h) * write +
+                  (wide)usage.cache_write_1h * hour;
     wide out_sum = (wide)usage.output * output;
     return longer ? in_sum * 2 + out_sum * 3 / 2 : in_sum + out_sum;
 }
@@ -145,7 +148,8 @@ static void test_whole_book(void **state) {
                 random = random * 6364136223846793005u + 1442695040888963407u;
                 part[j] = (int64_t)((random >> 33) % (i < 100 ? 1000 : 150000));
             }
-            llmgw_usage usage = used(part[0] + part[1] + part[2] + part[3], part[4], part[1], part[2] + part[3], part[3]);
+            llmgw_usage usage =
+                used(part[0] + part[1] + part[2] + part[3], part[4], part[1], part[2] + part[3], part[3]);
             expect_pico(cost_of(NULL, prices_md[row].flavour, prices_md[row].model, usage),
                         rounded(expected_atto(row, usage)));
         }
@@ -156,7 +160,8 @@ static void test_long_tier_boundary(void **state) {
                 200000LL * 3000000 + 2 * 15000000);
     expect_pico(cost_of(NULL, "anthropic", "claude-sonnet-4-5", used(200001, 2, 0, 0, 0)),
                 200001LL * 6000000 + 2 * 22500000);
-    expect_pico(cost_of(NULL, "anthropic", "claude-sonnet-4-5", used(200001, 0, 200001, 0, 0)), 200001LL * 600000);
+    expect_pico(cost_of(NULL, "anthropic", "claude-sonnet-4-5", used(200001, 0, 200001, 0, 0)),
+                200001LL * 600000);
     expect_pico(cost_of(NULL, "anthropic", "claude-sonnet-4-5", used(200001, 0, 0, 200001, 200001)),
                 200001LL * 12000000);
     expect_pico(cost_of(NULL, "openai", "gpt-5.4", used(272000, 0, 0, 0, 0)), 272000LL * 2500000);
@@ -177,7 +182,8 @@ static void test_half_to_even(void **state) {
     static const struct {
         int64_t tokens, pico;
     } rows[] = {{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 2}, {6, 3}, {7, 4}, {9, 4}, {11, 6}};
-    llmgw_price half = price(0.0000005, 0), above = price(0.000000500001, 0), below = price(0.000000499999, 0);
+    llmgw_price half = price(0.0000005, 0), above = price(0.000000500001, 0),
+                below = price(0.000000499999, 0);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++)
         expect_pico(cost_of(&half, NULL, "m", used(rows[i].tokens, 0, 0, 0, 0)), rows[i].pico);
     expect_pico(cost_of(&above, NULL, "m", used(1, 0, 0, 0, 0)), 1);
@@ -195,11 +201,13 @@ static void test_rounded_once(void **state) {
 
 static void test_configured(void **state) {
     llmgw_price own = price(3, 15);
-    expect_pico(cost_of(&own, "openai", "gpt-4o", used(10, 1, 4, 3, 2)), 10 * 3000000 + 15000000); /* unset: as input */
+    expect_pico(cost_of(&own, "openai", "gpt-4o", used(10, 1, 4, 3, 2)),
+                10 * 3000000 + 15000000); /* unset: as input */
     own.cached = llmgw_set(0);
     expect_pico(cost_of(&own, "openai", "gpt-4o", used(10, 1, 4, 3, 2)), 6 * 3000000 + 15000000);
     own.cache_write = llmgw_set(4);
-    expect_pico(cost_of(&own, "openai", "gpt-4o", used(10, 1, 4, 3, 2)), 3 * 3000000 + 3 * 4000000 + 15000000);
+    expect_pico(cost_of(&own, "openai", "gpt-4o", used(10, 1, 4, 3, 2)),
+                3 * 3000000 + 3 * 4000000 + 15000000);
     own.cache_write_1h = llmgw_set(8);
     expect_pico(cost_of(&own, "openai", "gpt-4o", used(10, 1, 4, 3, 2)),
                 3 * 3000000 + 4000000 + 2 * 8000000 + 15000000);
@@ -231,13 +239,20 @@ static void test_dated_names(void **state) {
         const char *flavour, *model;
         bool known;
     } rows[] = {
-        {"openai", "gpt-4o-2024-08-06", true},       {"openai", "gpt-4o-20240806", true},
-        {"openai", "gpt-4o-mini-2024-07-18", true},  {"openai", "gpt-5-2025-08-07", true},
-        {"anthropic", "claude-opus-5-20260801", true}, {"anthropic", "claude-sonnet-4-5-20250929", true},
-        {"openai", "gpt-4o-", false},                {"openai", "gpt-4o-audio", false},
-        {"openai", "gpt-4o2024-08-06", false},       {"openai", "gpt-5-pro", false},
-        {"openai", "gpt-5-2", false},                {"openai", "GPT-4o", false},
-        {"openai", "gpt-4o-2024-08-06-x", false},    {"anthropic", "claude-opus-5-5", false},
+        {"openai", "gpt-4o-2024-08-06", true},
+        {"openai", "gpt-4o-20240806", true},
+        {"openai", "gpt-4o-mini-2024-07-18", true},
+        {"openai", "gpt-5-2025-08-07", true},
+        {"anthropic", "claude-opus-5-20260801", true},
+        {"anthropic", "claude-sonnet-4-5-20250929", true},
+        {"openai", "gpt-4o-", false},
+        {"openai", "gpt-4o-audio", false},
+        {"openai", "gpt-4o2024-08-06", false},
+        {"openai", "gpt-5-pro", false},
+        {"openai", "gpt-5-2", false},
+        {"openai", "GPT-4o", false},
+        {"openai", "gpt-4o-2024-08-06-x", false},
+        {"anthropic", "claude-opus-5-5", false},
         {"anthropic", "claude-opus-5-5-20261101", false}, /* another model: $4, not $5 */
         {"anthropic", "claude-sonnet-5-5-20260901", false},
     };

@@ -99,7 +99,8 @@ static void check_fixed(llmgw_reply *reply, llmgw_code code) {
     assert_int_equal(reply->error.code, code);
     assert_true(reply->error.text[0] != 0);
     assert_int_equal(reply->error.retryable, llmgwi_base_error_find(code)->retryable);
-    const char *texts[] = {reply->text, reply->reasoning, reply->id, reply->provider, reply->model, reply->model_echo};
+    const char *texts[] = {reply->text,     reply->reasoning, reply->id,
+                           reply->provider, reply->model,     reply->model_echo};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++) assert_string_equal(texts[i], "");
     assert_null(reply->refusal);
     assert_int_equal(reply->finish, LLMGW_FINISH_NONE);
@@ -212,11 +213,12 @@ static void test_open_clears_the_error(void **state) {
 
 /* Texts that hold what others wrote: UTF-8, one line, whatever it was. */
 static void test_error_texts_are_printable(void **state) {
-    static const char *const names[] = {
-        "a\\nb", "a\\u0007b", "\\u0085", "a\\u007f", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-                                                    "xxxxxxxxxxxxxx\xC3\xA9\xC3\xA9\xC3\xA9"};
-    static const char *const shapes[] = {"{'providers':{'%s':{}}}", "{'providers':{'%s':{'x':1}}}", "{'models':{'%s':{}}}",
-                                         "{'routes':{'%s':{}}}", "{'%s':1}"};
+    static const char long_name[] =
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+        "\xC3\xA9\xC3\xA9\xC3\xA9";
+    static const char *const names[] = {"a\\nb", "a\\u0007b", "\\u0085", "a\\u007f", long_name};
+    static const char *const shapes[] = {"{'providers':{'%s':{}}}", "{'providers':{'%s':{'x':1}}}",
+                                         "{'models':{'%s':{}}}", "{'routes':{'%s':{}}}", "{'%s':1}"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
         for (size_t j = 0; j < LLMGWI_BASE_COUNT(shapes); j++) {
             char json[512];
@@ -234,7 +236,8 @@ static void test_error_texts_are_printable(void **state) {
 /* A gateway with a provider that has no key: what is accepted ends without a network. */
 static llmgw *open_keyless(lines *l) {
     llmgw_error error;
-    llmgw_options options = quiet_options("{'providers':{'p':{'dialect':'openai','key':'env:UNIT_MISSING'}}}");
+    llmgw_options options =
+        quiet_options("{'providers':{'p':{'dialect':'openai','key':'env:UNIT_MISSING'}}}");
     unsetenv("UNIT_MISSING");
     options.log = l ? log_line : NULL;
     options.log_user = l;
@@ -243,7 +246,9 @@ static llmgw *open_keyless(lines *l) {
     return gw;
 }
 
-static void never(const llmgw_event *event, void *user) { fail_msg("a callback for a call that was not accepted"); }
+static void never(const llmgw_event *event, void *user) {
+    fail_msg("a callback for a call that was not accepted");
+}
 
 /* Refused by both ways, with the same words. */
 static void expect_refused(llmgw *gw, llmgw_request *request, llmgw_code code, const char *part) {
@@ -332,9 +337,18 @@ static void test_numbers(void **state) {
         {"temperature", offsetof(llmgw_request, temperature), {0, 0.7, 2}, {-0.1, 2.1, NAN, INFINITY}},
         {"top_p", offsetof(llmgw_request, top_p), {0, 0.5, 1}, {-0.1, 1.1, NAN, INFINITY}},
         {"top_k", offsetof(llmgw_request, top_k), {1, 40, 1e9}, {0, 1.5, NAN, 2e9}},
-        {"seed", offsetof(llmgw_request, seed), {0, -1, 9007199254740992.0}, {0.5, NAN, 9007199254740994.0, -INFINITY}},
-        {"frequency_penalty", offsetof(llmgw_request, frequency_penalty), {-2, 0, 2}, {-2.1, 2.1, NAN, INFINITY}},
-        {"presence_penalty", offsetof(llmgw_request, presence_penalty), {-2, 0, 2}, {-2.1, 2.1, NAN, INFINITY}},
+        {"seed",
+         offsetof(llmgw_request, seed),
+         {0, -1, 9007199254740992.0},
+         {0.5, NAN, 9007199254740994.0, -INFINITY}},
+        {"frequency_penalty",
+         offsetof(llmgw_request, frequency_penalty),
+         {-2, 0, 2},
+         {-2.1, 2.1, NAN, INFINITY}},
+        {"presence_penalty",
+         offsetof(llmgw_request, presence_penalty),
+         {-2, 0, 2},
+         {-2.1, 2.1, NAN, INFINITY}},
     };
     llmgw *gw = open_keyless(NULL);
     char part[64];
@@ -357,7 +371,8 @@ static void test_numbers(void **state) {
 }
 
 static void test_tools(void **state) {
-    static const char long_name[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"; /* 65 */
+    static const char long_name[] =
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"; /* 65 */
     static const struct {
         llmgw_tool tool;
         const char *part;
@@ -422,7 +437,8 @@ static llmgw_part kind_of(int kind) { return unit_part((llmgw_part_kind)kind, "t
 static void expect_part(llmgw *gw, llmgw_role role, llmgw_part part, const char *why) {
     char text[128];
     llmgw_part parts[2] = {unit_part(LLMGW_PART_TEXT, "ok"), part};
-    llmgw_message turns[2] = {unit_message(LLMGW_ROLE_USER, "q", NULL, 0), unit_message(role, NULL, parts, 2)};
+    llmgw_message turns[2] = {unit_message(LLMGW_ROLE_USER, "q", NULL, 0),
+                              unit_message(role, NULL, parts, 2)};
     if (role == LLMGW_ROLE_TOOL) parts[0] = unit_tool_result("c", "r");
     llmgw_request r = unit_talk(turns, 2);
     r.model = "p/m";
@@ -438,26 +454,32 @@ static void test_parts_table(void **state) {
     expect_part(gw, LLMGW_ROLE_USER, unit_part(LLMGW_PART_TEXT, NULL), ": text is missing");
     expect_part(gw, LLMGW_ROLE_USER, kind_of(6), ": kind: no such kind");
     expect_part(gw, LLMGW_ROLE_USER, kind_of(-1), ": kind: no such kind");
-    expect_part(gw, LLMGW_ROLE_USER, kind_of(LLMGW_PART_REASONING), ": reasoning belongs in an assistant's message");
+    expect_part(gw, LLMGW_ROLE_USER, kind_of(LLMGW_PART_REASONING),
+                ": reasoning belongs in an assistant's message");
     expect_part(gw, LLMGW_ROLE_USER, kind_of(LLMGW_PART_IMAGE), ": expected url, or data with data_len");
     expect_part(gw, LLMGW_ROLE_USER, both, ": expected url, or data with data_len");
     expect_part(gw, LLMGW_ROLE_USER, no_length, ": data_len is missing");
-    expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_url(LLMGW_PART_IMAGE, "https://x"), ": images and files belong");
+    expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_url(LLMGW_PART_IMAGE, "https://x"),
+                ": images and files belong");
     expect_part(gw, LLMGW_ROLE_SYSTEM, unit_url(LLMGW_PART_FILE, "https://x"), ": images and files belong");
-    expect_part(gw, LLMGW_ROLE_USER, unit_tool_call("c", "f", NULL), ": a tool call belongs in an assistant's");
+    expect_part(gw, LLMGW_ROLE_USER, unit_tool_call("c", "f", NULL),
+                ": a tool call belongs in an assistant's");
     expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_tool_call(NULL, "f", NULL), ": id and name are required");
     expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_tool_call("c", "", NULL), ": id and name are required");
-    expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_tool_call("c", "f", "[1]"), ".arguments: expected an object at byte 0");
+    expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_tool_call("c", "f", "[1]"),
+                ".arguments: expected an object at byte 0");
     expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_tool_call("c", "f", "{\"a\""), ".arguments: ");
     expect_part(gw, LLMGW_ROLE_ASSISTANT, unit_tool_result("c", "r"), ": a tool result belongs");
     expect_part(gw, LLMGW_ROLE_USER, unit_tool_result(NULL, "r"), ": id and text are required");
     expect_part(gw, LLMGW_ROLE_TOOL, unit_tool_result("c", NULL), ": id and text are required");
-    expect_part(gw, LLMGW_ROLE_TOOL, unit_part(LLMGW_PART_TEXT, "x"), ": a tool's message holds tool results only");
+    expect_part(gw, LLMGW_ROLE_TOOL, unit_part(LLMGW_PART_TEXT, "x"),
+                ": a tool's message holds tool results only");
     llmgw_close(gw);
 }
 
 static void test_messages_table(void **state) {
-    static const llmgw_part part = {LLMGW_PART_TEXT, "t", 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, false, NULL, NULL};
+    static const llmgw_part part = {LLMGW_PART_TEXT, "t",  0,   NULL, NULL, NULL, NULL, NULL, NULL, 0,
+                                    false,           NULL, NULL};
     const struct {
         llmgw_message message;
         const char *part;
@@ -466,7 +488,8 @@ static void test_messages_table(void **state) {
         {unit_message((llmgw_role)-1, "x", NULL, 0), "request.messages[0]: role: no such role"},
         {unit_message(LLMGW_ROLE_USER, NULL, NULL, 1), "request.messages[0]: part_count without parts"},
         {unit_message(LLMGW_ROLE_USER, NULL, NULL, 0), "request.messages[0]: neither text nor parts"},
-        {unit_message(LLMGW_ROLE_USER, NULL, &part, LLMGW_MAX_PARTS + 1), "request.messages[0]: more parts than"},
+        {unit_message(LLMGW_ROLE_USER, NULL, &part, LLMGW_MAX_PARTS + 1),
+         "request.messages[0]: more parts than"},
         {unit_message(LLMGW_ROLE_TOOL, "x", NULL, 0), "request.messages[0]"},
     };
     llmgw *gw = open_keyless(NULL);
@@ -631,14 +654,15 @@ static void test_stale_handles(void **state) {
         old[i] = llmgw_send(gw, &r, NULL);
         assert_true(old[i] != 0);
         for (int j = 0; j < i; j++) assert_true(old[j] != old[i]);
-        while (llmgw_pending(gw)) llmgw_poll(gw, 1000);
+        while (llmgw_pending(gw)) llmgw_poll(gw, 5);
     }
     memset(&s, 0, sizeof s);
     r.on_event = note;
     r.user = &s;
     s.call = llmgw_send(gw, &r, NULL);
     for (int i = 0; i < 100; i++) llmgw_cancel(gw, old[i]);
-    static const llmgw_call nonsense[] = {0, 1, UINT64_MAX, 0xFFFFFFFF, (llmgw_call)1 << 32, ((llmgw_call)7 << 32) | 5};
+    static const llmgw_call nonsense[] = {
+        0, 1, UINT64_MAX, 0xFFFFFFFF, (llmgw_call)1 << 32, ((llmgw_call)7 << 32) | 5};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(nonsense); i++)
         if (nonsense[i] != s.call) llmgw_cancel(gw, nonsense[i]);
     while (!s.ends) llmgw_poll(gw, 1000);
@@ -647,13 +671,26 @@ static void test_stale_handles(void **state) {
     llmgw_close(gw);
 }
 
+/* The end of a call is something that happened, also when nobody listens. */
+static void test_poll_returns_when_a_silent_call_ends(void **state) {
+    llmgw *gw = open_keyless(NULL);
+    llmgw_request r = unit_ask("hi");
+    int64_t start = llmgwi_base_now_us(NULL);
+    r.model = "p/m";
+    assert_true(llmgw_send(gw, &r, NULL) != 0);
+    while (llmgw_pending(gw)) llmgw_poll(gw, 10000);
+    assert_true(llmgwi_base_now_us(NULL) - start < 5000000);
+    llmgw_close(gw);
+}
+
 static void test_poll_with_nothing(void **state) {
     llmgw *gw = open_keyless(NULL);
     int64_t start = llmgwi_base_now_us(NULL);
     assert_int_equal(llmgw_poll(gw, 0), 0);
-    assert_int_equal(llmgw_poll(gw, 5000), 0);
-    assert_int_equal(llmgw_poll(gw, -1), 0);
-    assert_true(llmgwi_base_now_us(NULL) - start < 2000000); /* at once */
+    assert_true(llmgwi_base_now_us(NULL) - start < 5000000);
+    start = llmgwi_base_now_us(NULL);
+    assert_int_equal(llmgw_poll(gw, 60), 0); /* it waits for a send or a wake of another thread */
+    assert_true(llmgwi_base_now_us(NULL) - start >= 50000);
     assert_int_equal(llmgw_poll(gw, -2), -LLMGW_E_ARGUMENT);
     assert_int_equal(llmgw_poll(gw, INT_MIN), -LLMGW_E_ARGUMENT);
     assert_int_equal(llmgw_timeout_ms(gw), -1);
@@ -677,7 +714,7 @@ static void test_max_calls(void **state) {
     assert_int_equal(error.code, LLMGW_E_LIMIT);
     assert_true(error.retryable);
     unit_has(error.text, "max_calls (2)");
-    while (llmgw_pending(gw)) llmgw_poll(gw, 1000);
+    while (llmgw_pending(gw)) llmgw_poll(gw, 5);
     assert_true(llmgw_send(gw, &r, &error) != 0);
     llmgw_close(gw);
 }
@@ -746,7 +783,8 @@ static void *failing(void *ptr, size_t old_size, size_t new_size, void *user) {
 }
 
 static void test_out_of_memory(void **state) {
-    llmgw_options options = quiet_options("{'providers':{'p':{'dialect':'openai','key':'env:UNIT_MISSING'}}}");
+    llmgw_options options =
+        quiet_options("{'providers':{'p':{'dialect':'openai','key':'env:UNIT_MISSING'}}}");
     llmgw_error error;
     llmgw *gw = NULL;
     int left = 0, failures = 0;
@@ -799,6 +837,7 @@ int main(void) {
         cmocka_unit_test(test_close_ends_calls),
         cmocka_unit_test(test_cancel_before_it_runs),
         cmocka_unit_test(test_stale_handles),
+        cmocka_unit_test(test_poll_returns_when_a_silent_call_ends),
         cmocka_unit_test(test_poll_with_nothing),
         cmocka_unit_test(test_max_calls),
         cmocka_unit_test(test_request_is_copied),

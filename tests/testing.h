@@ -459,6 +459,7 @@ T_FN void raw_start(Raw *raw, void (*serve)(Raw *raw, int fd, int number), void 
 
 T_FN void raw_stop(Raw *raw) {
     __atomic_store_n(&raw->stopping, true, __ATOMIC_RELEASE);
+    shutdown(raw->fd, SHUT_RDWR); /* ends its poll */
     pthread_join(raw->thread, NULL);
     for (int i = 0; i < raw->connections; i++) shutdown(raw->fds[i], SHUT_RDWR);
     for (int i = 0; i < raw->connections; i++) {

@@ -133,7 +133,9 @@ UNIT_UNUSED static void unit_sink(void *user, llmgw_event_kind kind, const llmgw
                                   int tool_index, llmgwi_base_str bytes) {
     unit_answer *u = (unit_answer *)user;
     size_t at = strlen(u->order);
-    char mark = kind == LLMGW_EVENT_TEXT ? 'T' : kind == LLMGW_EVENT_REASONING ? 'R' : (char)('0' + tool_index);
+    char mark = kind == LLMGW_EVENT_TEXT        ? 'T'
+                : kind == LLMGW_EVENT_REASONING ? 'R'
+                                                : (char)('0' + tool_index);
     if ((at == 0 || u->order[at - 1] != mark) && at + 1 < sizeof u->order) u->order[at] = mark;
     if (kind == LLMGW_EVENT_TEXT) {
         assert_true(bytes.n > 0);
@@ -161,6 +163,7 @@ UNIT_UNUSED static void unit_begin(unit_answer *u, const char *provider, bool st
     u->reply = llmgwi_engine_reply_new(&unit_mem);
     u->answer = &u->reply->answer;
     llmgwi_dialect_answer_init(u->answer, &u->reply->mem, &u->target, (size_t)1 << 20, 128);
+    u->answer->salt = llmgwi_base_random(NULL); /* as the engine does */
     llmgwi_base_buf_init(&u->text, &unit_mem, (size_t)1 << 20);
     llmgwi_base_buf_init(&u->reasoning, &unit_mem, (size_t)1 << 20);
     for (int i = 0; i < UNIT_TOOLS; i++) llmgwi_base_buf_init(&u->arguments[i], &unit_mem, (size_t)1 << 20);
@@ -256,6 +259,51 @@ UNIT_UNUSED static void unit_usage(const unit_answer *u, int64_t input, int64_t 
 UNIT_UNUSED static llmgw_message unit_turn(unit_answer *u, const char *flavour) {
     assert_true(llmgwi_engine_export(u->reply, flavour));
     return u->reply->pub.message;
+}
+
+/* A good reply cut off anywhere is an error that says where. */
+UNIT_UNUSED static void unit_cut_reply(const char *provider, const char *json) {
+    unit_answer u;
+    assert_true(unit_reply(&u, provider, json));
+    unit_end(&u);
+    const char *text = unit_quoted(json);
+    for (size_t n = 0; n < strlen(text); n++) {
+        char *cut = (char *)malloc(n + 1); /* so that a sanitizer sees a byte read too far */
+        assert_non_null(cut);
+        memcpy(cut, text, n);
+        unit_begin(&u, provider, false);
+        assert_false(u.dialect->reply(u.answer, llmgwi_base_view(cut, n)));
+        assert_int_equal(u.answer->error.code, LLMGW_E_PROTOCOL);
+        if (!strstr(u.answer->error.text, "at byte")) fail_msg("%s", u.answer->error.text);
+        unit_end(&u);
+        free(cut);
+    }
+}
+
+UNIT_UNUSED static bool unit_on_frame(void *user, llmgwi_base_str name, llmgwi_base_str data) {
+    unit_answer *u = (unit_answer *)user;
+    return u->answer->ended || u->dialect->event(u->answer, name, data);
+}
+
+/* The same stream of bytes, cut in two at every place, is the same answer: text, then arguments of the first
+   call (NULL: there is none). */
+UNIT_UNUSED static void unit_cut_stream(const char *provider, const char *sse, const char *text,
+                                        const char *arguments) {
+    const char *bytes = unit_quoted(sse);
+    for (size_t n = strlen(bytes), cut = 0; cut <= n; cut++) {
+        llmgwi_frame frame;
+        unit_answer u;
+        unit_begin(&u, provider, true);
+        llmgwi_frame_init(&frame, &unit_mem, (size_t)1 << 20, unit_on_frame, &u);
+        assert_true(llmgwi_frame_feed(&frame, bytes, cut));
+        assert_true(llmgwi_frame_feed(&frame, bytes + cut, n - cut));
+        assert_true(llmgwi_frame_finish(&frame));
+        unit_complete(&u);
+        assert_string_equal(llmgwi_base_buf_cstr(&u.answer->text), text);
+        if (arguments) assert_string_equal(llmgwi_base_buf_cstr(&unit_tool(&u, 0)->arguments), arguments);
+        llmgwi_frame_free(&frame);
+        unit_end(&u);
+    }
 }
 
 /* A code of a failure, and a part of its text. */
