@@ -534,7 +534,7 @@ typedef struct llmgw_options {
     /* Caps. */
     int max_calls;            /* calls in flight, 65,536 */
     int max_connections;      /* to all hosts, 20,000; over it, attempts wait for one to be free */
-    int max_idle_connections; /* kept for reuse, 256 */
+    int max_idle_connections; /* kept for reuse, 256; in steps of 128 */
     size_t max_request_bytes; /* one request body, 64 MiB */
     size_t max_reply_bytes;   /* one reply, decoded, 16 MiB */
     size_t max_event_bytes;   /* one event of a stream, 8 MiB */
@@ -1445,7 +1445,10 @@ static bool llmgwi_base_poller_set(llmgwi_base_poller *poller, int fd, uint32_t 
     if (watch->known && watch->mask == mask && watch->tag == tag) return true;
     watch->mask = (unsigned char)mask;
     watch->tag = tag;
-    if (!llmgwi_base_poller_control(poller, fd, watch)) return false;
+    if (!llmgwi_base_poller_control(poller, fd, watch)) {
+        watch->mask = 0xFF; /* so that the next time tries again */
+        return false;
+    }
     watch->known = true;
     return true;
 }
@@ -1477,8 +1480,13 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
     int fd = socket(family, type, protocol);
     if (fd < 0) return fd;
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    if (llmgwi_base_poller_room(poller, fd)) poller->watch[fd].own = true;
-    return fd;
+    if (llmgwi_base_poller_room(poller, fd)) {
+        poller->watch[fd].own = true;
+        return fd;
+    }
+    close(fd);
+    errno = ENOMEM;
+    return -1;
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -1652,22 +1660,26 @@ static LLMGWI_BASE_COLD bool llmgwi_json_scan_rest(llmgwi_json *json, llmgwi_jso
     return true;
 }
 
+/* Looks at the next stretches. */
+static LLMGWI_BASE_COLD const char *llmgwi_json_stop_next(llmgwi_json *json, const char *p) {
+    for (size_t n; (n = (size_t)(json->end - p)) > 0; p = json->block_end) {
+        bool tail = n < 64 && json->end - json->start >= 64; /* the last 64 bytes: no copy is needed */
+        json->mask =
+            tail ? llmgwi_base_plain_mask(json->end - 64, 64) >> (64 - n) : llmgwi_base_plain_mask(p, n);
+        json->block = p;
+        json->block_end = p + (n < 64 ? n : 64);
+        if (json->mask) return p + __builtin_ctzll(json->mask);
+    }
+    return p;
+}
+
 /* The first byte from p on that cannot stand in a string as it is, or the end. By a mask of 64 bytes at a
    time: where one string ends then depends on the last one by a shift only, not by a load. */
 static LLMGWI_BASE_HOT const char *llmgwi_json_stop(llmgwi_json *json, const char *p) {
     if (!LLMGWI_BASE_SSE2) return p + llmgwi_base_plain_span(p, (size_t)(json->end - p));
-    for (;;) {
-        if (p < json->block_end) {
-            uint64_t mask = json->mask >> (p - json->block);
-            if (mask) return p + __builtin_ctzll(mask);
-            p = json->block_end;
-        }
-        size_t n = (size_t)(json->end - p);
-        if (n == 0) return p;
-        json->mask = llmgwi_base_plain_mask(p, n);
-        json->block = p;
-        json->block_end = p + (n < 64 ? n : 64);
-    }
+    if (p >= json->block_end) return llmgwi_json_stop_next(json, p);
+    uint64_t mask = json->mask >> (p - json->block);
+    return mask ? p + __builtin_ctzll(mask) : llmgwi_json_stop_next(json, json->block_end);
 }
 
 /* The string at json->p, if it is plain: its bounds come back in registers (through memory the copy of a
@@ -6053,7 +6065,8 @@ static int llmgwi_http_on_socket(CURL *easy, curl_socket_t fd, int what, void *u
     }
     unsigned mask =
         (what & CURL_POLL_IN ? LLMGWI_BASE_READ : 0u) | (what & CURL_POLL_OUT ? LLMGWI_BASE_WRITE : 0u);
-    (void)llmgwi_base_poller_set(&shard->http->poller, (int)fd, shard->index, mask);
+    if (!llmgwi_base_poller_set(&shard->http->poller, (int)fd, shard->index, mask))
+        shard->timer_us = llmgwi_http_now() + 10000; /* then libcurl looks by its clock */
     return 0;
 }
 

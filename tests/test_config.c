@@ -1,6 +1,7 @@
 /* Descriptions, file and environment to one checked table; keys and where they may go. */
 #include "unit.h"
 
+#include <strings.h>
 #include <sys/stat.h>
 
 static char directory[64]; /* for files of these tests */
@@ -625,6 +626,8 @@ static const struct {
     {"http://127.0.0.1.evil.com", NULL, false},
     {"http://127.0.0.1x", NULL, false},
     {"http://127.0.0.256", NULL, false},
+    {"http://127.256.0.1", NULL, false},
+    {"http://127.0.256.1", NULL, false},
     {"http://127.-1.0.1", NULL, false},
     {"http://127.+1.0.1", NULL, false},
     {"http://localhost.evil.com", NULL, false},
@@ -684,6 +687,68 @@ static void test_urls(void **state) {
             fail_msg("loopback of %s", url_rows[i].url);
         assert_int_equal(config.providers[0]->tls, strncmp(url_rows[i].url, "https", 5) == 0);
         assert_true(config.providers[0]->url[strlen(config.providers[0]->url) - 1] != '/');
+        llmgwi_config_close(&config);
+    }
+}
+
+static unsigned below(unsigned n) {
+    static uint64_t seed = 7;
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)((seed >> 33) % n);
+}
+
+/* libcurl connects to what libcurl reads: a host that we take for loopback must be one for it, too. */
+static void check_against_curl(const char *url) {
+    llmgwi_config_provider provider;
+    char *host = NULL, *user = NULL;
+    memset(&provider, 0, sizeof provider);
+    if (llmgwi_config_url(&provider, url)) return; /* refused */
+    CURLU *parsed = curl_url();
+    assert_non_null(parsed);
+    if (curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK) {
+        assert_int_equal(curl_url_get(parsed, CURLUPART_HOST, &host, 0), CURLUE_OK);
+        if (curl_url_get(parsed, CURLUPART_USER, &user, 0) != CURLUE_NO_USER) fail_msg("%s has a user", url);
+        bool loopback =
+            strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 || strncmp(host, "127.", 4) == 0;
+        if (provider.loopback && !loopback) fail_msg("%s goes to %s", url, host);
+        curl_free(host);
+        curl_free(user);
+    }
+    curl_url_cleanup(parsed);
+}
+
+static void test_urls_against_curl(void **state) {
+    static const char *const pieces[] = {
+        "http://", "https://", "127.0.0.1", "localhost", "[::1]", "evil.com", "@", ":", "/",
+        "?",       "#",        "\\",        ".",         "%40",   "%2f",      "[", "]", "80",
+        "x",       "\t",       "//",        "127",       ";",     "&",        ","};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(url_rows); i++) check_against_curl(url_rows[i].url);
+    for (int round = 0; round < 100000; round++) {
+        char url[256] = "";
+        strcat(url, below(2) ? "http://" : "https://");
+        for (unsigned n = 1 + below(6); n > 0; n--) strcat(url, pieces[below(LLMGWI_BASE_COUNT(pieces))]);
+        check_against_curl(url);
+    }
+}
+
+/* Law 12: a damaged file is refused or read, never a crash; the error says something. */
+static void test_damaged_file(void **state) {
+    static const char bytes[] = "\"\"{}[]:,0123456789-.eEtfnul\\ \n\x01\x7F\x80\xC3\xFF";
+    char text[2048];
+    for (int round = 0; round < 5000; round++) {
+        llmgwi_config config;
+        llmgw_error error;
+        llmgw_options options = from_json(NULL);
+        snprintf(text, sizeof text, "%s", unit_quoted(design_file));
+        for (unsigned n = 1 + below(3); n > 0; n--)
+            text[below((unsigned)strlen(text))] = bytes[below(sizeof bytes - 1)];
+        if (below(4) == 0) text[below((unsigned)strlen(text))] = 0;
+        options.config_json = text;
+        memset(&error, 0, sizeof error);
+        bool good = llmgwi_config_open(&config, &unit_mem, &options, &error);
+        assert_int_equal(good, error.code == LLMGW_OK);
+        assert_int_equal(good, error.text[0] == 0);
+        assert_true(unit_is_utf8(error.text));
         llmgwi_config_close(&config);
     }
 }
@@ -1200,6 +1265,8 @@ int main(void) {
         WITH_ENVIRONMENT(test_header_injection),
         WITH_ENVIRONMENT(test_header_counts),
         WITH_ENVIRONMENT(test_urls),
+        WITH_ENVIRONMENT(test_urls_against_curl),
+        WITH_ENVIRONMENT(test_damaged_file),
         WITH_ENVIRONMENT(test_ollama_host),
         WITH_ENVIRONMENT(test_ollama_host_odd),
         WITH_ENVIRONMENT(test_redact),

@@ -188,6 +188,8 @@ static void test_effort(void **state) {
         {"claude-3-7-sonnet-latest", LLMGW_EFFORT_HIGH, 20000, "{'type':'enabled','budget_tokens':16384}",
          NULL, "20000"},
         {"claude-opus-4-1", LLMGW_EFFORT_HIGH, 2000, "{'type':'enabled','budget_tokens':1024}", NULL, "2000"},
+        {"claude-opus-4-1", LLMGW_EFFORT_HIGH, 16384, "{'type':'enabled','budget_tokens':1024}", NULL,
+         "16384"},
         {"claude-opus-4-1", LLMGW_EFFORT_HIGH, 1024, "{'type':'disabled'}", NULL, "1024"},
         {"claude-3-7-sonnet-latest", LLMGW_EFFORT_NONE, 0, "{'type':'disabled'}", NULL, "4096"},
     };
@@ -637,43 +639,42 @@ static void test_cut_anywhere(void **state) {
                    "{'id':'m','content':[{'type':'text','text':'\xC3\xA9'},{'type':'tool_use','id':'t',"
                    "'name':'f','input':{'a':[1]}}],'stop_reason':'tool_use','usage':{"
                    "'input_tokens':1,'output_tokens':2}}");
-    unit_cut_stream("anthropic",
-                    "event: message_start\ndata: " START "\n\nevent: ping\ndata: {'type':'ping'}\n\n"
-                    "event: content_block_delta\ndata: " DELTA(
-                        "0",
-                        "{'type':'text_delta','text':'H\xC3\xA9'}") "\n\n"
-                                                                    "event: "
-                                                                    "content_block_start\ndata: " BLOCK(
-                                                                        "1",
-                                                                        "{'type':'tool_use','id':'t','name':'"
-                                                                        "f','input':{"
-                                                                        "}}") "\n\n"
-                                                                              "event: "
-                                                                              "content_block_delta\ndata:"
-                                                                              " " DELTA("1",
-                                                                                        "{'type':'input_json_"
-                                                                                        "delta','partial_"
-                                                                                        "json':'{\\'a\\':1}'"
-                                                                                        "}") "\n\n"
-                                                                                             "event: "
-                                                                                             "message_"
-                                                                                             "delta\ndata:"
-                                                                                             " " MESSAGE_DELTA(
-                                                                                                 "tool_use",
-                                                                                                 "{'output_"
-                                                                                                 "tokens':"
-                                                                                                 "4}") "\n\n"
-                                                                                                       "even"
-                                                                                                       "t: "
-                                                                                                       "mess"
-                                                                                                       "age_"
-                                                                                                       "stop"
-                                                                                                       "\nda"
-                                                                                                       "ta:"
-                                                                                                       " " STOP
-                                                                                                       "\n"
-                                                                                                       "\n",
-                    "H\xC3\xA9", "{\"a\":1}");
+    unit_cut_stream(
+        "anthropic",
+        "event: message_start\ndata: " START "\n\nevent: ping\ndata: {'type':'ping'}\n\n"
+        "event: content_block_delta\ndata: " DELTA(
+            "0", "{'type':'text_delta','text':'H\xC3\xA9'}") "\n\n"
+                                                             "event: "
+                                                             "content_block_start\ndata: " BLOCK(
+                                                                 "1",
+                                                                 "{'type':'tool_use','id':'t','name':'"
+                                                                 "f','input':{"
+                                                                 "}}") "\n\n"
+                                                                       "event: "
+                                                                       "content_block_delta\ndata:"
+                                                                       " " DELTA("1", "{'type':'input_json_"
+                                                                                      "delta','partial_"
+                                                                                      "json':'{\\'a\\':1}'"
+                                                                                      "}") "\n\n"
+                                                                                           "event: "
+                                                                                           "message_"
+                                                                                           "delta\ndata:"
+                                                                                           " " MESSAGE_DELTA(
+                                                                                               "tool_use",
+                                                                                               "{'output_"
+                                                                                               "tokens':"
+                                                                                               "4}") "\n\n"
+                                                                                                     "even"
+                                                                                                     "t: "
+                                                                                                     "mess"
+                                                                                                     "age_"
+                                                                                                     "stop"
+                                                                                                     "\nda"
+                                                                                                     "ta:"
+                                                                                                     " " STOP
+                                                                                                     "\n"
+                                                                                                     "\n",
+        "H\xC3\xA9", "{\"a\":1}");
 }
 
 int main(void) {

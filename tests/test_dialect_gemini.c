@@ -557,6 +557,11 @@ static const partial_row partial_rows[] = {
            "\\'hi\\'\\n','willContinue':true}],'willContinue':true"),
       CALL("'partialArgs':[{'jsonPath':'$.q','stringValue':'\\\\ \\u20ac'}]"), LAST, NULL}},
     {"no arguments at all", "{}", {CALL("'name':'f','willContinue':true"), CALL(""), LAST, NULL}},
+    {"all in one part",
+     "{'a':1,'b':{'c':'x'}}",
+     {CALL("'name':'f','partialArgs':[{'jsonPath':'$.a','numberValue':1},{'jsonPath':'$.b.c','stringValue':'"
+           "x'}]"),
+      LAST, NULL}},
     {"opened and filled in one part",
      "{'a':1}",
      {CALL("'name':'f','willContinue':true,'partialArgs':[{'jsonPath':'$.a','numberValue':1}]"), CALL(""),
@@ -566,7 +571,6 @@ static const partial_row partial_rows[] = {
 static void test_partial_args(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(partial_rows); i++) {
         unit_answer u;
-        print_message("%s\n", partial_rows[i].what);
         unit_stream(&u, "gemini", partial_rows[i].events);
         unit_complete(&u);
         unit_call(&u, 0, NULL, "f", partial_rows[i].want);
@@ -595,6 +599,24 @@ static void test_partial_args_two_calls(void **state) {
     unit_call(&u, 2, NULL, "h", "{'k':1}");
     assert_string_equal(u.order, "012");
     unit_end(&u);
+}
+
+/* Nobody closes a call: its arguments are JSON all the same, or the answer is an error. */
+static void test_partial_args_unclosed(void **state) {
+    static const char *const nexts[] = {LAST, CALL("'name':'g','args':{}"),
+                                        CALL("'name':'g','willContinue':true")};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(nexts); i++) {
+        unit_answer u;
+        unit_begin(&u, "gemini", true);
+        assert_true(unit_event(&u, CALL("'name':'f','willContinue':true")));
+        assert_true(
+            unit_event(&u, CALL("'partialArgs':[{'jsonPath':'$.a.b','stringValue':'x','willContinue':true}],"
+                                "'willContinue':true")));
+        bool good = unit_event(&u, nexts[i]) && (i == 0 || unit_event(&u, LAST));
+        if (good) unit_complete(&u);
+        if (good && !u.answer->error.code) unit_call(&u, 0, NULL, "f", "{'a':{'b':'x'}}");
+        unit_end(&u);
+    }
 }
 
 /* Nonsense is an error or passed over, never a crash. */
@@ -693,6 +715,7 @@ int main(void) {
         cmocka_unit_test(test_stream_signatures_round_trip),
         cmocka_unit_test(test_partial_args),
         cmocka_unit_test(test_partial_args_two_calls),
+        cmocka_unit_test(test_partial_args_unclosed),
         cmocka_unit_test(test_partial_args_nonsense),
         cmocka_unit_test(test_partial_args_long_path),
         cmocka_unit_test(test_turn_without_content),

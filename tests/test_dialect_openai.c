@@ -317,6 +317,20 @@ static void test_mistral_ids(void **state) {
     json_decref(body);
 }
 
+static void test_mistral_odd_ids(void **state) {
+    static const char *const ids[] = {"a", "abcdefgh", "abcdefghij", "abcd_fghi",
+                                      "\xC3\xA9"
+                                      "bcdefgh"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ids); i++) {
+        llmgw_part call = unit_tool_call(ids[i], "f", NULL);
+        llmgw_message turn = unit_message(LLMGW_ROLE_ASSISTANT, NULL, &call, 1);
+        llmgw_request request = unit_talk(&turn, 1);
+        json_t *body = unit_body("mistral", "m", &request);
+        assert_true(nine(json_string_value(unit_at(body, "messages.0.tool_calls.0.id"))));
+        json_decref(body);
+    }
+}
+
 static void test_ollama_restrictions(void **state) {
     llmgw_part url = unit_url(LLMGW_PART_IMAGE, "https://x/y.png");
     llmgw_part bytes = unit_bytes(LLMGW_PART_IMAGE, NULL, NULL, "abc");
@@ -1102,6 +1116,7 @@ int main(void) {
         cmocka_unit_test(test_reasoning_replay),
         cmocka_unit_test(test_details_replay),
         cmocka_unit_test(test_mistral_ids),
+        cmocka_unit_test(test_mistral_odd_ids),
         cmocka_unit_test(test_ollama_restrictions),
         cmocka_unit_test(test_bad_utf8_is_named),
         cmocka_unit_test(test_bad_mime_is_named),

@@ -233,6 +233,7 @@ static void attempts_stay_in_their_budget(void **state) {
         rule("*", "\"status\":500");
         llmgw_request request = rec_request(&rec, "r", "x", i % 2);
         request.max_attempts = budgets[i];
+        request.deadline_ms = 8000;
         const llmgw_reply *reply = rec_chat(gw, &rec, &request);
         check_laws(reply, &rec, limit);
         t_expect_code(reply, LLMGW_E_PROVIDER);
