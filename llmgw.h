@@ -3052,13 +3052,37 @@ static bool llmgwi_dialect_same_voice(llmgw_role a, llmgw_role b) {
     return (a == LLMGW_ROLE_ASSISTANT) == (b == LLMGW_ROLE_ASSISTANT);
 }
 
-/* The end of the group that starts at turn i (SYSTEM turns within it are passed over). */
-static size_t llmgwi_dialect_group(const llmgw_request *request, size_t i) {
-    size_t n = llmgwi_dialect_turns(request), end = i + 1;
-    llmgw_role role = llmgwi_dialect_turn(request, i).role;
+/* An empty text, without a signature that wants to go back. */
+static bool llmgwi_dialect_blank(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    if (part->kind != LLMGW_PART_TEXT || llmgwi_dialect_part_text(part).n) return false;
+    return !part->signature || !llmgwi_dialect_own(build, part);
+}
+
+/* Has a turn anything to say on this wire? Empty texts and another provider's reasoning are left out; a turn
+   that has nothing else would be a 400. */
+static bool llmgwi_dialect_speaks(const llmgwi_dialect_build *build, const llmgw_message *turn) {
+    bool speaks = false;
+    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
+        llmgw_part part = llmgwi_dialect_part(turn, j);
+        bool thought = part.kind == LLMGW_PART_REASONING;
+        speaks = speaks || (thought ? llmgwi_dialect_own(build, &part) && part.signature
+                                    : !llmgwi_dialect_blank(build, &part));
+    }
+    return speaks;
+}
+
+/* Is a turn passed over where turns are grouped? */
+static bool llmgwi_dialect_passed(const llmgwi_dialect_build *build, const llmgw_message *turn) {
+    return turn->role == LLMGW_ROLE_SYSTEM || !llmgwi_dialect_speaks(build, turn);
+}
+
+/* The end of the group that starts at turn i (turns within it may be passed over). */
+static size_t llmgwi_dialect_group(const llmgwi_dialect_build *build, size_t i) {
+    size_t n = llmgwi_dialect_turns(build->request), end = i + 1;
+    llmgw_role role = llmgwi_dialect_turn(build->request, i).role;
     for (; end < n; end++) {
-        llmgw_role next = llmgwi_dialect_turn(request, end).role;
-        if (next != LLMGW_ROLE_SYSTEM && !llmgwi_dialect_same_voice(role, next)) break;
+        llmgw_message next = llmgwi_dialect_turn(build->request, end);
+        if (!llmgwi_dialect_passed(build, &next) && !llmgwi_dialect_same_voice(role, next.role)) break;
     }
     return end;
 }
@@ -3073,10 +3097,32 @@ static void llmgwi_dialect_group_parts(llmgwi_dialect_build *build, size_t from,
             llmgw_message turn = llmgwi_dialect_turn(build->request, i);
             for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
                 llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+                if (llmgwi_dialect_blank(build, &part)) continue;
                 if ((part.kind == LLMGW_PART_TOOL_RESULT) == (results == 1)) put(build, &part);
             }
         }
     build->message = build->part = SIZE_MAX;
+}
+
+/* All turns as messages whose roles alternate: {"role": ..., parts: [...]}. */
+static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assistant, const char *parts,
+                                  llmgwi_dialect_put_part put) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0, end; i < llmgwi_dialect_turns(build->request); i = end) {
+        llmgw_message turn = llmgwi_dialect_turn(build->request, i);
+        end = i + 1;
+        if (llmgwi_dialect_passed(build, &turn)) continue;
+        end = llmgwi_dialect_group(build, i);
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "role", turn.role == LLMGW_ROLE_ASSISTANT ? assistant : "user");
+        llmgwi_json_key(out, parts);
+        llmgwi_json_open(out, '[');
+        llmgwi_dialect_group_parts(build, i, end, put);
+        llmgwi_json_close(out, ']');
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_json_close(out, ']');
 }
 
 /* ---- openai: chat completions ---- */
@@ -3186,16 +3232,28 @@ static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmg
     bool calls = false;
     for (size_t j = 0; j < turn->part_count; j++)
         calls = calls || turn->parts[j].kind == LLMGW_PART_TOOL_CALL;
+    const char *key = quirks & LLMGWI_DIALECT_REPLAY_DETAILS ? "reasoning_details" : "reasoning_content";
+    if (!(quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && !(calls && (quirks & LLMGWI_DIALECT_REPLAY_CONTENT)))
+        return;
+    bool open = false;
     for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
         llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
         if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part)) continue;
-        if ((quirks & LLMGWI_DIALECT_REPLAY_CONTENT) && calls && part.text)
-            llmgwi_dialect_pair(build, "reasoning_content", "text", llmgwi_dialect_part_text(&part));
-        else if ((quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && part.signature)
-            llmgwi_dialect_raw(build, "reasoning_details", part.signature);
-        else
+        if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
+            if (part.signature && !open) llmgwi_dialect_raw(build, key, part.signature);
+            open = open || part.signature; /* the first part holds all of them */
             continue;
-        return;
+        }
+        if (!open) {
+            llmgwi_json_key(&build->out, key);
+            llmgwi_base_buf_add(build->out.buf, "\"", 1);
+        }
+        open = true;
+        (void)llmgwi_json_put_escaped(build->out.buf, llmgwi_dialect_part_text(&part));
+    }
+    if (open && !(quirks & LLMGWI_DIALECT_REPLAY_DETAILS)) {
+        llmgwi_base_buf_add(build->out.buf, "\"", 1);
+        build->out.comma = true;
     }
 }
 
@@ -3223,6 +3281,7 @@ static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
         llmgwi_dialect_openai_results(build, &turn, i);
         if (results == n && n) return;
     }
+    if (turn.role == LLMGW_ROLE_ASSISTANT && !llmgwi_dialect_speaks(build, &turn)) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "role", roles[turn.role]);
     llmgwi_dialect_openai_content(build, &turn, i);
@@ -3662,7 +3721,6 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         return;
     }
     llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    if (part->kind == LLMGW_PART_TEXT && !text.n) return; /* an empty block is a 400 */
     llmgwi_json_open(out, '{');
     switch (part->kind) {
     case LLMGW_PART_IMAGE:
@@ -3783,27 +3841,6 @@ static void llmgwi_dialect_anthropic_output(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
-static void llmgwi_dialect_anthropic_messages(llmgwi_dialect_build *build) {
-    const llmgw_request *request = build->request;
-    llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "messages");
-    llmgwi_json_open(out, '[');
-    for (size_t i = 0, end; i < llmgwi_dialect_turns(request); i = end) {
-        llmgw_role role = llmgwi_dialect_turn(request, i).role;
-        end = i + 1;
-        if (role == LLMGW_ROLE_SYSTEM) continue;
-        end = llmgwi_dialect_group(request, i);
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "role", role == LLMGW_ROLE_ASSISTANT ? "assistant" : "user");
-        llmgwi_json_key(out, "content");
-        llmgwi_json_open(out, '[');
-        llmgwi_dialect_group_parts(build, i, end, llmgwi_dialect_anthropic_part);
-        llmgwi_json_close(out, ']');
-        llmgwi_json_close(out, '}');
-    }
-    llmgwi_json_close(out, ']');
-}
-
 LLMGWI_BASE_UNUSED
 static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
@@ -3817,7 +3854,8 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
         llmgwi_dialect_each_system(build, llmgwi_dialect_anthropic_system);
         llmgwi_json_close(out, ']');
     }
-    llmgwi_dialect_anthropic_messages(build);
+    llmgwi_json_key(out, "messages");
+    llmgwi_dialect_groups(build, "assistant", "content", llmgwi_dialect_anthropic_part);
     llmgwi_dialect_anthropic_tools(build);
     llmgwi_dialect_anthropic_output(build);
     llmgwi_dialect_number(build, "temperature", request->temperature);
@@ -4270,21 +4308,7 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
         llmgwi_json_close(out, '}');
     }
     llmgwi_json_key(out, "contents");
-    llmgwi_json_open(out, '[');
-    for (size_t i = 0, end; i < llmgwi_dialect_turns(request); i = end) {
-        llmgw_role role = llmgwi_dialect_turn(request, i).role;
-        end = i + 1;
-        if (role == LLMGW_ROLE_SYSTEM) continue;
-        end = llmgwi_dialect_group(request, i);
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "role", role == LLMGW_ROLE_ASSISTANT ? "model" : "user");
-        llmgwi_json_key(out, "parts");
-        llmgwi_json_open(out, '[');
-        llmgwi_dialect_group_parts(build, i, end, llmgwi_dialect_gemini_part);
-        llmgwi_json_close(out, ']');
-        llmgwi_json_close(out, '}');
-    }
-    llmgwi_json_close(out, ']');
+    llmgwi_dialect_groups(build, "model", "parts", llmgwi_dialect_gemini_part);
     llmgwi_dialect_gemini_tools(build);
     llmgwi_dialect_gemini_config(build);
     llmgwi_json_close(out, '}');
@@ -4436,6 +4460,17 @@ static void llmgwi_dialect_gemini_partial(llmgwi_dialect_answer *answer, llmgwi_
     if (string && !goes_on) (void)llmgwi_dialect_gemini_put(answer, piece, "\"");
 }
 
+/* Closes the arguments of a call that came in pieces, if one is open. */
+static void llmgwi_dialect_gemini_shut(llmgwi_dialect_answer *answer) {
+    size_t i = answer->piece_count;
+    bool any = answer->args_open[0] != 0;
+    if (!answer->args_path) return;
+    answer->args_path = false;
+    while (i > 0 && answer->pieces[i - 1].kind != LLMGW_PART_TOOL_CALL) i--;
+    if (i > 0 && llmgwi_dialect_gemini_leave(answer, &answer->pieces[i - 1], 0) && any)
+        (void)llmgwi_dialect_gemini_put(answer, &answer->pieces[i - 1], "}");
+}
+
 /* functionCall: whole ("args"), or opened ("willContinue"), continued ("partialArgs") and closed ({}). */
 static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_base_str raw,
                                        llmgwi_json_text signature) {
@@ -4458,8 +4493,9 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
     }
     llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_TOOL_CALL);
     if (name.raw.n) {
+        llmgwi_dialect_gemini_shut(answer);
         piece = llmgwi_dialect_tool(answer, -1, id, name);
-        answer->args_path = llmgwi_base_is(more, "true");
+        answer->args_path = partial.n || llmgwi_base_is(more, "true");
         answer->args_string = false;
         answer->args_open[0] = 0;
     }
@@ -4474,11 +4510,7 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
     if (partial.n && llmgwi_json_array(&json))
         while (llmgwi_json_item(&json) && !answer->error.code)
             llmgwi_dialect_gemini_partial(answer, piece, &json);
-    if (llmgwi_base_is(more, "true") || !answer->args_path) return;
-    answer->args_path = false;
-    bool any = answer->args_open[0] != 0;
-    if (llmgwi_dialect_gemini_leave(answer, piece, 0) && any)
-        (void)llmgwi_dialect_gemini_put(answer, piece, "}");
+    if (!llmgwi_base_is(more, "true")) llmgwi_dialect_gemini_shut(answer);
 }
 
 static void llmgwi_dialect_gemini_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
@@ -4530,6 +4562,7 @@ static void llmgwi_dialect_gemini_candidate(llmgwi_dialect_answer *answer, llmgw
     }
     if (json->error) return;
     answer->any = true;
+    if (reason.raw.n) llmgwi_dialect_gemini_shut(answer);
     llmgwi_dialect_finish(answer, reason);
 }
 
@@ -5359,7 +5392,10 @@ static bool llmgwi_config_named(llmgwi_config_load *load, const llmgwi_config_fi
                                   : (void *)load->routes;
         array = llmgwi_base_grow(load->config->mem, array, &load->caps[kind], load->counts[kind],
                                  LLMGW_MAX_NAMES, sizes[kind]);
-        if (!array) return llmgwi_config_load_wrong(load, "too many, or out of memory");
+        if (!array)
+            return load->counts[kind] >= LLMGW_MAX_NAMES
+                       ? llmgwi_config_load_wrong(load, "too many: more than LLMGW_MAX_NAMES")
+                       : llmgwi_config_memory(load->error);
         if (kind == 0)
             load->providers = (llmgw_provider *)array;
         else if (kind == 1)
@@ -5599,8 +5635,9 @@ static bool llmgwi_config_slurp(const char *path, llmgwi_base_buf *buf, llmgw_er
     bool bad = ferror(file) != 0;
     (void)fclose(file);
     if (!bad && !buf->failed) return true;
+    if (buf->failed == LLMGWI_BASE_NO_MEMORY) return llmgwi_config_memory(error);
     (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "config_path %s: %s", path,
-                            bad ? "cannot be read" : "larger than 4 MiB, or out of memory");
+                            bad ? "cannot be read" : "larger than 4 MiB");
     return false;
 }
 
@@ -6256,7 +6293,8 @@ static void *llmgwi_http_start(void *self, const llmgwi_http_request *request) {
     /* h2 without TLS fails on every reuse in 7.88 (curl issue 10634) */
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                      request->tls ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(easy, CURLOPT_NOPROXY, request->loopback ? "*" : NULL); /* a proxy would see the key */
+    ok = ok && curl_easy_setopt(easy, CURLOPT_NOPROXY, request->loopback ? "*" : NULL) ==
+                   CURLE_OK; /* a proxy would see the key */
     if (!ok || curl_multi_add_handle(shard->multi, easy) != CURLM_OK) {
         llmgwi_http_transfer_put(http, transfer);
         return NULL;
@@ -7753,9 +7791,11 @@ static void llmgwi_engine_release(llmgwi_engine_call *call) {
     if (!call->in_inbox) llmgwi_engine_free_call(call); /* else whoever takes the inbox frees it */
 }
 
-/* Runs the callbacks of the calls that have something to say now. Under lock. Returns how many events. */
-static int llmgwi_engine_dispatch(llmgw *gw) {
+/* Runs the callbacks of the calls that have something to say now. Under lock. Returns how many events;
+   ended: a call ended, perhaps without any. */
+static int llmgwi_engine_dispatch(llmgw *gw, bool *ended) {
     int count = 0;
+    *ended = false;
     for (size_t left = gw->ready_count; left > 0 && gw->ready; left--) {
         llmgwi_engine_call *call = gw->ready;
         bool done = false;
@@ -7765,6 +7805,7 @@ static int llmgwi_engine_dispatch(llmgw *gw) {
         gw->ready_count--;
         count += llmgwi_engine_deliver(call, &done);
         if (done) llmgwi_engine_release(call);
+        *ended = *ended || done;
     }
     if (!gw->ready) gw->http.notice(gw->http.self, false);
     return count;
@@ -7890,9 +7931,9 @@ static void llmgwi_engine_run(llmgwi_engine_call *call) {
 static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
     int count = 0;
     for (bool turned = false;; turned = true) {
-        count += llmgwi_engine_dispatch(gw);
-        bool late = turned && llmgwi_engine_now(gw) >= until_us;
-        if (count || gw->closing || late || (turned && gw->woken))
+        bool ended, late = turned && llmgwi_engine_now(gw) >= until_us;
+        count += llmgwi_engine_dispatch(gw, &ended);
+        if (count || ended || gw->closing || late || (turned && gw->woken))
             break; /* a wake shortens the wait, not the work */
         if (!gw->driving) {
             llmgwi_engine_turn(gw, until_us, NULL);
@@ -8541,7 +8582,8 @@ LLMGW_API llmgw_code llmgw_close(llmgw *gw) {
         llmgwi_base_cond_signal(&waiter->cond);
     gw->http.wake(gw->http.self);
     for (;;) {
-        (void)llmgwi_engine_dispatch(gw);
+        bool ended;
+        (void)llmgwi_engine_dispatch(gw, &ended);
         if (!gw->pending && !gw->inside && !gw->ready && !gw->inbox) break;
         if (!gw->driving && gw->inbox)
             llmgwi_engine_turn(gw, 0, NULL);

@@ -481,6 +481,35 @@ static void *poll_until_told(void *user) {
     return NULL;
 }
 
+/* As a program would have it: one thread does nothing but poll, others send. */
+static void a_thread_that_only_polls(void **state) {
+    enum { CALLS = 40 };
+    Rec recs[CALLS] = {0};
+    llmgw *gw = t_open(&provider, NULL);
+    Poller poller = {.gw = gw, .timeout_ms = -1};
+    pthread_create(&poller.thread, NULL, poll_until_told, &poller);
+    t_sleep_ms(100); /* it waits with nothing in flight */
+    for (int i = 0; i < CALLS; i++) {
+        llmgw_request request =
+            rec_request(&recs[i], t_model(t_dialects[i % 3], "\"chunk_ms\":3"), "x", i % 2);
+        recs[i].thread = poller.thread;
+        recs[i].check_thread = true;
+        assert_int_not_equal(llmgw_send(gw, &request, NULL), 0);
+        if (i % 10 == 9) t_sleep_ms(60); /* sometimes nothing is in flight */
+    }
+    for (int64_t until = t_now_ms() + 10000; rec_ended(recs, CALLS) < CALLS && t_now_ms() < until;)
+        t_sleep_ms(10);
+    __atomic_store_n(&poller.stop, true, __ATOMIC_RELEASE);
+    llmgw_wake(gw);
+    pthread_join(poller.thread, NULL);
+    for (int i = 0; i < CALLS; i++) {
+        rec_check(&recs[i]);
+        t_expect_code(recs[i].reply, LLMGW_OK);
+        rec_free(&recs[i]);
+    }
+    llmgw_close(gw);
+}
+
 static void many_threads_poll(void **state) {
     enum { N = 4, CALLS = 80 };
     Poller pollers[N] = {0};
@@ -919,7 +948,7 @@ static void slow_consumer_pauses_the_transfer(void **state) {
         rec_request(&rec, t_model("openai", "\"endless\":true"), "a long text to repeat", true);
     request.idle_ms = 300; /* a pause is ours: it is no silence of the provider */
     rec_send(gw, &rec, &request);
-    llmgw_request wait = rec_request(&other, t_model("gemini", "\"delay_ms\":1200"), "x", false);
+    llmgw_request wait = rec_request(&other, t_model("gemini", "\"delay_ms\":800"), "x", false);
     (void)rec_chat(gw, &other, &wait); /* drives both calls */
     t_expect_code(other.reply, LLMGW_OK);
     assert_true(meter.peak < 4 << 20);
@@ -949,7 +978,7 @@ static void paused_stream_loses_nothing(void **state) {
         llmgw_request request =
             rec_request(&rec, t_model(t_dialects[i], "\"text_repeat\":4000"), "0123456789", true);
         rec_send(gw, &rec, &request);
-        llmgw_request wait = rec_request(&other, t_model("gemini", "\"delay_ms\":300"), "x", false);
+        llmgw_request wait = rec_request(&other, t_model("gemini", "\"delay_ms\":200"), "x", false);
         (void)rec_chat(gw, &other, &wait);
         assert_true(rec_drive(gw, &rec, 1, 10000));
         rec_check(&rec);
@@ -970,7 +999,7 @@ static void a_paused_call_can_reach_its_deadline(void **state) {
     llmgw_request request = rec_request(&rec, t_model("anthropic", "\"endless\":true"), "deadline", true);
     request.deadline_ms = 500;
     rec_send(gw, &rec, &request);
-    llmgw_request wait = rec_request(&other, t_model("gemini", "\"delay_ms\":1000"), "x", false);
+    llmgw_request wait = rec_request(&other, t_model("gemini", "\"delay_ms\":700"), "x", false);
     (void)rec_chat(gw, &other, &wait);
     assert_true(rec_drive(gw, &rec, 1, 5000));
     rec_check(&rec);
@@ -1073,6 +1102,7 @@ int main(void) {
         TEST(descriptor_while_others_block),
         TEST(threads_block_while_one_polls),
         TEST(many_threads_poll),
+        TEST(a_thread_that_only_polls),
         TEST(wake_from_another_thread),
         TEST(wake_from_a_callback),
         TEST(cancel_from_another_thread),

@@ -290,7 +290,7 @@ T_FN void rec_event(const llmgw_event *event, void *user) {
     if (__atomic_load_n(&rec->ends, __ATOMIC_RELAXED)) rec->after_end++;
     if (event->epoch < rec->epoch) rec->out_of_order++;
     rec->epoch = event->epoch;
-    rec->call = event->call;
+    __atomic_store_n(&rec->call, event->call, __ATOMIC_RELAXED);
     rec->gw = event->gateway;
     rec->events++;
     switch (event->kind) {
@@ -350,10 +350,12 @@ T_FN llmgw_request rec_request(Rec *rec, const char *model, const char *prompt, 
     return request;
 }
 
+/* Another thread may poll meanwhile: the handle is stored atomically. */
 T_FN void rec_send(llmgw *gw, Rec *rec, const llmgw_request *request) {
     llmgw_error error;
-    rec->call = llmgw_send(gw, request, &error);
-    if (!rec->call) fail_msg("llmgw_send: %s", error.text);
+    llmgw_call call = llmgw_send(gw, request, &error);
+    if (call) __atomic_store_n(&rec->call, call, __ATOMIC_RELAXED);
+    if (!call) fail_msg("llmgw_send: %s", error.text);
 }
 
 T_FN int rec_ended(const Rec *recs, int count) {
