@@ -405,7 +405,7 @@ static void *send_slowly(void *user) {
     Sender *me = (Sender *)user;
     for (int i = 0; i < me->count; i++) {
         llmgw_request request = rec_request(&me->recs[i], "openai/m", "sent from a thread", true);
-        me->recs[i].call = llmgw_send(me->gw, &request, NULL);
+        (void)llmgw_send(me->gw, &request, NULL);
         if (i % 8 == 0) t_sleep_ms(1);
     }
     return NULL;

@@ -490,20 +490,38 @@ static void a_skip_after_visible_text(void **state) {
     }
 }
 
-/* The reply says who gave the text that it holds. */
-static void an_unfinished_text_names_its_author(void **state) {
+static void a_new_attempt_takes_the_old_text_back(void **state) {
     Rec rec = {0};
     const char *targets[] = {"b", "c"};
     rule("b", "\"cut_after\":900,\"text_repeat\":30");
     rule("c", "\"never\":true");
-    llmgw_options options = {.max_connections = 20};
-    llmgw *gw = open_route(targets, 2, &options);
+    llmgw *gw = open_route(targets, 2, NULL);
     llmgw_request request = rec_request(&rec, "r", "x", true);
     request.deadline_ms = 600;
     const llmgw_reply *reply = rec_chat(gw, &rec, &request);
     check_laws(reply, &rec, 4);
     t_expect_code(reply, LLMGW_E_DEADLINE);
-    assert_string_equal(reply->text, ""); /* the second attempt has begun: the first one's text is gone */
+    assert_string_equal(reply->text, "");
+    rec_free(&rec);
+    llmgw_close(gw);
+}
+
+/* The next target may not be asked yet, so the broken text stays: the reply names who gave it. */
+static void an_unfinished_text_names_its_author(void **state) {
+    Rec rec = {0};
+    const char *targets[] = {"b", "c"};
+    rule("b", "\"cut_after\":900,\"text_repeat\":30,\"headers\":{\"x-should-retry\":\"false\"}");
+    rule("c", "\"status\":429,\"retry_after\":\"30\",\"times\":1");
+    llmgw *gw = open_route(targets, 2, NULL);
+    llmgw_request first = {.model = "c", .prompt = "closes the lane", .max_attempts = 1};
+    llmgw_reply_free(llmgw_chat(gw, &first));
+    llmgw_request request = rec_request(&rec, "r", "x", true);
+    request.deadline_ms = 5000;
+    const llmgw_reply *reply = rec_chat(gw, &rec, &request);
+    assert_int_not_equal(reply->error.code, LLMGW_OK);
+    assert_true(reply->text_len > 0);
+    assert_string_equal(reply->provider, "anthropic");
+    assert_string_equal(reply->model, "b");
     rec_free(&rec);
     llmgw_close(gw);
 }
@@ -575,6 +593,7 @@ int main(void) {
         TEST(try_events_are_the_trace),
         TEST(rewind_then_the_whole_text),
         TEST(a_skip_after_visible_text),
+        TEST(a_new_attempt_takes_the_old_text_back),
         TEST(an_unfinished_text_names_its_author),
         TEST(failed_attempts_cost_what_they_used),
         TEST(a_sent_attempt_without_usage_is_unknown_not_free),

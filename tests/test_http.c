@@ -351,7 +351,7 @@ static size_t gzip_bomb(unsigned char *out) {
 static char seen_encoding[2][80]; /* what was asked for: plain, stream */
 
 static void serve_gzip(Raw *raw, int fd, int number) {
-    static char out[20 << 10];
+    char out[20 << 10];
     char head[8192], line[200];
     int kind = *(int *)raw->arg;
     if (!raw_request(raw, fd, head, sizeof head)) return;

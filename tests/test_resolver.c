@@ -71,7 +71,7 @@ static void the_interposer_is_called(void **state) {
     llmgw_request request = rec_request(&rec, "far/m", "x", false);
     request.max_attempts = 1;
     const llmgw_reply *reply = rec_chat(gw, &rec, &request);
-    assert_true(asked_gone > 0);
+    assert_true(__atomic_load_n(&asked_gone, __ATOMIC_ACQUIRE) > 0);
     t_expect_code(reply, LLMGW_E_NETWORK);
     t_expect_text(reply, "gone.test");
     assert_int_equal(t_sent(reply), 0);
@@ -81,7 +81,7 @@ static void the_interposer_is_called(void **state) {
 
 static void cancel_ends_at_once(void **state) {
     Rec rec = {0};
-    int before = asked_never;
+    int before = __atomic_load_n(&asked_never, __ATOMIC_ACQUIRE);
     llmgw *gw = open_with("never.test", NULL);
     llmgw_request request = rec_request(&rec, "far/m", "x", true);
     rec_send(gw, &rec, &request);
@@ -130,7 +130,7 @@ static void call_deadline_ends_it(void **state) {
 static void other_calls_go_on(void **state) {
     enum { STUCK = 10, FREE = 20 };
     Rec stuck[STUCK] = {0}, recs[FREE] = {0};
-    int before = asked_never;
+    int before = __atomic_load_n(&asked_never, __ATOMIC_ACQUIRE);
     llmgw *gw = open_with("never.test", NULL);
     for (int i = 0; i < STUCK; i++) {
         llmgw_request request = rec_request(&stuck[i], "far/m", "x", i % 2);
