@@ -5628,11 +5628,13 @@ static bool llmgwi_config_slurp(const char *path, llmgwi_base_buf *buf, llmgw_er
         (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "config_path %s: %s", path, strerror(errno));
         return false;
     }
+    (void)setvbuf(file, NULL, _IONBF, 0); /* keys may stand in it: no copy in stdio's buffer */
     (void)llmgwi_base_buf_reserve(buf, LLMGWI_CONFIG_FILE_BYTES -
                                            1); /* growing would leave copies of keys behind */
     for (size_t n; (n = fread(piece, 1, sizeof piece, file)) > 0 && !buf->failed;)
         llmgwi_base_buf_add(buf, piece, n);
     bool bad = ferror(file) != 0;
+    llmgwi_base_wipe(piece, sizeof piece);
     (void)fclose(file);
     if (!bad && !buf->failed) return true;
     if (buf->failed == LLMGWI_BASE_NO_MEMORY) return llmgwi_config_memory(error);
@@ -5703,6 +5705,9 @@ static bool llmgwi_config_open(llmgwi_config *config, const llmgwi_base_mem *mem
     if (ok)
         config->ca_file =
             llmgwi_base_arena_dup(&config->arena, options->ca_file ? options->ca_file : file.ca_file);
+    FILE *ca = ok && config->ca_file ? fopen(config->ca_file, "rb") : NULL;
+    if (ok && config->ca_file && !ca) ok = llmgwi_config_wrong(error, "ca_file", "", strerror(errno));
+    if (ca) (void)fclose(ca);
     ok = ok && llmgwi_config_merge(config, options, &load, error);
     llmgwi_config_load_free(&load);
     if (buf.p) llmgwi_base_wipe(buf.p, buf.cap);

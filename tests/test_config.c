@@ -80,7 +80,7 @@ static const char design_file[] =
     "  'sonnet':{'provider':'claude','model':'claude-sonnet-4-5',"
     "   'price':{'input':3.0,'output':15.0,'cached':0.3,'cache_write':3.75,'cache_write_1h':6}}},"
     " 'routes':{'chat':{'how':'fallback','try':['sonnet','gpt-4o-mini','local/llama']}},"
-    " 'ca_file':'/x/ca.pem','deadline_ms':5,'connect_ms':-1,'max_attempts':64,'max_reply_bytes':2048}";
+    " 'ca_file':'/dev/null','deadline_ms':5,'connect_ms':-1,'max_attempts':64,'max_reply_bytes':2048}";
 
 static void test_design_file(void **state) {
     llmgwi_config config;
@@ -102,7 +102,7 @@ static void test_design_file(void **state) {
     assert_string_equal(targets[1].model, "gpt-4o-mini");
     assert_string_equal(targets[2].model, "llama");
     assert_ptr_equal(targets[2].provider, provider_of(&config, "local"));
-    assert_string_equal(config.ca_file, "/x/ca.pem");
+    assert_string_equal(config.ca_file, "/dev/null");
     assert_int_equal(config.options.deadline_ms, 5);
     assert_int_equal(config.options.connect_ms, LLMGW_OFF);
     assert_int_equal(config.options.first_token_ms, 60000);
@@ -1044,14 +1044,16 @@ static void test_config_path_size(void **state) {
 
 static void test_ca_file(void **state) {
     llmgwi_config config;
-    llmgw_options options = from_json("{'ca_file':'/file.pem'}");
+    llmgw_options options = from_json("{'ca_file':'/dev/null'}");
     open_good(&config, &options);
-    assert_string_equal(config.ca_file, "/file.pem");
+    assert_string_equal(config.ca_file, "/dev/null");
     llmgwi_config_close(&config);
-    options.ca_file = "/c.pem";
+    options.ca_file = "/etc/passwd";
     open_good(&config, &options);
-    assert_string_equal(config.ca_file, "/c.pem");
+    assert_string_equal(config.ca_file, "/etc/passwd");
     llmgwi_config_close(&config);
+    options.ca_file = "/no/such/ca.pem";
+    unit_has(open_bad(&options).text, "ca_file");
     options = from_json(NULL);
     open_good(&config, &options);
     assert_null(config.ca_file);

@@ -2,7 +2,7 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
-#include <sys/stat.h>
+#include <sys/prctl.h>
 
 static Provider provider; /* its certificate: localhost and 127.0.0.1, its own CA */
 static char dir[64] = "/tmp/llmgw_tls.XXXXXX";
@@ -238,6 +238,7 @@ static void front_start(Front *front) {
     front->pid = fork();
     if (front->pid == 0) {
         setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* also when a test fails */
         int null = open("/dev/null", O_RDWR);
         dup2(null, 0), dup2(null, 1), dup2(null, 2);
         execlp("nghttpx", "nghttpx", "--conf=/dev/null", frontend, backend, log, "--workers=1",
