@@ -6654,7 +6654,8 @@ typedef struct llmgwi_engine_call {
     llmgw_error stop; /* why the present attempt must end, as found in an upcall */
     /* the attempt */
     uint32_t epoch; /* attempts so far */
-    size_t target;
+    size_t target;  /* chosen */
+    size_t tried;   /* of the last attempt */
     llmgwi_dialect_target wire;
     void *transfer; /* NULL: none is open */
     llmgwi_base_buf body, url;
@@ -7041,7 +7042,7 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
         if (reply->trace[i].kind == LLMGW_TRACE_ATTEMPT) llmgwi_price_total(&pub->cost, reply->trace[i].cost);
     bool made = true;
     if (call->epoch) {
-        const llmgwi_config_target *target = &call->targets[call->target];
+        const llmgwi_config_target *target = &call->targets[call->tried]; /* target may be the next one */
         pub->provider = llmgwi_base_arena_dup(&reply->arena, target->provider->name);
         pub->model = llmgwi_base_arena_dup(&reply->arena, target->model);
         pub->id = answer->id ? answer->id : "";
@@ -7400,6 +7401,7 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, int64_t now) {
         return false;
     }
     call->trace_at = (size_t)(item - call->reply->trace);
+    call->tried = call->target;
     call->plan.tries[call->target]++;
     call->plan.waited = false;
     item->epoch = ++call->epoch;
