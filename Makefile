@@ -57,7 +57,7 @@ BENCH_LIBS   = $(LIBS) -ljansson -lcjson -luv
 # ---- Debian packages ----
 
 DEPS := gcc g++ make pkg-config libcurl4-openssl-dev libxxhash-dev libcmocka-dev libmicrohttpd-dev \
-        libgnutls28-dev libjansson-dev libuv1-dev openssl nghttp2-proxy
+        libgnutls28-dev libjansson-dev ca-certificates libuv1-dev openssl nghttp2-proxy
 DEPS_CHECK   := $(DEPS) clang libclang-rt-14-dev clang-format valgrind python3
 DEPS_BENCH   := $(DEPS) libcjson-dev
 # node and npm may come from elsewhere than Debian: then the packages are left alone.
