@@ -3629,6 +3629,18 @@ static bool llmgwi_dialect_parsed(llmgwi_dialect_answer *answer, llmgwi_json *js
     return false;
 }
 
+/* An error inside a 200 ends the answer; empty: there is none. */
+static bool llmgwi_dialect_unless(llmgwi_dialect_answer *answer, llmgwi_base_str error) {
+    if (error.n) llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
+    return error.n == 0;
+}
+
+/* A whole reply holds a choice, or whatever the dialect calls it. */
+static bool llmgwi_dialect_whole_reply(llmgwi_dialect_answer *answer, const char *lack) {
+    if (!answer->any) return llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, lack);
+    return answer->ended = true;
+}
+
 /* A whole reply or one chunk: they differ in "message" and "delta" only. */
 static bool llmgwi_dialect_openai_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
                                        const char *what) {
@@ -3659,15 +3671,13 @@ static bool llmgwi_dialect_openai_body(llmgwi_dialect_answer *answer, llmgwi_bas
         }
     if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
     llmgwi_dialect_identify(answer, id, model);
-    if (error.n) llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
-    return error.n == 0;
+    return llmgwi_dialect_unless(answer, error);
 }
 
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_openai_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
-    if (!llmgwi_dialect_openai_body(answer, body, "reply")) return false;
-    if (!answer->any) return llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "reply: no choices");
-    return answer->ended = true;
+    return llmgwi_dialect_openai_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no choices");
 }
 
 LLMGWI_BASE_UNUSED
@@ -4040,8 +4050,7 @@ static bool llmgwi_dialect_anthropic_reply(llmgwi_dialect_answer *answer, llmgwi
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
     llmgwi_dialect_anthropic_message(answer, &json, true);
     if (!llmgwi_dialect_parsed(answer, &json, "reply")) return false;
-    if (!answer->any) return llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "reply: no content");
-    return answer->ended = true;
+    return llmgwi_dialect_whole_reply(answer, "reply: no content");
 }
 
 /* The parts of a stream event, found before they are acted on: "type" may stand last. */
@@ -4618,15 +4627,13 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
         }
     if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
     llmgwi_dialect_identify(answer, id, model);
-    if (error.n) llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
-    return error.n == 0;
+    return llmgwi_dialect_unless(answer, error);
 }
 
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_gemini_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
-    if (!llmgwi_dialect_gemini_body(answer, body, "reply")) return false;
-    if (!answer->any) return llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "reply: no candidates");
-    return answer->ended = true;
+    return llmgwi_dialect_gemini_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no candidates");
 }
 
 LLMGWI_BASE_UNUSED

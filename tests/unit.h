@@ -388,4 +388,23 @@ UNIT_UNUSED static llmgw_request unit_talk(const llmgw_message *messages, size_t
     return request;
 }
 
+/* A conversation with a turn that has nothing to say in this dialect: it is not sent. */
+UNIT_UNUSED static void unit_silent_turn(const char *dialect, const char *list, const char *parts) {
+    llmgw_part foreign = unit_thought("hm", "sig", "nobody");
+    llmgw_message turns[3] = {unit_message(LLMGW_ROLE_USER, "a", NULL, 0),
+                              unit_message(LLMGW_ROLE_ASSISTANT, NULL, &foreign, 1),
+                              unit_message(LLMGW_ROLE_USER, "b", NULL, 0)};
+    llmgw_request request = unit_talk(turns, 3);
+    json_t *body = unit_body(dialect, "m", &request), *message;
+    size_t i, texts = 0;
+    json_array_foreach(unit_at(body, list), i, message) {
+        json_t *content = json_object_get(message, parts);
+        assert_string_equal(json_string_value(json_object_get(message, "role")), "user");
+        assert_true(json_is_string(content) || json_array_size(content) > 0);
+        texts += json_is_string(content) ? 1 : json_array_size(content);
+    }
+    assert_int_equal(texts, 2);
+    json_decref(body);
+}
+
 #endif
