@@ -4599,15 +4599,6 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
     llmgwi_base_str key, error = llmgwi_base_view("", 0);
     llmgwi_json_text id = llmgwi_dialect_none(), model = id;
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) { /* only errors come so when alt=sse was asked for */
-        llmgwi_dialect_said said;
-        if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
-        if (!llmgwi_dialect_listen(&said, body, answer->max_depth) || !said.message.raw.n)
-            return llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL,
-                                       "reply: an array where an object is expected");
-        llmgwi_dialect_error(&answer->error, 0, body, answer->max_depth);
-        return false;
-    }
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
             if (llmgwi_base_is(key, "candidates") && llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) {
@@ -4630,9 +4621,23 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
     return llmgwi_dialect_unless(answer, error);
 }
 
+/* Errors, and streams without alt=sse, come as an array of such bodies: the same as one after the other. */
+static bool llmgwi_dialect_gemini_bodies(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                         const char *what) {
+    llmgwi_json json;
+    llmgwi_base_str item;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    if (llmgwi_json_peek(&json) != LLMGWI_JSON_ARRAY) return llmgwi_dialect_gemini_body(answer, body, what);
+    if (llmgwi_json_array(&json))
+        while (llmgwi_json_item(&json))
+            if (llmgwi_json_skip(&json, &item) && !llmgwi_dialect_gemini_body(answer, item, what))
+                return false;
+    return llmgwi_dialect_parsed(answer, &json, what);
+}
+
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_gemini_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
-    return llmgwi_dialect_gemini_body(answer, body, "reply") &&
+    return llmgwi_dialect_gemini_bodies(answer, body, "reply") &&
            llmgwi_dialect_whole_reply(answer, "reply: no candidates");
 }
 
@@ -4640,7 +4645,7 @@ LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
                                         llmgwi_base_str data) {
     (void)name;
-    return llmgwi_dialect_gemini_body(answer, data, "stream event");
+    return llmgwi_dialect_gemini_bodies(answer, data, "stream event");
 }
 
 /* ---- the table: a fourth dialect is one row and its functions ---- */

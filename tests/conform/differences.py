@@ -62,18 +62,11 @@ ROWS = [
      "Moonshot reports cached tokens as usage.cached_tokens, a field the SDK's types do not know"),
 ]
 
-ARRAY = "a JSON array, as Gemini sends without alt=sse; google-genai refuses it too"
 FOREIGN = {
     OA + "pydanticai__test_invalid_response.response.json": "a stray JSON object with status 200",
     OA + "pydanticai__test_multimodal_tool_return_matrix_direct-url-audio-openai_chat_.2.response.txt":
         "an mp3 file (a tool's download, recorded beside the chat)",
     OA + "vercel__openai-embedding.json": "an embeddings reply",
-    GE + "llm-gemini__test_prompt_with_pydantic_schema.response.json": ARRAY,
-    GE + "llm-gemini__test_tools.1.response.json": ARRAY,
-    GE + "llm-gemini__test_tools.2.response.json": ARRAY,
-    GE + "llm-gemini__test_tools.3.response.json": ARRAY,
-    GE + "llm-gemini__test_tools_with_gemini_3_thought_signatures.1.response.json": ARRAY,
-    GE + "llm-gemini__test_tools_with_gemini_3_thought_signatures.2.response.json": ARRAY,
     "mistral/pydanticai__test_mistral_model_thinking_part.1.response.json":
         "a reply of the OpenAI Responses API, misfiled",
     "openrouter/llm-openrouter__test_prompt.1.response.json": "a list of models",

@@ -56,11 +56,11 @@ class Fixture:
             self.dialect, self.provider = "gemini", "gemini"
         self.stream = name.endswith((".sse", ".chunks.txt")) or "streamGenerateContent" in uri
         self.array = self.stream and name.endswith(".json")  # gemini without alt=sse
-        # Gemini's JSON array is what comes without alt=sse; llmgw.h and google-genai always ask with it and
-        # refuse it. Served for that; the same content framed as sse is served as well (see load).
+        # Gemini's JSON array is what comes without alt=sse: google-genai refuses it, llmgw.h reads it. The same
+        # content framed as sse is served as well (see load).
         # Bodies that are no reply to a chat call at all (a models list, an mp3, embeddings, the Responses
         # API, a stray JSON object). They stay in as hostile replies: both sides must call them an error.
-        self.foreign = (self.method != "POST" or uri.endswith("/responses") or "embedding" in name or self.array
+        self.foreign = (self.method != "POST" or uri.endswith("/responses") or "embedding" in name
                         or self.key == "openai-chat/pydanticai__test_invalid_response.response.json")
         if name.endswith(".chunks.txt"):
             self.body = frame_chunks(self.body, self.dialect)

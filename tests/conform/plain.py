@@ -390,7 +390,7 @@ def read(f):
         if f.dialect == "anthropic":
             return anthropic_stream(f.body) if f.stream else anthropic_json(f.body)
         if f.array:
-            raise Wrong("E_PROTOCOL", "an array is no stream of events")
+            return gemini(parse(f.body))
         if not f.stream:
             return gemini([parse(f.body)])
         return gemini([parse(d) for _, d in sse(f.body)])

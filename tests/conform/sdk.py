@@ -214,7 +214,9 @@ def gemini_call(f, base):
                                                "arguments": json.dumps(p.function_call.args or {})})
                     elif p.text:
                         r["reasoning" if p.thought else "text"] += p.text
-    except genai_errors.UnknownApiResponseError:
+    except genai_errors.UnknownApiResponseError as e:
+        if f.array:  # what comes without alt=sse, which the SDK always asks for
+            raise Refuses("google-genai reads no array") from e
         r["error"] = {"code": "E_PROTOCOL", "text": "", "status": 200}
         return r, how
     except genai_errors.APIError as e:
