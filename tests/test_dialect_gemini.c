@@ -659,6 +659,25 @@ static void test_partial_args_long_path(void **state) {
 /* A turn with nothing to say here (another's reasoning, no text) is left out: empty it is a 400. */
 static void test_turn_without_content(void **state) { unit_silent_turn("gemini", "contents", "parts"); }
 
+/* Without alt=sse a stream comes as an array of bodies: the same as one after the other. */
+static void test_array_of_bodies(void **state) {
+    unit_answer u;
+    assert_true(unit_reply(&u, "gemini",
+                           "[{'candidates':[{'content':{'parts':[{'text':'a'}]}}]},\r\n"
+                           "{'candidates':[{'content':{'parts':[{'text':'b'}]},'finishReason':'MAX_TOKENS'}],"
+                           "'usageMetadata':{'promptTokenCount':3,'candidatesTokenCount':2}}]"));
+    unit_text(&u, "ab");
+    assert_int_equal(u.answer->finish, LLMGW_FINISH_LENGTH);
+    assert_int_equal(u.answer->usage.input, 3);
+    unit_end(&u);
+    assert_false(unit_reply(&u, "gemini", "[{'candidates':[]},{'error':{'code':503,'message':'no'}}]"));
+    assert_int_equal(u.answer->error.code, LLMGW_E_OVERLOADED);
+    unit_end(&u);
+    assert_false(unit_reply(&u, "gemini", "[1]"));
+    assert_int_equal(u.answer->error.code, LLMGW_E_PROTOCOL);
+    unit_end(&u);
+}
+
 /* ---- cut anywhere ---- */
 
 static void test_cut_anywhere(void **state) {
@@ -703,6 +722,7 @@ int main(void) {
         cmocka_unit_test(test_partial_args_nonsense),
         cmocka_unit_test(test_partial_args_long_path),
         cmocka_unit_test(test_turn_without_content),
+        cmocka_unit_test(test_array_of_bodies),
         cmocka_unit_test(test_cut_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
