@@ -6594,22 +6594,6 @@ typedef enum llmgwi_engine_state {
 
 #define LLMGWI_ENGINE_BIT(state) (1u << LLMGWI_ENGINE_##state)
 
-typedef struct llmgwi_engine_move {
-    const char *name;
-    unsigned next; /* states that may follow */
-} llmgwi_engine_move;
-
-static const llmgwi_engine_move llmgwi_engine_moves[] = {
-    {"queued", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED)},
-    {"waiting", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(CONNECTING) | LLMGWI_ENGINE_BIT(ENDED)},
-    {"connecting", LLMGWI_ENGINE_BIT(SENT) | LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED)},
-    {"sent", LLMGWI_ENGINE_BIT(ANSWERING) | LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(WAITING) |
-                 LLMGWI_ENGINE_BIT(ENDED)},
-    {"answering", LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED)},
-    {"closing", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED)},
-    {"ended", 0},
-};
-
 /* ---- replies ---- */
 
 typedef struct llmgwi_engine_reply {
@@ -6655,9 +6639,9 @@ typedef struct llmgwi_engine_call {
     bool blocking, events;
     llmgwi_engine_state state;
     int64_t accepted_us, deadline_us;
-    int64_t wake_us;                             /* when the clock has something to do with it */
-    size_t heap_at;                              /* place in the heap of timers, SIZE_MAX: none */
-    int64_t connect_us, first_token_us, idle_us; /* NEVER: none */
+    int64_t wake_us;                                         /* when the clock has something to do with it */
+    size_t heap_at;                                          /* place in the heap of timers, SIZE_MAX: none */
+    int64_t connect_us, first_token_us, idle_us, closing_us; /* NEVER: none */
     int max_attempts;
     const llmgwi_config_target *targets; /* the route's, or &own_target: a call does not move */
     llmgwi_config_target own_target;
@@ -6686,6 +6670,38 @@ typedef struct llmgwi_engine_call {
     struct llmgwi_engine_call *inbox_next, *ready_next;
     struct llmgwi_engine_waiter *waiter; /* blocking: who waits for it */
 } llmgwi_engine_call;
+
+/* What a state is called, what may follow, how long it may last, and what it means if it lasts longer. */
+typedef struct llmgwi_engine_move {
+    const char *name;
+    unsigned next; /* states that may follow */
+    size_t limit;  /* where a call keeps the longest stay, in us; 0: the call's deadline is all */
+    llmgw_code late;
+    const char *late_text;
+    const char *doing; /* for the text of E_DEADLINE */
+} llmgwi_engine_move;
+
+#define LLMGWI_ENGINE_LIMIT(field) offsetof(llmgwi_engine_call, field)
+
+static const llmgwi_engine_move llmgwi_engine_moves[] = {
+    {"queued", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED), 0, LLMGW_OK, "", "queued"},
+    {"waiting", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(CONNECTING) | LLMGWI_ENGINE_BIT(ENDED), 0,
+     LLMGW_OK, "", "waiting to try again"},
+    {"connecting", LLMGWI_ENGINE_BIT(SENT) | LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED),
+     LLMGWI_ENGINE_LIMIT(connect_us), LLMGW_E_TIMEOUT_CONNECT, "no connection within connect_ms",
+     "connecting"},
+    {"sent",
+     LLMGWI_ENGINE_BIT(ANSWERING) | LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(WAITING) |
+         LLMGWI_ENGINE_BIT(ENDED),
+     LLMGWI_ENGINE_LIMIT(first_token_us), LLMGW_E_TIMEOUT_FIRST_TOKEN, "no first token within first_token_ms",
+     "waiting for the answer"},
+    {"answering", LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED),
+     LLMGWI_ENGINE_LIMIT(idle_us), LLMGW_E_TIMEOUT_IDLE, "silence for longer than idle_ms",
+     "in the middle of the answer"},
+    {"closing", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED), LLMGWI_ENGINE_LIMIT(closing_us),
+     LLMGW_OK, "", "closing"},
+    {"ended", 0, 0, LLMGW_OK, "", ""},
+};
 
 /* An event in a queue; its bytes follow: text, id, name, each with a NUL (TRY: a llmgw_trace). */
 typedef struct llmgwi_engine_event {
@@ -6811,32 +6827,24 @@ static int64_t llmgwi_engine_after(int64_t now, int64_t wait_us) {
     return wait_us == LLMGWI_BASE_NEVER ? LLMGWI_BASE_NEVER : now + wait_us;
 }
 
-/* The one place where a call's state changes. Each state has its own deadline. */
+/* The longest stay in a state. */
+static int64_t llmgwi_engine_stay(const llmgwi_engine_call *call, llmgwi_engine_state state) {
+    size_t at = llmgwi_engine_moves[state].limit;
+    return at ? *(const int64_t *)(const void *)((const char *)call + at) : LLMGWI_BASE_NEVER;
+}
+
+/* The one place where a call's state changes. Who waits says how long. */
 static void llmgwi_engine_enter(llmgwi_engine_call *call, llmgwi_engine_state state, int64_t now) {
-    llmgw *gw = call->gw;
-    if (!(llmgwi_engine_moves[call->state].next & (1u << state))) { /* a defect of ours: end it, loudly */
-        (void)llmgwi_base_error(&call->stop, LLMGW_E_INTERNAL, "state %s cannot become %s",
-                                llmgwi_engine_moves[call->state].name, llmgwi_engine_moves[state].name);
+    const llmgwi_engine_move *from = &llmgwi_engine_moves[call->state], *to = &llmgwi_engine_moves[state];
+    if (!(from->next & (1u << state))) { /* a defect of ours: the attempt ends, loudly */
+        (void)llmgwi_base_error(&call->stop, LLMGW_E_INTERNAL, "state %s cannot become %s", from->name,
+                                to->name);
         return;
     }
     call->state = state;
-    switch (state) {
-    case LLMGWI_ENGINE_CONNECTING:
-        llmgwi_engine_wake_at(gw, call, llmgwi_engine_after(now, call->connect_us));
-        break;
-    case LLMGWI_ENGINE_SENT:
-        llmgwi_engine_wake_at(
-            gw, call,
-            llmgwi_engine_after(now, call->request->stream ? call->first_token_us : LLMGWI_BASE_NEVER));
-        break;
-    case LLMGWI_ENGINE_ANSWERING:
-        llmgwi_engine_wake_at(gw, call, llmgwi_engine_after(now, call->idle_us));
-        break;
-    case LLMGWI_ENGINE_CLOSING: llmgwi_engine_wake_at(gw, call, now + LLMGWI_ENGINE_CLOSING_US); break;
-    case LLMGWI_ENGINE_ENDED: llmgwi_engine_heap_remove(gw, call); break;
-    case LLMGWI_ENGINE_QUEUED:
-    case LLMGWI_ENGINE_WAITING: break; /* who waits says how long */
-    }
+    if (state == LLMGWI_ENGINE_ENDED) llmgwi_engine_heap_remove(call->gw, call);
+    if (to->limit)
+        llmgwi_engine_wake_at(call->gw, call, llmgwi_engine_after(now, llmgwi_engine_stay(call, state)));
 }
 
 /* ---- waking others (under lock) ---- */
@@ -7516,57 +7524,48 @@ static void llmgwi_engine_advance(llmgwi_engine_call *call) {
 
 /* ---- the clock ---- */
 
-static void llmgwi_engine_timeout(llmgwi_engine_call *call, int64_t now) {
-    static const char *const doing[] = {"queued",
-                                        "waiting to try again",
-                                        "connecting",
-                                        "waiting for the answer",
-                                        "in the middle of the answer",
-                                        "closing",
-                                        ""};
+/* A stream that is not late after all: bytes came meanwhile, or it is we who stopped reading. */
+static bool llmgwi_engine_spared(llmgwi_engine_call *call, int64_t now) {
+    bool alive = call->state == LLMGWI_ENGINE_ANSWERING && call->idle_us != LLMGWI_BASE_NEVER &&
+                 call->last_us + call->idle_us > now;
+    if (!alive && !call->paused) return false;
+    llmgwi_engine_wake_at(call->gw, call,
+                          llmgwi_engine_after(call->paused ? now : call->last_us, call->idle_us));
+    return true;
+}
+
+/* The call's deadline passed. */
+static void llmgwi_engine_expire(llmgwi_engine_call *call) {
     llmgw_error why;
-    memset(&why, 0, sizeof why);
+    llmgwi_engine_state state = call->state;
+    llmgwi_engine_unstarve(call);
+    (void)llmgwi_base_error(&why, LLMGW_E_DEADLINE, "the call's deadline_ms (%lld ms) passed while %s%s%s",
+                            (long long)((call->deadline_us - call->accepted_us) / 1000),
+                            llmgwi_engine_moves[state].doing, call->last.code ? "; before that: " : "",
+                            call->last.code ? call->last.text : "");
+    if (state >= LLMGWI_ENGINE_CONNECTING) llmgwi_engine_close_trace(call, LLMGW_E_DEADLINE, why.text);
+    llmgwi_engine_end(call, &why);
+}
+
+static void llmgwi_engine_timeout(llmgwi_engine_call *call, int64_t now) {
+    llmgw_error why;
     bool deadline = now >= call->deadline_us;
     llmgwi_engine_state state = call->state;
-    if (state == LLMGWI_ENGINE_ANSWERING && !deadline && call->last_us + call->idle_us > now &&
-        !call->paused) {
-        llmgwi_engine_wake_at(call->gw, call, call->last_us + call->idle_us); /* bytes came meanwhile */
-        return;
-    }
-    if (call->paused && !deadline) { /* we are the ones who stopped reading */
-        llmgwi_engine_wake_at(call->gw, call, llmgwi_engine_after(now, call->idle_us));
-        return;
-    }
+    if (!deadline && llmgwi_engine_spared(call, now)) return;
     llmgwi_engine_abandon(call);
     if (state == LLMGWI_ENGINE_CLOSING) {
         llmgwi_engine_succeeded(call);
-        return;
-    }
-    if (state == LLMGWI_ENGINE_WAITING && !deadline) {
+    } else if (deadline) {
+        llmgwi_engine_expire(call);
+    } else if (state == LLMGWI_ENGINE_WAITING) {
         llmgwi_engine_advance(call);
-        return;
-    }
-    bool connecting = state == LLMGWI_ENGINE_CONNECTING, first = state == LLMGWI_ENGINE_SENT;
-    if (!deadline) {
-        int64_t limit = connecting ? call->connect_us : first ? call->first_token_us : call->idle_us;
-        bool probe = connecting && call->targets[call->target].provider->discovered;
-        (void)llmgwi_base_error(&why,
-                                connecting ? LLMGW_E_TIMEOUT_CONNECT
-                                : first    ? LLMGW_E_TIMEOUT_FIRST_TOKEN
-                                           : LLMGW_E_TIMEOUT_IDLE,
-                                connecting ? "no connection within connect_ms (%lld ms)"
-                                : first    ? "no first token within first_token_ms (%lld ms)"
-                                           : "silence for longer than idle_ms (%lld ms)",
-                                probe ? (long long)LLMGWI_CONFIG_PROBE_MS : (long long)(limit / 1000));
+    } else {
+        bool probe = state == LLMGWI_ENGINE_CONNECTING && call->targets[call->target].provider->discovered;
+        int64_t limit_ms = probe ? LLMGWI_CONFIG_PROBE_MS : llmgwi_engine_stay(call, state) / 1000;
+        (void)llmgwi_base_error(&why, llmgwi_engine_moves[state].late, "%s (%lld ms)",
+                                llmgwi_engine_moves[state].late_text, (long long)limit_ms);
         llmgwi_engine_failed(call, &why);
-        return;
     }
-    llmgwi_engine_unstarve(call);
-    (void)llmgwi_base_error(&why, LLMGW_E_DEADLINE, "the call's deadline_ms (%lld ms) passed while %s%s%s",
-                            (long long)((call->deadline_us - call->accepted_us) / 1000), doing[state],
-                            call->last.code ? "; before that: " : "", call->last.code ? call->last.text : "");
-    if (state >= LLMGWI_ENGINE_CONNECTING) llmgwi_engine_close_trace(call, LLMGW_E_DEADLINE, why.text);
-    llmgwi_engine_end(call, &why);
 }
 
 static void llmgwi_engine_clock(llmgw *gw) {
@@ -7866,6 +7865,8 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     call->connect_us = llmgwi_engine_limit(request->connect_ms, options->connect_ms);
     call->first_token_us = llmgwi_engine_limit(request->first_token_ms, options->first_token_ms);
     call->idle_us = llmgwi_engine_limit(request->idle_ms, options->idle_ms);
+    call->closing_us = LLMGWI_ENGINE_CLOSING_US;
+    if (!request->stream) call->first_token_us = LLMGWI_BASE_NEVER; /* a whole reply comes when it is whole */
     call->max_attempts = request->max_attempts ? request->max_attempts : options->max_attempts;
     if (!call->max_attempts) call->max_attempts = call->plan.count > 4 ? (int)call->plan.count : 4;
     call->events = request->on_event != NULL;
