@@ -2527,6 +2527,11 @@ static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind k
 }
 
 static const char *llmgwi_dialect_name(llmgwi_dialect_answer *answer, llmgwi_json_text text) {
+    if (answer->bytes + text.raw.n > answer->max_bytes) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE, "the answer is larger than max_reply_bytes");
+        return "";
+    }
+    answer->bytes += text.raw.n;
     char *copy = (char *)llmgwi_base_arena_get(&answer->arena, text.raw.n + 1);
     if (!copy) {
         (void)llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the answer");

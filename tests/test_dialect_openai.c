@@ -1045,6 +1045,26 @@ static void test_too_many_parts(void **state) {
 /* A turn with nothing to say here (another's reasoning, no text) is left out: empty it is a 400. */
 static void test_turn_without_content(void **state) { unit_silent_turn("openai", "messages", "content"); }
 
+/* Names count like text: a stream of calls with long names must not outgrow max_reply_bytes. */
+static void test_names_are_capped(void **state) {
+    static const llmgwi_dialect_target target = {"m", "openai", 0};
+    llmgwi_dialect_answer answer;
+    llmgw_code code = LLMGW_OK;
+    char event[600];
+    llmgwi_dialect_answer_init(&answer, &unit_mem, &target, 2000, 64);
+    for (int i = 0; i < 10 && !code; i++) {
+        snprintf(event, sizeof event,
+                 "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":%d,\"id\":\"%0400d\",\"function\":"
+                 "{\"name\":\"f\"}}]}}]}",
+                 i, i);
+        (void)llmgwi_dialect_openai_event(&answer, llmgwi_base_cstr(""), llmgwi_base_cstr(event));
+        code = answer.error.code;
+    }
+    assert_int_equal(code, LLMGW_E_TOO_LARGE);
+    assert_true(answer.piece_count < 7);
+    llmgwi_dialect_answer_free(&answer);
+}
+
 /* ---- cut anywhere ---- */
 
 static void test_cut_anywhere(void **state) {
@@ -1138,6 +1158,7 @@ int main(void) {
         cmocka_unit_test(test_made_ids_differ_between_replies),
         cmocka_unit_test(test_too_many_parts),
         cmocka_unit_test(test_turn_without_content),
+        cmocka_unit_test(test_names_are_capped),
         cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_replay_of_interleaved_reasoning),
     };
