@@ -3636,8 +3636,8 @@ static bool llmgwi_dialect_parsed(llmgwi_dialect_answer *answer, llmgwi_json *js
 
 /* An error inside a 200 ends the answer; empty: there is none. */
 static bool llmgwi_dialect_unless(llmgwi_dialect_answer *answer, llmgwi_base_str error) {
-    if (error.n) llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
-    return error.n == 0;
+    if (error.n && !answer->error.code) llmgwi_dialect_error(&answer->error, 0, error, answer->max_depth);
+    return !answer->error.code;
 }
 
 /* A whole reply holds a choice, or whatever the dialect calls it. */
