@@ -576,8 +576,9 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
 LLMGW_API int llmgw_poll(llmgw *gw, int timeout_ms);
 
 /* A file descriptor for your event loop, the same for life: readable (level-triggered) while
-   llmgw_poll(gw, 0) has something to do, timers included. Belongs to the gateway: do not read or close it. -1 where the system has no epoll
-   (then poll every llmgw_timeout_ms or at least every 10 ms), or on error. */
+   llmgw_poll(gw, 0) has something to do, timers included. Belongs to the gateway: do not read or close
+   it. -1 where the system has no epoll (then poll every llmgw_timeout_ms or at least every 10 ms), or on
+   error. Any thread. */
 LLMGW_API int llmgw_fd(llmgw *gw);
 
 /* Milliseconds until llmgw_poll has something to do by the clock: 0 now, -1 nothing pending. */
