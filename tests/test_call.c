@@ -693,8 +693,9 @@ static void *cancel_storm(void *user) {
     Storm *storm = (Storm *)user;
     for (int i = 0; i < storm->count; i++) {
         if (i % 16 == 0) t_sleep_ms(1);
-        llmgw_cancel(storm->gw, storm->recs[i].call);
-        llmgw_cancel(storm->gw, storm->recs[i].call);
+        llmgw_call call = __atomic_load_n(&storm->recs[i].call, __ATOMIC_RELAXED); /* events store it */
+        llmgw_cancel(storm->gw, call);
+        llmgw_cancel(storm->gw, call);
     }
     return NULL;
 }
