@@ -1,4 +1,4 @@
-/* llmgw.h - an LLM gateway in one C header.                                          version 0.1.0
+/* llmgw.h - an LLM gateway in one C header.                                          version 0.2.0
 
    Do this:
 
@@ -21,16 +21,17 @@
        >>api      all that a user reads: types, functions, ownership, threads, errors
        ------     "stop here if you are only interested in the API" ------
        >>base     operating system: memory, buffers, clock, random, threads, SIMD kernels, poller
-       >>text     UTF-8
+       >>text     UTF-8, sentence ends, seams of resumed texts, estimate of tokens
        >>json     strict reader without allocation, writer
        >>frame    splits a stream of bytes into server-sent events
        >>dialect  what the providers speak: requests out; replies, events and errors in
+       >>schema   has a JSON text the shape that a JSON Schema asks for?
        >>config   descriptions, configuration file and environment to one checked table
        >>price    integer money
-       >>health   waiting times: backoff, Retry-After
-       >>route    names to ordered targets
+       >>health   what a failure means: backoff, breaker, limits, concurrency, latencies
+       >>route    in which order a call tries its targets, and how often
        >>http     the only libcurl
-       >>engine   calls, attempts, deadlines, events
+       >>engine   calls, attempts, races and hedges, resumed streams, waiting lines, deadlines, events
        >>public   argument checks, open, send, poll, ask
        RELEASE NOTES and LICENSE are at the end.
 
@@ -89,9 +90,9 @@
 #include <stdint.h>
 
 #define LLMGW_VERSION_MAJOR 0
-#define LLMGW_VERSION_MINOR 1
+#define LLMGW_VERSION_MINOR 2
 #define LLMGW_VERSION_PATCH 0
-#define LLMGW_VERSION "0.1.0"
+#define LLMGW_VERSION "0.2.0"
 
 #ifndef LLMGW_API
 #define LLMGW_API extern
@@ -106,7 +107,7 @@
 #endif
 
 /* A header of one version and an implementation of another do not link: the name carries both. */
-#define llmgw_open llmgw_open_v0_1
+#define llmgw_open llmgw_open_v0_2
 
 #ifdef __cplusplus
 extern "C" {
@@ -161,6 +162,7 @@ LLMGW_API llmgw_opt llmgw_set(double value); /* {true, value}. Any thread. */
     X(E_PROTOCOL, 313, 1, "the provider's reply makes no sense")                                             \
     X(E_TRUNCATED, 314, 1, "the reply ended before it was complete")                                         \
     X(E_TOO_LARGE, 315, 0, "the reply is larger than the cap")                                               \
+    X(E_INVALID, 316, 1, "the answer did not pass its check")                                                \
     X(E_NETWORK, 320, 1, "the connection failed")                                                            \
     X(E_TLS, 321, 0, "TLS failed, or the certificate is not trusted")                                        \
     X(E_TIMEOUT_CONNECT, 330, 1, "no connection within connect_ms")                                          \
@@ -171,7 +173,9 @@ LLMGW_API llmgw_opt llmgw_set(double value); /* {true, value}. Any thread. */
     X(E_LIMIT, 401, 1, "a cap of the gateway was reached")                                                   \
     X(E_CLOSED, 402, 0, "the gateway is closed or was never open")                                           \
     X(E_FORKED, 403, 0, "the handle belongs to the parent process")                                          \
-    X(E_INTERNAL, 404, 0, "a defect in llmgw.h")
+    X(E_INTERNAL, 404, 0, "a defect in llmgw.h")                                                             \
+    X(E_BREAKER, 405, 1, "the target's circuit breaker is open")                                             \
+    X(E_RETRY_BUDGET, 406, 1, "the gateway's retry budget is used up")
 
 #define LLMGWI_ERROR_ENUM(name, number, retryable, text) LLMGW_##name = number,
 typedef enum llmgw_code { LLMGW_ERRORS(LLMGWI_ERROR_ENUM) } llmgw_code;
@@ -257,8 +261,28 @@ typedef enum llmgw_effort {
     LLMGW_EFFORT_HIGH
 } llmgw_effort;
 
+typedef struct llmgw_reply llmgw_reply;
 typedef struct llmgw_event llmgw_event;
 typedef void (*llmgw_event_fn)(const llmgw_event *event, void *user);
+
+/* Who goes first where calls wait for a limit. */
+typedef enum llmgw_priority {
+    LLMGW_PRIORITY_NORMAL = 0,
+    LLMGW_PRIORITY_INTERACTIVE, /* before normal */
+    LLMGW_PRIORITY_BATCH        /* after normal */
+} llmgw_priority;
+
+/* What makes a whole answer valid; an answer that is not fails like an error (LLMGW_E_INVALID) and the call
+   goes on to the next target. A sum of: */
+#define LLMGW_VALID_NOT_EMPTY 1u   /* some text, or a tool call */
+#define LLMGW_VALID_NOT_REFUSED 2u /* no refusal, and not ended by a content filter */
+#define LLMGW_VALID_SCHEMA 4u      /* the text is JSON of the shape of request.schema; set with a schema */
+
+/* The caller's own check, on a reply of which text, reasoning, refusal, tool_calls, finish, usage, provider,
+   model and epoch are filled in, and which dies when this returns. Runs without a lock on whichever thread
+   drives the gateway (one that is in llmgw_chat or llmgw_poll): it must not wait or call llmgw_ask or llmgw_chat, else what a callback
+   may. */
+typedef bool (*llmgw_valid_fn)(const llmgw_reply *reply, void *user);
 
 /* What to ask. Zero-initialise, set model and prompt (or messages), send. */
 typedef struct llmgw_request {
@@ -296,8 +320,14 @@ typedef struct llmgw_request {
     size_t require_count;
 
     bool stream;             /* ask the provider to stream; events come as they arrive */
+    bool whole_sentences;    /* streams: TEXT comes in complete sentences only (the last one as it is), so
+                                that nobody sees one that a cut stream would have to take back */
     llmgw_event_fn on_event; /* NULL: no events, only the reply */
-    void *user;              /* handed to on_event */
+    void *user;              /* handed to on_event and is_valid */
+
+    llmgw_priority priority; /* where calls wait for a limit */
+    unsigned valid;          /* LLMGW_VALID_..., added to the route's */
+    llmgw_valid_fn is_valid; /* NULL: no check of your own */
 
     /* Deadlines in ms; 0: the gateway's, LLMGW_OFF: none. */
     int deadline_ms;    /* the whole call with all its attempts */
@@ -305,6 +335,7 @@ typedef struct llmgw_request {
     int first_token_ms; /* streams, each attempt: from the request until the first token */
     int idle_ms;        /* each attempt: silence between two chunks of a reply that has begun */
     int max_attempts;   /* upstream attempts in all, over all targets; 0: the gateway's. At most 64 */
+    int max_resumes;    /* of a stream that was cut; 0: the gateway's, LLMGW_OFF: start it again */
 } llmgw_request;
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -321,7 +352,8 @@ typedef enum llmgw_finish {
 /* Tokens, made comparable between providers: input includes cached and cache_write, output
    includes reasoning, whatever the provider's own counting is. */
 typedef struct llmgw_usage {
-    bool known; /* false: the provider did not tell */
+    bool known;     /* false: the provider did not tell */
+    bool estimated; /* of an attempt that was cut or cancelled: counted by us from the bytes; known too */
     int64_t input;
     int64_t output;
     int64_t cached;         /* part of input that was read from the provider's prompt cache */
@@ -333,6 +365,7 @@ typedef struct llmgw_usage {
 /* Money in pico-dollars (1e-12 USD). usd = pico_usd / 1e12. An unknown price is unknown, never 0. */
 typedef struct llmgw_cost {
     bool known;
+    bool estimated; /* from an estimated usage */
     bool saturated; /* beyond 9.2 million USD: pico_usd is the largest value */
     int64_t pico_usd;
 } llmgw_cost;
@@ -371,7 +404,7 @@ typedef struct llmgw_trace {
 
 /* The answer and how it came about. Never NULL; pointers in it live as long as the reply. text is
    never NULL. With an error, text holds what a broken stream had brought. */
-typedef struct llmgw_reply {
+struct llmgw_reply {
     llmgw_error error; /* error.code 0: success */
     const char *text;  /* UTF-8, NUL-terminated */
     size_t text_len;
@@ -391,10 +424,11 @@ typedef struct llmgw_reply {
     const char *model_echo;   /* as the provider named itself, "" if it did not */
     int64_t elapsed_us;       /* from acceptance to end */
     int64_t first_token_us;   /* from acceptance to the first token of the answer; 0: not a stream */
-    int attempts;             /* requests to providers, all in all; the last one is what answered */
+    int attempts;             /* requests to providers, all in all */
+    uint32_t epoch;           /* the attempt whose answer this is: 1, 2, ... as in trace; 0: none */
     const llmgw_trace *trace; /* every attempt, wait and skip, in order */
     size_t trace_count;
-} llmgw_reply;
+};
 
 /* Frees a reply. NULL and the static out-of-memory reply are ignored. Any thread. */
 LLMGW_API void llmgw_reply_free(llmgw_reply *reply);
@@ -413,8 +447,8 @@ typedef enum llmgw_event_kind {
     LLMGW_EVENT_REASONING, /* text, text_len: more of the reasoning */
     LLMGW_EVENT_TOOL,      /* tool_index, tool_id, tool_name; text: more of the arguments' JSON */
     LLMGW_EVENT_TRY,       /* an attempt began (trace->duration_us < 0) or ended (>= 0) */
-    LLMGW_EVENT_REWIND,    /* an attempt failed midway: keep only the first keep bytes of the text you
-                              were given, and no reasoning and no tools */
+    LLMGW_EVENT_REWIND,    /* an attempt failed midway: keep only the first keep bytes of the text and the
+                              first keep_reasoning bytes of the reasoning you were given, and no tools */
     LLMGW_EVENT_END        /* the last one, exactly once: reply */
 } llmgw_event_kind;
 
@@ -428,12 +462,12 @@ struct llmgw_event {
     uint32_t epoch;   /* the attempt it comes from: 1, 2, ... */
     const char *text; /* never NULL, NUL-terminated */
     size_t text_len;
-    int tool_index;        /* which of several calls, from 0 */
-    const char *tool_id;   /* TOOL: never NULL */
-    const char *tool_name; /* TOOL: never NULL */
-    size_t keep;
-    const llmgw_trace *trace; /* TRY */
-    const llmgw_reply *reply; /* END */
+    int tool_index;              /* which of several calls, from 0 */
+    const char *tool_id;         /* TOOL: never NULL */
+    const char *tool_name;       /* TOOL: never NULL */
+    size_t keep, keep_reasoning; /* REWIND */
+    const llmgw_trace *trace;    /* TRY */
+    const llmgw_reply *reply;    /* END */
 };
 
 /* ---- configuration ------------------------------------------------------------------------ */
@@ -442,10 +476,22 @@ struct llmgw_event {
    openrouter, portkey, tokenmix, ollama, llamacpp, vllm, groq, xai) brings dialect, url and key
    variable; what you set replaces them. */
 typedef struct llmgw_provider {
-    const char *name;           /* required: [A-Za-z0-9_.-]{1,64} */
-    const char *dialect;        /* "openai", "anthropic", "gemini"; required for a name that is not known */
-    const char *url;            /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;            /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char *name;        /* required: [A-Za-z0-9_.-]{1,64} */
+    const char *dialect;     /* "openai", "anthropic", "gemini"; required for a name that is not known */
+    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
+                                   a refused or used-up one is left alone for a while (key_dead_ms) */
+    size_t key_count;
+    const char *region; /* where it runs: providers of one region fail together, so that a hedge or a race
+                           looks elsewhere first. NULL: the host of url counts instead */
+    /* What the account allows, for each key; 0: no limit. Never exceeded (over any 60 seconds, any 24 hours):
+       a call over it goes to the next target, or waits. */
+    int64_t rpm;     /* requests a minute */
+    int64_t tpm;     /* tokens a minute, input and output; reserved before, settled after */
+    int64_t rpd;     /* requests a day */
+    int concurrency; /* requests in flight */
+
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
 } llmgw_provider;
@@ -462,20 +508,45 @@ typedef struct llmgw_price {
 
 /* An alias: request.model = name asks this provider for this model. */
 typedef struct llmgw_model {
-    const char *name;     /* required */
-    const char *provider; /* required: a provider's name */
-    const char *model;    /* NULL: name */
-    llmgw_price price;    /* unset: the built-in row for the model, if there is one */
+    const char *name;      /* required */
+    const char *provider;  /* required: a provider's name */
+    const char *model;     /* NULL: name */
+    llmgw_price price;     /* unset: the built-in row for the model, if there is one */
+    int64_t rpm, tpm, rpd; /* limits of this model, over all keys, as in llmgw_provider */
+    int concurrency;
 } llmgw_model;
 
-/* A route: request.model = name tries these in order. What fails goes on to the next target at once
-   (also a 400 or 401: another provider may take it); after the last the first is tried again, after a
-   pause, if its failure was of a kind that passes. max_attempts counts them all. */
+#define LLMGW_P95 (-2) /* llmgw_route.hedge_ms: after the route's own 95th percentile */
+
+/* A route: request.model = name tries several targets. how says in which order:
+     "fallback"    as they stand (the default)
+     "race"        width of them at once; the first good answer wins, the others are cancelled and their cost
+                   is counted
+     "weighted"    drawn by weights
+     "least_busy"  the one with the fewest requests in flight first
+     "fastest"     of two drawn at random the one with the lower latency x load (peak EWMA; Mitzenmacher,
+                   "The Power of Two Choices", 2001), then the others in the order of that
+   What fails goes on to the next target at once (also a 400 or 401: another provider may take it); after
+   the last the first is tried again, after a pause, if its failure was of a kind that passes. A target
+   whose breaker is open is left out, unless all are open. max_attempts counts all attempts. */
 typedef struct llmgw_route {
     const char *name;           /* required */
-    const char *how;            /* NULL or "fallback"; nothing else in this version */
+    const char *how;            /* NULL: "fallback" */
     const char *const *targets; /* aliases or "provider/model"; "try" in the file */
     size_t target_count;
+    const double *weights; /* "weighted": one for each target, > 0; NULL: all 1 */
+    size_t weight_count;
+    int width;           /* "race": how many at once; 0: 2 */
+    const char *race_by; /* "race": "first_text" (NULL): who shows text first wins, the stream is shown
+                              from then on; "complete": nothing is shown until an answer is whole and valid */
+    int hedge_ms;        /* a second attempt at another target when the first has shown nothing for this
+                              long, LLMGW_P95: for the 95th percentile of this route ("p95" in the file; none
+                              until 20 calls were timed); 0: never */
+    int hedge_percent;   /* at most this share of the route's calls is hedged; 0: 5 */
+    int standby;         /* connections to this many next targets are opened ahead, so that a failover pays no
+                              DNS, TCP and TLS: a HEAD of the base URL, without key, at most every standby_ms
+                              and only while the route is in use; 0: none */
+    unsigned valid;      /* LLMGW_VALID_...; in the file ["not_empty", "not_refused", "schema"] */
 } llmgw_route;
 
 /* Log items: silent by default. X(name, level, text); levels: 0 error, 1 warning, 2 info. */
@@ -484,7 +555,10 @@ typedef struct llmgw_route {
     X(MISUSE, 0, "a function was called from where it may not be called")                                    \
     X(ATTEMPT_FAILED, 1, "an attempt failed")                                                                \
     X(CALL_FAILED, 1, "a call failed")                                                                       \
-    X(FAILOVER, 2, "a call goes on with another attempt")
+    X(FAILOVER, 2, "a call goes on with another attempt")                                                    \
+    X(BREAKER, 1, "a circuit breaker opened or closed")                                                      \
+    X(KEY_DEAD, 1, "a provider refused a key, which is left alone for a while")                              \
+    X(HEADROOM, 1, "a limit is used to headroom_percent")
 
 #define LLMGWI_LOG_ENUM(name, level, text) LLMGW_LOG_##name,
 typedef enum llmgw_log_item { LLMGW_LOG_ITEMS(LLMGWI_LOG_ENUM) LLMGW_LOG_ITEM_COUNT } llmgw_log_item;
@@ -541,6 +615,31 @@ typedef struct llmgw_options {
     size_t max_queue_bytes;   /* events of one call not yet delivered, 256 KiB; over it the transfer
                                  pauses until you poll */
     int max_json_depth;       /* of anything a provider or a file says, 128 */
+    int max_waiting; /* calls that wait for a limit, 10,000; more are refused with the time to come back */
+    int max_targets; /* provider and model pairs whose health is remembered, 4,096 */
+
+    /* Resilience. README: "Policies" gives the reason for each default. LLMGW_OFF: without it. */
+    int backoff_ms;            /* 500: the first pause is drawn from 0 to this, and it doubles */
+    int backoff_max_ms;        /* 8,000 */
+    int retry_after_max_ms;    /* 3,600,000: a longer Retry-After is cut to this */
+    int retry_percent;         /* 20: repeated attempts, as a share of calls; up to 100 are saved up */
+    int max_resumes;           /* 3: how often a cut stream is continued rather than started again */
+    int hold_ms;               /* 50: a stream's first events are held back this long, or until ... */
+    int hold_bytes;            /* 32: ... this much came, so that an error just after the start is not seen */
+    int min_bytes_per_s;       /* 1: a stream slower than this over 30 s has failed */
+    int breaker_failures;      /* 5 in a row open the breaker of a target */
+    int breaker_percent;       /* 50: so does this share of failures ... */
+    int breaker_min_calls;     /* 20: ... among at least so many calls ... */
+    int breaker_window_ms;     /* 30,000: ... in this time */
+    int breaker_open_ms;       /* 5,000: first time open; it doubles with each probe that fails */
+    int breaker_open_max_ms;   /* 120,000 */
+    int breaker_slow_ms;       /* a first token, or a whole reply, that comes later counts as failed; 0: ten
+                                   times the target's median of first tokens, at least 5 s; four times its
+                                   95th percentile of whole replies, at least 30 s (from 20 attempts on) */
+    int key_dead_ms;           /* 60,000: a refused key is left alone; doubles up to an hour */
+    int headroom_percent;      /* 80: LLMGW_LOG_HEADROOM when a configured limit is used to this share */
+    int reserve_output_tokens; /* 4,096: for a request without max_tokens, against tpm */
+    int standby_ms;            /* 50,000: an idle standby connection is refreshed after this */
 } llmgw_options;
 
 /* ---- functions ---------------------------------------------------------------------------- */
@@ -593,6 +692,49 @@ LLMGW_API void llmgw_wake(llmgw *gw);
 
 /* Calls accepted and not yet ended. Any thread. */
 LLMGW_API size_t llmgw_pending(llmgw *gw);
+
+typedef enum llmgw_limit_kind {
+    LLMGW_LIMIT_RPM = 0,    /* requests in the last 60 s */
+    LLMGW_LIMIT_TPM,        /* tokens in the last 60 s, reserved ones included */
+    LLMGW_LIMIT_RPD,        /* requests in the last 24 h */
+    LLMGW_LIMIT_CONCURRENCY /* requests in flight */
+} llmgw_limit_kind;
+
+/* One limit and how much of it is used. Strings live as long as the gateway. */
+typedef struct llmgw_limit {
+    llmgw_limit_kind kind;
+    const char *provider;
+    const char *model; /* "": of the provider's key */
+    int key;           /* which of the provider's keys, from 0; -1: of the model, over all keys */
+    bool learned;      /* from the provider's headers, or (CONCURRENCY) from its overload errors */
+    int64_t limit, used;
+} llmgw_limit;
+
+/* Writes up to count limits and returns how many there are. limits may be NULL with count 0. Any thread. */
+LLMGW_API size_t llmgw_limits(llmgw *gw, llmgw_limit *limits, size_t count);
+LLMGW_API const char *llmgw_limit_name(llmgw_limit_kind kind); /* "rpm"; "?" for none such */
+
+typedef enum llmgw_breaker {
+    LLMGW_BREAKER_CLOSED = 0, /* calls go through */
+    LLMGW_BREAKER_OPEN,       /* none goes through, unless every target of the call is open */
+    LLMGW_BREAKER_HALF_OPEN   /* one at a time goes through, as a probe */
+} llmgw_breaker;
+
+/* How a target does. Strings live as long as the gateway. */
+typedef struct llmgw_target {
+    const char *provider, *model;
+    llmgw_breaker breaker;
+    int64_t open_ms; /* OPEN: until probes are let through */
+    int64_t in_flight;
+    int64_t attempts;       /* so far */
+    int64_t failures;       /* of those, of a kind that counts against the breaker */
+    int64_t p50_ms, p95_ms; /* until the first token of streams, or, with fewer than 20 of those, of whole
+                               replies; 0: not known yet */
+} llmgw_target;
+
+/* As llmgw_limits, for the targets that were tried so far. Any thread. */
+LLMGW_API size_t llmgw_targets(llmgw *gw, llmgw_target *targets, size_t count);
+LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?" for none such */
 
 #ifdef __cplusplus
 }
@@ -1491,7 +1633,8 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
 }
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>text   purpose: UTF-8.   uses: nothing   guarantees: no state, no allocation               */
+/* >>text   purpose: UTF-8, sentence ends, the seam of a resumed text, an estimate of tokens.    */
+/*          uses: nothing   guarantees: pure, no allocation, linear time                         */
 /* ------------------------------------------------------------------------------------------- */
 
 /* Writes code point (valid, no surrogate) as UTF-8; returns its length. */
@@ -1508,6 +1651,731 @@ static size_t llmgwi_text_encode(uint32_t point, char *out) {
     }
     out[0] = (char)(lead[size] | point);
     return size;
+}
+
+/* ---- sentence ends: a stream that is cut is resumed at the last one ---- */
+
+#define LLMGWI_TEXT_SENTENCE 4096 /* bytes: a longer sentence ends at white space, too */
+#define LLMGWI_TEXT_TOKEN 24      /* bytes looked back for an abbreviation; all in the lists are shorter */
+
+/* What a character may be; several at once. Letters, digits and all else: 0. */
+enum {
+    LLMGWI_TEXT_SPACE = 1,
+    LLMGWI_TEXT_DOT = 2,  /* ends a sentence unless a lower-case letter follows */
+    LLMGWI_TEXT_BANG = 4, /* ends one whatever follows the white space */
+    LLMGWI_TEXT_WIDE = 8, /* ends one without white space */
+    LLMGWI_TEXT_CLOSER = 16,
+    LLMGWI_TEXT_QUOTE = 32,
+    LLMGWI_TEXT_OPENER = 64
+};
+
+typedef struct llmgwi_text_mark {
+    uint16_t point;
+    uint8_t is;
+} llmgwi_text_mark;
+
+/* Sorted by code point. Sums of the above: 48 closes a quote; 80 opens or closes; 112 is a quote that opens
+   in one language and closes in another. */
+static const llmgwi_text_mark llmgwi_text_marks[] = {
+    {'\t', 1},     {'\n', 1},     {'\v', 1},     {'\f', 1},     {'\r', 1},    {' ', 1},     {'!', 4},
+    {'"', 112},    {'\'', 112},   {'(', 64},     {')', 16},     {'*', 80},    {'-', 64},    {'.', 2},
+    {'?', 4},      {'[', 64},     {']', 16},     {'_', 80},     {'{', 64},    {'}', 16},    {'~', 80},
+    {0xA0, 1},     {0xA1, 64},    {0xAB, 112},   {0xBB, 112},   {0xBF, 64},   {0x589, 4},   {0x61F, 4},
+    {0x6D4, 4},    {0x964, 4},    {0x965, 4},    {0x2002, 1},   {0x2003, 1},  {0x2004, 1},  {0x2005, 1},
+    {0x2006, 1},   {0x2007, 1},   {0x2008, 1},   {0x2009, 1},   {0x200A, 1},  {0x2013, 64}, {0x2014, 64},
+    {0x2018, 112}, {0x2019, 48},  {0x201A, 64},  {0x201C, 112}, {0x201D, 48}, {0x201E, 64}, {0x2026, 2},
+    {0x202F, 1},   {0x2039, 112}, {0x203A, 112}, {0x203C, 4},   {0x2047, 4},  {0x2048, 4},  {0x2049, 4},
+    {0x3000, 1},   {0x3002, 8},   {0x3008, 64},  {0x3009, 16},  {0x300A, 64}, {0x300B, 16}, {0x300C, 64},
+    {0x300D, 48},  {0x300E, 64},  {0x300F, 48},  {0x3010, 64},  {0x3011, 16}, {0x3014, 64}, {0x3015, 16},
+    {0xFF01, 8},   {0xFF08, 64},  {0xFF09, 16},  {0xFF1F, 8},   {0xFF3B, 64}, {0xFF3D, 16}, {0xFF61, 8},
+    {0xFF62, 64},  {0xFF63, 48}};
+
+/* The period of these is no end, whatever follows. A list's words stand between spaces. */
+static const char llmgwi_text_never[] =
+    " Mr Mrs Ms Mx Dr Prof Rev Hon Gen Col Capt Cpt Lt Sgt Maj Cmdr Cdr Adm Gov Sen Rep Pres Supt St Ste Mt "
+    "Ft "
+    "Messrs vs viz cf ca approx incl excl e.g i.e eg ie resp misc Mme Mmes Mlle Mlles MM Mgr Pr "
+    "env p.ex c.-\xC3\xA0-d av apr bzw evtl ggf ggfs inkl exkl einschl vgl sog bspw zzgl zz d.h z.B u.a "
+    "o.\xC3\xA4 u.\xC3\xA4 i.d.R s.o s.u v.a u.U Ph.D o.g z.T u.v.a i.d i.S.d Hr Fr Dipl Ing Mag Hrsg geb "
+    "Sr Sra Sres Sras Srta Dra Ud Uds Vd Vds Lic p.ej ej Excmo Avda Gral D\xC3\xB1"
+    "a ";
+
+/* The period of these is no end before a digit: "No. 5", but "No. I will not." */
+static const char llmgwi_text_counted[] =
+    " no nos fig figs eq eqs ch sec sect vol vols p pp pg art op ref refs tab par al max min avg "
+    "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec jan f\xC3\xA9v avr juil d\xC3\xA9"
+    "c nr abb abs anm aufl bd "
+    "kap str tel ziff rn s \xC2\xA7 chap cap p\xC3\xA1g p\xC3\xA1gs n\xC3\xBAm n\xC3\xBAms tel\xC3\xA9"
+    "f ver v rev ext apt Abt ";
+
+/* Letters with periods that may end a sentence; all others are initials. */
+static const char llmgwi_text_final[] = " a.m p.m A.M P.M J.-C n.e d.C a.C e.V o.J u.s.w ";
+
+/* After a number and a period: a date or an ordinal of German. */
+static const char llmgwi_text_ordinal[] =
+    " Januar J\xC3\xA4nner Februar M\xC3\xA4rz April Mai Juni Juli August September Oktober November "
+    "Dezember Jan Feb "
+    "Apr Aug Sept Okt Nov Dez Jahrhundert Jahrhunderts Jahrtausend Klasse Platz Mal Auflage Kapitel Stock "
+    "Etage Geburtstag Lebensjahr Jh Bundestag Weltkrieg Weltkriegs ";
+
+typedef enum llmgwi_text_stage {
+    LLMGWI_TEXT_NONE = 0,
+    LLMGWI_TEXT_CLOSE, /* after a terminator: more of them, closing quotes, brackets, marks */
+    LLMGWI_TEXT_REF,   /* in a reference: [12] */
+    LLMGWI_TEXT_GAP,   /* white space came: what follows decides */
+    LLMGWI_TEXT_AFTER, /* white space and ">>" came: closes in French, opens in German */
+    LLMGWI_TEXT_WORD   /* in the word after a number and a period */
+} llmgwi_text_stage;
+
+typedef enum llmgwi_text_kind {
+    LLMGWI_TEXT_PLAIN = 0,
+    LLMGWI_TEXT_NEVER,
+    LLMGWI_TEXT_COUNTED,
+    LLMGWI_TEXT_NUMBER
+} llmgwi_text_kind;
+
+/* Offsets count from the beginning of the text. A character is looked at once, so that cuts do not matter. */
+typedef struct llmgwi_text_sentences {
+    size_t end;             /* after the last complete sentence, without the white space that follows */
+    size_t at;              /* scanned up to here */
+    size_t last;            /* after the last character that is no white space */
+    size_t before;          /* last, as it was when this line began */
+    size_t token;           /* where this word began, if in_token */
+    size_t dot, mark, word; /* of what may be an end: its first terminator, its end; the word after it */
+    size_t fence;           /* length of the fence of the code block we are in */
+    size_t line_fence;      /* length of the fence that this line began with */
+    size_t run, code;       /* length of this run of backticks; of the run that opened inline code */
+    llmgwi_text_stage stage;
+    llmgwi_text_kind kind;
+    uint32_t fence_char, line_char;
+    uint8_t terms;                     /* the kinds of its terminators */
+    bool weak;                         /* a lower-case letter takes it back */
+    bool in_token, blank, lead, block; /* of the line: nothing yet; only markers yet; ends at its newline */
+    bool bare;                         /* nothing after the line's fence */
+    bool quoting, unstarring;          /* inside ""; in the stars that close */
+    size_t stars;                      /* that are open: 2 inside bold */
+} llmgwi_text_sentences;
+
+static void llmgwi_text_sentences_init(llmgwi_text_sentences *s) {
+    memset(s, 0, sizeof *s);
+    s->blank = s->lead = s->bare = true;
+}
+
+/* Decodes the character at p and returns its length; 0: the rest of it has not come. A byte that is not
+   UTF-8 counts as U+FFFD. */
+static size_t llmgwi_text_decode(const char *p, size_t n, bool whole, uint32_t *point) {
+    static const uint8_t bits[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+    unsigned char c = (unsigned char)*p;
+    size_t need = c < 0xC2 || c > 0xF4 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    size_t size = llmgwi_base_char(p, n);
+    *point = 0xFFFD;
+    if (size == 0) return need > n && !whole ? 0 : 1;
+    *point = c & bits[size];
+    for (size_t i = 1; i < size; i++) *point = *point << 6 | ((unsigned char)p[i] & 0x3F);
+    return size;
+}
+
+static bool llmgwi_text_alnum(uint32_t point) { return point - '0' < 10 || (point | 32) - 'a' < 26; }
+
+static unsigned llmgwi_text_is(uint32_t point) {
+    size_t low = 0, high = LLMGWI_BASE_COUNT(llmgwi_text_marks);
+    if (llmgwi_text_alnum(point) || (point >= 0x3020 && point < 0xFF00) || point > 0xFFFF) return 0;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (llmgwi_text_marks[middle].point < point)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < LLMGWI_BASE_COUNT(llmgwi_text_marks) && llmgwi_text_marks[low].point == point;
+    return found ? llmgwi_text_marks[low].is : 0;
+}
+
+typedef struct llmgwi_text_range {
+    uint16_t first, last;
+    uint16_t parity; /* 2: all; 0, 1: the even, the odd ones */
+} llmgwi_text_range;
+
+/* Lower case in Latin-1, Latin Extended-A, Greek, Cyrillic. */
+static const llmgwi_text_range llmgwi_text_lower_ranges[] = {
+    {'a', 'z', 2},     {0xDF, 0xF6, 2},   {0xF8, 0xFF, 2},   {0x100, 0x137, 1},
+    {0x138, 0x148, 0}, {0x149, 0x177, 1}, {0x17A, 0x17E, 0}, {0x17F, 0x17F, 2},
+    {0x390, 0x390, 2}, {0x3AC, 0x3CE, 2}, {0x430, 0x45F, 2}, {0x460, 0x481, 1},
+    {0x48A, 0x4BF, 1}, {0x4C2, 0x4CE, 0}, {0x4CF, 0x4CF, 2}, {0x4D0, 0x52F, 1}};
+
+static bool llmgwi_text_lower(uint32_t point) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_text_lower_ranges); i++) {
+        const llmgwi_text_range *range = &llmgwi_text_lower_ranges[i];
+        if (point >= range->first && point <= range->last)
+            return range->parity == 2 || (point & 1) == range->parity;
+    }
+    return false;
+}
+
+static bool llmgwi_text_letter(uint32_t point) {
+    return (point | 32) - 'a' < 26 ||
+           (point >= 0xC0 && point != 0xD7 && point != 0xF7 && !llmgwi_text_is(point));
+}
+
+/* Chinese, Japanese and their like: no white space between words. */
+static bool llmgwi_text_wide(uint32_t point) {
+    return (point >= 0x2E80 && point < 0xD7B0) || (point >= 0xF900 && point < 0xFB00) ||
+           (point >= 0xFF00 && point < 0xFFF0) || (point >= 0x20000 && point < 0x40000);
+}
+
+static bool llmgwi_text_in(char c, const char *set) { return c != 0 && strchr(set, c) != NULL; }
+
+/* Is the word in the list, as it is or with a small first letter? */
+static bool llmgwi_text_listed(llmgwi_base_str word, const char *list) {
+    if (word.n == 0 || memchr(word.p, ' ', word.n)) return false;
+    for (const char *p = list; (p = strchr(p, ' ')) != NULL;) {
+        p++;
+        bool first = *p && (*p == word.p[0] || *p == llmgwi_base_lower(word.p[0])); /* a word may hold NULs */
+        if (first && strncmp(p + 1, word.p + 1, word.n - 1) == 0 && p[word.n] == ' ') return true;
+    }
+    return false;
+}
+
+/* The word that ends at dot, without what opens a quote or bracket before it; empty when it is too long to
+   be an abbreviation. */
+static llmgwi_base_str llmgwi_text_word_before(const char *p, size_t dot) {
+    size_t begin = dot;
+    while (begin > 0 && dot - begin <= LLMGWI_TEXT_TOKEN &&
+           !llmgwi_text_in(p[begin - 1], " \t\r\n([{\"'*_,;"))
+        begin--;
+    llmgwi_base_str word = llmgwi_base_view(p + begin, dot - begin);
+    if (word.n > LLMGWI_TEXT_TOKEN) word.n = 0;
+    for (uint32_t point; word.n && (unsigned char)word.p[0] >= 0x80;) {
+        size_t size = llmgwi_text_decode(word.p, word.n, true, &point);
+        if (llmgwi_text_letter(point) || point == 0xA7) break; /* U+A7: the section sign */
+        word.p += size;
+        word.n -= size;
+    }
+    return word;
+}
+
+/* One letter, or some with periods or hyphens between: "J", "U.S", "J.-P", not "Ph.D". */
+static bool llmgwi_text_initials(llmgwi_base_str word) {
+    uint32_t point;
+    size_t at = 0;
+    while (at < word.n) {
+        at += llmgwi_text_decode(word.p + at, word.n - at, true, &point);
+        if (!llmgwi_text_letter(point) || llmgwi_text_wide(point)) return false;
+        if (at == word.n) return true;
+        if (word.p[at] != '.') return false;
+        at += at + 1 < word.n && word.p[at + 1] == '-' ? 2 : 1;
+    }
+    return false;
+}
+
+static llmgwi_text_kind llmgwi_text_period(llmgwi_base_str word) {
+    bool digits = word.n > 0 && word.n <= 2;
+    for (size_t i = 0; i < word.n; i++) digits = digits && word.p[i] >= '0' && word.p[i] <= '9';
+    if (digits) return LLMGWI_TEXT_NUMBER;
+    if (llmgwi_text_listed(word, llmgwi_text_never)) return LLMGWI_TEXT_NEVER;
+    if (llmgwi_text_initials(word) && !llmgwi_text_listed(word, llmgwi_text_final)) return LLMGWI_TEXT_NEVER;
+    return llmgwi_text_listed(word, llmgwi_text_counted) ? LLMGWI_TEXT_COUNTED : LLMGWI_TEXT_PLAIN;
+}
+
+static void llmgwi_text_commit(llmgwi_text_sentences *s, size_t end) {
+    if (end > s->end) s->end = end;
+    s->stage = LLMGWI_TEXT_NONE;
+}
+
+/* ---- lines: lists, headings, tables, quotes, code ---- */
+
+/* Numbers as "1", "1.2"; one letter; a small Roman number. */
+static bool llmgwi_text_ordinal_marker(llmgwi_base_str word) {
+    bool roman = word.n <= 4, number = true,
+         letter = word.n == 1 && llmgwi_text_letter((unsigned char)word.p[0] & 0x7Fu);
+    size_t first = 0; /* digits before the first period: a year is no marker */
+    while (first < word.n && word.p[first] != '.') first++;
+    for (size_t i = 0; i < word.n; i++) {
+        number = number && (word.p[i] == '.' ? i > 0 : word.p[i] >= '0' && word.p[i] <= '9');
+        roman = roman && llmgwi_text_in(word.p[i], "ivxIVX");
+    }
+    return letter || roman || (number && first <= 3);
+}
+
+/* Is this a marker of a list, heading, table or quote, which stands at the beginning of a line? */
+static bool llmgwi_text_marker(llmgwi_base_str word) {
+    if (word.n && (word.p[0] == '>' || word.p[0] == '|')) return true;
+    if (word.n == 0 || word.n > 12) return false;
+    if (llmgwi_base_is(word, "\xE2\x80\xA2") || llmgwi_base_is(word, "+")) return true;
+    size_t same = 1;
+    while (same < word.n && word.p[same] == word.p[0]) same++;
+    if (same == word.n && word.p[0] == '#') return word.n <= 6;
+    if (same == word.n && llmgwi_text_in(word.p[0], "-*")) return word.n != 2; /* a bullet, or a line */
+    while (word.n && llmgwi_text_in(word.p[0], "*_(")) word.p++, word.n--;
+    while (word.n && llmgwi_text_in(word.p[word.n - 1], "*_")) word.n--;
+    if (word.n < 2 || !llmgwi_text_in(word.p[word.n - 1], ".)")) return false;
+    return llmgwi_text_ordinal_marker(llmgwi_base_view(word.p, word.n - 1));
+}
+
+/* The first words of a line: a marker makes it a block, which ends what stood before it. */
+static void llmgwi_text_lead(llmgwi_text_sentences *s, const char *p) {
+    s->lead = llmgwi_text_marker(llmgwi_base_view(p + s->token, s->last - s->token));
+    if (!s->lead || s->fence) return;
+    if (!s->block) llmgwi_text_commit(s, s->before);
+    s->block = true;
+    s->stage = LLMGWI_TEXT_NONE; /* the period of "1." */
+}
+
+/* A run of backticks ended before the character at s->at. */
+static void llmgwi_text_run_end(llmgwi_text_sentences *s) {
+    bool fence = s->line_fence >= 3 || s->fence;
+    if (s->run && !fence) s->code = s->code == 0 ? s->run : s->code == s->run ? 0 : s->code;
+    s->run = 0;
+}
+
+/* Backticks and tildes: at the beginning of a line perhaps a fence, later inline code. */
+static void llmgwi_text_ticks(llmgwi_text_sentences *s, uint32_t point) {
+    bool tick = point == '`' || point == '~';
+    if (s->lead && tick && s->token == s->at) {
+        s->line_char = point;
+        s->line_fence = 1;
+    } else if (s->line_char && s->line_char == point && s->at == s->token + s->line_fence && s->lead) {
+        s->line_fence++;
+    } else if (s->line_char && (s->fence || (point == '`' && s->line_char == '`'))) {
+        s->bare = false; /* text after a closing fence, or inline code that looks like an opening one */
+    }
+    if (point == '`') s->run++;
+}
+
+static bool llmgwi_text_fence_line(const llmgwi_text_sentences *s) {
+    if (s->line_fence < 3 || !s->bare) return false;
+    return !s->fence || (s->line_char == s->fence_char && s->line_fence >= s->fence);
+}
+
+static void llmgwi_text_newline(llmgwi_text_sentences *s) {
+    bool fence = llmgwi_text_fence_line(s);
+    if (s->blank || s->block || s->fence || fence) {
+        llmgwi_text_commit(s, s->last);
+        s->code = 0;
+        s->quoting = s->unstarring = false;
+        s->stars = 0;
+    }
+    if (fence) {
+        s->fence_char = s->line_char;
+        s->fence = s->fence ? 0 : s->line_fence;
+    }
+    s->before = s->last;
+    s->line_fence = s->line_char = 0;
+    s->blank = s->lead = s->bare = true;
+    s->block = false;
+}
+
+/* ---- what may be an end ---- */
+
+/* The word after "3." came to its end. */
+static void llmgwi_text_word_end(llmgwi_text_sentences *s, const char *p) {
+    if (llmgwi_text_listed(llmgwi_base_view(p + s->word, s->at - s->word), llmgwi_text_ordinal))
+        s->stage = LLMGWI_TEXT_NONE;
+    else
+        llmgwi_text_commit(s, s->mark);
+}
+
+static void llmgwi_text_space(llmgwi_text_sentences *s, const char *p) {
+    if (s->in_token && s->lead) llmgwi_text_lead(s, p);
+    s->in_token = false;
+    if (s->stage == LLMGWI_TEXT_CLOSE) {
+        bool period = s->terms == LLMGWI_TEXT_DOT && p[s->dot] == '.';
+        bool dots = period && s->mark > s->dot + 1 && p[s->dot + 1] == '.';
+        s->kind =
+            period && !dots ? llmgwi_text_period(llmgwi_text_word_before(p, s->dot)) : LLMGWI_TEXT_PLAIN;
+        s->stage = LLMGWI_TEXT_GAP;
+        if (s->terms & LLMGWI_TEXT_WIDE) llmgwi_text_commit(s, s->mark);
+    } else if (s->stage == LLMGWI_TEXT_REF) {
+        s->stage = LLMGWI_TEXT_NONE;
+    } else if (s->stage == LLMGWI_TEXT_AFTER) {
+        s->mark = s->last;
+        s->weak = true;
+        s->stage = LLMGWI_TEXT_GAP;
+    } else if (s->stage == LLMGWI_TEXT_WORD) {
+        llmgwi_text_word_end(s, p);
+    }
+    if (s->last > s->end + LLMGWI_TEXT_SENTENCE) llmgwi_text_commit(s, s->last);
+}
+
+/* The first character after the gap that says something. */
+static void llmgwi_text_decide(llmgwi_text_sentences *s, uint32_t point, unsigned is) {
+    bool digit = point - '0' < 10;
+    if (is & LLMGWI_TEXT_OPENER) {
+        bool angle = point == 0xBB || point == 0x203A;
+        s->stage = angle ? LLMGWI_TEXT_AFTER : LLMGWI_TEXT_GAP;
+        return;
+    }
+    s->word = s->at;
+    if ((s->weak && llmgwi_text_lower(point)) || s->kind == LLMGWI_TEXT_NEVER ||
+        (digit && s->kind != LLMGWI_TEXT_PLAIN))
+        s->stage = LLMGWI_TEXT_NONE;
+    else if (s->kind == LLMGWI_TEXT_NUMBER && llmgwi_text_letter(point))
+        s->stage = LLMGWI_TEXT_WORD;
+    else
+        llmgwi_text_commit(s, s->mark);
+}
+
+/* After a wide terminator white space says nothing: a mark that also opens closes only what is open. */
+static bool llmgwi_text_closes(const llmgwi_text_sentences *s, const char *p, uint32_t point, unsigned is) {
+    if (!(is & LLMGWI_TEXT_CLOSER)) return false;
+    if (!(s->terms & LLMGWI_TEXT_WIDE) || !(is & LLMGWI_TEXT_OPENER)) return true;
+    if (point == '*') return s->stars > 0 && (s->unstarring || p[s->at - 1] != '*');
+    return point == '"' && s->quoting;
+}
+
+/* Does the character at s->at still belong to the end? */
+static bool llmgwi_text_extend(llmgwi_text_sentences *s, const char *p, uint32_t point, unsigned is) {
+    unsigned terms = is & (LLMGWI_TEXT_DOT | LLMGWI_TEXT_BANG | LLMGWI_TEXT_WIDE);
+    if (s->stage == LLMGWI_TEXT_REF) {
+        if (point == ']') s->stage = LLMGWI_TEXT_CLOSE;
+        return point == ']' || point - '0' < 10 || point == ',' || point == '-' || point == '^';
+    }
+    if (point == '[') s->stage = LLMGWI_TEXT_REF;
+    if (is & LLMGWI_TEXT_QUOTE) s->weak = true;
+    if (terms & LLMGWI_TEXT_BANG) s->weak = false;
+    s->terms = (uint8_t)(s->terms | terms);
+    return point == '[' || terms || llmgwi_text_closes(s, p, point, is);
+}
+
+/* Something else follows a terminator, without white space. */
+static void llmgwi_text_broken(llmgwi_text_sentences *s, uint32_t point) {
+    bool wide = llmgwi_text_wide(point) && (s->terms & LLMGWI_TEXT_BANG);
+    if (wide || (s->terms & LLMGWI_TEXT_WIDE))
+        llmgwi_text_commit(s, s->mark);
+    else
+        s->stage = LLMGWI_TEXT_NONE;
+}
+
+/* Stars that follow a word close what stars opened, as many as those were. */
+static void llmgwi_text_star(llmgwi_text_sentences *s, const char *p) {
+    if (s->stars && p[s->at - 1] != '*') s->unstarring = true;
+    s->stars = s->unstarring ? s->stars - 1 : s->stars + 1;
+    if (s->stars == 0) s->unstarring = false;
+}
+
+/* A visible character in prose. */
+static void llmgwi_text_prose(llmgwi_text_sentences *s, const char *p, uint32_t point, size_t size) {
+    unsigned is = llmgwi_text_is(point);
+    if (s->stage == LLMGWI_TEXT_WORD && !llmgwi_text_letter(point)) llmgwi_text_word_end(s, p);
+    if (s->stage == LLMGWI_TEXT_CLOSE || s->stage == LLMGWI_TEXT_REF) {
+        if (!llmgwi_text_extend(s, p, point, is))
+            llmgwi_text_broken(s, point);
+        else if (s->stage == LLMGWI_TEXT_CLOSE)
+            s->mark = s->at + size;
+    } else if (s->stage == LLMGWI_TEXT_GAP || s->stage == LLMGWI_TEXT_AFTER) {
+        llmgwi_text_decide(s, point, is);
+    }
+    unsigned terms = is & (LLMGWI_TEXT_DOT | LLMGWI_TEXT_BANG | LLMGWI_TEXT_WIDE);
+    if (s->stage == LLMGWI_TEXT_NONE && terms) {
+        s->stage = LLMGWI_TEXT_CLOSE;
+        s->terms = (uint8_t)terms;
+        s->weak = (terms & LLMGWI_TEXT_DOT) || s->last < s->at; /* "Yes ? no": white space before it */
+        s->dot = s->at;
+        s->mark = s->at + size;
+    }
+    if (point == '"') s->quoting = !s->quoting;
+    if (point == '*') llmgwi_text_star(s, p);
+}
+
+static void llmgwi_text_visible(llmgwi_text_sentences *s, const char *p, uint32_t point, size_t size) {
+    if (!s->in_token) s->token = s->at;
+    s->in_token = true;
+    s->blank = false;
+    llmgwi_text_ticks(s, point);
+    if (!s->fence && !s->code && s->line_fence < 3) llmgwi_text_prose(s, p, point, size);
+    s->last = s->at + size;
+}
+
+/* No more will come: white space follows, as it were. A line or paragraph without its newline is no end. */
+static void llmgwi_text_finish(llmgwi_text_sentences *s, const char *p) {
+    if (s->fence && llmgwi_text_fence_line(s)) llmgwi_text_commit(s, s->last);
+    if (s->stage == LLMGWI_TEXT_CLOSE) llmgwi_text_commit(s, s->mark);
+    if (s->stage == LLMGWI_TEXT_AFTER) s->mark = s->last;
+    if (s->stage == LLMGWI_TEXT_WORD) llmgwi_text_word_end(s, p);
+    bool undecided = s->stage == LLMGWI_TEXT_GAP || s->stage == LLMGWI_TEXT_AFTER;
+    if (undecided && (s->kind != LLMGWI_TEXT_NEVER || s->last == s->mark)) llmgwi_text_commit(s, s->mark);
+}
+
+/* p[0..n) is all text so far; it grows, and what was there does not change. whole: no more will come.
+   Returns s->end, which depends on the text only, not on how it was cut. */
+static size_t llmgwi_text_sentences_feed(llmgwi_text_sentences *s, const char *p, size_t n, bool whole) {
+    uint32_t point;
+    for (size_t size; s->at < n; s->at += size) {
+        size = llmgwi_text_decode(p + s->at, n - s->at, whole, &point);
+        if (size == 0) return s->end;
+        if (point != '`') llmgwi_text_run_end(s);
+        if (llmgwi_text_is(point) & LLMGWI_TEXT_SPACE) {
+            llmgwi_text_space(s, p);
+            if (point == '\n') llmgwi_text_newline(s);
+        } else {
+            llmgwi_text_visible(s, p, point, size);
+        }
+    }
+    if (whole) llmgwi_text_finish(s, p);
+    return s->end;
+}
+
+/* ---- the seam: a model that was asked to go on may first repeat some of what it had said ---- */
+
+#define LLMGWI_TEXT_SEAM 2048     /* bytes of the old text's end, and of the new one, that are compared */
+#define LLMGWI_TEXT_SEAM_LEAST 16 /* bytes: less may be chance */
+#define LLMGWI_TEXT_SEAM_ALL 8    /* bytes of an old text that is repeated from its beginning */
+#define LLMGWI_TEXT_SEAM_RECENT ((size_t)64 << 10)
+
+/* White space at the beginning; a character that has come in part may be some, too. */
+static size_t llmgwi_text_seam_space(const char *p, size_t n, bool whole) {
+    uint32_t point;
+    size_t at = 0;
+    while (at < n) {
+        size_t size = llmgwi_text_decode(p + at, n - at, whole, &point);
+        if (size == 0) return n;
+        if (!(llmgwi_text_is(point) & LLMGWI_TEXT_SPACE)) break;
+        at += size;
+    }
+    return at;
+}
+
+/* Decodes the character that ends before at and returns its length; 0: none. A byte that is not UTF-8 counts
+   as U+FFFD. */
+static size_t llmgwi_text_decode_back(const char *p, size_t at, uint32_t *point) {
+    for (size_t size = 1; size <= 4 && size <= at; size++)
+        if (llmgwi_text_decode(p + at - size, size, true, point) == size && (size > 1 || *point < 0x80))
+            return size;
+    *point = 0xFFFD;
+    return at ? 1 : 0;
+}
+
+static bool llmgwi_text_in_word(uint32_t point) {
+    return llmgwi_text_alnum(point) || (llmgwi_text_letter(point) && !llmgwi_text_wide(point));
+}
+
+/* May an overlap begin at k[at]? At the beginning of a character, not inside a word. */
+static bool llmgwi_text_seam_boundary(const char *k, size_t kn, size_t at) {
+    uint32_t point, before;
+    if (at == 0) return true;
+    if (((unsigned char)k[at] & 0xC0) == 0x80) return false;
+    (void)llmgwi_text_decode(k + at, kn - at, true, &point);
+    (void)llmgwi_text_decode_back(k, at, &before);
+    return !llmgwi_text_in_word(point) || !llmgwi_text_in_word(before);
+}
+
+/* z[i]: how many bytes from n[i] on equal those from n[0] on. */
+static void llmgwi_text_seam_z(const char *n, size_t count, uint16_t *z) {
+    size_t left = 0, right = 0;
+    z[0] = (uint16_t)count;
+    for (size_t i = 1; i < count; i++) {
+        size_t same = i < right ? z[i - left] : 0;
+        if (i < right && same > right - i) same = right - i;
+        while (i + same < count && n[same] == n[i + same]) same++;
+        z[i] = (uint16_t)same;
+        if (i + same > right) left = i, right = i + same;
+    }
+}
+
+/* The new text n[0..nn), which begins with no white space, against each tail of k that is short enough, the
+   longest first. Linear: each byte of k is matched once, by the z of n. */
+static size_t llmgwi_text_seam_tail(const char *k, size_t kn, const char *n, size_t nn, bool whole) {
+    uint16_t z[LLMGWI_TEXT_SEAM];
+    size_t left = 0, right = 0, count = nn < LLMGWI_TEXT_SEAM ? nn : LLMGWI_TEXT_SEAM;
+    size_t begin = kn > LLMGWI_TEXT_SEAM ? kn - LLMGWI_TEXT_SEAM : 0;
+    if (count) llmgwi_text_seam_z(n, count, z);
+    for (size_t i = begin; i + (i ? LLMGWI_TEXT_SEAM_LEAST : LLMGWI_TEXT_SEAM_ALL) <= kn; i++) {
+        size_t same = i < right && count ? z[i - left] : 0;
+        if (i < right && same > right - i) same = right - i;
+        while (same < count && i + same < kn && n[same] == k[i + same]) same++;
+        if (i + same > right) left = i, right = i + same;
+        bool repeats = i + same == kn, may = same == count && !whole;
+        if ((repeats || may) && llmgwi_text_seam_boundary(k, kn, i)) return repeats ? same : SIZE_MAX;
+    }
+    return 0;
+}
+
+/* Does n repeat all of k, which is longer than the window above? 0: no. While n is shorter, only its beginning
+   and what came lately are compared: a long text in many pieces costs each byte a bounded time. */
+static size_t llmgwi_text_seam_all(const char *k, size_t kn, const char *n, size_t nn, bool whole) {
+    size_t old = nn > LLMGWI_TEXT_SEAM_RECENT ? nn - LLMGWI_TEXT_SEAM_RECENT : 0;
+    size_t head = old < LLMGWI_TEXT_SEAM ? old : LLMGWI_TEXT_SEAM;
+    if (nn >= kn) return memcmp(k, n, kn) == 0 ? kn : 0;
+    if (whole || memcmp(k, n, head) != 0 || memcmp(k + old, n + old, nn - old) != 0) return 0;
+    return SIZE_MAX;
+}
+
+/* How many bytes of n[0..nn), white space at its beginning included, repeat the end of k[0..kn) and are to be
+   dropped; SIZE_MAX: more of n must come to know. whole: no more will. White space at the end of k need not
+   be repeated. An overlap has at least 16 bytes and at most 2,048, or it is all of k and has at least 8. */
+static size_t llmgwi_text_seam(const char *k, size_t kn, const char *n, size_t nn, bool whole) {
+    size_t skip = llmgwi_text_seam_space(n, nn, whole), first = llmgwi_text_seam_space(k, kn, true), drop = 0;
+    uint32_t point;
+    for (size_t size; kn > first; kn -= size) {
+        size = llmgwi_text_decode_back(k, kn, &point);
+        if (!(llmgwi_text_is(point) & LLMGWI_TEXT_SPACE)) break;
+    }
+    k += first;
+    kn -= first;
+    n += skip;
+    nn -= skip;
+    if (kn > LLMGWI_TEXT_SEAM) drop = llmgwi_text_seam_all(k, kn, n, nn, whole);
+    if (drop == 0) drop = llmgwi_text_seam_tail(k, kn, n, nn, whole);
+    return drop && drop != SIZE_MAX ? skip + drop : drop;
+}
+
+/* ---- an estimate of tokens: the pieces that o200k_base cuts a text into, and what a piece of its kind and
+   length cost on average in English, code, JSON and Chinese (measured; tests/test_text.c has samples) ---- */
+
+#define LLMGWI_TEXT_PIECES 14 /* letters; longer pieces cost LLMGWI_TEXT_MORE for each further one */
+#define LLMGWI_TEXT_MORE 25
+
+/* Hundredths of a token: [small letters, Capitalised, CAPITALS][after a space, else][letters - 1]. */
+static const uint16_t llmgwi_text_costs[3][2][LLMGWI_TEXT_PIECES] = {
+    {{100, 100, 101, 101, 104, 106, 109, 112, 116, 120, 125, 130, 138, 150},
+     {103, 108, 118, 116, 128, 132, 148, 165, 185, 220, 215, 240, 260, 280}},
+    {{100, 101, 102, 104, 108, 118, 126, 136, 150, 165, 180, 195, 210, 230},
+     {102, 122, 138, 130, 135, 140, 150, 170, 190, 215, 230, 260, 280, 310}},
+    {{100, 104, 117, 143, 190, 175, 225, 215, 250, 260, 300, 320, 340, 360},
+     {105, 115, 150, 150, 215, 190, 280, 250, 330, 330, 400, 430, 450, 460}}};
+
+/* Letters beyond ASCII: a run of n costs base + n * each, at least 100; glued: more if no space stands before
+   it, or (Chinese, Japanese) if one does. */
+typedef struct llmgwi_text_script {
+    uint16_t first, last;
+    uint8_t base, each, glued, spaced;
+} llmgwi_text_script;
+
+static const llmgwi_text_script llmgwi_text_scripts[] = {
+    {0xAA, 0x36F, 40, 28, 20, 0},     /* Latin; ASCII letters of the word count, too */
+    {0x370, 0x3FF, 0, 38, 60, 0},     /* Greek */
+    {0x400, 0x58F, 46, 18, 60, 0},    /* Cyrillic, Armenian */
+    {0x590, 0x8FF, 56, 22, 60, 0},    /* Hebrew, Arabic */
+    {0x900, 0x97F, 0, 34, 40, 0},     /* Devanagari */
+    {0x980, 0xDFF, 0, 45, 40, 0},     /* other Indian scripts */
+    {0xE00, 0x1FFF, 0, 50, 30, 0},    /* Thai, Georgian and others */
+    {0x3041, 0x30FF, 0, 62, 0, 60},   /* Kana */
+    {0x3400, 0x9FFF, 30, 69, 0, 60},  /* Han */
+    {0xAC00, 0xD7AF, 50, 50, 40, 0}}; /* Hangul */
+
+typedef struct llmgwi_text_count {
+    const char *p;
+    size_t n, at;
+    int64_t cost;    /* hundredths of a token */
+    unsigned before; /* of the piece to come: 0 nothing, 1 a space, 2 a mark */
+} llmgwi_text_count;
+
+static const llmgwi_text_script *llmgwi_text_script_of(uint32_t point) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_text_scripts); i++)
+        if (point >= llmgwi_text_scripts[i].first && point <= llmgwi_text_scripts[i].last)
+            return llmgwi_text_is(point) ? NULL : &llmgwi_text_scripts[i];
+    return NULL;
+}
+
+static size_t llmgwi_text_count_ascii(const llmgwi_text_count *c, char first, size_t at) {
+    size_t begin = at;
+    while (at < c->n && (unsigned char)(c->p[at] - first) < 26) at++;
+    return at - begin;
+}
+
+/* Letters beyond ASCII of one script; Latin ones with the ASCII letters around. small: ASCII letters that
+   stand before. */
+static void llmgwi_text_count_script(llmgwi_text_count *c, const llmgwi_text_script *script, int64_t small) {
+    int64_t letters = small, cost;
+    uint32_t point;
+    while (c->at < c->n) {
+        size_t size = llmgwi_text_decode(c->p + c->at, c->n - c->at, true, &point);
+        bool ascii = script == llmgwi_text_scripts && point - 'a' < 26;
+        if (!ascii && llmgwi_text_script_of(point) != script) break;
+        c->at += size;
+        letters++;
+    }
+    cost = script->base + letters * script->each;
+    c->cost += (cost < 100 ? 100 : cost) + (c->before == 1 ? script->spaced : script->glued);
+    if (c->before == 2 && script->spaced) c->cost += script->spaced;
+}
+
+/* Capitals, then small letters: "HTTPServer" is one piece, "getName" two. */
+static void llmgwi_text_count_word(llmgwi_text_count *c) {
+    size_t capitals = llmgwi_text_count_ascii(c, 'A', c->at);
+    size_t small = llmgwi_text_count_ascii(c, 'a', c->at + capitals), letters = capitals + small;
+    uint32_t point;
+    c->at += letters;
+    if (c->at < c->n && (unsigned char)c->p[c->at] >= 0x80) {
+        (void)llmgwi_text_decode(c->p + c->at, c->n - c->at, true, &point);
+        const llmgwi_text_script *script = llmgwi_text_script_of(point);
+        if (script && (letters == 0 || script == llmgwi_text_scripts)) {
+            llmgwi_text_count_script(c, script, (int64_t)letters);
+            return;
+        }
+    }
+    unsigned kind = capitals == 0 ? 0 : capitals == 1 && small ? 1 : 2;
+    size_t row = letters < LLMGWI_TEXT_PIECES ? letters : LLMGWI_TEXT_PIECES;
+    c->cost += llmgwi_text_costs[kind][c->before != 1][row - 1] + (int64_t)(letters - row) * LLMGWI_TEXT_MORE;
+}
+
+/* White space up to its last newline is one token; the last space of what is left joins the next piece. */
+static void llmgwi_text_count_space(llmgwi_text_count *c) {
+    size_t begin = c->at, line = c->at;
+    for (; c->at < c->n && llmgwi_text_in(c->p[c->at], " \t\r\n"); c->at++)
+        if (c->p[c->at] == '\n') line = c->at + 1;
+    size_t rest = c->at - line;
+    bool digit = c->at < c->n && (unsigned char)(c->p[c->at] - '0') < 10;
+    bool joins = rest && c->at < c->n && !digit && c->p[c->at - 1] == ' ';
+    c->cost += (line > begin ? 100 : 0) + (rest > 1 || (rest && !joins) ? 100 : 0);
+    if (digit && rest > 1) c->cost += 100;
+    c->before = joins ? 1 : 0;
+}
+
+/* Does a letter stand at c->at? */
+static bool llmgwi_text_count_letter(const llmgwi_text_count *c, size_t at) {
+    uint32_t point;
+    if (at >= c->n) return false;
+    (void)llmgwi_text_decode(c->p + at, c->n - at, true, &point);
+    return (point | 32) - 'a' < 26 || llmgwi_text_script_of(point);
+}
+
+/* Marks: one of them alone joins a word that follows, newlines join them. Up to four in a row are mostly one
+   token, and so are 16 that are equal. */
+static void llmgwi_text_count_marks(llmgwi_text_count *c) {
+    int64_t marks = 0, turns = 0, wide = 0;
+    uint32_t point, last = 0;
+    while (c->at < c->n && !llmgwi_text_in(c->p[c->at], " \t\r\n")) {
+        size_t size = llmgwi_text_decode(c->p + c->at, c->n - c->at, true, &point);
+        if (llmgwi_text_alnum(point) || (point >= 0x80 && llmgwi_text_script_of(point))) break;
+        turns += point != last || marks % 16 == 0;
+        wide += point > 0xFFFF ? 2 : point >= 0x2000 && !llmgwi_text_is(point);
+        last = point;
+        c->at += size;
+        marks++;
+    }
+    if (marks == 1 && c->before == 0 && !wide && llmgwi_text_count_letter(c, c->at)) {
+        c->before = 2;
+        return;
+    }
+    c->cost += 100 + (turns > 2 ? (turns - 2) * 10 : 0) + (turns > 4 ? (turns - 4) * 40 : 0);
+    if (wide > 1) c->cost += (wide - 1) * 80;
+    while (c->at < c->n && marks && llmgwi_text_in(c->p[c->at], "\r\n")) c->at++;
+    c->before = 0;
+}
+
+/* About how many tokens this text is for the tokenizers of today's models. */
+static int64_t llmgwi_text_tokens(const char *p, size_t n) {
+    llmgwi_text_count count;
+    memset(&count, 0, sizeof count);
+    count.p = p;
+    count.n = n;
+    while (count.at < n) {
+        size_t digits = 0, begin = count.at;
+        for (; count.at < n && (unsigned char)(p[count.at] - '0') < 10; digits++) count.at++;
+        count.cost += (int64_t)((digits + 2) / 3) * 100;
+        if (count.at > begin) {
+            count.before = 0;
+        } else if (llmgwi_text_in(p[count.at], " \t\r\n")) {
+            llmgwi_text_count_space(&count);
+        } else if (llmgwi_text_count_letter(&count, count.at)) {
+            llmgwi_text_count_word(&count);
+            count.before = 0;
+        } else {
+            llmgwi_text_count_marks(&count);
+        }
+    }
+    return n && count.cost < 100 ? 1 : (count.cost + 50) / 100;
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -2394,6 +3262,7 @@ typedef struct llmgwi_dialect_target {
     const char *model;   /* as the provider knows it */
     const char *flavour; /* a known name, or the dialect's: stamps opaque parts with their origin */
     unsigned quirks;
+    const char *url; /* base, without a last slash; NULL: not known */
 } llmgwi_dialect_target;
 
 /* ---- the answer being put together ---- */
@@ -2470,6 +3339,33 @@ static bool llmgwi_dialect_fail(llmgwi_dialect_answer *answer, llmgw_code code, 
     return false;
 }
 
+/* Where a byte of the text stands after `drop` bytes at `at` have become `put`. */
+static size_t llmgwi_dialect_shift(size_t x, size_t at, size_t drop, size_t put) {
+    if (x <= at) return x;
+    return x >= at + drop ? x - drop + put : at + put;
+}
+
+/* Replaces `drop` bytes of the text by insert; the pieces move along. False: out of memory. */
+static bool llmgwi_dialect_splice(llmgwi_dialect_answer *answer, size_t at, size_t drop, const char *insert) {
+    size_t put = strlen(insert), n = answer->text.n;
+    if (put > drop && !llmgwi_base_buf_reserve(&answer->text, put - drop)) return false;
+    if (n) {
+        memmove(answer->text.p + at + put, answer->text.p + at + drop, n - at - drop);
+        memcpy(answer->text.p + at, insert, put);
+    }
+    answer->text.n = n - drop + put;
+    if (answer->text.p) answer->text.p[answer->text.n] = 0;
+    for (size_t i = 0; i < answer->piece_count; i++) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind != LLMGW_PART_TEXT) continue;
+        size_t from = llmgwi_dialect_shift(piece->at, at, drop, put);
+        size_t to = llmgwi_dialect_shift(piece->at + piece->n, at, drop, put);
+        piece->at = from;
+        piece->n = to - from;
+    }
+    return true;
+}
+
 /* Appends decoded text to a buffer of the answer, under the answer's cap. */
 static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
                                   llmgwi_json_text text) {
@@ -2525,6 +3421,22 @@ static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind k
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
     return true;
+}
+
+/* Puts what a cut attempt had brought into a fresh answer, before its sink is set or told: the resumed
+   stream's text goes on in the same piece. Reasoning has lost its signature. False: answer->error. */
+static bool llmgwi_dialect_keep(llmgwi_dialect_answer *answer, llmgwi_base_str text,
+                                llmgwi_base_str reasoning) {
+    llmgwi_dialect_sink sink = answer->sink;
+    llmgwi_json_text thought, said;
+    thought.raw = reasoning;
+    said.raw = text;
+    thought.escaped = said.escaped = false;
+    answer->sink = NULL;
+    bool kept = llmgwi_dialect_more(answer, LLMGW_PART_REASONING, thought) &&
+                llmgwi_dialect_more(answer, LLMGW_PART_TEXT, said);
+    answer->sink = sink;
+    return kept;
 }
 
 static const char *llmgwi_dialect_name(llmgwi_dialect_answer *answer, llmgwi_json_text text) {
@@ -2678,12 +3590,18 @@ typedef struct llmgwi_dialect_class {
 /* Words in error.code, error.type and error.status, most telling first (WIRE.md 4). */
 static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"context_length_exceeded", LLMGW_E_CONTEXT_LENGTH},
+    {"exceed_context_size_error", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
     {"insufficient_quota", LLMGW_E_QUOTA},
     {"credit_balance_exhausted", LLMGW_E_QUOTA},
+    {"exceeded_current_quota_error", LLMGW_E_QUOTA}, /* Moonshot */
     {"billing_error", LLMGW_E_QUOTA},
     {"billing_not_active", LLMGW_E_QUOTA},
+    {"billing_hard_limit_reached", LLMGW_E_QUOTA},
+    {"Arrearage", LLMGW_E_QUOTA}, /* Qwen */
     {"content_filter", LLMGW_E_FILTERED},
     {"content_policy_violation", LLMGW_E_FILTERED},
+    {"ResponsibleAIPolicyViolation", LLMGW_E_FILTERED}, /* Azure */
+    {"data_inspection_failed", LLMGW_E_FILTERED},       /* Qwen */
     {"invalid_api_key", LLMGW_E_AUTH},
     {"API_KEY_INVALID", LLMGW_E_AUTH},
     {"authentication_error", LLMGW_E_AUTH},
@@ -2691,12 +3609,16 @@ static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"UNAUTHENTICATED", LLMGW_E_AUTH},
     {"PERMISSION_DENIED", LLMGW_E_AUTH},
     {"model_not_found", LLMGW_E_NOT_FOUND},
+    {"model_decommissioned", LLMGW_E_NOT_FOUND}, /* Groq */
+    {"invalid_model", LLMGW_E_NOT_FOUND},        /* Mistral */
     {"not_found_error", LLMGW_E_NOT_FOUND},
     {"NOT_FOUND", LLMGW_E_NOT_FOUND},
     {"rate_limit_error", LLMGW_E_RATE_LIMITED},
     {"rate_limit_exceeded", LLMGW_E_RATE_LIMITED},
+    {"RATE_LIMIT_EXCEEDED", LLMGW_E_RATE_LIMITED},
     {"RESOURCE_EXHAUSTED", LLMGW_E_RATE_LIMITED},
     {"overloaded_error", LLMGW_E_OVERLOADED},
+    {"engine_overloaded_error", LLMGW_E_OVERLOADED}, /* Moonshot, with 429 */
     {"UNAVAILABLE", LLMGW_E_OVERLOADED},
     {"tool_use_failed", LLMGW_E_PROVIDER},
     {"server_error", LLMGW_E_PROVIDER},
@@ -2730,27 +3652,124 @@ static llmgw_code llmgwi_dialect_status_code(int status) {
     return LLMGW_E_PROTOCOL;
 }
 
+/* Texts of error messages that tell more than code and status do, in lower or upper case. */
+static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
+    {"maximum context length", LLMGW_E_CONTEXT_LENGTH},
+    {"prompt is too long", LLMGW_E_CONTEXT_LENGTH},
+    {"input is too long", LLMGW_E_CONTEXT_LENGTH},
+    {"exceeds the maximum number of tokens", LLMGW_E_CONTEXT_LENGTH},
+    {"exceeds the context window", LLMGW_E_CONTEXT_LENGTH},
+    {"exceed context limit", LLMGW_E_CONTEXT_LENGTH},               /* Anthropic: input and max_tokens */
+    {"exceeds the available context size", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
+    {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
+    {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
+    {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
+    {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
+    {"credit balance is too low", LLMGW_E_QUOTA},      /* Anthropic, with 400 */
+    {"reached your specified api usage limits", LLMGW_E_QUOTA},
+    {"spend limit", LLMGW_E_QUOTA},
+    {"spending limit", LLMGW_E_QUOTA}, /* xAI, with 403 or 429 */
+    {"spending cap", LLMGW_E_QUOTA},   /* Gemini */
+};
+
 /* What an error body says, wherever it says it. */
 typedef struct llmgwi_dialect_said {
     llmgwi_json_text message;
     llmgwi_json_text words[4]; /* code, type, status, reason */
     int status;                /* a number among them */
     bool per_day;              /* gemini: the quota of the day is used up */
+    bool flagged;              /* openrouter: moderation refused the input, with 403 */
     int64_t retry_ms;
 } llmgwi_dialect_said;
 
-/* "34.4s" or "120" as milliseconds; 0 if it is neither. */
-static int64_t llmgwi_dialect_seconds(llmgwi_base_str text) {
-    int64_t ms = 0, unit = 1000;
+/* Digits, under 1e15, as a number. -1: it is none. */
+static int64_t llmgwi_dialect_count(llmgwi_base_str text) {
+    int64_t count = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9' || count >= 100000000000000) return -1;
+        count = count * 10 + (text.p[i] - '0');
+    }
+    return text.n ? count : -1;
+}
+
+#define LLMGWI_DIALECT_LONG_MS 1000000000000 /* no duration is longer: 31 years */
+
+/* Reads "12" or "12.345" times unit (ms) from the start of text; *ms grows by it. Returns the bytes read. */
+static size_t llmgwi_dialect_amount(llmgwi_base_str text, int64_t unit, int64_t *ms) {
+    int64_t whole = 0, part = 0, scale = 1;
     size_t i = 0;
     for (; i < text.n && text.p[i] >= '0' && text.p[i] <= '9'; i++)
-        if (ms < 1000000000) ms = ms * 10 + (text.p[i] - '0') * 1000;
+        if (whole <= LLMGWI_DIALECT_LONG_MS) whole = whole * 10 + (text.p[i] - '0');
     if (i == 0) return 0;
     if (i < text.n && text.p[i] == '.')
         for (i++; i < text.n && text.p[i] >= '0' && text.p[i] <= '9'; i++)
-            ms += (text.p[i] - '0') * (unit /= 10);
-    if (i < text.n && text.p[i] == 's') i++;
+            if (scale < 1000000000) part = part * 10 + (text.p[i] - '0'), scale *= 10;
+    bool huge = whole > LLMGWI_DIALECT_LONG_MS / unit;
+    *ms = huge ? LLMGWI_DIALECT_LONG_MS : *ms + whole * unit + part * unit / scale;
+    if (*ms > LLMGWI_DIALECT_LONG_MS) *ms = LLMGWI_DIALECT_LONG_MS;
+    return i;
+}
+
+/* "34.4s" or "120" as milliseconds; 0 if it is neither. */
+static int64_t llmgwi_dialect_seconds(llmgwi_base_str text) {
+    int64_t ms = 0;
+    size_t i = llmgwi_dialect_amount(text, 1000, &ms);
+    if (i && i < text.n && text.p[i] == 's') i++;
     return i == text.n ? ms : 0;
+}
+
+typedef struct llmgwi_dialect_unit {
+    const char *name;
+    int64_t ms;
+} llmgwi_dialect_unit;
+
+static const llmgwi_dialect_unit llmgwi_dialect_units[] = {
+    {"ms", 1},          {"milliseconds", 1}, {"s", 1000},        {"second", 1000}, {"seconds", 1000},
+    {"m", 60000},       {"minute", 60000},   {"minutes", 60000}, {"h", 3600000},   {"hour", 3600000},
+    {"hours", 3600000}, {"us", 0},           {"\xC2\xB5s", 0},   {"ns", 0}, /* below a millisecond: nothing */
+};
+
+/* The unit at the start of text, one space before it allowed. NULL: none; *n: the bytes read. */
+static const llmgwi_dialect_unit *llmgwi_dialect_unit_at(llmgwi_base_str text, size_t *n) {
+    size_t from = text.n && text.p[0] == ' ' ? 1 : 0, to = from;
+    while (to < text.n && ((unsigned char)text.p[to] >= 0x80 || (text.p[to] >= 'a' && text.p[to] <= 'z')))
+        to++;
+    llmgwi_base_str word = llmgwi_base_view(text.p + from, to - from);
+    *n = to;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_units); i++)
+        if (llmgwi_base_is(word, llmgwi_dialect_units[i].name)) return &llmgwi_dialect_units[i];
+    return NULL;
+}
+
+/* Go's durations, "6m0s", "1h2m3.5s", "850ms", at the start of text, in ms; *n: the bytes read. -1: none. */
+static int64_t llmgwi_dialect_duration(llmgwi_base_str text, size_t *n) {
+    int64_t ms = 0;
+    size_t i = 0;
+    do {
+        int64_t none = 0;
+        size_t word = 0, digits = llmgwi_dialect_amount(llmgwi_base_view(text.p + i, text.n - i), 1, &none);
+        llmgwi_base_str rest = llmgwi_base_view(text.p + i + digits, text.n - i - digits);
+        const llmgwi_dialect_unit *unit = digits ? llmgwi_dialect_unit_at(rest, &word) : NULL;
+        if (!unit) return -1;
+        if (unit->ms) (void)llmgwi_dialect_amount(llmgwi_base_view(text.p + i, digits), unit->ms, &ms);
+        i += digits + word;
+    } while (i < text.n && text.p[i] >= '0' && text.p[i] <= '9');
+    *n = i;
+    return ms;
+}
+
+/* "Please retry in 46.2s.", "try again in 1h2m3s", "retry after 20 seconds": ms; 0: it does not say. */
+static int64_t llmgwi_dialect_prose(llmgwi_base_str text) {
+    static const char *const leads[] = {"retry in ", "try again in ", "retry after "};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(leads); i++) {
+        size_t n = strlen(leads[i]), used;
+        for (size_t at = 0; at + n < text.n; at++) {
+            if (!llmgwi_base_is_nocase(llmgwi_base_view(text.p + at, n), leads[i])) continue;
+            int64_t ms = llmgwi_dialect_duration(llmgwi_base_view(text.p + at + n, text.n - at - n), &used);
+            if (ms > 0) return ms;
+        }
+    }
+    return 0;
 }
 
 static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *json, llmgwi_base_str key);
@@ -2769,8 +3788,11 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
     llmgwi_json_text text;
     bool deeper = llmgwi_base_is(key, "error") || llmgwi_base_is(key, "details") ||
                   llmgwi_base_is(key, "detail") || llmgwi_base_is(key, "violations");
+    bool inside = llmgwi_base_is(key, "innererror") || llmgwi_base_is(key, "metadata") ||
+                  llmgwi_base_is(key, "message"); /* azure, openrouter, mistral's 422 */
     if (json->depth > 8) return;
-    if (kind == LLMGWI_JSON_OBJECT && (deeper || llmgwi_base_is(key, "innererror"))) {
+    if (llmgwi_base_is(key, "flagged_input")) said->flagged = true;
+    if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
         llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_ARRAY && deeper) {
         if (!llmgwi_json_array(json)) return;
@@ -2785,14 +3807,20 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
         if (message && !said->message.raw.n) said->message = text;
         if (llmgwi_base_is(key, "retryDelay")) said->retry_ms = llmgwi_dialect_seconds(text.raw);
         if (llmgwi_base_is(key, "quotaId") && llmgwi_base_has(text.raw, "PerDay")) said->per_day = true;
+        int64_t number_text = llmgwi_base_is(key, "code") ? llmgwi_dialect_count(text.raw) : -1;
+        if (number_text >= 300 && number_text < 600) said->status = (int)number_text; /* "429" */
         for (size_t i = 0; i < LLMGWI_BASE_COUNT(words) && !llmgwi_json_is(text, "error"); i++)
             if (llmgwi_base_is(key, words[i]) && (!said->words[i].raw.n || i == 3)) said->words[i] = text;
     }
 }
 
+/* Does a code leave room for what the message's text says? */
+static bool llmgwi_dialect_open_to_text(llmgw_code code) {
+    return code == LLMGW_E_BAD_REQUEST || code == LLMGW_E_RATE_LIMITED || code == LLMGW_E_AUTH ||
+           code == LLMGW_E_PROVIDER || code == LLMGW_E_PROTOCOL;
+}
+
 static llmgw_code llmgwi_dialect_classify(const llmgwi_dialect_said *said, int status) {
-    static const char *const long_prompt[] = {"maximum context length", "prompt is too long",
-                                              "input is too long", "exceeds the maximum number of tokens"};
     llmgw_code code = LLMGW_OK;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_classes) && !code; i++)
         for (size_t w = 0; w < LLMGWI_BASE_COUNT(said->words); w++)
@@ -2804,9 +3832,11 @@ static llmgw_code llmgwi_dialect_classify(const llmgwi_dialect_said *said, int s
                  (code == LLMGW_E_PROVIDER && (status == 429 || status == 503 || status == 529));
     if (vague) code = llmgwi_dialect_status_code(status);
     if (code == LLMGW_E_RATE_LIMITED && said->per_day) code = LLMGW_E_QUOTA; /* waiting does not help */
-    if (code == LLMGW_E_BAD_REQUEST)
-        for (size_t i = 0; i < LLMGWI_BASE_COUNT(long_prompt); i++)
-            if (llmgwi_base_has(said->message.raw, long_prompt[i])) code = LLMGW_E_CONTEXT_LENGTH;
+    if (code == LLMGW_E_AUTH && said->flagged) code = LLMGW_E_FILTERED;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_texts); i++)
+        if (llmgwi_dialect_open_to_text(code) &&
+            llmgwi_base_has(said->message.raw, llmgwi_dialect_texts[i].word))
+            code = llmgwi_dialect_texts[i].code;
     if (code == LLMGW_E_PROTOCOL && (status == 200 || status == 0)) code = LLMGW_E_PROVIDER;
     return code;
 }
@@ -2843,15 +3873,43 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
                             where[0] && n ? ": " : "",
                             n || where[0] ? text : "the provider reported an error without a text");
     error->http_status = status;
-    error->retry_after_ms = said.retry_ms;
+    error->retry_after_ms = said.retry_ms ? said.retry_ms : llmgwi_dialect_prose(said.message.raw);
+}
+
+/* Was a request refused for the assistant's text at its end? Then a continuation turn may pass. */
+static bool llmgwi_dialect_refuses_prefill(int status, const char *error_text) {
+    static const char *const texts[] = {
+        "prefill",  /* Claude 4.6 and later, llama.cpp when the model thinks */
+        "pre-fill", /* Bedrock with tools */
+        "end with a user message",
+        "final `assistant` message", /* Claude when it thinks */
+        "trailing whitespace",
+        "last role",              /* Mistral */
+        "continue_final_message", /* vLLM */
+        "prefix",                 /* DeepSeek */
+        "partial mode",           /* Qwen */
+    };
+    if (status != 400 && status != 422 && status != 500) return false; /* 500: older llama.cpp */
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++)
+        if (llmgwi_base_has(llmgwi_base_cstr(error_text), texts[i])) return true;
+    return false;
 }
 
 /* ---- headers of a reply ---- */
+
+/* What a provider allows, and what is left of it. Groq's requests are those of a day: reset_ms tells. */
+typedef struct llmgwi_dialect_limit {
+    bool seen;                /* some field was said; else the others mean nothing */
+    int64_t limit, remaining; /* -1: not said */
+    int64_t reset_ms;         /* until it is full again, 0: it is; -1: not said. Of a date: to the second */
+} llmgwi_dialect_limit;
 
 typedef struct llmgwi_dialect_meta {
     int64_t retry_after_ms; /* 0: not said */
     int should_retry;       /* 1 yes, -1 no, 0 not said */
     bool json, html;        /* content type */
+    llmgwi_dialect_limit requests, tokens;
+    llmgwi_dialect_limit tokens_heard[3]; /* plain, input, output: tokens is one of them */
 } llmgwi_dialect_meta;
 
 /* Days since 1970-01-01 of a Gregorian date (Howard Hinnant's days_from_civil). */
@@ -2862,18 +3920,136 @@ static int64_t llmgwi_dialect_days(int64_t y, int64_t m, int64_t d) {
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-/* "Wed, 21 Oct 2015 07:28:00 GMT" as seconds since 1970; 0 if it is none. */
+typedef struct llmgwi_dialect_time {
+    int y, m, d, h, min, s;
+} llmgwi_dialect_time;
+
+/* Seconds since 1970; 0 if a field is out of its range. */
+static int64_t llmgwi_dialect_time_s(const llmgwi_dialect_time *t) {
+    if (t->y < 0 || t->m < 1 || t->m > 12 || t->d < 1 || t->d > 31) return 0;
+    if (t->h < 0 || t->h > 23 || t->min < 0 || t->min > 59 || t->s < 0 || t->s > 60) return 0;
+    return llmgwi_dialect_days(t->y, t->m, t->d) * 86400 + t->h * 3600 + t->min * 60 + t->s;
+}
+
+/* A header's value as a C string. False: too long for a date. */
+static bool llmgwi_dialect_line(llmgwi_base_str text, char line[64]) {
+    if (text.n >= 64) return false;
+    memcpy(line, text.p, text.n);
+    line[text.n] = 0;
+    return true;
+}
+
+/* An HTTP date (RFC 9110, 5.6.7) as seconds since 1970; 0 if it is none. "Wed, 21 Oct 2015 07:28:00 GMT",
+   and the old "Sunday, 06-Nov-94 08:49:37 GMT" (70 to 99: of the last century) and "Sun Nov  6 08:49:37 1994". */
 static int64_t llmgwi_dialect_date(llmgwi_base_str text) {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     char line[64], month[4];
-    int d, y, h, m, s;
-    if (text.n >= sizeof line) return 0;
-    memcpy(line, text.p, text.n);
-    line[text.n] = 0;
-    if (sscanf(line, "%*3s, %2d %3s %4d %2d:%2d:%2d", &d, month, &y, &h, &m, &s) != 6) return 0;
+    llmgwi_dialect_time t;
+    if (!llmgwi_dialect_line(text, line)) return 0;
+    bool dashed = sscanf(line, "%*[^,], %2d-%3s-%4d %2d:%2d:%2d", &t.d, month, &t.y, &t.h, &t.min, &t.s) == 6;
+    if (!dashed &&
+        sscanf(line, "%*3s, %2d %3s %4d %2d:%2d:%2d", &t.d, month, &t.y, &t.h, &t.min, &t.s) != 6 &&
+        sscanf(line, "%*3s %3s %2d %2d:%2d:%2d %4d", month, &t.d, &t.h, &t.min, &t.s, &t.y) != 6)
+        return 0;
     const char *at = strstr(months, month);
     if (!at || strlen(month) != 3 || (at - months) % 3) return 0;
-    return llmgwi_dialect_days(y, (at - months) / 3 + 1, d) * 86400 + h * 3600 + m * 60 + s;
+    t.m = (int)((at - months) / 3 + 1);
+    if (dashed && t.y >= 0 && t.y < 100) t.y += t.y < 70 ? 2000 : 1900;
+    return llmgwi_dialect_time_s(&t);
+}
+
+/* "2026-02-17T23:44:11.5+01:00" (RFC 3339) as seconds since 1970, a fraction rounded up; 0 if it is none. */
+static int64_t llmgwi_dialect_stamp(llmgwi_base_str text) {
+    char line[64], sign[2] = "";
+    llmgwi_dialect_time t;
+    int n = 0, h = 0, min = 0, end = 0;
+    if (!llmgwi_dialect_line(text, line)) return 0;
+    if (sscanf(line, "%4d-%2d-%2d%*1[Tt ]%2d:%2d:%2d%n", &t.y, &t.m, &t.d, &t.h, &t.min, &t.s, &n) != 6 || !n)
+        return 0;
+    const char *p = line + n;
+    bool more = *p == '.' && strspn(p + 1, "0123456789") > strspn(p + 1, "0");
+    if (*p == '.') p += 1 + strspn(p + 1, "0123456789");
+    bool utc = (p[0] == 'Z' || p[0] == 'z') && !p[1];
+    if (!utc && (sscanf(p, "%1[+-]%2d:%2d%n", sign, &h, &min, &end) != 3 || p[end])) return 0;
+    if (h < 0 || h > 23 || min < 0 || min > 59) return 0;
+    int64_t s = llmgwi_dialect_time_s(&t), offset = h * 3600 + min * 60;
+    return s ? s + more - (sign[0] == '-' ? -offset : offset) : 0;
+}
+
+/* When a limit is full again, in ms from now: a duration, seconds, or a point in time (RFC 3339, or epoch
+   seconds or milliseconds, told apart by their size). -1: none of them. */
+static int64_t llmgwi_dialect_reset(llmgwi_base_str text, int64_t wall_s) {
+    int64_t ms = 0, at_s = llmgwi_dialect_stamp(text), count = llmgwi_dialect_count(text);
+    size_t n = 0;
+    if (count >= 100000000000) {
+        ms = count - wall_s * 1000;
+    } else if (count >= 1000000000 || at_s) {
+        ms = ((at_s ? at_s : count) - wall_s) * 1000;
+    } else if (!text.n || llmgwi_dialect_amount(text, 1000, &ms) != text.n) {
+        ms = llmgwi_dialect_duration(text, &n);
+        if (ms < 0 || n != text.n) return -1;
+    }
+    if (ms >= LLMGWI_DIALECT_LONG_MS) return -1;
+    return ms > 0 ? ms : 0;
+}
+
+typedef struct llmgwi_dialect_limit_row {
+    const char *name;
+    signed char kind;    /* -1: requests; else which of tokens_heard */
+    unsigned char field; /* limit, remaining, reset */
+} llmgwi_dialect_limit_row;
+
+static const llmgwi_dialect_limit_row llmgwi_dialect_limit_rows[] = {
+    {"x-ratelimit-limit-requests", -1, 0},
+    {"x-ratelimit-remaining-requests", -1, 1},
+    {"x-ratelimit-reset-requests", -1, 2},
+    {"x-ratelimit-limit-tokens", 0, 0},
+    {"x-ratelimit-remaining-tokens", 0, 1},
+    {"x-ratelimit-reset-tokens", 0, 2},
+    {"x-ratelimit-limit", -1, 0}, /* OpenRouter */
+    {"x-ratelimit-remaining", -1, 1},
+    {"x-ratelimit-reset", -1, 2},
+    {"anthropic-ratelimit-requests-limit", -1, 0},
+    {"anthropic-ratelimit-requests-remaining", -1, 1},
+    {"anthropic-ratelimit-requests-reset", -1, 2},
+    {"anthropic-ratelimit-tokens-limit", 0, 0},
+    {"anthropic-ratelimit-tokens-remaining", 0, 1},
+    {"anthropic-ratelimit-tokens-reset", 0, 2},
+    {"anthropic-ratelimit-input-tokens-limit", 1, 0},
+    {"anthropic-ratelimit-input-tokens-remaining", 1, 1},
+    {"anthropic-ratelimit-input-tokens-reset", 1, 2},
+    {"anthropic-ratelimit-output-tokens-limit", 2, 0},
+    {"anthropic-ratelimit-output-tokens-remaining", 2, 1},
+    {"anthropic-ratelimit-output-tokens-reset", 2, 2},
+};
+
+/* Is less left of a, as a share, than of b? One that does not say goes behind one that does. */
+static bool llmgwi_dialect_tighter(const llmgwi_dialect_limit *a, const llmgwi_dialect_limit *b) {
+    bool a_says = a->limit > 0 && a->remaining >= 0, b_says = b->limit > 0 && b->remaining >= 0;
+    if (!a_says || !b_says) return a_says || (!b_says && a->seen && !b->seen);
+    return (double)a->remaining * (double)b->limit < (double)b->remaining * (double)a->limit;
+}
+
+/* A limit header. Values that make no sense are passed over. */
+static void llmgwi_dialect_limit_header(llmgwi_dialect_meta *meta, llmgwi_base_str name,
+                                        llmgwi_base_str value, int64_t wall_s) {
+    const llmgwi_dialect_limit_row *row = NULL;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_limit_rows) && !row; i++)
+        if (llmgwi_base_is_nocase(name, llmgwi_dialect_limit_rows[i].name))
+            row = &llmgwi_dialect_limit_rows[i];
+    if (!row) return;
+    llmgwi_dialect_limit *limit = row->kind < 0 ? &meta->requests : &meta->tokens_heard[row->kind];
+    int64_t *const fields[] = {&limit->limit, &limit->remaining, &limit->reset_ms};
+    int64_t n = row->field == 2 ? llmgwi_dialect_reset(value, wall_s) : llmgwi_dialect_count(value);
+    if (n < 0) return;
+    if (!limit->seen) limit->limit = limit->remaining = limit->reset_ms = -1;
+    limit->seen = true;
+    *fields[row->field] = n;
+    const llmgwi_dialect_limit *heard = meta->tokens_heard;
+    if (row->kind < 0) return;
+    meta->tokens = heard[0].seen                                  ? heard[0]
+                   : llmgwi_dialect_tighter(&heard[2], &heard[1]) ? heard[2]
+                                                                  : heard[1];
 }
 
 /* One header of a reply. wall_s: now, for dates. */
@@ -2891,25 +4067,58 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
         if (date > wall_s) meta->retry_after_ms = (date - wall_s) * 1000;
     } else if (llmgwi_base_is_nocase(name, "x-should-retry")) {
         meta->should_retry = llmgwi_base_is(value, "true") ? 1 : llmgwi_base_is(value, "false") ? -1 : 0;
+    } else {
+        llmgwi_dialect_limit_header(meta, name, value, wall_s);
     }
 }
 
+/* What the headers change in an error of the same reply: their Retry-After goes before the body's, and one
+   that says when to come back means a full minute, not an empty purse (OpenRouter's 402). */
+static void llmgwi_dialect_weigh(llmgw_error *error, const llmgwi_dialect_meta *meta) {
+    int status = error->http_status;
+    if (!meta->retry_after_ms) return;
+    if (status == 402 && error->code == LLMGW_E_QUOTA)
+        (void)llmgwi_base_error(error, LLMGW_E_RATE_LIMITED, "%s", error->text);
+    error->http_status = status;
+    error->retry_after_ms = meta->retry_after_ms;
+}
+
 /* ---- writing requests: what the dialects share ---- */
+
+/* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
+typedef enum llmgwi_dialect_way {
+    LLMGWI_DIALECT_WAY_TURN = 0, /* not at all: a user turn asks for it */
+    LLMGWI_DIALECT_WAY_PLAIN,    /* unasked */
+    LLMGWI_DIALECT_WAY_PREFIX,   /* "prefix": true in the message */
+    LLMGWI_DIALECT_WAY_PARTIAL,  /* "partial": true in the message */
+    LLMGWI_DIALECT_WAY_CONTINUE  /* continue_final_message in the request */
+} llmgwi_dialect_way;
+
+/* Going on with an answer that was cut. */
+typedef struct llmgwi_dialect_resume {
+    llmgwi_base_str text; /* the kept beginning of the answer; ends without white space */
+    bool turn;            /* by a user turn, whatever else the target can do */
+} llmgwi_dialect_resume;
 
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
     const llmgw_request *request;
     const llmgwi_dialect_target *target;
     llmgw_error *error;
-    size_t message, part; /* where we are, for error texts; SIZE_MAX: outside */
+    size_t message, part;  /* where we are, for error texts; SIZE_MAX: outside */
+    llmgw_message more[2]; /* the turns after the request's own that resume an answer */
+    llmgw_part kept, plea[3];
+    size_t more_count;
+    llmgwi_dialect_way way;
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
                                   const char *why) {
     char where[64] = "";
     if (build->error->code) return;
-    if (build->message != SIZE_MAX && build->message == build->request->message_count)
-        field = "prompt";
+    size_t own = build->request->message_count;
+    if (build->message != SIZE_MAX && build->message >= own)
+        field = build->message == own && build->request->prompt ? "prompt" : "(the answer so far)";
     else if (build->message != SIZE_MAX && build->part != SIZE_MAX)
         snprintf(where, sizeof where, "messages[%lu].parts[%lu].", (unsigned long)build->message,
                  (unsigned long)build->part);
@@ -2959,18 +4168,24 @@ static void llmgwi_dialect_stops(llmgwi_dialect_build *build, const char *key) {
     llmgwi_json_close(&build->out, ']');
 }
 
-/* The i-th turn: messages, then prompt as a user turn. */
-static llmgw_message llmgwi_dialect_turn(const llmgw_request *request, size_t i) {
+static size_t llmgwi_dialect_own_turns(const llmgw_request *request) {
+    return request->message_count + (request->prompt ? 1 : 0);
+}
+
+/* The i-th turn: messages, then prompt as a user turn, then what resumes an answer. */
+static llmgw_message llmgwi_dialect_turn(const llmgwi_dialect_build *build, size_t i) {
+    const llmgw_request *request = build->request;
     llmgw_message turn;
     if (i < request->message_count) return request->messages[i];
+    if (i >= llmgwi_dialect_own_turns(request)) return build->more[i - llmgwi_dialect_own_turns(request)];
     memset(&turn, 0, sizeof turn);
     turn.role = LLMGW_ROLE_USER;
     turn.text = request->prompt;
     return turn;
 }
 
-static size_t llmgwi_dialect_turns(const llmgw_request *request) {
-    return request->message_count + (request->prompt ? 1 : 0);
+static size_t llmgwi_dialect_turns(const llmgwi_dialect_build *build) {
+    return llmgwi_dialect_own_turns(build->request) + build->more_count;
 }
 
 /* The j-th part of a turn: its text shorthand, then its parts. */
@@ -3053,6 +4268,39 @@ static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
     build->message = build->part = SIZE_MAX;
 }
 
+#define LLMGWI_DIALECT_IMAGE_BYTES 6000 /* an image costs some 1,500 tokens, of some four bytes */
+
+/* What a part weighs as text. A page of a PDF has some 50 kB and costs some 1,500 tokens. */
+static int64_t llmgwi_dialect_part_bytes(const llmgw_part *part) {
+    size_t n = llmgwi_dialect_part_text(part).n;
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    if (call) n += llmgwi_base_cstr(part->name).n + llmgwi_base_cstr(part->arguments).n;
+    if (part->kind == LLMGW_PART_IMAGE) n += LLMGWI_DIALECT_IMAGE_BYTES;
+    if (part->kind == LLMGW_PART_FILE) {
+        bool text = llmgwi_base_starts(llmgwi_base_cstr(part->mime), "text/");
+        size_t size = text ? part->data_len : part->data_len / 8;
+        n += !text && size < LLMGWI_DIALECT_IMAGE_BYTES ? LLMGWI_DIALECT_IMAGE_BYTES : size;
+    }
+    return (int64_t)n;
+}
+
+/* The bytes of all text in a request, for an estimate of its tokens. */
+static int64_t llmgwi_dialect_request_bytes(const llmgw_request *request) {
+    int64_t n = (int64_t)(llmgwi_base_cstr(request->system).n + llmgwi_base_cstr(request->prompt).n +
+                          llmgwi_base_cstr(request->schema).n);
+    for (size_t i = 0; i < request->message_count; i++)
+        for (size_t j = 0; j < llmgwi_dialect_parts(&request->messages[i]); j++) {
+            llmgw_part part = llmgwi_dialect_part(&request->messages[i], j);
+            n += llmgwi_dialect_part_bytes(&part);
+        }
+    for (size_t i = 0; i < request->tool_count; i++) {
+        const llmgw_tool *tool = &request->tools[i];
+        n += (int64_t)(llmgwi_base_cstr(tool->name).n + llmgwi_base_cstr(tool->description).n +
+                       llmgwi_base_cstr(tool->parameters).n);
+    }
+    return n;
+}
+
 /* Turns that speak with one voice on the wire, for dialects whose roles must alternate. */
 static bool llmgwi_dialect_same_voice(llmgw_role a, llmgw_role b) {
     return (a == LLMGW_ROLE_ASSISTANT) == (b == LLMGW_ROLE_ASSISTANT);
@@ -3084,10 +4332,10 @@ static bool llmgwi_dialect_passed(const llmgwi_dialect_build *build, const llmgw
 
 /* The end of the group that starts at turn i (turns within it may be passed over). */
 static size_t llmgwi_dialect_group(const llmgwi_dialect_build *build, size_t i) {
-    size_t n = llmgwi_dialect_turns(build->request), end = i + 1;
-    llmgw_role role = llmgwi_dialect_turn(build->request, i).role;
+    size_t n = llmgwi_dialect_turns(build), end = i + 1;
+    llmgw_role role = llmgwi_dialect_turn(build, i).role;
     for (; end < n; end++) {
-        llmgw_message next = llmgwi_dialect_turn(build->request, end);
+        llmgw_message next = llmgwi_dialect_turn(build, end);
         if (!llmgwi_dialect_passed(build, &next) && !llmgwi_dialect_same_voice(role, next.role)) break;
     }
     return end;
@@ -3100,7 +4348,7 @@ static void llmgwi_dialect_group_parts(llmgwi_dialect_build *build, size_t from,
                                        llmgwi_dialect_put_part put) {
     for (int results = 1; results >= 0; results--)
         for (size_t i = from; i < to; i++) {
-            llmgw_message turn = llmgwi_dialect_turn(build->request, i);
+            llmgw_message turn = llmgwi_dialect_turn(build, i);
             for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
                 llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
                 if (llmgwi_dialect_blank(build, &part)) continue;
@@ -3115,8 +4363,8 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
                                   llmgwi_dialect_put_part put) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '[');
-    for (size_t i = 0, end; i < llmgwi_dialect_turns(build->request); i = end) {
-        llmgw_message turn = llmgwi_dialect_turn(build->request, i);
+    for (size_t i = 0, end; i < llmgwi_dialect_turns(build); i = end) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
         end = i + 1;
         if (llmgwi_dialect_passed(build, &turn)) continue;
         end = llmgwi_dialect_group(build, i);
@@ -3279,7 +4527,7 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llm
 
 static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
     static const char *const roles[] = {"user", "assistant", "system", "user"};
-    llmgw_message turn = llmgwi_dialect_turn(build->request, i);
+    llmgw_message turn = llmgwi_dialect_turn(build, i);
     size_t results = 0, n = llmgwi_dialect_parts(&turn);
     if (turn.role != LLMGW_ROLE_ASSISTANT) {
         for (size_t j = 0; j < n; j++)
@@ -3295,6 +4543,54 @@ static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
         llmgwi_dialect_openai_calls(build, &turn, i);
         llmgwi_dialect_openai_replay(build, &turn, i);
     }
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Can the kept text go on in the message of turn i? It can in an assistant's that is nothing but text. */
+static bool llmgwi_dialect_openai_joins(const llmgwi_dialect_build *build, size_t i) {
+    llmgw_message turn = llmgwi_dialect_turn(build, i);
+    bool joins = turn.role == LLMGW_ROLE_ASSISTANT;
+    for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
+        llmgw_part_kind kind = llmgwi_dialect_part(&turn, j).kind;
+        joins = joins && (kind == LLMGW_PART_TEXT || kind == LLMGW_PART_REASONING);
+    }
+    return joins;
+}
+
+/* The texts of turns [from, to) as one message: a template would put something between two. */
+static void llmgwi_dialect_openai_joined(llmgwi_dialect_build *build, const char *role, size_t from,
+                                         size_t to) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "role", role);
+    llmgwi_json_key(out, "content");
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
+            if (part.kind != LLMGW_PART_TEXT || llmgwi_json_put_escaped(out->buf, text) == text.n) continue;
+            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
+        }
+    }
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    out->comma = true;
+}
+
+/* The kept text, in the assistant's last message if it began there, and how to go on from it. */
+static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t from) {
+    size_t kept = llmgwi_dialect_own_turns(build->request);
+    llmgwi_dialect_openai_joined(build, "assistant", from, kept + 1);
+    if (from < kept) {
+        llmgw_message turn = llmgwi_dialect_turn(build, from);
+        llmgwi_dialect_openai_replay(build, &turn, from);
+    }
+    if (build->way == LLMGWI_DIALECT_WAY_PREFIX) llmgwi_dialect_raw(build, "prefix", "true");
+    if (build->way == LLMGWI_DIALECT_WAY_PARTIAL) llmgwi_dialect_raw(build, "partial", "true");
+    llmgwi_json_close(&build->out, '}');
+    if (build->more_count < 2) return;
+    llmgwi_dialect_openai_joined(build, "user", kept + 1, kept + 2);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -3397,7 +4693,10 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
         llmgwi_dialect_pair(build, "content", "system", llmgwi_base_cstr(request->system));
         llmgwi_json_close(out, '}');
     }
-    for (size_t i = 0; i < llmgwi_dialect_turns(request); i++) llmgwi_dialect_openai_turn(build, i);
+    size_t own = llmgwi_dialect_own_turns(request);
+    if (build->more_count && own && llmgwi_dialect_openai_joins(build, own - 1)) own--;
+    for (size_t i = 0; i < own; i++) llmgwi_dialect_openai_turn(build, i);
+    if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
     llmgwi_dialect_openai_tools(build);
@@ -3406,6 +4705,10 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
         llmgwi_dialect_raw(build, "stream", "true");
         if (!(build->target->quirks & LLMGWI_DIALECT_NO_USAGE_OPTION))
             llmgwi_dialect_raw(build, "stream_options", "{\"include_usage\":true}");
+    }
+    if (build->way == LLMGWI_DIALECT_WAY_CONTINUE) {
+        llmgwi_dialect_raw(build, "continue_final_message", "true");
+        llmgwi_dialect_raw(build, "add_generation_prompt", "false");
     }
     llmgwi_json_close(out, '}');
 }
@@ -4686,17 +5989,171 @@ static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     return NULL;
 }
 
-/* Writes a request's body. False: error says which field is wrong, or that max_request_bytes is too
-   small. */
+/* ---- resuming a cut answer (WIRE.md 8) ---- */
+
+typedef struct llmgwi_dialect_prefill {
+    const char *flavour;
+    const char *model; /* "*" stands for any run of characters */
+    llmgwi_dialect_way way;
+    bool thinks; /* unless told not to: then only a request with LLMGW_EFFORT_NONE can be prefilled */
+} llmgwi_dialect_prefill;
+
+/* The first row that fits counts; without one a user turn asks for the rest. Claude's are those before 4.6,
+   with the date and the host's suffix cut off, and for OpenRouter with dots for dashes. */
+static const llmgwi_dialect_prefill llmgwi_dialect_prefills_table[] = {
+    {"anthropic", "claude-2*", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-instant*", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-3*", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-sonnet-4", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-sonnet-4-0", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-sonnet-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-opus-4", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-opus-4-0", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-opus-4-1", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-opus-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"anthropic", "claude-haiku-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
+    {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAY_PREFIX, false},
+    {"deepseek", "*", LLMGWI_DIALECT_WAY_PREFIX, true},
+    {"mistral", "magistral*", LLMGWI_DIALECT_WAY_TURN, false},
+    {"mistral", "*", LLMGWI_DIALECT_WAY_PREFIX, false},
+    {"qwen", "qwq*", LLMGWI_DIALECT_WAY_TURN, false},
+    {"qwen", "qvq*", LLMGWI_DIALECT_WAY_TURN, false},
+    {"qwen", "qwen-*", LLMGWI_DIALECT_WAY_PARTIAL, false}, /* the commercial ones */
+    {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAY_PARTIAL, false},
+    {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAY_PARTIAL, false},
+    {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAY_PARTIAL, false},
+    {"qwen", "qwen*", LLMGWI_DIALECT_WAY_PARTIAL, true},
+    {"moonshot", "kimi-k2*", LLMGWI_DIALECT_WAY_PARTIAL, false},
+    {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_WAY_PARTIAL, false},
+    {"vllm", "*", LLMGWI_DIALECT_WAY_CONTINUE, false},
+    {"llamacpp", "*", LLMGWI_DIALECT_WAY_PLAIN, false},
+};
+
+/* A "-" in pattern fits a "." too. Goes back to the last star only: at most text.n x strlen(pattern) steps. */
+static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
+    const char *star = NULL;
+    size_t i = 0, again = 0;
+    while (i < text.n) {
+        char c = text.p[i] == '.' ? '-' : text.p[i];
+        if (*pattern == '*') {
+            star = pattern++;
+            again = i;
+        } else if (*pattern && *pattern == c) {
+            pattern++;
+            i++;
+        } else if (star) {
+            pattern = star + 1;
+            i = ++again;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == 0;
+}
+
+/* A model without what hosts add: "@20250514" (Vertex), ":beta" (OpenRouter), "-20250514", "-latest". */
+static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    size_t n = strcspn(model, ":@"), digits = n;
+    while (digits && model[digits - 1] >= '0' && model[digits - 1] <= '9') digits--;
+    if (n - digits == 8 && digits && model[digits - 1] == '-') return llmgwi_base_view(model, digits - 1);
+    if (n > 7 && memcmp(model + n - 7, "-latest", 7) == 0) n -= 7;
+    return llmgwi_base_view(model, n);
+}
+
+static llmgwi_dialect_way llmgwi_dialect_way_of(const llmgwi_dialect *dialect,
+                                                const llmgwi_dialect_target *target, llmgw_effort effort) {
+    const char *flavour = target->flavour, *model = target->model;
+    llmgwi_base_str whole = llmgwi_base_cstr(model), url = llmgwi_base_cstr(target->url);
+    if (strcmp(flavour, "openrouter") == 0) {
+        if (!llmgwi_base_starts(whole, "anthropic/")) return LLMGWI_DIALECT_WAY_TURN;
+        model += strlen("anthropic/");
+        flavour = "anthropic";
+    } else if (strcmp(dialect->name, "anthropic") == 0) {
+        flavour = "anthropic"; /* also at another host */
+    }
+    if (llmgwi_base_has(whole, "thinking") || llmgwi_base_has(whole, "reasoner"))
+        return LLMGWI_DIALECT_WAY_TURN; /* cannot be told not to */
+    if (strcmp(flavour, "deepseek") == 0 && (url.n < 5 || memcmp(url.p + url.n - 5, "/beta", 5) != 0))
+        return LLMGWI_DIALECT_WAY_TURN;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_prefills_table); i++) {
+        const llmgwi_dialect_prefill *row = &llmgwi_dialect_prefills_table[i];
+        if (strcmp(row->flavour, flavour) != 0) continue;
+        if (!llmgwi_dialect_fits(llmgwi_dialect_bare(model), row->model)) continue;
+        return row->thinks && effort != LLMGW_EFFORT_NONE ? LLMGWI_DIALECT_WAY_TURN : row->way;
+    }
+    return LLMGWI_DIALECT_WAY_TURN;
+}
+
+/* What makes a prefill wrong for this request: it asks to think, or forces a call (the text is over then), or
+   a shape (enforced again from the start of what comes: a rest of a JSON text has not that shape). */
+static llmgwi_dialect_way llmgwi_dialect_way_for(const llmgwi_dialect *dialect,
+                                                 const llmgwi_dialect_target *target,
+                                                 const llmgw_request *request) {
+    bool forced = request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE;
+    if (request->effort > LLMGW_EFFORT_NONE || forced || request->schema) return LLMGWI_DIALECT_WAY_TURN;
+    return llmgwi_dialect_way_of(dialect, target, request->effort);
+}
+
+/* Can this target go on from an assistant's text by its own means? Else a user turn asks for it. */
+static bool llmgwi_dialect_prefills(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
+                                    const llmgw_request *request) {
+    return llmgwi_dialect_way_for(dialect, target, request) != LLMGWI_DIALECT_WAY_TURN;
+}
+
+/* Does the reply to a prefilled request begin with the prefilled text? */
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_echoes(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
+                                  const llmgw_request *request) {
+    return (target->quirks & LLMGWI_DIALECT_MISTRAL) && llmgwi_dialect_prefills(dialect, target, request);
+}
+
+static llmgw_part llmgwi_dialect_text_part(llmgwi_base_str text) {
+    llmgw_part part;
+    memset(&part, 0, sizeof part);
+    part.text = text.p;
+    part.text_len = text.n;
+    return part;
+}
+
+/* Adds the turns that resume an answer. A schema is no longer enforced (see above) but told. */
+static void llmgwi_dialect_add_resume(llmgwi_dialect_build *build, const llmgwi_dialect_resume *resume,
+                                      const char *schema) {
+    build->kept = llmgwi_dialect_text_part(resume->text);
+    build->more[0].role = LLMGW_ROLE_ASSISTANT;
+    build->more[0].parts = &build->kept;
+    build->more[0].part_count = build->more_count = 1;
+    if (build->way != LLMGWI_DIALECT_WAY_TURN) return;
+    build->plea[0] =
+        llmgwi_dialect_text_part(llmgwi_base_cstr("Continue exactly where you stopped; do not repeat."));
+    build->plea[1] = llmgwi_dialect_text_part(
+        llmgwi_base_cstr("\nThe whole answer, with what stands above, is to be JSON of this schema:\n"));
+    build->plea[2] = llmgwi_dialect_text_part(llmgwi_base_cstr(schema));
+    build->more[1].role = LLMGW_ROLE_USER;
+    build->more[1].parts = build->plea;
+    build->more[1].part_count = schema ? 3 : 1;
+    build->more_count = 2;
+}
+
+/* Writes a request's body; resume NULL, or with an empty text: from the start. False: error says which field
+   is wrong, or that max_request_bytes is too small. */
 static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
-                                 const llmgw_request *request, llmgwi_base_buf *body, llmgw_error *error) {
+                                 const llmgw_request *request, const llmgwi_dialect_resume *resume,
+                                 llmgwi_base_buf *body, llmgw_error *error) {
     llmgwi_dialect_build build;
+    llmgw_request rest = *request;
     memset(&build, 0, sizeof build);
     build.out.buf = body;
     build.request = request;
     build.target = target;
     build.error = error;
     build.message = build.part = SIZE_MAX;
+    if (resume && resume->text.n) {
+        if (!resume->turn) build.way = llmgwi_dialect_way_for(dialect, target, request);
+        rest.schema = NULL;
+        build.request = &rest;
+        llmgwi_dialect_add_resume(&build, resume, request->schema);
+    }
     dialect->build(&build);
     if (error->code) return false;
     if (!body->failed) return true;
@@ -4746,6 +6203,567 @@ static void llmgwi_dialect_settle(llmgwi_dialect_answer *answer) {
 }
 
 /* ------------------------------------------------------------------------------------------- */
+/* >>schema   purpose: has a JSON text the shape that a JSON Schema asks for?   uses: json      */
+/*            guarantees: no allocation; bounded work and depth; an answer no names the path    */
+/* ------------------------------------------------------------------------------------------- */
+
+/* Keywords: those in llmgwi_schema_words. Others are ignored, and so are items beside prefixItems,
+   additionalProperties beside patternProperties, and an argument of the wrong type. */
+
+#define LLMGWI_SCHEMA_STEPS 1000000 /* a step reads up to LLMGWI_SCHEMA_STEP bytes */
+#define LLMGWI_SCHEMA_STEP 64
+#define LLMGWI_SCHEMA_DEPTH                                                                                  \
+    128 /* of schemas within schemas, $ref and anyOf included: about 1 KB of stack each */
+#define LLMGWI_SCHEMA_NAME 64 /* bytes of a member's name that an error shows */
+
+/* Where in the JSON text we are; the way up is that of the C stack. */
+typedef struct llmgwi_schema_path {
+    const struct llmgwi_schema_path *up;
+    llmgwi_base_str key; /* p is NULL: an item */
+    size_t index;
+} llmgwi_schema_path;
+
+typedef struct llmgwi_schema {
+    llmgwi_base_str root;
+    int64_t steps;    /* left */
+    int depth, quiet; /* quiet: inside alternatives, whose errors are not told */
+    char *why;
+    size_t why_size, why_n;
+} llmgwi_schema;
+
+/* All of one keyword's check: its argument, the schema around it, the value. */
+typedef struct llmgwi_schema_check {
+    const llmgwi_schema_path *path;
+    llmgwi_base_str schema, arg, value;
+    int mode;         /* of the keyword, see llmgwi_schema_words */
+    const char *text; /* of the error */
+} llmgwi_schema_check;
+
+static bool llmgwi_schema_apply(llmgwi_schema *v, const llmgwi_schema_path *path, llmgwi_base_str schema,
+                                llmgwi_base_str value);
+
+/* ---- errors ---- */
+
+static void llmgwi_schema_say(llmgwi_schema *v, llmgwi_base_str text) {
+    for (size_t i = 0; i < text.n && v->why_n + 1 < v->why_size; i++)
+        v->why[v->why_n++] = (char)((unsigned char)text.p[i] < ' ' ? '?' : text.p[i]);
+    if (v->why_size) v->why[v->why_n] = 0;
+}
+
+static void llmgwi_schema_say_path(llmgwi_schema *v, const llmgwi_schema_path *path) {
+    char index[32];
+    if (!path) {
+        llmgwi_schema_say(v, llmgwi_base_cstr("$"));
+        return;
+    }
+    llmgwi_schema_say_path(v, path->up);
+    snprintf(index, sizeof index, "[%zu]", path->index);
+    llmgwi_schema_say(v, llmgwi_base_cstr(path->key.p ? "." : index));
+    size_t n = path->key.n;
+    if (n > LLMGWI_SCHEMA_NAME)
+        for (n = LLMGWI_SCHEMA_NAME; n > 0 && ((unsigned char)path->key.p[n] & 0xC0) == 0x80;) n--;
+    llmgwi_schema_say(v, llmgwi_base_view(path->key.p, n));
+}
+
+/* A text that was cut at its room ends with a whole character. */
+static void llmgwi_schema_say_end(llmgwi_schema *v) {
+    size_t n = v->why_n, lead = n;
+    if (n == 0 || n + 1 < v->why_size) return;
+    while (lead > 0 && ((unsigned char)v->why[lead - 1] & 0xC0) == 0x80) lead--;
+    if (lead > 0 && (unsigned char)v->why[lead - 1] >= 0xC0 &&
+        !llmgwi_base_char(v->why + lead - 1, n - lead + 1))
+        v->why[lead - 1] = 0;
+}
+
+static bool llmgwi_schema_fail(llmgwi_schema *v, const llmgwi_schema_path *path, const char *text,
+                               llmgwi_base_str arg) {
+    if (v->quiet || v->why_n) return false;
+    llmgwi_schema_say_path(v, path);
+    llmgwi_schema_say(v, llmgwi_base_cstr(": "));
+    llmgwi_schema_say(v, llmgwi_base_cstr(text));
+    if (arg.n > LLMGWI_SCHEMA_NAME * 2) arg = llmgwi_base_cstr("what the schema says");
+    llmgwi_schema_say(v, arg);
+    llmgwi_schema_say_end(v);
+    return false;
+}
+
+static bool llmgwi_schema_refuse(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    return llmgwi_schema_fail(v, check->path, check->text, check->arg);
+}
+
+/* ---- reading: both texts have been checked, a cursor over a part of them meets no error ---- */
+
+static void llmgwi_schema_open(llmgwi_schema *v, llmgwi_json *json, llmgwi_base_str raw) {
+    v->steps -= 1 + (int64_t)(raw.n / LLMGWI_SCHEMA_STEP);
+    llmgwi_json_init(json, raw.p, raw.n, LLMGWI_JSON_MAX_DEPTH);
+}
+
+static llmgwi_json_kind llmgwi_schema_kind(llmgwi_base_str raw) {
+    llmgwi_json json;
+    llmgwi_json_init(&json, raw.p, raw.n, 1);
+    return llmgwi_json_peek(&json);
+}
+
+/* Begins a walk, if raw is of this kind. */
+static bool llmgwi_schema_walk(llmgwi_schema *v, llmgwi_json *json, llmgwi_base_str raw,
+                               llmgwi_json_kind kind) {
+    llmgwi_schema_open(v, json, raw);
+    return v->steps > 0 && llmgwi_json_peek(json) == kind && llmgwi_json_enter(json, kind);
+}
+
+static bool llmgwi_schema_member(llmgwi_json *json, llmgwi_base_str *key, llmgwi_base_str *value) {
+    return llmgwi_json_member(json, key) && llmgwi_json_skip(json, value);
+}
+
+static bool llmgwi_schema_item(llmgwi_json *json, llmgwi_base_str *value) {
+    return llmgwi_json_item(json) && llmgwi_json_skip(json, value);
+}
+
+static bool llmgwi_schema_same(llmgwi_base_str a, llmgwi_base_str b) {
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+/* The last member of that name. */
+static bool llmgwi_schema_find(llmgwi_schema *v, llmgwi_base_str object, llmgwi_base_str name,
+                               llmgwi_base_str *out) {
+    llmgwi_json json;
+    llmgwi_base_str key, value;
+    bool found = false;
+    if (!llmgwi_schema_walk(v, &json, object, LLMGWI_JSON_OBJECT)) return false;
+    while (llmgwi_schema_member(&json, &key, &value)) {
+        if (!llmgwi_schema_same(key, name)) continue;
+        *out = value;
+        found = true;
+    }
+    return found;
+}
+
+/* A string, decoded a few bytes at a time. */
+typedef struct llmgwi_schema_chars {
+    llmgwi_base_str rest;
+    char bytes[12];
+    size_t at, n;
+} llmgwi_schema_chars;
+
+static void llmgwi_schema_chars_init(llmgwi_schema *v, llmgwi_schema_chars *c, llmgwi_base_str raw) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    text.raw = llmgwi_base_view("", 0);
+    llmgwi_schema_open(v, &json, raw);
+    (void)llmgwi_json_string(&json, &text);
+    memset(c, 0, sizeof *c);
+    c->rest = text.raw;
+}
+
+/* The next byte; -1 at the end. */
+static int llmgwi_schema_chars_next(llmgwi_schema_chars *c) {
+    if (c->at < c->n) return (unsigned char)c->bytes[c->at++];
+    if (c->rest.n == 0) return -1;
+    const char *p = c->rest.p, *end = p + c->rest.n;
+    llmgwi_json_text text;
+    size_t size = *p != '\\' ? 1 : p[1] == 'u' ? 6 : 2;
+    if (size == 6 && c->rest.n >= 12 && p[6] == '\\' && p[7] == 'u') {
+        int high = llmgwi_json_hex(p + 2, end), low = llmgwi_json_hex(p + 8, end);
+        if (high >= 0xD800 && high < 0xDC00 && low >= 0xDC00 && low < 0xE000) size = 12;
+    }
+    text.raw = llmgwi_base_view(p, size);
+    text.escaped = size > 1;
+    c->n = llmgwi_json_decode(text, c->bytes);
+    c->at = 1;
+    c->rest = llmgwi_base_view(p + size, c->rest.n - size);
+    return (unsigned char)c->bytes[0];
+}
+
+static bool llmgwi_schema_number(llmgwi_schema *v, llmgwi_base_str raw, llmgwi_json_number *out) {
+    llmgwi_json json;
+    llmgwi_schema_open(v, &json, raw);
+    return llmgwi_json_get_number(&json, out);
+}
+
+/* -1, 0, 1: a is less, equal, more. */
+static int llmgwi_schema_compare(const llmgwi_json_number *a, const llmgwi_json_number *b) {
+    if (a->integer && b->integer) return (a->i > b->i) - (a->i < b->i);
+    return (a->d > b->d) - (a->d < b->d);
+}
+
+/* ---- equality ---- */
+
+static bool llmgwi_schema_equal(llmgwi_schema *v, llmgwi_base_str a, llmgwi_base_str b);
+
+static bool llmgwi_schema_equal_string(llmgwi_schema *v, llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_schema_chars left, right;
+    int byte;
+    llmgwi_schema_chars_init(v, &left, a);
+    llmgwi_schema_chars_init(v, &right, b);
+    do {
+        byte = llmgwi_schema_chars_next(&left);
+        if (byte != llmgwi_schema_chars_next(&right)) return false;
+    } while (byte >= 0);
+    return true;
+}
+
+static bool llmgwi_schema_equal_array(llmgwi_schema *v, llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_json left, right;
+    llmgwi_base_str x, y;
+    if (!llmgwi_schema_walk(v, &left, a, LLMGWI_JSON_ARRAY) ||
+        !llmgwi_schema_walk(v, &right, b, LLMGWI_JSON_ARRAY))
+        return false;
+    for (;;) {
+        bool more = llmgwi_schema_item(&left, &x);
+        if (more != llmgwi_schema_item(&right, &y)) return false;
+        if (!more) return true;
+        if (!llmgwi_schema_equal(v, x, y)) return false;
+    }
+}
+
+/* Each member of a is in b, and there are as many. */
+static bool llmgwi_schema_equal_object(llmgwi_schema *v, llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_json json;
+    llmgwi_base_str key, x, y;
+    size_t count = 0;
+    if (!llmgwi_schema_walk(v, &json, a, LLMGWI_JSON_OBJECT)) return false;
+    for (; llmgwi_schema_member(&json, &key, &x); count++)
+        if (!llmgwi_schema_find(v, b, key, &y) || !llmgwi_schema_equal(v, x, y)) return false;
+    if (!llmgwi_schema_walk(v, &json, b, LLMGWI_JSON_OBJECT)) return false;
+    while (llmgwi_schema_member(&json, &key, &x)) count--;
+    return count == 0;
+}
+
+static bool llmgwi_schema_equal(llmgwi_schema *v, llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_json_kind kind = llmgwi_schema_kind(a);
+    llmgwi_json_number x, y;
+    bool equal = true;
+    if (kind != llmgwi_schema_kind(b)) return false;
+    if (v->depth >= LLMGWI_SCHEMA_DEPTH) v->steps = 0;
+    if (v->steps <= 0) return false;
+    v->depth++;
+    if (kind == LLMGWI_JSON_STRING)
+        equal = llmgwi_schema_equal_string(v, a, b);
+    else if (kind == LLMGWI_JSON_NUMBER)
+        equal = llmgwi_schema_number(v, a, &x) && llmgwi_schema_number(v, b, &y) &&
+                llmgwi_schema_compare(&x, &y) == 0;
+    else if (kind == LLMGWI_JSON_ARRAY)
+        equal = llmgwi_schema_equal_array(v, a, b);
+    else if (kind == LLMGWI_JSON_OBJECT)
+        equal = llmgwi_schema_equal_object(v, a, b);
+    v->depth--;
+    return equal;
+}
+
+/* ---- keywords ---- */
+
+static const char *const llmgwi_schema_types[] = {"",       "object",  "array",   "string",
+                                                  "number", "boolean", "boolean", "null"};
+
+/* 1.0 is an integer, too. */
+static bool llmgwi_schema_integer(llmgwi_schema *v, llmgwi_base_str value) {
+    llmgwi_json_number number;
+    if (llmgwi_schema_kind(value) != LLMGWI_JSON_NUMBER || !llmgwi_schema_number(v, value, &number))
+        return false;
+    bool small = number.d > -9e15 && number.d < 9e15; /* beyond, a double has no fraction */
+    return number.integer || !small || (double)(int64_t)number.d == number.d;
+}
+
+static bool llmgwi_schema_is_type(llmgwi_schema *v, llmgwi_base_str name, llmgwi_base_str value) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_schema_open(v, &json, name);
+    if (!llmgwi_json_string(&json, &text)) return false;
+    if (llmgwi_json_is(text, "integer")) return llmgwi_schema_integer(v, value);
+    return llmgwi_json_is(text, llmgwi_schema_types[llmgwi_schema_kind(value)]);
+}
+
+static bool llmgwi_schema_type(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str name;
+    llmgwi_schema_check plain = *check;
+    if (llmgwi_schema_walk(v, &json, check->arg, LLMGWI_JSON_ARRAY)) {
+        while (llmgwi_schema_item(&json, &name))
+            if (llmgwi_schema_is_type(v, name, check->value)) return true;
+    } else if (llmgwi_schema_is_type(v, check->arg, check->value)) {
+        return true;
+    }
+    if (plain.arg.n > 2 && plain.arg.p[0] == '"')
+        plain.arg = llmgwi_base_view(plain.arg.p + 1, plain.arg.n - 2);
+    return llmgwi_schema_refuse(v, &plain);
+}
+
+static bool llmgwi_schema_required(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str name, key, other;
+    if (llmgwi_schema_kind(check->value) != LLMGWI_JSON_OBJECT) return true;
+    if (!llmgwi_schema_walk(v, &json, check->arg, LLMGWI_JSON_ARRAY)) return true;
+    while (llmgwi_schema_item(&json, &name)) {
+        llmgwi_json names;
+        bool found = false;
+        if (llmgwi_schema_kind(name) != LLMGWI_JSON_STRING || name.n < 2) continue;
+        key = llmgwi_base_view(name.p + 1, name.n - 2);
+        if (memchr(key.p, '\\', key.n)) { /* as the reader decodes a key */
+            char object[LLMGWI_JSON_KEY * 6 + 8];
+            int n = snprintf(object, sizeof object, "{%.*s:0}", (int)(name.n < sizeof object ? name.n : 0),
+                             name.p);
+            llmgwi_json_init(&names, object, (size_t)n, 1);
+            if (n < (int)sizeof object && llmgwi_json_object(&names) && llmgwi_json_member(&names, &key))
+                found = llmgwi_schema_find(v, check->value, key, &other);
+        } else {
+            found = llmgwi_schema_find(v, check->value, key, &other);
+        }
+        if (!found) return llmgwi_schema_fail(v, check->path, check->text, name);
+    }
+    return true;
+}
+
+static llmgwi_schema_path llmgwi_schema_below(const llmgwi_schema_path *up, llmgwi_base_str key,
+                                              size_t index) {
+    llmgwi_schema_path path;
+    path.up = up;
+    path.key = key;
+    path.index = index;
+    return path;
+}
+
+/* mode 0: properties, the members that it names; 1: additionalProperties, those that it does not. */
+static bool llmgwi_schema_properties(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str key, value, schema, named = check->arg;
+    bool patterns = llmgwi_schema_find(v, check->schema, llmgwi_base_cstr("patternProperties"), &schema);
+    if (check->mode && !llmgwi_schema_find(v, check->schema, llmgwi_base_cstr("properties"), &named))
+        named = llmgwi_base_cstr("{}");
+    if ((check->mode && patterns) || !llmgwi_schema_walk(v, &json, check->value, LLMGWI_JSON_OBJECT))
+        return true;
+    while (llmgwi_schema_member(&json, &key, &value)) {
+        llmgwi_schema_path path = llmgwi_schema_below(check->path, key, 0);
+        bool found = llmgwi_schema_find(v, named, key, &schema);
+        if (found == (check->mode == 1)) continue;
+        if (check->mode && llmgwi_schema_kind(check->arg) == LLMGWI_JSON_FALSE)
+            return llmgwi_schema_fail(v, &path, check->text, llmgwi_base_view("", 0));
+        if (!llmgwi_schema_apply(v, &path, check->mode ? check->arg : schema, value)) return false;
+    }
+    return true;
+}
+
+static bool llmgwi_schema_items(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str value, other;
+    if (llmgwi_schema_kind(check->arg) == LLMGWI_JSON_ARRAY) return true;
+    if (llmgwi_schema_find(v, check->schema, llmgwi_base_cstr("prefixItems"), &other)) return true;
+    if (!llmgwi_schema_walk(v, &json, check->value, LLMGWI_JSON_ARRAY)) return true;
+    for (size_t i = 0; llmgwi_schema_item(&json, &value); i++) {
+        llmgwi_schema_path path = llmgwi_schema_below(check->path, llmgwi_base_view(NULL, 0), i);
+        if (!llmgwi_schema_apply(v, &path, check->arg, value)) return false;
+    }
+    return true;
+}
+
+/* mode 0: const; 1: enum. */
+static bool llmgwi_schema_equals(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str one;
+    if (!check->mode)
+        return llmgwi_schema_equal(v, check->arg, check->value) || llmgwi_schema_refuse(v, check);
+    if (!llmgwi_schema_walk(v, &json, check->arg, LLMGWI_JSON_ARRAY)) return true;
+    while (llmgwi_schema_item(&json, &one))
+        if (llmgwi_schema_equal(v, one, check->value)) return true;
+    return llmgwi_schema_refuse(v, check);
+}
+
+/* mode: bit 0, the argument is the most, not the least; bit 1, it is excluded. */
+static bool llmgwi_schema_bound(llmgwi_schema *v, const llmgwi_schema_check *check,
+                                const llmgwi_json_number *number) {
+    llmgwi_json_number bound;
+    if (llmgwi_schema_kind(check->arg) != LLMGWI_JSON_NUMBER || !llmgwi_schema_number(v, check->arg, &bound))
+        return true;
+    int order = llmgwi_schema_compare(number, &bound);
+    if (check->mode & 1) order = -order;
+    return order > 0 || (order == 0 && !(check->mode & 2)) || llmgwi_schema_refuse(v, check);
+}
+
+static bool llmgwi_schema_range(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json_number number;
+    if (llmgwi_schema_kind(check->value) != LLMGWI_JSON_NUMBER) return true;
+    if (!llmgwi_schema_number(v, check->value, &number))
+        return llmgwi_schema_fail(v, check->path, "number too long", llmgwi_base_view("", 0));
+    return llmgwi_schema_bound(v, check, &number);
+}
+
+static bool llmgwi_schema_size(llmgwi_schema *v, const llmgwi_schema_check *check, int64_t size) {
+    llmgwi_json_number number;
+    memset(&number, 0, sizeof number);
+    number.integer = true;
+    number.i = size;
+    number.d = (double)size;
+    return llmgwi_schema_bound(v, check, &number);
+}
+
+static bool llmgwi_schema_length(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_schema_chars chars;
+    int64_t points = 0;
+    if (llmgwi_schema_kind(check->value) != LLMGWI_JSON_STRING) return true;
+    llmgwi_schema_chars_init(v, &chars, check->value);
+    for (int byte; (byte = llmgwi_schema_chars_next(&chars)) >= 0;) points += (byte & 0xC0) != 0x80;
+    return llmgwi_schema_size(v, check, points);
+}
+
+static bool llmgwi_schema_count(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    int64_t items = 0;
+    if (!llmgwi_schema_walk(v, &json, check->value, LLMGWI_JSON_ARRAY)) return true;
+    while (llmgwi_json_item(&json)) items++;
+    return llmgwi_schema_size(v, check, items);
+}
+
+/* mode 0: anyOf; 1: oneOf. */
+static bool llmgwi_schema_some(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str schema;
+    int fits = 0;
+    if (!llmgwi_schema_walk(v, &json, check->arg, LLMGWI_JSON_ARRAY)) return true;
+    v->quiet++;
+    while ((fits == 0 || (fits == 1 && check->mode)) && llmgwi_schema_item(&json, &schema))
+        fits += llmgwi_schema_apply(v, check->path, schema, check->value);
+    v->quiet--;
+    return fits == 1 || llmgwi_schema_fail(v, check->path, fits ? "fits more than one of oneOf" : check->text,
+                                           llmgwi_base_view("", 0));
+}
+
+static bool llmgwi_schema_all(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_base_str schema;
+    if (!llmgwi_schema_walk(v, &json, check->arg, LLMGWI_JSON_ARRAY)) return true;
+    while (llmgwi_schema_item(&json, &schema))
+        if (!llmgwi_schema_apply(v, check->path, schema, check->value)) return false;
+    return true;
+}
+
+/* "#" and "#/a/b" within this schema, plain names only. A $ref that leads nowhere lets nothing pass. */
+static bool llmgwi_schema_ref(llmgwi_schema *v, const llmgwi_schema_check *check) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_base_str at = v->root;
+    llmgwi_schema_open(v, &json, check->arg);
+    if (!llmgwi_json_maybe(&json, &text)) return true;
+    const char *p = text.raw.p, *end = p + text.raw.n;
+    bool found = !text.escaped && p < end && *p++ == '#';
+    while (found && p < end) {
+        const char *next = *p == '/' ? (const char *)memchr(p + 1, '/', (size_t)(end - p - 1)) : NULL;
+        if (!next) next = end;
+        found = *p == '/' && llmgwi_schema_find(v, at, llmgwi_base_view(p + 1, (size_t)(next - p - 1)), &at);
+        p = next;
+    }
+    return found ? llmgwi_schema_apply(v, check->path, at, check->value) : llmgwi_schema_refuse(v, check);
+}
+
+typedef struct llmgwi_schema_word {
+    const char *name;
+    bool (*check)(llmgwi_schema *v, const llmgwi_schema_check *check);
+    int mode;
+    const char *text;
+} llmgwi_schema_word;
+
+static const llmgwi_schema_word llmgwi_schema_words[] = {
+    {"$ref", llmgwi_schema_ref, 0, "the schema does not have "},
+    {"type", llmgwi_schema_type, 0, "expected "},
+    {"enum", llmgwi_schema_equals, 1, "expected one of "},
+    {"const", llmgwi_schema_equals, 0, "expected "},
+    {"required", llmgwi_schema_required, 0, "expected a member "},
+    {"properties", llmgwi_schema_properties, 0, ""},
+    {"additionalProperties", llmgwi_schema_properties, 1, "expected no such member"},
+    {"items", llmgwi_schema_items, 0, ""},
+    {"minimum", llmgwi_schema_range, 0, "expected a number >= "},
+    {"maximum", llmgwi_schema_range, 1, "expected a number <= "},
+    {"exclusiveMinimum", llmgwi_schema_range, 2, "expected a number > "},
+    {"exclusiveMaximum", llmgwi_schema_range, 3, "expected a number < "},
+    {"minLength", llmgwi_schema_length, 0, "expected a length in characters >= "},
+    {"maxLength", llmgwi_schema_length, 1, "expected a length in characters <= "},
+    {"minItems", llmgwi_schema_count, 0, "expected a number of items >= "},
+    {"maxItems", llmgwi_schema_count, 1, "expected a number of items <= "},
+    {"anyOf", llmgwi_schema_some, 0, "fits none of anyOf"},
+    {"oneOf", llmgwi_schema_some, 1, "fits none of oneOf"},
+    {"allOf", llmgwi_schema_all, 0, ""},
+};
+
+static bool llmgwi_schema_keyword(llmgwi_schema *v, llmgwi_base_str key, llmgwi_schema_check *check) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_schema_words); i++) {
+        const llmgwi_schema_word *word = &llmgwi_schema_words[i];
+        if (!llmgwi_base_is(key, word->name)) continue;
+        check->mode = word->mode;
+        check->text = word->text;
+        return word->check(v, check);
+    }
+    return true;
+}
+
+static bool llmgwi_schema_apply(llmgwi_schema *v, const llmgwi_schema_path *path, llmgwi_base_str schema,
+                                llmgwi_base_str value) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    llmgwi_schema_check check;
+    bool good = true;
+    if (v->depth >= LLMGWI_SCHEMA_DEPTH) v->steps = 0;
+    if (v->steps <= 0) return false;
+    if (llmgwi_schema_kind(schema) == LLMGWI_JSON_FALSE)
+        return llmgwi_schema_fail(v, path, "expected nothing here", llmgwi_base_view("", 0));
+    check.path = path;
+    check.schema = schema;
+    check.value = value;
+    if (!llmgwi_schema_walk(v, &json, schema, LLMGWI_JSON_OBJECT)) return v->steps > 0;
+    v->depth++;
+    while (good && llmgwi_schema_member(&json, &key, &check.arg))
+        good = llmgwi_schema_keyword(v, key, &check);
+    v->depth--;
+    return good && v->steps > 0;
+}
+
+/* One JSON value, no more: what is it, without the white space around it? */
+static bool llmgwi_schema_read(llmgwi_schema *v, const char *what, llmgwi_base_str text, int max_depth,
+                               llmgwi_base_str *raw) {
+    llmgwi_json json;
+    char at[96];
+    llmgwi_json_init(&json, text.p, text.n, max_depth);
+    if (llmgwi_json_skip(&json, raw) && llmgwi_json_end(&json)) return true;
+    snprintf(at, sizeof at, "%s at byte %zu: %s", what, json.error_at, json.error);
+    llmgwi_schema_say(v, llmgwi_base_cstr(at));
+    return false;
+}
+
+/* Has json the shape that schema asks for? If not, why says where and what was expected:
+   "$.items[2].price: expected number". why may be NULL if why_size is 0. */
+static bool llmgwi_schema_valid(llmgwi_base_str schema, llmgwi_base_str json, int max_depth, char *why,
+                                size_t why_size) {
+    llmgwi_schema v;
+    llmgwi_base_str value;
+    memset(&v, 0, sizeof v);
+    v.steps = LLMGWI_SCHEMA_STEPS;
+    v.why = why;
+    v.why_size = why_size;
+    if (why_size) why[0] = 0;
+    if (!llmgwi_schema_read(&v, "bad schema", schema, LLMGWI_JSON_MAX_DEPTH, &v.root)) return false;
+    if (!llmgwi_schema_read(&v, "bad JSON", json, max_depth, &value)) return false;
+    bool good = llmgwi_schema_apply(&v, NULL, v.root, value);
+    if (v.steps > 0) return good;
+    v.why_n = 0;
+    llmgwi_schema_say(&v, llmgwi_base_cstr("too complex"));
+    return false;
+}
+
+static llmgwi_base_str llmgwi_schema_trim(llmgwi_base_str text) {
+    while (text.n && strchr(" \t\r\n", text.p[0]) && text.p[0]) text.p++, text.n--;
+    return llmgwi_base_trim(text);
+}
+
+/* A model's text without white space around it and without the fence that many models put around JSON. */
+static llmgwi_base_str llmgwi_schema_unfence(llmgwi_base_str text) {
+    text = llmgwi_schema_trim(text);
+    bool tildes = llmgwi_base_starts(text, "~~~");
+    if (!tildes && !llmgwi_base_starts(text, "```")) return text;
+    char mark = text.p[0];
+    while (text.n && text.p[0] == mark) text.p++, text.n--;
+    while (text.n && strchr("\t\r\n{[\" ", text.p[0]) == NULL) text.p++, text.n--; /* the language's name */
+    while (text.n && text.p[text.n - 1] == mark) text.n--;
+    return llmgwi_schema_trim(text);
+}
+
+/* ------------------------------------------------------------------------------------------- */
 /* >>config   purpose: descriptions, configuration file and environment to one checked table.    */
 /*            uses: json, dialect   guarantees: an error names the path of the field; keys stand  */
 /*            in memory that is wiped; nothing here changes after open                            */
@@ -4753,6 +6771,8 @@ static void llmgwi_dialect_settle(llmgwi_dialect_answer *answer) {
 
 #define LLMGWI_CONFIG_ROUTE_TARGETS 64 /* LLMGWI_ROUTE_TARGETS */
 #define LLMGWI_CONFIG_HEADERS 32
+#define LLMGWI_CONFIG_KEYS 16
+#define LLMGWI_CONFIG_SECRETS (LLMGW_MAX_NAMES * (LLMGWI_CONFIG_KEYS + 4))
 #define LLMGWI_CONFIG_FILE_BYTES ((size_t)4 << 20)
 #define LLMGWI_CONFIG_PROBE_MS 50 /* connect deadline to a local server that nobody configured */
 
@@ -4762,6 +6782,13 @@ typedef struct llmgwi_config_header {
     size_t size;
 } llmgwi_config_header;
 
+/* What an account or a model allows; 0: no limit. */
+typedef struct llmgwi_config_limits {
+    int64_t rpm, tpm, rpd, concurrency;
+} llmgwi_config_limits;
+
+static const llmgwi_config_limits llmgwi_config_unlimited = {0, 0, 0, 0};
+
 typedef struct llmgwi_config_provider {
     const char *name;
     size_t index; /* among the providers */
@@ -4770,13 +6797,19 @@ typedef struct llmgwi_config_provider {
     unsigned quirks;
     const char *url; /* without a slash at its end */
     bool tls, loopback;
-    bool keyed;          /* some header is a secret */
-    bool listed;         /* at its known place: built-in prices hold */
-    bool named;          /* by its own name, not by dialect only: its key's variable holds */
-    bool discovered;     /* a local server that nobody configured */
-    int source;          /* which of C, file and environment defined it */
-    const char *missing; /* NULL, or where the key should have come from */
-    llmgwi_config_header headers[LLMGWI_CONFIG_HEADERS];
+    bool keyed;                  /* some header is a secret */
+    bool listed;                 /* at its known place: built-in prices hold */
+    bool named;                  /* by its own name, not by dialect only: its key's variable holds */
+    bool discovered;             /* a local server that nobody configured */
+    int source;                  /* which of C, file and environment defined it */
+    const char *missing;         /* NULL, or where the key should have come from */
+    const char *region;          /* providers of one region fail together: its name, or host[:port] of url */
+    bool domain_named;           /* region was given */
+    llmgwi_config_limits limits; /* of each key */
+    llmgwi_config_header keys[LLMGWI_CONFIG_KEYS]; /* a line for each key; NULL: without a key */
+    size_t key_count;                              /* at least 1, also without a key: the lanes */
+    size_t lane_at; /* lanes of the providers before: its lane k is lane_at + k of config.lane_count */
+    llmgwi_config_header headers[LLMGWI_CONFIG_HEADERS]; /* beside the key's, the same for all keys */
     size_t header_count;
 } llmgwi_config_provider;
 
@@ -4785,19 +6818,39 @@ typedef struct llmgwi_config_target {
     llmgwi_config_provider *provider;
     const char *model;
     llmgw_price price;
+    /* Never NULL. The same struct for all names of a provider's model, if one of them limits it. */
+    const llmgwi_config_limits *limits;
 } llmgwi_config_target;
 
 typedef struct llmgwi_config_model {
     const char *name;
     int source;
     llmgwi_config_target target;
+    llmgwi_config_limits *limits; /* target.limits, while opening */
 } llmgwi_config_model;
+
+typedef enum llmgwi_config_how {
+    LLMGWI_CONFIG_FALLBACK,
+    LLMGWI_CONFIG_RACE,
+    LLMGWI_CONFIG_WEIGHTED,
+    LLMGWI_CONFIG_LEAST_BUSY,
+    LLMGWI_CONFIG_FASTEST
+} llmgwi_config_how;
 
 typedef struct llmgwi_config_route {
     const char *name;
+    size_t index; /* among the routes */
     int source;
+    llmgwi_config_how how;
     llmgwi_config_target targets[LLMGWI_CONFIG_ROUTE_TARGETS];
+    double weights[LLMGWI_CONFIG_ROUTE_TARGETS]; /* over 0; 1 where none are given */
     size_t target_count;
+    int width;          /* attempts at once: 2 or more for RACE, else 1 */
+    bool race_complete; /* a race is won by a whole answer, not by its first text */
+    int hedge_ms;       /* 0: never; or LLMGW_P95 */
+    int hedge_percent;  /* of the calls */
+    int standby;        /* targets; 0: none */
+    unsigned valid;     /* LLMGW_VALID_... */
 } llmgwi_config_route;
 
 typedef struct llmgwi_config {
@@ -4808,6 +6861,7 @@ typedef struct llmgwi_config {
     int source; /* while opening: 0 C, 1 file, 2 environment */
     llmgwi_config_provider **providers;
     size_t provider_count, provider_cap;
+    size_t lane_count; /* keys of all providers; set once all are there */
     llmgwi_config_model **models;
     size_t model_count, model_cap;
     llmgwi_config_route **routes;
@@ -4820,9 +6874,9 @@ typedef struct llmgwi_config {
 
 /* A key's own copy, wiped at close. */
 static bool llmgwi_config_secret(llmgwi_config *config, const char *value) {
-    llmgwi_config_header *secrets =
-        (llmgwi_config_header *)llmgwi_base_grow(config->mem, config->secrets, &config->secret_cap,
-                                                 config->secret_count, LLMGW_MAX_NAMES * 4, sizeof *secrets);
+    llmgwi_config_header *secrets = (llmgwi_config_header *)llmgwi_base_grow(
+        config->mem, config->secrets, &config->secret_cap, config->secret_count, LLMGWI_CONFIG_SECRETS,
+        sizeof *secrets);
     if (!secrets) return false;
     config->secrets = secrets;
     llmgwi_config_header *secret = &secrets[config->secret_count];
@@ -4855,17 +6909,19 @@ static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
     }
 }
 
-static void llmgwi_config_close(llmgwi_config *config) {
-    for (size_t i = 0; i < config->provider_count; i++)
-        for (size_t h = 0; h < config->providers[i]->header_count; h++) {
-            llmgwi_config_header *header = &config->providers[i]->headers[h];
-            llmgwi_base_wipe(header->line, header->size);
-            llmgwi_base_free(config->mem, header->line, header->size);
-        }
-    for (size_t i = 0; i < config->secret_count; i++) {
-        llmgwi_base_wipe(config->secrets[i].line, config->secrets[i].size);
-        llmgwi_base_free(config->mem, config->secrets[i].line, config->secrets[i].size);
+static void llmgwi_config_wipe(const llmgwi_config *config, llmgwi_config_header *lines, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        llmgwi_base_wipe(lines[i].line, lines[i].size);
+        llmgwi_base_free(config->mem, lines[i].line, lines[i].size);
     }
+}
+
+static void llmgwi_config_close(llmgwi_config *config) {
+    for (size_t i = 0; i < config->provider_count; i++) {
+        llmgwi_config_wipe(config, config->providers[i]->keys, config->providers[i]->key_count);
+        llmgwi_config_wipe(config, config->providers[i]->headers, config->providers[i]->header_count);
+    }
+    llmgwi_config_wipe(config, config->secrets, config->secret_count);
     llmgwi_base_free(config->mem, config->secrets, config->secret_cap * sizeof *config->secrets);
     llmgwi_base_free(config->mem, config->providers, config->provider_cap * sizeof *config->providers);
     llmgwi_base_free(config->mem, config->models, config->model_cap * sizeof *config->models);
@@ -4896,6 +6952,30 @@ static bool llmgwi_config_name(const char *name, bool strict) {
             (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("_.-", c);
         if (!word && (strict || (unsigned char)c <= ' ' || c == '/' || c == 0x7F)) return false;
     }
+    return true;
+}
+
+/* The place of a word among count words; count: it is none of them. */
+static size_t llmgwi_config_word(const char *const *words, size_t count, const char *word) {
+    size_t i = 0;
+    while (i < count && strcmp(words[i], word) != 0) i++;
+    return i;
+}
+
+/* Takes limits over as a description gives them. */
+static bool llmgwi_config_limit(llmgwi_config_limits *limits, int64_t rpm, int64_t tpm, int64_t rpd,
+                                int concurrency, const char *path, llmgw_error *error) {
+    static const char *const names[] = {"rpm", "tpm", "rpd", "concurrency"};
+    const int64_t values[] = {rpm, tpm, rpd, concurrency};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
+        if (values[i] < 0 || values[i] > (i < 3 ? INT64_C(1000000000000) : 1000000))
+            return llmgwi_config_wrong(error, path, names[i],
+                                       i < 3 ? "expected 1 to 1,000,000,000,000, or 0 for no limit"
+                                             : "expected 1 to 1,000,000, or 0 for no limit");
+    limits->rpm = rpm;
+    limits->tpm = tpm;
+    limits->rpd = rpd;
+    limits->concurrency = concurrency;
     return true;
 }
 
@@ -4959,17 +7039,23 @@ static const char *llmgwi_config_value(const char *text) {
     return value && value[0] ? value : NULL;
 }
 
-/* Adds the line "name: prefix value". */
-static bool llmgwi_config_header_add(llmgwi_config *config, llmgwi_config_provider *provider,
-                                     const char *name, const char *prefix, const char *value) {
-    if (provider->header_count == LLMGWI_CONFIG_HEADERS) return false;
+/* Appends the line "name: prefix value" to count lines, of which there may be most. */
+static bool llmgwi_config_line_add(const llmgwi_config *config, llmgwi_config_header *lines, size_t *count,
+                                   size_t most, const char *name, const char *prefix, const char *value) {
+    if (*count == most) return false;
     size_t size = strlen(name) + strlen(prefix) + strlen(value) + 3;
     char *line = (char *)llmgwi_base_realloc(config->mem, NULL, 0, size);
     if (!line) return false;
     snprintf(line, size, "%s: %s%s", name, prefix, value);
-    provider->headers[provider->header_count].line = line;
-    provider->headers[provider->header_count++].size = size;
+    lines[*count].line = line;
+    lines[(*count)++].size = size;
     return true;
+}
+
+static bool llmgwi_config_header_add(const llmgwi_config *config, llmgwi_config_provider *provider,
+                                     const char *name, const char *value) {
+    return llmgwi_config_line_add(config, provider->headers, &provider->header_count, LLMGWI_CONFIG_HEADERS,
+                                  name, "", value);
 }
 
 static bool llmgwi_config_clean(const char *text) {
@@ -4978,6 +7064,22 @@ static bool llmgwi_config_clean(const char *text) {
     return true;
 }
 
+static bool llmgwi_config_key_add(llmgwi_config *config, llmgwi_config_provider *provider,
+                                  const llmgwi_dialect_known *known, const char *key, const char *path,
+                                  const char *field, llmgw_error *error) {
+    if (!llmgwi_config_clean(key))
+        return llmgwi_config_wrong(error, path, field, "holds a control character");
+    if (strlen(key) > 16384) return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
+    const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
+    const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
+    provider->keyed = true;
+    return (llmgwi_config_secret(config, key) &&
+            llmgwi_config_line_add(config, provider->keys, &provider->key_count, LLMGWI_CONFIG_KEYS, header,
+                                   prefix, key)) ||
+           llmgwi_config_memory(error);
+}
+
+/* "key", or the variable of a known name. */
 static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *provider,
                               const llmgw_provider *from, const llmgwi_dialect_known *known, const char *path,
                               llmgw_error *error) {
@@ -4985,25 +7087,41 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
     bool asked = from->key && from->key[0];
     if (asked && strcmp(from->key, "env:") == 0)
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
-    const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
-    const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
     bool own = provider->named || provider->listed;
     if (!from->key && known && own && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
         key = getenv(known->key_var);
-    if (!key || !key[0]) {
-        bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
-                               provider->listed && !from->url);
-        if (needs)
-            provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
-        return true;
+    if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
+    bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
+                           provider->listed && !from->url);
+    if (needs)
+        provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
+    return true;
+}
+
+/* "keys": those whose variable is not set are left out; without any, the first is what is missing. */
+static bool llmgwi_config_keys(llmgwi_config *config, llmgwi_config_provider *provider,
+                               const llmgw_provider *from, const llmgwi_dialect_known *known,
+                               const char *path, llmgw_error *error) {
+    const char *values[LLMGWI_CONFIG_KEYS];
+    char field[32];
+    if (from->key) return llmgwi_config_wrong(error, path, "keys", "not together with key");
+    if (!from->keys || !from->key_count || from->key_count > LLMGWI_CONFIG_KEYS)
+        return llmgwi_config_wrong(error, path, "keys", "expected a list of 1 to 16 keys");
+    for (size_t i = 0; i < from->key_count; i++) {
+        const char *text = from->keys[i];
+        snprintf(field, sizeof field, "keys[%lu]", (unsigned long)i);
+        if (!text || !text[0] || strcmp(text, "env:") == 0)
+            return llmgwi_config_wrong(error, path, field, "expected \"env:NAME\" or a key");
+        values[i] = llmgwi_config_value(text);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(text, from->keys[j]) == 0 ||
+                (values[i] && values[j] && strcmp(values[i], values[j]) == 0))
+                return llmgwi_config_wrong(error, path, field, "the same as one before");
+        if (values[i] && !llmgwi_config_key_add(config, provider, known, values[i], path, field, error))
+            return false;
     }
-    if (!llmgwi_config_clean(key))
-        return llmgwi_config_wrong(error, path, "key", "holds a control character");
-    if (strlen(key) > 16384) return llmgwi_config_wrong(error, path, "key", "longer than 16,384 bytes");
-    provider->keyed = true;
-    return (llmgwi_config_secret(config, key) &&
-            llmgwi_config_header_add(config, provider, header, prefix, key)) ||
-           llmgwi_config_memory(error);
+    if (!provider->key_count) provider->missing = llmgwi_base_arena_dup(&config->arena, from->keys[0] + 4);
+    return true;
 }
 
 static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider *provider,
@@ -5025,7 +7143,7 @@ static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider 
         const char *word = strchr(resolved, ' '); /* "Bearer sk-...": the second word is the secret */
         provider->keyed = true;
         if (!llmgwi_config_secret(config, resolved) || (word && !llmgwi_config_secret(config, word + 1)) ||
-            !llmgwi_config_header_add(config, provider, name, "", resolved))
+            !llmgwi_config_header_add(config, provider, name, resolved))
             return llmgwi_config_memory(error);
     }
     return true;
@@ -5066,6 +7184,43 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
     return true;
 }
 
+/* Region and limits. */
+static bool llmgwi_config_place(llmgwi_config *config, llmgwi_config_provider *provider,
+                                const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *host = strstr(provider->url, "://");
+    if (from->region && !llmgwi_config_name(from->region, false))
+        return llmgwi_config_wrong(error, path, "region",
+                                   "expected 1 to 64 characters without space or slash");
+    host = host ? host + 3 : ""; /* "": memory is out, which the caller sees */
+    provider->domain_named = from->region != NULL;
+    provider->region = from->region ? llmgwi_base_arena_dup(&config->arena, from->region)
+                                    : llmgwi_base_arena_copy(&config->arena, host, strcspn(host, "/"));
+    return llmgwi_config_limit(&provider->limits, from->rpm, from->tpm, from->rpd, from->concurrency, path,
+                               error);
+}
+
+/* Everything that may be secret, and whether it may travel. */
+static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *provider,
+                               const llmgw_provider *from, const llmgwi_dialect_known *known,
+                               const char *path, llmgw_error *error) {
+    bool several = from->keys || from->key_count;
+    if (!(several ? llmgwi_config_keys(config, provider, from, known, path, error)
+                  : llmgwi_config_key(config, provider, from, known, path, error)))
+        return false;
+    if (!provider->key_count) provider->key_count = 1;
+    if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
+    if (provider->keyed && !provider->tls && !provider->loopback) {
+        (void)llmgwi_base_error(error, LLMGW_E_INSECURE,
+                                "%s.url: a key would travel over plain http; use https", path);
+        return false;
+    }
+    const char *fixed = provider->dialect->header, *colon = fixed ? strchr(fixed, ':') : NULL;
+    char name[64];
+    if (fixed) llmgwi_base_copy_cut(name, sizeof name, fixed, (size_t)(colon - fixed));
+    return !fixed || llmgwi_config_header_add(config, provider, name, colon + 2) ||
+           llmgwi_config_memory(error);
+}
+
 /* Checks a description and adds it, or puts it in the place of one with the same name. */
 static bool llmgwi_config_provider_add(llmgwi_config *config, const llmgw_provider *from, const char *path,
                                        llmgw_error *error) {
@@ -5087,18 +7242,8 @@ static bool llmgwi_config_provider_add(llmgwi_config *config, const llmgw_provid
     provider->name = llmgwi_base_arena_dup(&config->arena, from->name);
     provider->source = config->source;
     if (!llmgwi_config_identify(config, provider, from, &known, path, error)) return false;
-    if (!llmgwi_config_key(config, provider, from, known, path, error)) return false;
-    if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
-    if (provider->keyed && !provider->tls && !provider->loopback) {
-        (void)llmgwi_base_error(error, LLMGW_E_INSECURE,
-                                "%s.url: a key would travel over plain http; use https", path);
-        return false;
-    }
-    const char *fixed = provider->dialect->header, *colon = fixed ? strchr(fixed, ':') : NULL;
-    char name[64];
-    if (fixed) llmgwi_base_copy_cut(name, sizeof name, fixed, (size_t)(colon - fixed));
-    if (fixed && !llmgwi_config_header_add(config, provider, name, "", colon + 2))
-        return llmgwi_config_memory(error);
+    if (!llmgwi_config_place(config, provider, from, path, error)) return false;
+    if (!llmgwi_config_auth(config, provider, from, known, path, error)) return false;
     return !config->arena.failed || llmgwi_config_memory(error);
 }
 
@@ -5111,6 +7256,33 @@ static bool llmgwi_config_price(const llmgw_price *price, const char *path, llmg
         if (opts[i]->set && !(opts[i]->value >= 0 && opts[i]->value <= 1e6))
             return llmgwi_config_wrong(error, path, "price",
                                        "expected USD per million tokens, 0 to 1,000,000");
+    return true;
+}
+
+static void llmgwi_config_stricter(int64_t *limit, int64_t other) {
+    if (other && (!*limit || other < *limit)) *limit = other;
+}
+
+/* Models of one provider may have several names. A limit is the model's, by whatever name it is asked: the
+   names share one struct, which takes the strictest of what they say. */
+static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model *model,
+                                      const llmgw_model *from, const char *path, llmgw_error *error) {
+    llmgwi_config_limits own;
+    if (!llmgwi_config_limit(&own, from->rpm, from->tpm, from->rpd, from->concurrency, path, error))
+        return false;
+    for (size_t i = 0; i < config->model_count && !model->limits; i++) {
+        const llmgwi_config_target *other = &config->models[i]->target;
+        if (other->provider == model->target.provider && strcmp(other->model, model->target.model) == 0)
+            model->limits = config->models[i]->limits;
+    }
+    if (!model->limits)
+        model->limits = (llmgwi_config_limits *)llmgwi_base_arena_get(&config->arena, sizeof own);
+    if (!model->limits) return llmgwi_config_memory(error);
+    model->target.limits = model->limits;
+    llmgwi_config_stricter(&model->limits->rpm, own.rpm);
+    llmgwi_config_stricter(&model->limits->tpm, own.tpm);
+    llmgwi_config_stricter(&model->limits->rpd, own.rpd);
+    llmgwi_config_stricter(&model->limits->concurrency, own.concurrency);
     return true;
 }
 
@@ -5138,14 +7310,26 @@ static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *fr
     model->target.model =
         llmgwi_base_arena_dup(&config->arena, from->model && from->model[0] ? from->model : from->name);
     model->target.price = from->price;
+    if (!llmgwi_config_model_limit(config, model, from, path, error)) return false;
     list[config->model_count++] = model;
     return !config->arena.failed || llmgwi_config_memory(error);
+}
+
+/* What is configured of a model holds by whatever name it is asked: its price, its limits. */
+static void llmgwi_config_target_known(const llmgwi_config *config, llmgwi_config_target *target) {
+    for (size_t i = 0; target->provider && i < config->model_count; i++) {
+        const llmgwi_config_target *known = &config->models[i]->target;
+        if (known->provider != target->provider || strcmp(known->model, target->model) != 0) continue;
+        target->price = known->price;
+        target->limits = known->limits;
+    }
 }
 
 /* "alias" or "provider/model" as a target. False: it is neither. The model's text is borrowed. */
 static bool llmgwi_config_target_find(const llmgwi_config *config, const char *name,
                                       llmgwi_config_target *target) {
     memset(target, 0, sizeof *target);
+    target->limits = &llmgwi_config_unlimited;
     for (size_t i = 0; i < config->model_count; i++)
         if (strcmp(config->models[i]->name, name) == 0) {
             *target = config->models[i]->target;
@@ -5155,12 +7339,7 @@ static bool llmgwi_config_target_find(const llmgwi_config *config, const char *n
     if (!slash || !slash[1]) return false;
     target->provider = llmgwi_config_provider_find(config, name, (size_t)(slash - name));
     target->model = slash + 1;
-    for (size_t i = 0; target->provider && i < config->model_count;
-         i++) { /* a configured price holds here too */
-        const llmgwi_config_target *known = &config->models[i]->target;
-        if (known->provider == target->provider && strcmp(known->model, target->model) == 0)
-            target->price = known->price;
-    }
+    llmgwi_config_target_known(config, target);
     return target->provider != NULL;
 }
 
@@ -5170,9 +7349,83 @@ static llmgwi_config_route *llmgwi_config_route_find(const llmgwi_config *config
     return NULL;
 }
 
+/* How a route chooses: how, weights, width, race_by. */
+static bool llmgwi_config_route_how(llmgwi_config_route *route, const llmgw_route *from, const char *path,
+                                    llmgw_error *error) {
+    static const char *const hows[] = {"fallback", "race", "weighted", "least_busy", "fastest"};
+    static const char *const bys[] = {"first_text", "complete"};
+    size_t how = llmgwi_config_word(hows, LLMGWI_BASE_COUNT(hows), from->how ? from->how : hows[0]);
+    size_t by = llmgwi_config_word(bys, LLMGWI_BASE_COUNT(bys), from->race_by ? from->race_by : bys[0]);
+    bool race = how == LLMGWI_CONFIG_RACE;
+    if (how == LLMGWI_BASE_COUNT(hows))
+        return llmgwi_config_wrong(error, path, "how",
+                                   "expected fallback, race, weighted, least_busy or fastest");
+    if ((from->weights || from->weight_count) && how != LLMGWI_CONFIG_WEIGHTED)
+        return llmgwi_config_wrong(error, path, "weights", "only with \"how\" weighted");
+    if ((from->weights || from->weight_count) && (!from->weights || from->weight_count != from->target_count))
+        return llmgwi_config_wrong(error, path, "weights", "expected one for each target");
+    for (size_t i = 0; i < from->target_count; i++) {
+        route->weights[i] = from->weights ? from->weights[i] : 1;
+        if (!(route->weights[i] > 0 && route->weights[i] <= 1e9)) /* their sum is finite; NaN is none */
+            return llmgwi_config_wrong(error, path, "weights", "expected numbers over 0, 1e9 at most");
+    }
+    if (from->race_by && !race) return llmgwi_config_wrong(error, path, "race_by", "only with \"how\" race");
+    if (by == LLMGWI_BASE_COUNT(bys))
+        return llmgwi_config_wrong(error, path, "race_by", "expected first_text or complete");
+    if (from->width && !race) return llmgwi_config_wrong(error, path, "width", "only with \"how\" race");
+    if (race && from->target_count < 2)
+        return llmgwi_config_wrong(error, path, "try", "a race needs two targets");
+    if (from->width && (from->width < 2 || from->width > 16 || (size_t)from->width > from->target_count))
+        return llmgwi_config_wrong(error, path, "width",
+                                   "expected 2 to 16, and not more than there are targets");
+    route->how = (llmgwi_config_how)how;
+    route->race_complete = by == 1;
+    route->width = !race ? 1 : from->width ? from->width : 2;
+    return true;
+}
+
+/* What a route does besides: hedging, standby connections, checks of the answer. */
+static bool llmgwi_config_route_extras(llmgwi_config_route *route, const llmgw_route *from, const char *path,
+                                       const char *hedge, llmgw_error *error) {
+    const unsigned valid = LLMGW_VALID_NOT_EMPTY | LLMGW_VALID_NOT_REFUSED | LLMGW_VALID_SCHEMA;
+    int hedge_ms = from->hedge_ms == LLMGW_OFF ? 0 : from->hedge_ms;
+    if (hedge_ms < LLMGW_P95) return llmgwi_config_wrong(error, path, hedge, "expected milliseconds or p95");
+    if (hedge_ms && route->how == LLMGWI_CONFIG_RACE)
+        return llmgwi_config_wrong(error, path, hedge, "not in a race");
+    if (hedge_ms && from->target_count < 2)
+        return llmgwi_config_wrong(error, path, hedge, "needs a second target");
+    if (from->hedge_percent < 0 || from->hedge_percent > 100)
+        return llmgwi_config_wrong(error, path, "hedge_percent", "expected 1 to 100");
+    if (from->standby < 0 || from->standby > 8)
+        return llmgwi_config_wrong(error, path, "standby", "expected 1 to 8");
+    if (from->standby && (size_t)from->standby >= from->target_count)
+        return llmgwi_config_wrong(error, path, "standby", "expected fewer than there are targets");
+    if (from->valid & ~valid)
+        return llmgwi_config_wrong(error, path, "valid", "a bit that is no LLMGW_VALID_...");
+    route->hedge_ms = hedge_ms;
+    route->hedge_percent = from->hedge_percent ? from->hedge_percent : 5;
+    route->standby = from->standby;
+    route->valid = from->valid;
+    return true;
+}
+
+static bool llmgwi_config_route_targets(llmgwi_config *config, llmgwi_config_route *route,
+                                        const llmgw_route *from, const char *path, llmgw_error *error) {
+    char field[32];
+    for (size_t i = 0; i < from->target_count; i++) {
+        snprintf(field, sizeof field, "%s[%lu]", config->source ? "try" : "targets", (unsigned long)i);
+        const char *name = llmgwi_base_arena_dup(&config->arena, from->targets[i] ? from->targets[i] : "");
+        if (config->arena.failed) return llmgwi_config_memory(error);
+        if (!llmgwi_config_target_find(config, name, &route->targets[i]))
+            return llmgwi_config_wrong(error, path, field,
+                                       "no such alias, and no \"provider/model\" of a configured provider");
+    }
+    route->target_count = from->target_count;
+    return true;
+}
+
 static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *from, const char *path,
                                     llmgw_error *error) {
-    char field[32];
     if (!llmgwi_config_name(from->name, false))
         return llmgwi_config_wrong(error, path, "name", "expected 1 to 64 characters without space or slash");
     llmgwi_config_route *same = llmgwi_config_route_find(config, from->name);
@@ -5181,8 +7434,6 @@ static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *fr
     for (size_t i = 0; i < config->model_count; i++)
         if (strcmp(config->models[i]->name, from->name) == 0)
             return llmgwi_config_wrong(error, path, "name", "also the name of a model");
-    if (from->how && strcmp(from->how, "fallback") != 0)
-        return llmgwi_config_wrong(error, path, "how", "only \"fallback\" exists in this version");
     if (!from->target_count || !from->targets)
         return llmgwi_config_wrong(error, path, "try", "expected a list of models");
     if (from->target_count > LLMGWI_CONFIG_ROUTE_TARGETS)
@@ -5194,14 +7445,11 @@ static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *fr
     if (!list || !route) return llmgwi_config_memory(error);
     route->name = llmgwi_base_arena_dup(&config->arena, from->name);
     route->source = config->source;
-    for (size_t i = 0; i < from->target_count; i++) {
-        snprintf(field, sizeof field, "%s[%lu]", config->source ? "try" : "targets", (unsigned long)i);
-        const char *name = llmgwi_base_arena_dup(&config->arena, from->targets[i] ? from->targets[i] : "");
-        if (!llmgwi_config_target_find(config, name, &route->targets[i]))
-            return llmgwi_config_wrong(error, path, field,
-                                       "no such alias, and no \"provider/model\" of a configured provider");
-    }
-    route->target_count = from->target_count;
+    if (!llmgwi_config_route_how(route, from, path, error) ||
+        !llmgwi_config_route_extras(route, from, path, config->source ? "hedge" : "hedge_ms", error) ||
+        !llmgwi_config_route_targets(config, route, from, path, error))
+        return false;
+    route->index = config->route_count;
     list[config->route_count++] = route;
     return !config->arena.failed || llmgwi_config_memory(error);
 }
@@ -5211,10 +7459,14 @@ static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *fr
 typedef enum llmgwi_config_type {
     LLMGWI_CONFIG_TEXT,   /* const char * */
     LLMGWI_CONFIG_INT,    /* int */
+    LLMGWI_CONFIG_WIDE,   /* int64_t */
     LLMGWI_CONFIG_SIZE,   /* size_t */
     LLMGWI_CONFIG_USD,    /* llmgw_opt */
     LLMGWI_CONFIG_LIST,   /* const char *const *, then its size_t count */
     LLMGWI_CONFIG_PAIRS,  /* the same, from an object: "Name: value" */
+    LLMGWI_CONFIG_REALS,  /* const double *, then its size_t count */
+    LLMGWI_CONFIG_HEDGE,  /* int: milliseconds, or LLMGW_P95 from "p95" */
+    LLMGWI_CONFIG_VALID,  /* unsigned: LLMGW_VALID_... from a list of words */
     LLMGWI_CONFIG_FIELDS, /* an object with fields of its own */
     LLMGWI_CONFIG_NAMED,  /* an object of named objects */
     LLMGWI_CONFIG_LATER   /* DESIGN knows it, this version does not */
@@ -5232,13 +7484,13 @@ static const llmgwi_config_field llmgwi_config_provider_fields[] = {
     {"url", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, url), NULL},
     {"key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, key), NULL},
     {"headers", LLMGWI_CONFIG_PAIRS, offsetof(llmgw_provider, headers), NULL},
-    {"rpm", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"tpm", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"rpd", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"concurrency", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"keys", LLMGWI_CONFIG_LATER, 0, NULL},
+    {"keys", LLMGWI_CONFIG_LIST, offsetof(llmgw_provider, keys), NULL},
+    {"region", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, region), NULL},
+    {"rpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpm), NULL},
+    {"tpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, tpm), NULL},
+    {"rpd", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpd), NULL},
+    {"concurrency", LLMGWI_CONFIG_INT, offsetof(llmgw_provider, concurrency), NULL},
     {"tags", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"region", LLMGWI_CONFIG_LATER, 0, NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
 static const llmgwi_config_field llmgwi_config_price_fields[] = {
@@ -5253,14 +7505,23 @@ static const llmgwi_config_field llmgwi_config_model_fields[] = {
     {"provider", LLMGWI_CONFIG_TEXT, offsetof(llmgw_model, provider), NULL},
     {"model", LLMGWI_CONFIG_TEXT, offsetof(llmgw_model, model), NULL},
     {"price", LLMGWI_CONFIG_FIELDS, offsetof(llmgw_model, price), llmgwi_config_price_fields},
+    {"rpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_model, rpm), NULL},
+    {"tpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_model, tpm), NULL},
+    {"rpd", LLMGWI_CONFIG_WIDE, offsetof(llmgw_model, rpd), NULL},
+    {"concurrency", LLMGWI_CONFIG_INT, offsetof(llmgw_model, concurrency), NULL},
     {"quality", LLMGWI_CONFIG_LATER, 0, NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
 static const llmgwi_config_field llmgwi_config_route_fields[] = {
     {"how", LLMGWI_CONFIG_TEXT, offsetof(llmgw_route, how), NULL},
     {"try", LLMGWI_CONFIG_LIST, offsetof(llmgw_route, targets), NULL},
-    {"hedge", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"width", LLMGWI_CONFIG_LATER, 0, NULL},
+    {"weights", LLMGWI_CONFIG_REALS, offsetof(llmgw_route, weights), NULL},
+    {"width", LLMGWI_CONFIG_INT, offsetof(llmgw_route, width), NULL},
+    {"race_by", LLMGWI_CONFIG_TEXT, offsetof(llmgw_route, race_by), NULL},
+    {"hedge", LLMGWI_CONFIG_HEDGE, offsetof(llmgw_route, hedge_ms), NULL},
+    {"hedge_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_route, hedge_percent), NULL},
+    {"standby", LLMGWI_CONFIG_INT, offsetof(llmgw_route, standby), NULL},
+    {"valid", LLMGWI_CONFIG_VALID, offsetof(llmgw_route, valid), NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
 static const llmgwi_config_field llmgwi_config_top_fields[] = {
@@ -5281,6 +7542,27 @@ static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"max_event_bytes", LLMGWI_CONFIG_SIZE, offsetof(llmgw_options, max_event_bytes), NULL},
     {"max_queue_bytes", LLMGWI_CONFIG_SIZE, offsetof(llmgw_options, max_queue_bytes), NULL},
     {"max_json_depth", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_json_depth), NULL},
+    {"max_waiting", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_waiting), NULL},
+    {"max_targets", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_targets), NULL},
+    {"backoff_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, backoff_ms), NULL},
+    {"backoff_max_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, backoff_max_ms), NULL},
+    {"retry_after_max_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, retry_after_max_ms), NULL},
+    {"retry_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_options, retry_percent), NULL},
+    {"max_resumes", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_resumes), NULL},
+    {"hold_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, hold_ms), NULL},
+    {"hold_bytes", LLMGWI_CONFIG_INT, offsetof(llmgw_options, hold_bytes), NULL},
+    {"min_bytes_per_s", LLMGWI_CONFIG_INT, offsetof(llmgw_options, min_bytes_per_s), NULL},
+    {"breaker_failures", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_failures), NULL},
+    {"breaker_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_percent), NULL},
+    {"breaker_min_calls", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_min_calls), NULL},
+    {"breaker_window_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_window_ms), NULL},
+    {"breaker_open_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_open_ms), NULL},
+    {"breaker_open_max_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_open_max_ms), NULL},
+    {"breaker_slow_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, breaker_slow_ms), NULL},
+    {"key_dead_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, key_dead_ms), NULL},
+    {"headroom_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_options, headroom_percent), NULL},
+    {"reserve_output_tokens", LLMGWI_CONFIG_INT, offsetof(llmgw_options, reserve_output_tokens), NULL},
+    {"standby_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, standby_ms), NULL},
     {"prices", LLMGWI_CONFIG_LATER, 0, NULL},
     {"store", LLMGWI_CONFIG_LATER, 0, NULL},
     {"cache", LLMGWI_CONFIG_LATER, 0, NULL},
@@ -5353,9 +7635,12 @@ static bool llmgwi_config_number(llmgwi_config_load *load, const llmgwi_config_f
         *(llmgw_opt *)(void *)(into + field->at) = llmgw_set(number.d);
         return true;
     }
-    if (!number.integer || number.i < -1 || number.i > INT_MAX)
+    bool wide = field->type == LLMGWI_CONFIG_WIDE;
+    if (!number.integer || (!wide && (number.i < -1 || number.i > INT_MAX)))
         return llmgwi_config_load_wrong(load, "expected a whole number");
-    if (field->type == LLMGWI_CONFIG_INT)
+    if (wide)
+        *(int64_t *)(void *)(into + field->at) = number.i;
+    else if (field->type != LLMGWI_CONFIG_SIZE)
         *(int *)(void *)(into + field->at) = (int)number.i;
     else if (number.i < 0)
         return llmgwi_config_load_wrong(load, "expected a whole number from 0");
@@ -5391,6 +7676,56 @@ static bool llmgwi_config_list(llmgwi_config_load *load, const llmgwi_config_fie
     }
     *(const char *const **)(void *)(into + field->at) = list;
     *(size_t *)(void *)(into + field->at + sizeof(const char *const *)) = count;
+    return !load->json.error || llmgwi_config_load_wrong(load, "");
+}
+
+/* [1, 2.5] to an array of numbers and its count beside it. */
+static bool llmgwi_config_reals(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    llmgwi_json_number number;
+    size_t count = 0;
+    double *list =
+        (double *)llmgwi_base_arena_get(&load->config->arena, LLMGWI_CONFIG_ROUTE_TARGETS * sizeof *list);
+    if (!list) return llmgwi_config_memory(load->error);
+    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_ARRAY)
+        return llmgwi_config_load_wrong(load, "expected a list of numbers");
+    (void)llmgwi_json_array(&load->json);
+    while (llmgwi_json_item(&load->json)) {
+        if (count == LLMGWI_CONFIG_ROUTE_TARGETS) return llmgwi_config_load_wrong(load, "64 at most");
+        if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_NUMBER)
+            return llmgwi_config_load_wrong(load, "expected a list of numbers");
+        if (!llmgwi_json_get_number(&load->json, &number)) return llmgwi_config_load_wrong(load, "");
+        list[count++] = number.d;
+    }
+    *(const double **)(void *)(into + field->at) = list;
+    *(size_t *)(void *)(into + field->at + sizeof(const double *)) = count;
+    return !load->json.error || llmgwi_config_load_wrong(load, "");
+}
+
+static bool llmgwi_config_hedge(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    llmgwi_json_kind kind = llmgwi_json_peek(&load->json);
+    if (kind == LLMGWI_JSON_NUMBER) return llmgwi_config_number(load, field, into);
+    const char *text = kind == LLMGWI_JSON_STRING ? llmgwi_config_text(load) : "";
+    if (!text) return false;
+    if (strcmp(text, "p95") != 0) return llmgwi_config_load_wrong(load, "expected milliseconds or \"p95\"");
+    *(int *)(void *)(into + field->at) = LLMGW_P95;
+    return true;
+}
+
+static bool llmgwi_config_valid(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    static const char *const words[] = {"not_empty", "not_refused", "schema"}; /* bit i is words[i] */
+    unsigned valid = 0;
+    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_ARRAY)
+        return llmgwi_config_load_wrong(load, "expected a list of strings");
+    (void)llmgwi_json_array(&load->json);
+    while (llmgwi_json_item(&load->json)) {
+        const char *text = llmgwi_config_text(load);
+        if (!text) return false;
+        size_t bit = llmgwi_config_word(words, LLMGWI_BASE_COUNT(words), text);
+        if (bit == LLMGWI_BASE_COUNT(words))
+            return llmgwi_config_load_wrong(load, "expected not_empty, not_refused or schema");
+        valid |= 1u << bit;
+    }
+    *(unsigned *)(void *)(into + field->at) = valid;
     return !load->json.error || llmgwi_config_load_wrong(load, "");
 }
 
@@ -5436,10 +7771,14 @@ static bool llmgwi_config_field_read(llmgwi_config_load *load, const llmgwi_conf
     case LLMGWI_CONFIG_TEXT:
         return (*(const char **)(void *)(into + field->at) = llmgwi_config_text(load)) != NULL;
     case LLMGWI_CONFIG_INT:
+    case LLMGWI_CONFIG_WIDE:
     case LLMGWI_CONFIG_SIZE:
     case LLMGWI_CONFIG_USD: return llmgwi_config_number(load, field, into);
     case LLMGWI_CONFIG_LIST:
     case LLMGWI_CONFIG_PAIRS: return llmgwi_config_list(load, field, into);
+    case LLMGWI_CONFIG_REALS: return llmgwi_config_reals(load, field, into);
+    case LLMGWI_CONFIG_HEDGE: return llmgwi_config_hedge(load, field, into);
+    case LLMGWI_CONFIG_VALID: return llmgwi_config_valid(load, field, into);
     case LLMGWI_CONFIG_FIELDS: return llmgwi_config_fields(load, field->fields, into + field->at);
     case LLMGWI_CONFIG_NAMED: return llmgwi_config_named(load, field);
     case LLMGWI_CONFIG_LATER: break;
@@ -5557,17 +7896,21 @@ static const char *llmgwi_config_hint(const char *model) {
 }
 
 /* "provider/model", an alias, a route, or, if nothing of the kind exists, a model of the only provider
-   there is: fills targets (the route's, or own) and their count. Borrows the config's texts and name. */
+   there is: fills targets (the route's, or own), their count, and the route, which is NULL for a single
+   target. Borrows the config's texts and name. */
 static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name, llmgwi_config_target *own,
-                                  const llmgwi_config_target **targets, size_t *count, llmgw_error *error) {
+                                  const llmgwi_config_target **targets, size_t *count,
+                                  const llmgwi_config_route **from, llmgw_error *error) {
     const llmgwi_config_route *route = llmgwi_config_route_find(config, name);
     const char *hint = llmgwi_config_hint(name);
+    *from = route;
     *targets = route ? route->targets : own;
     *count = route ? route->target_count : 1;
     if (route || llmgwi_config_target_find(config, name, own)) return true;
     if (config->provider_count == 1 && !strchr(name, '/')) {
         own->provider = config->providers[0];
         own->model = name;
+        llmgwi_config_target_known(config, own);
         return true;
     }
     if (hint)
@@ -5610,6 +7953,27 @@ static const llmgwi_config_default llmgwi_config_defaults[] = {
     LLMGWI_CONFIG_DEFAULT(max_event_bytes, true, 8 << 20, 1024, INT_MAX, false),
     LLMGWI_CONFIG_DEFAULT(max_queue_bytes, true, 256 << 10, 1024, INT_MAX, false),
     LLMGWI_CONFIG_DEFAULT(max_json_depth, false, 128, 8, LLMGWI_JSON_MAX_DEPTH, false),
+    LLMGWI_CONFIG_DEFAULT(max_waiting, false, 10000, 1, 1 << 24, false),
+    LLMGWI_CONFIG_DEFAULT(max_targets, false, 4096, 1, 1 << 20, false),
+    LLMGWI_CONFIG_DEFAULT(backoff_ms, false, 500, 1, 3600000, true),
+    LLMGWI_CONFIG_DEFAULT(backoff_max_ms, false, 8000, 1, 3600000, false),
+    LLMGWI_CONFIG_DEFAULT(retry_after_max_ms, false, 3600000, 1, INT_MAX, false),
+    LLMGWI_CONFIG_DEFAULT(retry_percent, false, 20, 1, 10000, true),
+    LLMGWI_CONFIG_DEFAULT(max_resumes, false, 3, 1, 64, true),
+    LLMGWI_CONFIG_DEFAULT(hold_ms, false, 50, 1, 60000, true),
+    LLMGWI_CONFIG_DEFAULT(hold_bytes, false, 32, 1, 1 << 20, true),
+    LLMGWI_CONFIG_DEFAULT(min_bytes_per_s, false, 1, 1, 1 << 30, true),
+    LLMGWI_CONFIG_DEFAULT(breaker_failures, false, 5, 1, 1000000, true),
+    LLMGWI_CONFIG_DEFAULT(breaker_percent, false, 50, 1, 100, true),
+    LLMGWI_CONFIG_DEFAULT(breaker_min_calls, false, 20, 1, 1000000, false),
+    LLMGWI_CONFIG_DEFAULT(breaker_window_ms, false, 30000, 10, 86400000, false),
+    LLMGWI_CONFIG_DEFAULT(breaker_open_ms, false, 5000, 1, 86400000, false),
+    LLMGWI_CONFIG_DEFAULT(breaker_open_max_ms, false, 120000, 1, 86400000, false),
+    LLMGWI_CONFIG_DEFAULT(breaker_slow_ms, false, 0, 1, INT_MAX, true),
+    LLMGWI_CONFIG_DEFAULT(key_dead_ms, false, 60000, 1, 3600000, false),
+    LLMGWI_CONFIG_DEFAULT(headroom_percent, false, 80, 1, 100, true),
+    LLMGWI_CONFIG_DEFAULT(reserve_output_tokens, false, 4096, 1, 10000000, false),
+    LLMGWI_CONFIG_DEFAULT(standby_ms, false, 50000, 1, 86400000, true),
 };
 
 /* Takes over what from sets and to does not, or the default where from is NULL; checks ranges. */
@@ -5689,6 +8053,10 @@ static bool llmgwi_config_merge(llmgwi_config *config, const llmgw_options *opti
             return false;
         config->source = 2;
         if (kind == 0 && !options->no_environment && !llmgwi_config_environment(config, error)) return false;
+    }
+    for (size_t i = 0; i < config->provider_count; i++) {
+        config->providers[i]->lane_at = config->lane_count;
+        config->lane_count += config->providers[i]->key_count;
     }
     return true;
 }
@@ -5912,97 +8280,734 @@ static llmgw_cost llmgwi_price_cost(const llmgwi_price_what *what, const llmgw_u
 /* Sum over attempts: unknown if one is. */
 static void llmgwi_price_total(llmgw_cost *total, llmgw_cost more) {
     total->known = total->known && more.known;
+    total->estimated = total->estimated || more.estimated;
     total->saturated = total->saturated || more.saturated || total->pico_usd > INT64_MAX - more.pico_usd;
     total->pico_usd = total->saturated ? INT64_MAX : total->pico_usd + more.pico_usd;
     if (!total->known) total->pico_usd = 0;
 }
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>health   purpose: what a failure means and how long to wait.   uses: nothing                */
-/*            guarantees: pure functions of state, time and random                              */
+/* >>health   purpose: what a failure means, how long to wait, who may go now.   uses: nothing   */
+/*            guarantees: pure functions of state, time and random; no allocation, no lock; every */
+/*            count is bounded. A state of zero bytes is a fresh one, where no init is named.     */
 /* ------------------------------------------------------------------------------------------- */
 
-/* What may be tried after a failure of this kind. OTHER: another target, now. SAME: this target again,
-   after a pause. */
-#define LLMGWI_HEALTH_OTHER 1u
-#define LLMGWI_HEALTH_SAME 2u
-#define LLMGWI_HEALTH_BOTH 3u
+/* Times are microseconds of a monotonic clock, greater than 0. The bounds keep sums and products of two
+   of these numbers inside 64 bits. */
+#define LLMGWI_HEALTH_COUNT_MAX ((int64_t)1 << 50)      /* of a slot; 61 slots: below 2^56 */
+#define LLMGWI_HEALTH_TIME_MAX ((int64_t)1 << 60)       /* 36,000 years */
+#define LLMGWI_HEALTH_DAY_US ((int64_t)86400 * 1000000) /* the longest that a breaker stays open */
+#define LLMGWI_HEALTH_MINUTE_US ((int64_t)60 * 1000000)
+
+static int64_t llmgwi_health_clip(int64_t value, int64_t low, int64_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Moves the number of a ring's running slot on to `to`; returns how many slots of it begin anew. A step of
+   one back is the clock of another thread; a larger one, another width of the slots: all begin anew. */
+static int64_t llmgwi_health_tick(int64_t *at, int64_t to, int64_t slots) {
+    int64_t steps = to - *at;
+    if (steps == 0 || steps == -1) return 0;
+    *at = to;
+    return steps < 0 || steps > slots ? slots : steps;
+}
+
+/* ---- what a failure means ---- */
+
+#define LLMGWI_HEALTH_OTHER 0x01u /* another target, now */
+#define LLMGWI_HEALTH_SAME 0x02u  /* this target again, after a pause */
+#define LLMGWI_HEALTH_BOTH 0x03u
+#define LLMGWI_HEALTH_KEY 0x04u     /* another key of this target, now */
+#define LLMGWI_HEALTH_BREAKER 0x08u /* counts against the breaker */
+#define LLMGWI_HEALTH_DEAD 0x10u    /* the key is left alone for a while */
+#define LLMGWI_HEALTH_SHRINK 0x20u  /* the provider is over its capacity: the concurrency limit falls */
+#define LLMGWI_HEALTH_COSTS 0x40u   /* the provider may have charged */
 
 typedef struct llmgwi_health_rule {
     llmgw_code code;
-    unsigned next;
+    const char *name;
+    unsigned what;
 } llmgwi_health_rule;
+
+#define LLMGWI_HEALTH_FAILED (LLMGWI_HEALTH_BOTH | LLMGWI_HEALTH_BREAKER)
 
 /* Codes that are not here end the call. */
 static const llmgwi_health_rule llmgwi_health_rules[] = {
-    {LLMGW_E_UNSUPPORTED, LLMGWI_HEALTH_OTHER},    {LLMGW_E_NO_KEY, LLMGWI_HEALTH_OTHER},
-    {LLMGW_E_BAD_REQUEST, LLMGWI_HEALTH_OTHER},    {LLMGW_E_AUTH, LLMGWI_HEALTH_OTHER},
-    {LLMGW_E_QUOTA, LLMGWI_HEALTH_OTHER},          {LLMGW_E_NOT_FOUND, LLMGWI_HEALTH_OTHER},
-    {LLMGW_E_CONTEXT_LENGTH, LLMGWI_HEALTH_OTHER}, {LLMGW_E_FILTERED, LLMGWI_HEALTH_OTHER},
-    {LLMGW_E_TOO_LARGE, LLMGWI_HEALTH_OTHER},      {LLMGW_E_TLS, LLMGWI_HEALTH_OTHER},
-    {LLMGW_E_RATE_LIMITED, LLMGWI_HEALTH_BOTH},    {LLMGW_E_OVERLOADED, LLMGWI_HEALTH_BOTH},
-    {LLMGW_E_PROVIDER, LLMGWI_HEALTH_BOTH},        {LLMGW_E_PROTOCOL, LLMGWI_HEALTH_BOTH},
-    {LLMGW_E_TRUNCATED, LLMGWI_HEALTH_BOTH},       {LLMGW_E_NETWORK, LLMGWI_HEALTH_BOTH},
-    {LLMGW_E_TIMEOUT_CONNECT, LLMGWI_HEALTH_BOTH}, {LLMGW_E_TIMEOUT_FIRST_TOKEN, LLMGWI_HEALTH_BOTH},
-    {LLMGW_E_TIMEOUT_IDLE, LLMGWI_HEALTH_BOTH},
+    {LLMGW_E_UNSUPPORTED, "caller's fault", LLMGWI_HEALTH_OTHER},
+    {LLMGW_E_NO_KEY, "caller's fault", LLMGWI_HEALTH_OTHER},
+    {LLMGW_E_BAD_REQUEST, "caller's fault", LLMGWI_HEALTH_OTHER},
+    {LLMGW_E_NOT_FOUND, "caller's fault", LLMGWI_HEALTH_OTHER},
+    {LLMGW_E_CONTEXT_LENGTH, "caller's fault", LLMGWI_HEALTH_OTHER},
+    {LLMGW_E_TOO_LARGE, "caller's fault", LLMGWI_HEALTH_OTHER | LLMGWI_HEALTH_COSTS},
+    {LLMGW_E_FILTERED, "filtered", LLMGWI_HEALTH_OTHER | LLMGWI_HEALTH_COSTS},
+    {LLMGW_E_AUTH, "key dead", LLMGWI_HEALTH_KEY | LLMGWI_HEALTH_OTHER | LLMGWI_HEALTH_DEAD},
+    {LLMGW_E_QUOTA, "quota gone", LLMGWI_HEALTH_KEY | LLMGWI_HEALTH_OTHER | LLMGWI_HEALTH_DEAD},
+    {LLMGW_E_RATE_LIMITED, "rate limited", LLMGWI_HEALTH_KEY | LLMGWI_HEALTH_BOTH},
+    {LLMGW_E_OVERLOADED, "overloaded", LLMGWI_HEALTH_FAILED | LLMGWI_HEALTH_SHRINK},
+    {LLMGW_E_PROVIDER, "provider broken", LLMGWI_HEALTH_FAILED},
+    {LLMGW_E_PROTOCOL, "protocol", LLMGWI_HEALTH_FAILED | LLMGWI_HEALTH_COSTS},
+    {LLMGW_E_TRUNCATED, "truncated", LLMGWI_HEALTH_FAILED | LLMGWI_HEALTH_COSTS},
+    {LLMGW_E_INVALID, "invalid", LLMGWI_HEALTH_BOTH | LLMGWI_HEALTH_COSTS},
+    {LLMGW_E_NETWORK, "network", LLMGWI_HEALTH_FAILED},
+    {LLMGW_E_TLS, "network", LLMGWI_HEALTH_OTHER | LLMGWI_HEALTH_BREAKER},
+    {LLMGW_E_TIMEOUT_CONNECT, "network", LLMGWI_HEALTH_FAILED},
+    {LLMGW_E_TIMEOUT_FIRST_TOKEN, "too slow",
+     LLMGWI_HEALTH_FAILED | LLMGWI_HEALTH_SHRINK | LLMGWI_HEALTH_COSTS},
+    {LLMGW_E_TIMEOUT_IDLE, "too slow", LLMGWI_HEALTH_FAILED | LLMGWI_HEALTH_COSTS},
 };
 
-/* should_retry: what the provider said of it (x-should-retry): 1, -1, or 0 for nothing. */
-static unsigned llmgwi_health_next(llmgw_code code, int should_retry) {
+static const llmgwi_health_rule *llmgwi_health_rule_of(llmgw_code code) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_health_rules); i++)
-        if (llmgwi_health_rules[i].code == code) {
-            if (should_retry < 0) return LLMGWI_HEALTH_OTHER;
-            return llmgwi_health_rules[i].next | (should_retry > 0 ? LLMGWI_HEALTH_SAME : 0);
-        }
-    return 0;
+        if (llmgwi_health_rules[i].code == code) return &llmgwi_health_rules[i];
+    return NULL;
 }
 
-#define LLMGWI_HEALTH_BACKOFF_US 500000
-#define LLMGWI_HEALTH_BACKOFF_MAX_US 8000000
-#define LLMGWI_HEALTH_RETRY_AFTER_MAX_MS 3600000 /* a longer one is cut to this */
+/* A sum of the flags above; 0: the call ends. should_retry: what the provider said of it (x-should-retry):
+   1, -1, or 0 for nothing. */
+static unsigned llmgwi_health_what(llmgw_code code, int should_retry) {
+    const llmgwi_health_rule *rule = llmgwi_health_rule_of(code);
+    if (!rule) return 0;
+    if (should_retry < 0) return rule->what & ~LLMGWI_HEALTH_SAME;
+    return rule->what | (should_retry > 0 ? LLMGWI_HEALTH_SAME : 0);
+}
+
+/* For people. "": a code that ends the call. */
+static const char *llmgwi_health_class(llmgw_code code) {
+    const llmgwi_health_rule *rule = llmgwi_health_rule_of(code);
+    return rule ? rule->name : "";
+}
+
+/* ---- pauses ---- */
 
 /* Pause before the n-th repetition (from 1): full jitter (Brooker, "Exponential Backoff And Jitter",
    AWS 2015), uniform over 0 to min(max, base x 2^(n-1)). */
-static int64_t llmgwi_health_backoff(unsigned n, uint64_t random) {
-    int64_t top = LLMGWI_HEALTH_BACKOFF_US;
-    while (n-- > 1 && top < LLMGWI_HEALTH_BACKOFF_MAX_US) top *= 2;
-    if (top > LLMGWI_HEALTH_BACKOFF_MAX_US) top = LLMGWI_HEALTH_BACKOFF_MAX_US;
-    return (int64_t)(random % (uint64_t)(top + 1));
+static int64_t llmgwi_health_pause(unsigned n, int64_t base_us, int64_t max_us, uint64_t random) {
+    int64_t top = base_us;
+    if (base_us <= 0 || max_us <= 0) return 0;
+    while (n-- > 1 && top < max_us) top = top > max_us / 2 ? max_us : top * 2;
+    if (top > max_us) top = max_us;
+    return (int64_t)(random % ((uint64_t)top + 1));
+}
+
+/* ---- window: at most limit in any span ---- */
+
+/* 60 whole slots and the running one: the oldest is dropped when all of it is older than the span, so the
+   sum is never less than what the last span_us held, and more by at most what one slot held. */
+#define LLMGWI_HEALTH_WINDOW_SLOTS 61
+
+typedef struct llmgwi_health_window {
+    int64_t limit; /* 0: none */
+    int64_t span_us;
+    int64_t used; /* sum of the slots */
+    int64_t at;   /* number of the running slot: time / width */
+    int64_t slots[LLMGWI_HEALTH_WINDOW_SLOTS];
+} llmgwi_health_window;
+
+static int64_t llmgwi_health_window_width(const llmgwi_health_window *w) {
+    int64_t whole = LLMGWI_HEALTH_WINDOW_SLOTS - 1;
+    return w->span_us > 0 ? (w->span_us + whole - 1) / whole : 1;
+}
+
+static void llmgwi_health_window_init(llmgwi_health_window *w, int64_t limit, int64_t span_us) {
+    memset(w, 0, sizeof *w);
+    w->limit = llmgwi_health_clip(limit, 0, LLMGWI_HEALTH_COUNT_MAX);
+    w->span_us = llmgwi_health_clip(span_us, 1, LLMGWI_HEALTH_TIME_MAX);
+}
+
+static int64_t llmgwi_health_window_used(llmgwi_health_window *w, int64_t now) {
+    int64_t to = now / llmgwi_health_window_width(w);
+    int64_t begin = llmgwi_health_tick(&w->at, to, LLMGWI_HEALTH_WINDOW_SLOTS);
+    for (; begin > 0; begin--) {
+        int64_t *slot = &w->slots[(to - begin + 1 + LLMGWI_HEALTH_WINDOW_SLOTS) % LLMGWI_HEALTH_WINDOW_SLOTS];
+        w->used -= *slot;
+        *slot = 0;
+    }
+    return w->used;
+}
+
+/* Adds delta to a slot that take named, as far as it is still in the window and its count stays in
+   0 to COUNT_MAX. */
+static void llmgwi_health_window_settle(llmgwi_health_window *w, int64_t now, int64_t slot, int64_t delta) {
+    (void)llmgwi_health_window_used(w, now);
+    if (slot < 0 || slot > w->at || w->at - slot >= LLMGWI_HEALTH_WINDOW_SLOTS) return;
+    int64_t *count = &w->slots[slot % LLMGWI_HEALTH_WINDOW_SLOTS];
+    int64_t old = *count;
+    *count += llmgwi_health_clip(delta, -old, LLMGWI_HEALTH_COUNT_MAX - old);
+    w->used += *count - old;
+}
+
+/* Counts n, whether it fits or not; returns the slot it went to, for settle. */
+static int64_t llmgwi_health_window_take(llmgwi_health_window *w, int64_t now, int64_t n) {
+    (void)llmgwi_health_window_used(w, now);
+    llmgwi_health_window_settle(w, now, w->at, n > 0 ? n : 0);
+    return w->at;
+}
+
+/* The earliest time at which n more fit if nothing else is taken. n may exceed the limit (calls queue before
+   this one): a further span for each whole limit that must pass before. */
+static int64_t llmgwi_health_window_when(llmgwi_health_window *w, int64_t now, int64_t n) {
+    if (w->limit <= 0 || n <= 0) return now;
+    int64_t spans = llmgwi_health_clip((n - 1) / w->limit, 0, LLMGWI_HEALTH_TIME_MAX / w->span_us);
+    int64_t room = w->limit - ((n - 1) % w->limit + 1), left = llmgwi_health_window_used(w, now),
+            free_us = now;
+    for (int64_t slot = w->at - LLMGWI_HEALTH_WINDOW_SLOTS + 1; left > room && slot <= w->at; slot++) {
+        if (slot < 0) continue;
+        left -= w->slots[slot % LLMGWI_HEALTH_WINDOW_SLOTS];
+        free_us = (slot + LLMGWI_HEALTH_WINDOW_SLOTS) * llmgwi_health_window_width(w);
+    }
+    return free_us + spans * w->span_us;
+}
+
+/* ---- bucket: what the provider's limit headers say ---- */
+
+/* x-ratelimit-* (OpenAI) and anthropic-ratelimit-* give limit, remaining, and the time until it is full
+   again. Both are token buckets that refill continuously (platform.openai.com/docs/guides/rate-limits,
+   docs.anthropic.com/en/api/rate-limits), so what is there now follows by a straight line. Headers may lie:
+   nothing here holds a call back for more than WAIT_MAX, and after KNOWN nothing is left of them. */
+#define LLMGWI_HEALTH_BUCKET_MAX ((int64_t)10000000000) /* tokens; times two WAIT_MAX it fits 64 bits */
+#define LLMGWI_HEALTH_BUCKET_WAIT_MAX_US LLMGWI_HEALTH_MINUTE_US
+#define LLMGWI_HEALTH_BUCKET_KNOWN_US (2 * LLMGWI_HEALTH_MINUTE_US)
+
+typedef struct llmgwi_health_bucket {
+    bool known;
+    int64_t limit;      /* 0: not told, the bucket is a gate that opens gain_us after learned_us */
+    int64_t level;      /* at at_us; below 0: more was taken than there was */
+    int64_t at_us;      /* the refill is in level up to here */
+    int64_t learned_us; /* when the header came */
+    int64_t gain;       /* refill: gain in gain_us */
+    int64_t gain_us;    /* 1 to WAIT_MAX */
+} llmgwi_health_bucket;
+
+/* True: it knows something of this moment, and the refill up to it is in level. */
+static bool llmgwi_health_bucket_refill(llmgwi_health_bucket *b, int64_t now) {
+    int64_t age = now - b->learned_us;
+    b->known = b->known && age < (b->limit ? LLMGWI_HEALTH_BUCKET_KNOWN_US : b->gain_us);
+    if (!b->known || !b->limit || now <= b->at_us) return b->known;
+    int64_t past = llmgwi_health_clip(now - b->at_us, 0, LLMGWI_HEALTH_BUCKET_KNOWN_US);
+    int64_t more = b->gain * past / b->gain_us;
+    if (b->level + more >= b->limit) {
+        b->level = b->limit;
+        b->at_us = now;
+    } else if (more > 0) { /* at_us moves by the time of whole units, so that no fraction is lost */
+        b->level += more;
+        b->at_us += (more * b->gain_us + b->gain - 1) / b->gain;
+    }
+    return true;
+}
+
+/* A reply's headers: the limit (0 or less: not told), what remained, and the time until it is full again.
+   taken_since: what was taken after that request began, as if none of it were in remaining yet. A negative
+   remaining or reset_us is no header at all. */
+static void llmgwi_health_bucket_learn(llmgwi_health_bucket *b, int64_t now, int64_t limit, int64_t remaining,
+                                       int64_t reset_us, int64_t taken_since) {
+    if (remaining < 0 || reset_us < 0) return;
+    b->known = true;
+    b->limit = llmgwi_health_clip(limit, 0, LLMGWI_HEALTH_BUCKET_MAX);
+    remaining = llmgwi_health_clip(remaining, 0, b->limit ? b->limit : LLMGWI_HEALTH_BUCKET_MAX);
+    b->level = remaining - llmgwi_health_clip(taken_since, 0, LLMGWI_HEALTH_BUCKET_MAX);
+    b->at_us = b->learned_us = now;
+    b->gain = b->limit - remaining;
+    b->gain_us = llmgwi_health_clip(reset_us, 1, LLMGWI_HEALTH_BUCKET_WAIT_MAX_US);
+    if (b->limit && !b->gain) { /* full, which tells no rate: limits are per minute */
+        b->gain = b->limit;
+        b->gain_us = LLMGWI_HEALTH_MINUTE_US;
+    }
+}
+
+static void llmgwi_health_bucket_take(llmgwi_health_bucket *b, int64_t now, int64_t n) {
+    if (!llmgwi_health_bucket_refill(b, now)) return;
+    b->level -= llmgwi_health_clip(n, 0, LLMGWI_HEALTH_BUCKET_MAX);
+    if (b->level < -LLMGWI_HEALTH_BUCKET_MAX) b->level = -LLMGWI_HEALTH_BUCKET_MAX;
+}
+
+/* Of what was taken, n were not used. */
+static void llmgwi_health_bucket_give(llmgwi_health_bucket *b, int64_t n) {
+    b->level += llmgwi_health_clip(n, 0, LLMGWI_HEALTH_BUCKET_MAX);
+    if (b->level > (b->limit ? b->limit : LLMGWI_HEALTH_BUCKET_MAX))
+        b->level = b->limit ? b->limit : LLMGWI_HEALTH_BUCKET_MAX;
+}
+
+/* The earliest time at which n are there; n above the limit counts as the limit. Never later than WAIT_MAX
+   from now. */
+static int64_t llmgwi_health_bucket_when(llmgwi_health_bucket *b, int64_t now, int64_t n) {
+    if (!llmgwi_health_bucket_refill(b, now)) return now;
+    n = llmgwi_health_clip(n, 0, b->limit ? b->limit : LLMGWI_HEALTH_BUCKET_MAX);
+    if (b->level >= n) return now;
+    int64_t forgotten = b->learned_us + LLMGWI_HEALTH_BUCKET_KNOWN_US;
+    int64_t when = b->limit ? b->at_us + ((n - b->level) * b->gain_us + b->gain - 1) / b->gain
+                            : b->learned_us + b->gain_us;
+    if (when > forgotten) when = forgotten;
+    return llmgwi_health_clip(when, now, now + LLMGWI_HEALTH_BUCKET_WAIT_MAX_US);
+}
+
+/* ---- breaker: a target that fails is left alone (Nygard, "Release It!", 2007) ---- */
+
+#define LLMGWI_HEALTH_BREAKER_SLOTS 10 /* of window_us */
+#define LLMGWI_HEALTH_BREAKER_PROBES 2 /* good ones in a row that close it */
+#define LLMGWI_HEALTH_BREAKER_CALM                                                                           \
+    10 /* closed for so many open_us: the next opening is as short as the first */
+#define LLMGWI_HEALTH_BREAKER_ROW 1000000 /* failures in a row are counted up to here */
+
+typedef struct llmgwi_health_breaker_rules {
+    int failures;           /* in a row, 0 or less: this rule is off */
+    int percent, min_calls; /* failed, of at least so many in window_us; percent 0 or less: off */
+    int64_t window_us;
+    int64_t open_us, open_max_us; /* the first time, the longest; at most a day */
+} llmgwi_health_breaker_rules;
+
+typedef struct llmgwi_health_breaker {
+    llmgw_breaker state;
+    int64_t open_until_us;
+    int64_t open_for_us; /* the last opening's length, 0: none yet */
+    int64_t failed_us;   /* last failure, 0: none */
+    int64_t closed_us;   /* since when it is closed again */
+    int64_t probe_us;    /* when the probe in flight began */
+    int64_t stale_us;    /* a probe older than this is forgotten: 2 x open_max_us */
+    int64_t at;          /* number of the running slot */
+    int row;             /* failures in a row */
+    int good;            /* good probes in a row */
+    bool probing;        /* a probe is in flight */
+    uint32_t calls[LLMGWI_HEALTH_BREAKER_SLOTS];
+    uint32_t failed[LLMGWI_HEALTH_BREAKER_SLOTS];
+} llmgwi_health_breaker;
+
+/* May an attempt begin? An OPEN one whose time is over becomes HALF_OPEN here. */
+static bool llmgwi_health_breaker_allows(llmgwi_health_breaker *b, int64_t now) {
+    if (b->state == LLMGW_BREAKER_CLOSED) return true;
+    if (b->state == LLMGW_BREAKER_OPEN) {
+        if (now < b->open_until_us) return false;
+        b->state = LLMGW_BREAKER_HALF_OPEN;
+        b->probing = false;
+        b->good = 0;
+    }
+    if (b->probing && now - b->probe_us > b->stale_us) b->probing = false;
+    return !b->probing;
+}
+
+/* An attempt begins, allowed or not. True: it is the probe; say so to result. */
+static bool llmgwi_health_breaker_begin(llmgwi_health_breaker *b, int64_t now) {
+    if (!llmgwi_health_breaker_allows(b, now) || b->state != LLMGW_BREAKER_HALF_OPEN) return false;
+    b->probing = true;
+    b->probe_us = now;
+    return true;
+}
+
+static void llmgwi_health_breaker_open(llmgwi_health_breaker *b, const llmgwi_health_breaker_rules *rules,
+                                       int64_t now, int64_t open_for_us) {
+    int64_t longest = llmgwi_health_clip(rules->open_max_us, 0, LLMGWI_HEALTH_DAY_US);
+    b->state = LLMGW_BREAKER_OPEN;
+    b->open_for_us = llmgwi_health_clip(open_for_us, 0, longest);
+    b->open_until_us = now + b->open_for_us;
+    b->stale_us = 2 * longest;
+    b->probing = false;
+}
+
+static void llmgwi_health_breaker_close(llmgwi_health_breaker *b, int64_t now) {
+    b->state = LLMGW_BREAKER_CLOSED;
+    b->closed_us = now;
+    b->row = 0;
+    memset(b->calls, 0, sizeof b->calls);
+    memset(b->failed, 0, sizeof b->failed);
+}
+
+static void llmgwi_health_breaker_count(llmgwi_health_breaker *b, const llmgwi_health_breaker_rules *rules,
+                                        int64_t now, bool failed) {
+    int64_t width = rules->window_us / LLMGWI_HEALTH_BREAKER_SLOTS;
+    int64_t begin = llmgwi_health_tick(&b->at, now / (width > 0 ? width : 1), LLMGWI_HEALTH_BREAKER_SLOTS);
+    size_t slot = (size_t)(b->at % LLMGWI_HEALTH_BREAKER_SLOTS);
+    for (size_t i = slot; begin > 0; begin--) {
+        b->calls[i] = b->failed[i] = 0;
+        i = (i + LLMGWI_HEALTH_BREAKER_SLOTS - 1) % LLMGWI_HEALTH_BREAKER_SLOTS;
+    }
+    if (b->calls[slot] < UINT32_MAX) {
+        b->calls[slot]++;
+        b->failed[slot] += failed;
+    }
+    b->row = !failed ? 0 : b->row < LLMGWI_HEALTH_BREAKER_ROW ? b->row + 1 : b->row;
+}
+
+static bool llmgwi_health_breaker_is_over(const llmgwi_health_breaker *b,
+                                          const llmgwi_health_breaker_rules *rules) {
+    int64_t calls = 0, failed = 0;
+    if (rules->failures > 0 && b->row >= rules->failures) return true;
+    for (size_t i = 0; i < LLMGWI_HEALTH_BREAKER_SLOTS; i++) {
+        calls += b->calls[i];
+        failed += b->failed[i];
+    }
+    int64_t percent = llmgwi_health_clip(rules->percent, 0, 1000); /* times 10 x 2^32 it fits 64 bits */
+    return percent && calls >= rules->min_calls && failed * 100 >= percent * calls;
+}
+
+static void llmgwi_health_breaker_while_closed(llmgwi_health_breaker *b,
+                                               const llmgwi_health_breaker_rules *rules, int64_t now,
+                                               bool failed) {
+    int64_t first = llmgwi_health_clip(rules->open_us, 0, LLMGWI_HEALTH_DAY_US);
+    llmgwi_health_breaker_count(b, rules, now, failed);
+    if (!failed || !llmgwi_health_breaker_is_over(b, rules)) return; /* a good result never opens it */
+    bool calm = !b->open_for_us || now - b->closed_us >= LLMGWI_HEALTH_BREAKER_CALM * first;
+    llmgwi_health_breaker_open(b, rules, now, calm ? first : b->open_for_us);
+}
+
+static void llmgwi_health_breaker_after_probe(llmgwi_health_breaker *b,
+                                              const llmgwi_health_breaker_rules *rules, int64_t now,
+                                              bool failed) {
+    int64_t first = llmgwi_health_clip(rules->open_us, 0, LLMGWI_HEALTH_DAY_US);
+    if (failed)
+        llmgwi_health_breaker_open(b, rules, now, b->open_for_us > first / 2 ? 2 * b->open_for_us : first);
+    else if (++b->good >= LLMGWI_HEALTH_BREAKER_PROBES)
+        llmgwi_health_breaker_close(b, now);
+}
+
+/* How an attempt ended. probe: what begin said. ok: 1 good, 0 failed, -1 neither (cancelled, or not the
+   target's fault). What began before it opened neither closes it nor keeps it open. */
+static void llmgwi_health_breaker_result(llmgwi_health_breaker *b, const llmgwi_health_breaker_rules *rules,
+                                         int64_t now, bool probe, int ok) {
+    bool mine = probe && b->state == LLMGW_BREAKER_HALF_OPEN;
+    if (mine) b->probing = false;
+    if (ok < 0) return;
+    if (!ok) b->failed_us = now;
+    if (b->state == LLMGW_BREAKER_CLOSED)
+        llmgwi_health_breaker_while_closed(b, rules, now, !ok);
+    else if (mine)
+        llmgwi_health_breaker_after_probe(b, rules, now, !ok);
+}
+
+/* An OPEN one stays so until then at least (Retry-After); never shorter than it would have. */
+static void llmgwi_health_breaker_extend(llmgwi_health_breaker *b, int64_t until_us) {
+    if (b->state == LLMGW_BREAKER_OPEN && until_us > b->open_until_us) b->open_until_us = until_us;
+}
+
+/* Saved: version, state, failures in a row, and six times relative to now, each as 64 bits, least
+   significant byte first. Not saved: the window, and probes in flight. */
+#define LLMGWI_HEALTH_BREAKER_VERSION 1
+#define LLMGWI_HEALTH_BREAKER_WORDS 6
+#define LLMGWI_HEALTH_BREAKER_BYTES (2 + 8 * LLMGWI_HEALTH_BREAKER_WORDS)
+#define LLMGWI_HEALTH_BREAKER_AGO_MAX_US (30 * LLMGWI_HEALTH_DAY_US)
+
+/* Returns LLMGWI_HEALTH_BREAKER_BYTES. */
+LLMGWI_BASE_UNUSED static size_t llmgwi_health_breaker_save(const llmgwi_health_breaker *b, int64_t now,
+                                                            unsigned char *bytes) {
+    bool shut = b->state != LLMGW_BREAKER_CLOSED; /* HALF_OPEN: as OPEN whose time is over */
+    int64_t words[LLMGWI_HEALTH_BREAKER_WORDS];
+    words[0] = b->state == LLMGW_BREAKER_OPEN && b->open_until_us > now ? b->open_until_us - now : 0;
+    words[1] = b->open_for_us;
+    words[2] = b->stale_us;
+    words[3] = now - b->closed_us;
+    words[4] = b->failed_us ? now - b->failed_us : -1;
+    words[5] = b->row;
+    bytes[0] = LLMGWI_HEALTH_BREAKER_VERSION;
+    bytes[1] = (unsigned char)(shut ? LLMGW_BREAKER_OPEN : LLMGW_BREAKER_CLOSED);
+    for (size_t i = 0; i < 8 * LLMGWI_HEALTH_BREAKER_WORDS; i++)
+        bytes[2 + i] = (unsigned char)((uint64_t)words[i / 8] >> (i % 8 * 8) & 255);
+    return LLMGWI_HEALTH_BREAKER_BYTES;
+}
+
+/* now: when it was saved, on the present clock: the present time less how long ago that is (it may be below
+   0). False: these are no such bytes, and b is as it was. Values out of range are clipped. */
+LLMGWI_BASE_UNUSED static bool llmgwi_health_breaker_load(llmgwi_health_breaker *b, int64_t now,
+                                                          const unsigned char *bytes, size_t n) {
+    static const int64_t most[LLMGWI_HEALTH_BREAKER_WORDS] = {
+        LLMGWI_HEALTH_DAY_US,
+        LLMGWI_HEALTH_DAY_US,
+        2 * LLMGWI_HEALTH_DAY_US,
+        LLMGWI_HEALTH_BREAKER_AGO_MAX_US,
+        LLMGWI_HEALTH_BREAKER_AGO_MAX_US,
+        LLMGWI_HEALTH_BREAKER_ROW,
+    };
+    uint64_t words[LLMGWI_HEALTH_BREAKER_WORDS];
+    int64_t in[LLMGWI_HEALTH_BREAKER_WORDS];
+    if (n != LLMGWI_HEALTH_BREAKER_BYTES || bytes[0] != LLMGWI_HEALTH_BREAKER_VERSION) return false;
+    if (bytes[1] != LLMGW_BREAKER_CLOSED && bytes[1] != LLMGW_BREAKER_OPEN) return false;
+    memset(words, 0, sizeof words);
+    for (size_t i = 0; i < 8 * LLMGWI_HEALTH_BREAKER_WORDS; i++)
+        words[i / 8] |= (uint64_t)bytes[2 + i] << (i % 8 * 8);
+    bool has_failed = words[4] >> 63 == 0;
+    for (size_t i = 0; i < LLMGWI_HEALTH_BREAKER_WORDS; i++) /* too large and negative: the most */
+        in[i] = words[i] < (uint64_t)most[i] ? (int64_t)words[i] : most[i];
+    memset(b, 0, sizeof *b);
+    b->state = bytes[1] == LLMGW_BREAKER_OPEN ? LLMGW_BREAKER_OPEN : LLMGW_BREAKER_CLOSED;
+    b->open_until_us = b->state == LLMGW_BREAKER_OPEN ? now + in[0] : 0;
+    b->open_for_us = in[1];
+    b->stale_us = in[2] > LLMGWI_HEALTH_MINUTE_US ? in[2] : LLMGWI_HEALTH_MINUTE_US; /* 0: all at once */
+    b->closed_us = now - in[3];
+    if (has_failed) b->failed_us = now - in[4] ? now - in[4] : -1;
+    b->row = (int)in[5];
+    return true;
+}
+
+/* ---- adaptive concurrency: additive increase, multiplicative decrease ---- */
+
+/* Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989; cut and
+   growth condition as in Netflix's concurrency-limits, AIMDLimit. */
+#define LLMGWI_HEALTH_AIMD_SLOTS 7 /* of 10 s: the largest in flight of the last 60 to 70 s */
+#define LLMGWI_HEALTH_AIMD_SLOT_US 10000000
+
+typedef struct llmgwi_health_aimd {
+    double limit;   /* 0: none */
+    int64_t cut_us; /* when it was cut last, 0: never */
+    int64_t at;     /* number of the running slot */
+    int64_t peaks[LLMGWI_HEALTH_AIMD_SLOTS];
+} llmgwi_health_aimd;
+
+/* Attempts in flight at the same time. INT64_MAX: no limit. */
+static int64_t llmgwi_health_aimd_limit(const llmgwi_health_aimd *a) {
+    return a->limit > 0 ? (int64_t)a->limit : INT64_MAX;
+}
+
+/* Notes how many are in flight; returns the most of the last minute. */
+static int64_t llmgwi_health_aimd_peak(llmgwi_health_aimd *a, int64_t now, int64_t in_flight) {
+    int64_t begin = llmgwi_health_tick(&a->at, now / LLMGWI_HEALTH_AIMD_SLOT_US, LLMGWI_HEALTH_AIMD_SLOTS);
+    int64_t slot = a->at % LLMGWI_HEALTH_AIMD_SLOTS, most = 0;
+    for (int64_t i = slot; begin > 0; begin--) {
+        a->peaks[i] = 0;
+        i = (i + LLMGWI_HEALTH_AIMD_SLOTS - 1) % LLMGWI_HEALTH_AIMD_SLOTS;
+    }
+    if (in_flight > a->peaks[slot]) a->peaks[slot] = in_flight;
+    for (size_t i = 0; i < LLMGWI_HEALTH_AIMD_SLOTS; i++)
+        if (a->peaks[i] > most) most = a->peaks[i];
+    return most;
+}
+
+/* An attempt succeeded; in_flight counts it. A limit that is more than twice what is ever in flight limits
+   nothing, and is forgotten. */
+static void llmgwi_health_aimd_good(llmgwi_health_aimd *a, int64_t now, int64_t in_flight) {
+    in_flight = llmgwi_health_clip(in_flight, 1, LLMGWI_HEALTH_COUNT_MAX);
+    int64_t most = llmgwi_health_aimd_peak(a, now, in_flight);
+    if (a->limit <= 0) return;
+    if ((double)in_flight >= a->limit / 2) a->limit += 1 / a->limit;
+    if (a->limit > 2 * (double)most) a->limit = 0;
+}
+
+/* An attempt that began at began_us met an overloaded provider; in_flight counts it. Of all the attempts that
+   one overload fails, the first cuts. */
+static void llmgwi_health_aimd_overload(llmgwi_health_aimd *a, int64_t now, int64_t began_us,
+                                        int64_t in_flight) {
+    in_flight = llmgwi_health_clip(in_flight, 1, LLMGWI_HEALTH_COUNT_MAX);
+    (void)llmgwi_health_aimd_peak(a, now, in_flight);
+    if (a->cut_us && began_us <= a->cut_us) return;
+    double were = (double)in_flight;
+    if (a->limit > 0 && were > a->limit) were = a->limit; /* else a cut could raise it */
+    a->limit = were * 0.9 > 1 ? were * 0.9 : 1;
+    a->cut_us = now;
+}
+
+/* ---- budget of repetitions ---- */
+
+/* Finagle's RetryBudget: each call deposits a share of a repetition, each repetition takes one, and a minimum
+   a second is always there. So repetitions are bounded by a share of the calls, whatever fails. The same with
+   other numbers holds for hedges. */
+#define LLMGWI_HEALTH_BUDGET_START 10
+#define LLMGWI_HEALTH_BUDGET_CAP 100
+#define LLMGWI_HEALTH_BUDGET_PER_S 1
+#define LLMGWI_HEALTH_BUDGET_ONE 1000000 /* so that one a second is one unit a microsecond */
+#define LLMGWI_HEALTH_BUDGET_MOST 1000000
+
+typedef struct llmgwi_health_budget {
+    int64_t balance, cap; /* in millionths of a repetition */
+    int64_t per_s;
+    int64_t at_us; /* the refill is in balance up to here, 0: it has not begun */
+} llmgwi_health_budget;
+
+/* start: at once; cap: the most that is saved up; per_s: refill in whole repetitions a second. */
+static void llmgwi_health_budget_init(llmgwi_health_budget *b, int64_t start, int64_t cap, int64_t per_s) {
+    cap = llmgwi_health_clip(cap, 0, LLMGWI_HEALTH_BUDGET_MOST);
+    b->cap = cap * LLMGWI_HEALTH_BUDGET_ONE;
+    b->balance = llmgwi_health_clip(start, 0, cap) * LLMGWI_HEALTH_BUDGET_ONE;
+    b->per_s = llmgwi_health_clip(per_s, 0, LLMGWI_HEALTH_BUDGET_MOST);
+    b->at_us = 0;
+}
+
+/* A call was accepted. */
+static void llmgwi_health_budget_call(llmgwi_health_budget *b, int percent) {
+    int64_t share = llmgwi_health_clip(percent, 0, 10000) * (LLMGWI_HEALTH_BUDGET_ONE / 100);
+    b->balance = llmgwi_health_clip(b->balance + share, 0, b->cap);
+}
+
+/* May one repetition be made? True: it is taken. percent below 0: there is no budget. */
+static bool llmgwi_health_budget_take(llmgwi_health_budget *b, int64_t now, int percent) {
+    if (percent < 0) return true;
+    int64_t past =
+        b->at_us ? llmgwi_health_clip(now - b->at_us, 0, b->cap) : 0; /* at 1 a second, cap fills it */
+    if (!b->at_us || now > b->at_us) b->at_us = now;
+    b->balance = llmgwi_health_clip(b->balance + past * b->per_s, 0, b->cap);
+    if (b->balance < LLMGWI_HEALTH_BUDGET_ONE) return false;
+    b->balance -= LLMGWI_HEALTH_BUDGET_ONE;
+    return true;
+}
+
+/* ---- histogram of latencies ---- */
+
+/* Buckets are a quarter of an octave wide, so a quantile is at most 19 % above the truth. */
+#define LLMGWI_HEALTH_HISTOGRAM_BUCKETS 96 /* the last one's bound: 58 minutes; longer ones are in it too */
+#define LLMGWI_HEALTH_HISTOGRAM_FIRST_US 250
+#define LLMGWI_HEALTH_HISTOGRAM_FEW 20    /* below this no quantile means anything */
+#define LLMGWI_HEALTH_HISTOGRAM_MANY 2000 /* above it all counts are halved: old ones fade */
+
+typedef struct llmgwi_health_histogram {
+    uint32_t total;
+    uint32_t counts[LLMGWI_HEALTH_HISTOGRAM_BUCKETS];
+} llmgwi_health_histogram;
+
+/* Upper bound of a bucket: 250 us x 2^(i/4). */
+static int64_t llmgwi_health_histogram_bound(int i) {
+    static const int64_t quarter[4] = {65536, 77936, 92682, 110218}; /* 65536 x 2^(0, 1/4, 1/2, 3/4) */
+    return (LLMGWI_HEALTH_HISTOGRAM_FIRST_US * quarter[i % 4] << i / 4) / 65536;
+}
+
+static void llmgwi_health_histogram_record(llmgwi_health_histogram *h, int64_t us) {
+    int low = 0, high = LLMGWI_HEALTH_HISTOGRAM_BUCKETS - 1;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (us <= llmgwi_health_histogram_bound(middle))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    h->counts[low]++;
+    if (++h->total <= LLMGWI_HEALTH_HISTOGRAM_MANY) return;
+    h->total = 0;
+    for (size_t i = 0; i < LLMGWI_HEALTH_HISTOGRAM_BUCKETS; i++) {
+        h->counts[i] /= 2;
+        h->total += h->counts[i];
+    }
+}
+
+/* How many are in it, faded ones not counted. */
+static int64_t llmgwi_health_histogram_count(const llmgwi_health_histogram *h) { return h->total; }
+
+/* The bound of the bucket below which the share q (0 to 1) of all lies, in us. 0: too few were recorded. */
+static int64_t llmgwi_health_histogram_quantile(const llmgwi_health_histogram *h, double q) {
+    if (llmgwi_health_histogram_count(h) < LLMGWI_HEALTH_HISTOGRAM_FEW) return 0;
+    double rank = (q > 1 ? 1 : q > 0 ? q : 0) * (double)h->total;
+    uint64_t below = h->counts[0];
+    int i = 0;
+    while (i < LLMGWI_HEALTH_HISTOGRAM_BUCKETS - 1 && (!below || (double)below < rank))
+        below += h->counts[++i];
+    return llmgwi_health_histogram_bound(i);
+}
+
+/* ---- peak EWMA: what a target costs in time ---- */
+
+/* As Finagle's PeakEwma: the average follows a rise at once and a fall slowly; what is in flight multiplies
+   it, and a target that was never measured gets one attempt and no more until that is back. */
+#define LLMGWI_HEALTH_EWMA_TAU_US 10000000.0
+#define LLMGWI_HEALTH_EWMA_PENALTY_US 1e14 /* three years: above every real cost */
+
+typedef struct llmgwi_health_ewma {
+    double value; /* us, at at_us; below 1: not known, or so long ago that it is not */
+    int64_t at_us;
+} llmgwi_health_ewma;
+
+/* e^(-us / tau), without libm: 2^-n times the Pade approximant [3/3] of e^-g, 0 <= g < ln 2. Its relative
+   error is below g^7 / 100,800 < 8e-7. */
+static double llmgwi_health_ewma_decay(int64_t us) {
+    double x = us > 0 ? (double)us / LLMGWI_HEALTH_EWMA_TAU_US : 0;
+    double octaves = x * 1.4426950408889634; /* 1 / ln 2 */
+    if (octaves > 60) return 0;
+    int n = (int)octaves;
+    double g = (octaves - n) * 0.6931471805599453, even = 120 + 12 * g * g, odd = (60 + g * g) * g;
+    return (even - odd) / (even + odd) / (double)((int64_t)1 << n);
+}
+
+static void llmgwi_health_ewma_add(llmgwi_health_ewma *e, int64_t now, int64_t us) {
+    double seen = (double)llmgwi_health_clip(us, 1, LLMGWI_HEALTH_DAY_US);
+    double keep = llmgwi_health_ewma_decay(now - e->at_us);
+    e->value = seen > e->value ? seen : e->value * keep + seen * (1 - keep);
+    if (now > e->at_us) e->at_us = now;
+}
+
+/* The less, the better. 0: never measured and nothing in flight, so it is tried first. */
+static double llmgwi_health_ewma_cost(const llmgwi_health_ewma *e, int64_t now, int64_t in_flight) {
+    double value = e->value * llmgwi_health_ewma_decay(now - e->at_us);
+    double others = in_flight > 0 ? (double)in_flight : 0;
+    if (value < 1) return others > 0 ? LLMGWI_HEALTH_EWMA_PENALTY_US + others : 0;
+    return value * (others + 1);
 }
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>route   purpose: a name to targets, and which of them comes next.   uses: health            */
-/*           guarantees: pure functions of state and time                                       */
+/* >>route   purpose: a call's targets, in which order they are tried and how often.             */
+/*           uses: health   guarantees: pure functions of state and random                       */
 /* ------------------------------------------------------------------------------------------- */
 
 #define LLMGWI_ROUTE_TARGETS 64
 
-/* One lane (provider and key): shared by all calls of a gateway. */
-typedef struct llmgwi_route_lane {
-    int64_t not_before_us; /* Retry-After */
-} llmgwi_route_lane;
-
 /* A call's way through its targets, which it knows by number. */
 typedef struct llmgwi_route_plan {
+    unsigned char order[LLMGWI_ROUTE_TARGETS]; /* order[0] is tried first */
     unsigned char tries[LLMGWI_ROUTE_TARGETS];
-    bool dead[LLMGWI_ROUTE_TARGETS]; /* this call does not try it again */
+    bool dead[LLMGWI_ROUTE_TARGETS];             /* this call does not try it again */
+    unsigned short passed[LLMGWI_ROUTE_TARGETS]; /* the code it was last passed over with, for the trace */
     size_t count;
     unsigned rounds; /* repetitions so far, for the backoff */
     bool waited;     /* the pause before the next attempt is over */
 } llmgwi_route_plan;
 
-/* Notes a failure of target i. */
-static void llmgwi_route_failed(llmgwi_route_plan *plan, size_t i, unsigned next) {
-    if (!(next & LLMGWI_HEALTH_SAME)) plan->dead[i] = true;
-    if (!next)
+/* As they stand. */
+static void llmgwi_route_in_order(llmgwi_route_plan *plan, size_t count) {
+    plan->count = count;
+    for (size_t i = 0; i < count; i++) plan->order[i] = (unsigned char)i;
+}
+
+static void llmgwi_route_to_front(llmgwi_route_plan *plan, size_t from, size_t to) {
+    unsigned char moved = plan->order[from];
+    memmove(plan->order + to + 1, plan->order + to, from - to);
+    plan->order[to] = moved;
+}
+
+/* A number in [0, 1) of the generator of Steele, Lea and Flood ("SplitMix", 2014). */
+static double llmgwi_route_uniform(uint64_t *state) {
+    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+}
+
+/* Draws without putting back, each with its weight's share of what is left. weights NULL: all alike. */
+static void llmgwi_route_draw(llmgwi_route_plan *plan, const double *weights, uint64_t random) {
+    for (size_t done = 0; done + 1 < plan->count; done++) {
+        double left = 0;
+        for (size_t i = done; i < plan->count; i++) left += weights ? weights[plan->order[i]] : 1;
+        double at = llmgwi_route_uniform(&random) * left;
+        size_t i = done;
+        for (; i + 1 < plan->count; i++) {
+            at -= weights ? weights[plan->order[i]] : 1;
+            if (at < 0) break;
+        }
+        llmgwi_route_to_front(plan, i, done);
+    }
+}
+
+/* The cheapest first; equal ones stay as they stand. */
+static void llmgwi_route_by_cost(llmgwi_route_plan *plan, const double *costs, size_t from) {
+    for (size_t i = from + 1; i < plan->count; i++) {
+        size_t to = i;
+        while (to > from && costs[plan->order[to - 1]] > costs[plan->order[i]]) to--;
+        llmgwi_route_to_front(plan, i, to);
+    }
+}
+
+/* The better of two drawn at random, then the others by cost: calls that look at the same moment do not all
+   run to the same target (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). */
+static void llmgwi_route_two_choices(llmgwi_route_plan *plan, const double *costs, uint64_t random) {
+    llmgwi_route_draw(plan, NULL, random);
+    if (plan->count > 1 && costs[plan->order[1]] < costs[plan->order[0]]) llmgwi_route_to_front(plan, 1, 0);
+    llmgwi_route_by_cost(plan, costs, 1);
+}
+
+/* Notes a failure of target i; what: LLMGWI_HEALTH_... */
+static void llmgwi_route_failed(llmgwi_route_plan *plan, size_t i, unsigned what) {
+    if (!(what & LLMGWI_HEALTH_SAME)) plan->dead[i] = true;
+    if (!(what & (LLMGWI_HEALTH_SAME | LLMGWI_HEALTH_OTHER)))
         for (size_t j = 0; j < plan->count; j++) plan->dead[j] = true;
 }
 
-/* The next target: the first of those tried least. SIZE_MAX: none is left. */
+/* The next target: the first in order of those tried least. SIZE_MAX: none is left. */
 static size_t llmgwi_route_next(const llmgwi_route_plan *plan) {
     size_t best = SIZE_MAX;
-    for (size_t i = 0; i < plan->count; i++)
+    for (size_t o = 0; o < plan->count; o++) {
+        size_t i = plan->order[o];
         if (!plan->dead[i] && (best == SIZE_MAX || plan->tries[i] < plan->tries[best])) best = i;
+    }
     return best;
 }
 
@@ -6029,9 +9034,10 @@ typedef struct llmgwi_http_result {
     char text[200];
 } llmgwi_http_result;
 
-/* Upcalls, on the thread that polls. They may start transfers, but not cancel one. */
+/* Upcalls, on the thread that polls. done may start transfers (libcurl refuses it inside the others); none
+   may cancel one. */
 typedef struct llmgwi_http_events {
-    void (*sent)(void *user); /* connected; the request is written next */
+    bool (*sent)(void *user); /* connected; the request is written next, if this says true */
     void (*header)(void *user, llmgwi_base_str name, llmgwi_base_str value);
     int (*body)(void *user, int status, const char *p, size_t n);
     void (*done)(void *user, const llmgwi_http_result *result); /* the transfer is gone */
@@ -6061,8 +9067,11 @@ typedef struct llmgwi_http {
     void (*poll)(void *self, int timeout_ms); /* upcalls happen in here */
     void (*wake)(void *self);                 /* makes poll return; any thread */
     int (*fd)(void *self);
-    void (*arm)(void *self, int64_t at_us); /* the fd becomes readable then */
-    void (*notice)(void *self, bool on);    /* the fd is readable while on */
+    void (*arm)(void *self, int64_t at_us);                       /* the fd becomes readable then */
+    void (*notice)(void *self, bool on);                          /* the fd is readable while on */
+    bool (*warm)(void *self, const llmgwi_http_request *request); /* a connection for the next start to that
+                           host and port; true: on its way; false: no room. No upcall; only url, tls, keyed
+                           and loopback of the request count */
     void *(*headers_make)(void *self, const char *const *lines, size_t count);
     void (*headers_free)(void *self, void *headers);
     void (*close)(void *self, bool forked);
@@ -6076,6 +9085,8 @@ typedef struct llmgwi_http {
 #define LLMGWI_HTTP_POOL 64                  /* idle easy handles kept */
 #define LLMGWI_HTTP_HEADER_BYTES (256 << 10) /* of one reply */
 #define LLMGWI_HTTP_LINGER_US 10000000       /* an empty shard keeps its connections this long */
+#define LLMGWI_HTTP_WARM 16                  /* warm transfers at once */
+#define LLMGWI_HTTP_WARM_MS 10000L           /* from name to reply */
 
 struct llmgwi_http_curl;
 
@@ -6083,7 +9094,7 @@ typedef struct llmgwi_http_shard {
     struct llmgwi_http_curl *http;
     CURLM *multi; /* NULL: not in use */
     uint32_t index;
-    int active;
+    int active, warming; /* transfers; how many of them are warm */
     int64_t timer_us;
     int64_t empty_us; /* since when active is 0 */
 } llmgwi_http_shard;
@@ -6096,6 +9107,7 @@ typedef struct llmgwi_http_transfer {
     void *user;
     struct llmgwi_http_transfer *next; /* in the pool */
     size_t header_bytes;
+    uint64_t origin; /* a warm transfer: where it goes; 0: a call's */
     int sends;
     bool loopback_only, in_body, refused, insecure;
     char error[CURL_ERROR_SIZE];
@@ -6111,6 +9123,8 @@ typedef struct llmgwi_http_curl {
     llmgwi_http_transfer *pool;
     int pooled, active, max_active, keep_shards;
     unsigned upcalls; /* body and done, counted */
+    llmgwi_http_transfer *warm[LLMGWI_HTTP_WARM];
+    int warming; /* of active */
 } llmgwi_http_curl;
 
 static int64_t llmgwi_http_now(void) { return llmgwi_base_now_us(NULL); }
@@ -6148,12 +9162,13 @@ static int llmgwi_http_on_close(void *user, curl_socket_t fd) {
 }
 
 /* Just before a request is written. The second time it would be libcurl's own resend on a fresh
-   connection, after a kept one died: refused, our retry loop is the only one. */
+   connection, after a kept one died: refused, our retry loop is the only one. A warm transfer is no
+   attempt, and a fresh connection is what it is for. */
 static int llmgwi_http_on_request(void *user, char *primary_ip, char *local_ip, int primary_port,
                                   int local_port) {
     llmgwi_http_transfer *transfer = (llmgwi_http_transfer *)user;
     (void)local_ip, (void)primary_port, (void)local_port;
-    if (transfer->sends++ > 0) {
+    if (transfer->sends++ > 0 && !transfer->origin) {
         transfer->refused = true;
         return CURL_PREREQFUNC_ABORT;
     }
@@ -6161,8 +9176,7 @@ static int llmgwi_http_on_request(void *user, char *primary_ip, char *local_ip, 
         transfer->insecure = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    transfer->events->sent(transfer->user);
-    return CURL_PREREQFUNC_OK;
+    return transfer->events->sent(transfer->user) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 static size_t llmgwi_http_on_header(char *p, size_t size, size_t count, void *user) {
@@ -6225,14 +9239,8 @@ static void llmgwi_http_transfer_free(llmgwi_http_curl *http, llmgwi_http_transf
     llmgwi_base_free(http->mem, transfer, sizeof *transfer);
 }
 
-static llmgwi_http_transfer *llmgwi_http_transfer_get(llmgwi_http_curl *http) {
-    llmgwi_http_transfer *transfer = http->pool;
-    if (transfer) {
-        http->pool = transfer->next;
-        http->pooled--;
-        return transfer;
-    }
-    transfer = (llmgwi_http_transfer *)llmgwi_base_zalloc(http->mem, sizeof *transfer);
+static llmgwi_http_transfer *llmgwi_http_transfer_new(llmgwi_http_curl *http) {
+    llmgwi_http_transfer *transfer = (llmgwi_http_transfer *)llmgwi_base_zalloc(http->mem, sizeof *transfer);
     if (!transfer) return NULL;
     transfer->http = http;
     transfer->easy = curl_easy_init();
@@ -6241,9 +9249,17 @@ static llmgwi_http_transfer *llmgwi_http_transfer_get(llmgwi_http_curl *http) {
     return NULL;
 }
 
-/* Back to the pool, without the last request's headers and body. */
+static llmgwi_http_transfer *llmgwi_http_transfer_get(llmgwi_http_curl *http) {
+    llmgwi_http_transfer *transfer = http->pool;
+    if (!transfer) return llmgwi_http_transfer_new(http);
+    http->pool = transfer->next;
+    http->pooled--;
+    return transfer;
+}
+
+/* Back to the pool, without the last request's headers and body. A warm one's HEAD stays out of it. */
 static void llmgwi_http_transfer_put(llmgwi_http_curl *http, llmgwi_http_transfer *transfer) {
-    if (http->pooled >= LLMGWI_HTTP_POOL) {
+    if (http->pooled >= LLMGWI_HTTP_POOL || transfer->origin) {
         llmgwi_http_transfer_free(http, transfer);
         return;
     }
@@ -6268,10 +9284,12 @@ static bool llmgwi_http_shard_open(llmgwi_http_shard *shard) {
     return true;
 }
 
-/* The first shard with room: low ones stay warm, high ones empty. */
+/* The first shard with room: low ones stay in use, high ones empty. A warm transfer takes no place, so that
+   the start it is for finds the same shard. */
 static llmgwi_http_shard *llmgwi_http_shard_pick(llmgwi_http_curl *http) {
     size_t i = http->free_hint;
-    while (i < http->shard_count && http->shards[i]->active >= LLMGWI_HTTP_SHARD) i++;
+    while (i < http->shard_count && http->shards[i]->active - http->shards[i]->warming >= LLMGWI_HTTP_SHARD)
+        i++;
     http->free_hint = i;
     if (i == http->shard_count) {
         llmgwi_http_shard **shards = (llmgwi_http_shard **)llmgwi_base_grow(
@@ -6289,42 +9307,10 @@ static llmgwi_http_shard *llmgwi_http_shard_pick(llmgwi_http_curl *http) {
     return shard->multi || llmgwi_http_shard_open(shard) ? shard : NULL;
 }
 
+/* A warm transfer gives way to a call. */
 static bool llmgwi_http_room(void *self) {
     const llmgwi_http_curl *http = (const llmgwi_http_curl *)self;
-    return http->active < http->max_active;
-}
-
-static void *llmgwi_http_start(void *self, const llmgwi_http_request *request) {
-    llmgwi_http_curl *http = (llmgwi_http_curl *)self;
-    llmgwi_http_shard *shard = llmgwi_http_shard_pick(http);
-    llmgwi_http_transfer *transfer = shard ? llmgwi_http_transfer_get(http) : NULL;
-    if (!transfer) return NULL;
-    CURL *easy = transfer->easy;
-    transfer->shard = shard;
-    transfer->events = request->events;
-    transfer->user = request->user;
-    transfer->header_bytes = 0;
-    transfer->sends = 0;
-    transfer->loopback_only = request->keyed && !request->tls;
-    transfer->in_body = transfer->refused = transfer->insecure = false;
-    transfer->error[0] = 0;
-    bool ok = curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK;
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_len);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, (struct curl_slist *)(uintptr_t)request->headers);
-    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, request->stream ? NULL : "");
-    /* h2 without TLS fails on every reuse in 7.88 (curl issue 10634) */
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-                     request->tls ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
-    ok = ok && curl_easy_setopt(easy, CURLOPT_NOPROXY, request->loopback ? "*" : NULL) ==
-                   CURLE_OK; /* a proxy would see the key */
-    if (!ok || curl_multi_add_handle(shard->multi, easy) != CURLM_OK) {
-        llmgwi_http_transfer_put(http, transfer);
-        return NULL;
-    }
-    shard->active++;
-    http->active++;
-    return transfer;
+    return http->active - http->warming < http->max_active;
 }
 
 /* Takes a transfer out of its shard. */
@@ -6332,6 +9318,12 @@ static void llmgwi_http_detach(llmgwi_http_transfer *transfer) {
     llmgwi_http_curl *http = transfer->http;
     llmgwi_http_shard *shard = transfer->shard;
     curl_multi_remove_handle(shard->multi, transfer->easy);
+    if (transfer->origin) {
+        int at = 0;
+        while (http->warm[at] != transfer) at++;
+        http->warm[at] = http->warm[--http->warming];
+        shard->warming--;
+    }
     http->active--;
     if (--shard->active == 0) shard->empty_us = llmgwi_http_now();
     if (shard->index < http->free_hint) http->free_hint = shard->index;
@@ -6350,10 +9342,115 @@ static void llmgwi_http_cancel(void *self, void *transfer) {
     llmgwi_http_detach((llmgwi_http_transfer *)transfer);
 }
 
+/* What a start and the warm transfer before it must have alike, or libcurl takes another connection. */
+static bool llmgwi_http_aim(llmgwi_http_transfer *transfer, llmgwi_http_shard *shard,
+                            const llmgwi_http_request *request) {
+    CURL *easy = transfer->easy;
+    transfer->shard = shard;
+    transfer->header_bytes = 0;
+    transfer->sends = 0;
+    transfer->loopback_only = request->keyed && !request->tls;
+    transfer->in_body = transfer->refused = transfer->insecure = false;
+    transfer->error[0] = 0;
+    /* h2 without TLS fails on every reuse in 7.88 (curl issue 10634) */
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                     request->tls ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
+    return curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_NOPROXY, request->loopback ? "*" : NULL) ==
+               CURLE_OK; /* a proxy would see the key */
+}
+
+static bool llmgwi_http_add(llmgwi_http_transfer *transfer) {
+    if (curl_multi_add_handle(transfer->shard->multi, transfer->easy) != CURLM_OK) return false;
+    transfer->shard->active++;
+    transfer->http->active++;
+    return true;
+}
+
+static void *llmgwi_http_start(void *self, const llmgwi_http_request *request) {
+    llmgwi_http_curl *http = (llmgwi_http_curl *)self;
+    if (http->active >= http->max_active && http->warming)
+        llmgwi_http_cancel(http, http->warm[http->warming - 1]);
+    llmgwi_http_shard *shard = llmgwi_http_shard_pick(http);
+    llmgwi_http_transfer *transfer = shard ? llmgwi_http_transfer_get(http) : NULL;
+    if (!transfer) return NULL;
+    CURL *easy = transfer->easy;
+    transfer->events = request->events;
+    transfer->user = request->user;
+    bool ok = llmgwi_http_aim(transfer, shard, request);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_len);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, (struct curl_slist *)(uintptr_t)request->headers);
+    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, request->stream ? NULL : "");
+    if (ok && llmgwi_http_add(transfer)) return transfer;
+    llmgwi_http_transfer_put(http, transfer);
+    return NULL;
+}
+
 static void llmgwi_http_resume(void *self, void *transfer) {
     (void)self;
     curl_easy_pause(((llmgwi_http_transfer *)transfer)->easy, CURLPAUSE_CONT);
 }
+
+/* ---- connections opened ahead ---- */
+
+static bool llmgwi_http_mute_sent(void *user) {
+    (void)user;
+    return true;
+}
+static void llmgwi_http_mute_header(void *user, llmgwi_base_str name, llmgwi_base_str value) {
+    (void)user, (void)name, (void)value;
+}
+static int llmgwi_http_mute_body(void *user, int status, const char *p, size_t n) {
+    (void)user, (void)status, (void)p, (void)n;
+    return LLMGWI_HTTP_STOP; /* there is none to a HEAD */
+}
+static const llmgwi_http_events llmgwi_http_mute = {llmgwi_http_mute_sent, llmgwi_http_mute_header,
+                                                    llmgwi_http_mute_body, NULL};
+
+/* Host and port of a url as one number; 0: they cannot be told. */
+static uint64_t llmgwi_http_origin(const char *url, bool tls) {
+    char text[272]; /* a name of 253 bytes, a colon, a port */
+    const char *host = strstr(url, "://");
+    size_t n = host ? strcspn(host + 3, "/?#") : 0;
+    if (n == 0 || n + sizeof ":443" > sizeof text) return 0;
+    for (size_t i = 0; i < n; i++) text[i] = llmgwi_base_lower(host[3 + i]);
+    text[n] = 0;
+    const char *bracket = strchr(text, ']'); /* before it the colons are an address's */
+    if (!strchr(bracket ? bracket : text, ':')) memcpy(text + n, tls ? ":443" : ":80\0", sizeof ":443");
+    uint64_t origin = XXH3_64bits(text, strlen(text));
+    return origin ? origin : 1;
+}
+
+/* Opens a connection and leaves it in the pool of the shard that the next start takes. It must be a real
+   request: libcurl shares no CURLOPT_CONNECT_ONLY connection (its manual says so), and closes one whose
+   CURLOPT_PREREQFUNCTION aborts. */
+static bool llmgwi_http_warm(void *self, const llmgwi_http_request *request) {
+    llmgwi_http_curl *http = (llmgwi_http_curl *)self;
+    uint64_t origin = llmgwi_http_origin(request->url, request->tls);
+    if (!origin) return false;
+    for (int i = 0; i < http->warming; i++)
+        if (http->warm[i]->origin == origin) return true;
+    if (http->warming == LLMGWI_HTTP_WARM || http->active >= http->max_active) return false;
+    llmgwi_http_shard *shard = llmgwi_http_shard_pick(http);
+    llmgwi_http_transfer *transfer = shard ? llmgwi_http_transfer_new(http) : NULL;
+    if (!transfer) return false;
+    transfer->origin = origin;
+    transfer->events = &llmgwi_http_mute;
+    bool ok = llmgwi_http_aim(transfer, shard, request);
+    curl_easy_setopt(transfer->easy, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, LLMGWI_HTTP_WARM_MS);
+    curl_easy_setopt(transfer->easy, CURLOPT_USERAGENT, "llmgw.h/" LLMGW_VERSION);
+    if (!ok || !llmgwi_http_add(transfer)) {
+        llmgwi_http_transfer_free(http, transfer);
+        return false;
+    }
+    shard->warming++;
+    http->warm[http->warming++] = transfer;
+    return true;
+}
+
+/* ---- what becomes of transfers ---- */
 
 typedef struct llmgwi_http_row {
     CURLcode curl;
@@ -6407,6 +9504,11 @@ static void llmgwi_http_finish(llmgwi_http_transfer *transfer, CURLcode curl) {
     const llmgwi_http_events *events = transfer->events;
     void *user = transfer->user;
     long status = 0, version = 0;
+    if (curl != CURLE_OK) llmgwi_http_drop(transfer);
+    if (transfer->origin) {
+        llmgwi_http_detach(transfer);
+        return;
+    }
     memset(&result, 0, sizeof result);
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
@@ -6418,7 +9520,6 @@ static void llmgwi_http_finish(llmgwi_http_transfer *transfer, CURLcode curl) {
                                                             : 11;
     llmgwi_http_explain(transfer, curl, &result);
     transfer->http->upcalls++;
-    if (curl != CURLE_OK) llmgwi_http_drop(transfer);
     llmgwi_http_detach(transfer);
     events->done(user, &result);
 }
@@ -6517,6 +9618,7 @@ static void llmgwi_http_headers_free(void *self, void *headers) {
 static void llmgwi_http_close(void *self, bool forked) {
     llmgwi_http_curl *http = (llmgwi_http_curl *)self;
     const llmgwi_base_mem *mem = http->mem;
+    while (!forked && http->warming) llmgwi_http_cancel(http, http->warm[0]);
     while (!forked && http->pool) {
         llmgwi_http_transfer *transfer = http->pool;
         http->pool = transfer->next;
@@ -6548,6 +9650,7 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
                                       llmgwi_http_fd,
                                       llmgwi_http_arm,
                                       llmgwi_http_notice,
+                                      llmgwi_http_warm,
                                       llmgwi_http_headers_make,
                                       llmgwi_http_headers_free,
                                       llmgwi_http_close};
@@ -6570,32 +9673,43 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
         curl_share_setopt(http->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
         return true;
     }
+    out->self = NULL;
     llmgwi_http_close(http, false);
     return false;
 }
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>engine   purpose: calls and attempts, deadlines, events; who drives and who waits.          */
-/*            uses: json, frame, dialect, config, price, health, route, http                     */
-/*            guarantees: laws 1 and 2; one thread at a time drives; callbacks run without a lock; */
-/*            END always has room, its reply is allocated when the call is accepted              */
+/*            uses: text, json, frame, dialect, schema, config, price, health, route, http       */
+/*            guarantees: laws 1 to 5 and 10; one thread at a time drives; callbacks run without a */
+/*            lock; END always has room, its reply is allocated when the call is accepted        */
 /* ------------------------------------------------------------------------------------------- */
 
 #define LLMGWI_ENGINE_ERROR_BYTES (64 << 10) /* of an error reply's body that are read */
 #define LLMGWI_ENGINE_CLOSING_US 200000      /* wait for the transfer's end after the last event */
 #define LLMGWI_ENGINE_KEEP_QUEUE (16 << 10)  /* a larger queue is freed when it is empty */
 #define LLMGWI_ENGINE_MAX_TRACE 512
+#define LLMGWI_ENGINE_MINUTE_US ((int64_t)60000000)
+#define LLMGWI_ENGINE_TOKENS_MAX ((int64_t)1 << 32) /* of one request; times max_waiting it fits 64 bits */
+#define LLMGWI_ENGINE_AWAY_US 100000 /* nobody drove for so long: read before anything is found late */
+#define LLMGWI_ENGINE_SLOW_US ((int64_t)5000000)        /* no first token that comes earlier is slow */
+#define LLMGWI_ENGINE_SLOW_WHOLE_US ((int64_t)30000000) /* no whole reply */
+#define LLMGWI_ENGINE_RATE_US 30000000                  /* a stream's speed is taken over this time */
+#define LLMGWI_ENGINE_KEY_DEAD_MAX_US ((int64_t)3600000000)
 
 /* ---- states: X(name, may go to, deadline) ---- */
 
 typedef enum llmgwi_engine_state {
     LLMGWI_ENGINE_QUEUED = 0, /* accepted, not yet seen by the driver */
-    LLMGWI_ENGINE_WAITING,    /* for backoff, Retry-After or a free connection */
-    LLMGWI_ENGINE_CONNECTING, /* an attempt began */
-    LLMGWI_ENGINE_SENT,       /* its request is being written, or the answer awaited */
-    LLMGWI_ENGINE_ANSWERING,  /* the answer has begun */
-    LLMGWI_ENGINE_CLOSING,    /* the answer is whole, the transfer is not */
-    LLMGWI_ENGINE_ENDED
+    LLMGWI_ENGINE_WAITING,    /* for backoff, Retry-After, a limit or a free connection */
+    LLMGWI_ENGINE_RUNNING,    /* at least one attempt is in flight */
+    LLMGWI_ENGINE_ENDED,
+    /* of an attempt */
+    LLMGWI_ENGINE_CONNECTING,
+    LLMGWI_ENGINE_SENT,      /* its request is being written, or the answer awaited */
+    LLMGWI_ENGINE_ANSWERING, /* the answer has begun */
+    LLMGWI_ENGINE_CLOSING,   /* the answer is whole, the transfer is not */
+    LLMGWI_ENGINE_OVER
 } llmgwi_engine_state;
 
 #define LLMGWI_ENGINE_BIT(state) (1u << LLMGWI_ENGINE_##state)
@@ -6633,9 +9747,139 @@ static void llmgwi_engine_reply_drop(llmgwi_engine_reply *reply) {
     llmgwi_base_free(&mem, reply, sizeof *reply);
 }
 
-/* ---- calls ---- */
+/* ---- timers ---- */
+
+typedef struct llmgwi_engine_timer {
+    int64_t at_us;
+    size_t heap_at; /* place in the heap, SIZE_MAX: none */
+    void (*fire)(void *owner, int64_t now);
+    void *owner;
+} llmgwi_engine_timer;
+
+/* ---- what is known of providers: shared by all calls ---- */
+
+struct llmgwi_engine_call;
+
+/* Calls that wait for the same targets, by priority, each first come first served. */
+typedef struct llmgwi_engine_line {
+    llmgw *gw;
+    struct llmgwi_engine_call *head[3], *tail[3]; /* interactive, normal, batch */
+    int64_t counts[3], tokens[3];                 /* reserved by them */
+    size_t count;
+    llmgwi_engine_timer timer; /* when the first of them may go by the clock */
+    int64_t left_us;           /* when a call last left it with others behind; 0: not yet */
+    int64_t interval_us;       /* between two that leave, smoothed; 0: not known */
+    bool active;
+    struct llmgwi_engine_line *next; /* among the active ones */
+} llmgwi_engine_line;
+
+/* Limits of a key (over all models) or of a model (over all keys); 0: none. */
+typedef struct llmgwi_engine_limits {
+    llmgwi_health_window rpm, tpm, rpd;
+    int64_t concurrency, in_flight;
+    bool counted;   /* some window has a limit */
+    bool warned[4]; /* by llmgw_limit_kind: headroom was reported and has not come back */
+} llmgwi_engine_limits;
+
+/* A refused or used-up key is left alone. */
+typedef struct llmgwi_engine_dead {
+    int64_t until_us, for_us;
+    llmgw_code code;
+} llmgwi_engine_dead;
+
+/* A provider's key. */
+typedef struct llmgwi_engine_account {
+    llmgwi_engine_limits limits;
+    llmgwi_engine_dead dead;
+} llmgwi_engine_account;
+
+/* Target and key. */
+typedef struct llmgwi_engine_lane {
+    int64_t not_before_us; /* Retry-After */
+    int64_t started, in_flight;
+    llmgwi_health_bucket requests, tokens; /* as its headers tell */
+    llmgwi_engine_dead dead;               /* the key may not use this model */
+} llmgwi_engine_lane;
+
+/* Provider and model. */
+typedef struct llmgwi_engine_target {
+    const llmgwi_config_provider *provider;
+    char *model;
+    llmgwi_health_breaker breaker;
+    llmgwi_health_aimd aimd;
+    llmgwi_health_ewma ewma;
+    llmgwi_health_histogram latency[2]; /* whole replies; until the first token of streams */
+    int64_t in_flight, attempts, failures;
+    llmgwi_engine_limits *limits;      /* NULL: none */
+    llmgwi_engine_lane *lanes;         /* one for each key */
+    llmgwi_engine_line line;           /* of calls for it alone */
+    struct llmgwi_engine_target *next; /* in its hash chain */
+} llmgwi_engine_target;
+
+/* A route's own memory. */
+typedef struct llmgwi_engine_route {
+    llmgwi_engine_target *targets[LLMGWI_ROUTE_TARGETS];
+    llmgwi_health_histogram latency[2]; /* of first attempts: whole replies, streams */
+    llmgwi_health_budget hedges;
+    llmgwi_engine_line line;
+} llmgwi_engine_route;
+
+/* ---- calls and attempts ---- */
 
 struct llmgwi_engine_waiter;
+
+/* What was counted when an attempt began, to be settled when it ends. */
+typedef struct llmgwi_engine_taken {
+    int64_t tokens;         /* reserved */
+    int64_t key_slots[3];   /* rpm, tpm, rpd of the key's windows */
+    int64_t model_slots[3]; /* of the model's */
+    int64_t lane_started;   /* the lane's count of attempts, this one included */
+    bool open, probe;
+} llmgwi_engine_taken;
+
+typedef struct llmgwi_engine_attempt {
+    llmgw *gw;
+    struct llmgwi_engine_call *call;    /* NULL: given up, its transfer is still to be stopped */
+    struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
+    uint32_t epoch;
+    llmgwi_engine_state state;
+    llmgwi_engine_timer timer;
+    size_t target, key;
+    llmgwi_engine_lane *lane; /* of these two */
+    llmgwi_engine_target *at; /* the first */
+    bool lingers;             /* it was given up inside an upcall: its place is not free yet */
+    size_t trace_at;          /* its item in the trace */
+    void *transfer;           /* NULL: none is open */
+    llmgwi_dialect_target wire;
+    llmgwi_base_buf body, url;
+    llmgwi_base_buf raw; /* a reply that is no stream, or an error's body */
+    llmgwi_frame frame;
+    llmgwi_dialect_meta meta;
+    llmgwi_dialect_answer answer;
+    llmgw_error stop; /* why it must end, as found in an upcall */
+    llmgwi_engine_taken taken;
+    llmgwi_base_buf held;            /* events that are not shown yet */
+    size_t held_bytes;               /* of text in them */
+    llmgwi_text_sentences sentences; /* whole_sentences */
+    size_t text_at;                  /* bytes of the answer's text that are in events */
+    size_t kept;                     /* the answer began with so many bytes of an earlier one */
+    int64_t began_us, last_us;       /* bytes came */
+    int64_t limit_us;                /* the longest stay in its state ends */
+    int64_t release_us;              /* the held events are shown then; NEVER */
+    int64_t rate_us;                 /* its speed is looked at then; NEVER */
+    int64_t slow_us;   /* its target counts as slow if nothing of the answer is here by then; NEVER */
+    size_t rate_bytes; /* that had come by the last look */
+    int64_t tokens_in; /* estimate */
+    bool shown;        /* its events go to the caller: it is the winner */
+    bool ripe;         /* hold_ms is over: it waits for its first text only */
+    bool exact;        /* and these repeat nothing */
+    bool seen_text;    /* text or a tool is among the held events */
+    bool seam;         /* resumed, and what it repeats of the kept text is not known yet */
+    bool prefill;      /* resumed by the dialect's own means */
+    bool echoes;       /* and the reply repeats all of the kept text first */
+    bool hedge, paused, framed;
+    bool judged; /* its target's breaker knows already that it is slow */
+} llmgwi_engine_attempt;
 
 typedef struct llmgwi_engine_call {
     llmgw *gw;
@@ -6645,33 +9889,51 @@ typedef struct llmgwi_engine_call {
     bool blocking, events;
     llmgwi_engine_state state;
     int64_t accepted_us, deadline_us;
-    int64_t wake_us;                                         /* when the clock has something to do with it */
-    size_t heap_at;                                          /* place in the heap of timers, SIZE_MAX: none */
+    llmgwi_engine_timer timer;
     int64_t connect_us, first_token_us, idle_us, closing_us; /* NEVER: none */
-    int max_attempts;
+    int max_attempts, max_resumes;
+    int put_off; /* how often the retry budget said no */
+    unsigned valid;
     const llmgwi_config_target *targets; /* the route's, or &own_target: a call does not move */
     llmgwi_config_target own_target;
+    const llmgwi_config_route *route; /* NULL: a single target */
+    llmgwi_engine_route *own_route;
+    llmgwi_engine_target *const *states; /* of the targets */
+    llmgwi_engine_target *own_state;
     llmgwi_route_plan plan;
     llmgw_error last; /* of the last attempt that failed */
-    llmgw_error stop; /* why the present attempt must end, as found in an upcall */
-    /* the attempt */
-    uint32_t epoch; /* attempts so far */
-    size_t target;  /* chosen */
-    size_t tried;   /* of the last attempt */
-    llmgwi_dialect_target wire;
-    void *transfer; /* NULL: none is open */
-    llmgwi_base_buf body, url;
-    llmgwi_base_buf raw; /* a reply that is no stream, or an error's body */
-    llmgwi_frame frame;
-    llmgwi_dialect_meta meta;
-    int64_t last_us; /* bytes came */
-    size_t trace_at; /* its item in the trace */
-    bool shown;      /* events of this attempt were queued: a failure must rewind */
-    bool paused, framed, starved;
-    struct llmgwi_engine_call *starved_next;
+    /* attempts */
+    llmgwi_engine_attempt *attempts;
+    int running, wanted; /* attempts in flight, and how many there should be */
+    uint32_t epoch;      /* attempts so far */
+    uint32_t answered;   /* whose answer is in the reply */
+    size_t tried;        /* target of the last attempt */
+    int64_t tokens_in;   /* estimate; -1: not made yet */
+    int64_t hedge_us;    /* when a second attempt begins; NEVER */
+    int64_t hedge_wait_us;
+    bool hedged, whole; /* whole: no stream, or nothing is shown of it before its end */
+    bool no_prefill;    /* a target refused to go on from an assistant's text */
+    bool on_turn;       /* the next attempt is with another key, or asks in another way, at once */
+    size_t bad_target;  /* these keys of it have failed since the last pause, bit by bit */
+    uint32_t bad_keys;
+    /* a stream that was shown and cut: the reply's answer holds what the caller has */
+    bool visible;     /* something was shown */
+    bool must_rewind; /* and what is behind kept is to be taken back */
+    int resumes;
+    size_t kept;           /* the answer's text ends with a whole sentence here; 0: start again */
+    char gap[64];          /* the white space that followed it */
+    bool went_on;          /* and there was more, which is lost: the answer does not end here */
+    llmgwi_base_buf stash; /* events of a failed attempt that nobody saw: shown if it stays the last */
+
+    /* waiting */
+    size_t wait_at;           /* item in the trace, SIZE_MAX: none */
+    bool starved, served;     /* served: its turn in the line has come */
+    llmgwi_engine_line *line; /* NULL: in none */
+    struct llmgwi_engine_call *line_next, *line_prev, *starved_next, **starved_at;
     llmgwi_engine_reply *reply;
     /* under the gateway's lock */
     llmgwi_base_buf queue; /* events not yet delivered */
+    bool paused;           /* it is full */
     bool cancelled, ended, dispatching, released, in_inbox, in_ready;
     struct llmgwi_engine_call *inbox_next, *ready_next;
     struct llmgwi_engine_waiter *waiter; /* blocking: who waits for it */
@@ -6691,28 +9953,25 @@ typedef struct llmgwi_engine_move {
 
 static const llmgwi_engine_move llmgwi_engine_moves[] = {
     {"queued", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED), 0, LLMGW_OK, "", "queued"},
-    {"waiting", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(CONNECTING) | LLMGWI_ENGINE_BIT(ENDED), 0,
+    {"waiting", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(RUNNING) | LLMGWI_ENGINE_BIT(ENDED), 0,
      LLMGW_OK, "", "waiting to try again"},
-    {"connecting", LLMGWI_ENGINE_BIT(SENT) | LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED),
-     LLMGWI_ENGINE_LIMIT(connect_us), LLMGW_E_TIMEOUT_CONNECT, "no connection within connect_ms",
-     "connecting"},
-    {"sent",
-     LLMGWI_ENGINE_BIT(ANSWERING) | LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(WAITING) |
-         LLMGWI_ENGINE_BIT(ENDED),
+    {"running", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED), 0, LLMGW_OK, "", "running"},
+    {"ended", 0, 0, LLMGW_OK, "", ""},
+    {"connecting", LLMGWI_ENGINE_BIT(SENT) | LLMGWI_ENGINE_BIT(OVER), LLMGWI_ENGINE_LIMIT(connect_us),
+     LLMGW_E_TIMEOUT_CONNECT, "no connection within connect_ms", "connecting"},
+    {"sent", LLMGWI_ENGINE_BIT(ANSWERING) | LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(OVER),
      LLMGWI_ENGINE_LIMIT(first_token_us), LLMGW_E_TIMEOUT_FIRST_TOKEN, "no first token within first_token_ms",
      "waiting for the answer"},
-    {"answering", LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED),
-     LLMGWI_ENGINE_LIMIT(idle_us), LLMGW_E_TIMEOUT_IDLE, "silence for longer than idle_ms",
-     "in the middle of the answer"},
-    {"closing", LLMGWI_ENGINE_BIT(WAITING) | LLMGWI_ENGINE_BIT(ENDED), LLMGWI_ENGINE_LIMIT(closing_us),
-     LLMGW_OK, "", "closing"},
-    {"ended", 0, 0, LLMGW_OK, "", ""},
+    {"answering", LLMGWI_ENGINE_BIT(CLOSING) | LLMGWI_ENGINE_BIT(OVER), LLMGWI_ENGINE_LIMIT(idle_us),
+     LLMGW_E_TIMEOUT_IDLE, "silence for longer than idle_ms", "in the middle of the answer"},
+    {"closing", LLMGWI_ENGINE_BIT(OVER), LLMGWI_ENGINE_LIMIT(closing_us), LLMGW_OK, "", "closing"},
+    {"over", 0, 0, LLMGW_OK, "", ""},
 };
 
 /* An event in a queue; its bytes follow: text, id, name, each with a NUL (TRY: a llmgw_trace). */
 typedef struct llmgwi_engine_event {
     size_t size; /* of all, a multiple of 8 */
-    size_t text_len, id_len, name_len, keep;
+    size_t text_len, id_len, name_len, keep, keep_reasoning;
     llmgw_event_kind kind;
     uint32_t epoch;
     int tool_index;
@@ -6731,6 +9990,8 @@ typedef struct llmgwi_engine_slot {
     uint32_t next_free;
 } llmgwi_engine_slot;
 
+#define LLMGWI_ENGINE_CHAINS 256 /* of the hash table of targets */
+
 struct llmgw {
     llmgwi_base_mem mem;
     llmgwi_base_clock clock;
@@ -6739,7 +10000,7 @@ struct llmgw {
     llmgw_log_fn log;
     void *log_user;
     uint32_t fork_count;
-    void **headers; /* per provider and stream: 2 x provider_count */
+    void **headers; /* per lane (provider and key) and stream */
     /* under lock */
     llmgwi_base_mutex lock;
     bool driving; /* a thread has the driver's part */
@@ -6756,11 +10017,25 @@ struct llmgw {
     llmgwi_engine_slot *slots;
     size_t slot_count, slot_cap;
     uint32_t free_slot; /* UINT32_MAX: none */
+    /* written by the driver under lock, so that others may look */
+    llmgwi_engine_account *accounts; /* by lane number of config */
+    llmgwi_engine_target *chains[LLMGWI_ENGINE_CHAINS];
+    llmgwi_engine_target **targets; /* the same, in order of their coming */
+    size_t target_count, target_cap;
     /* the driver's */
-    llmgwi_route_lane *lanes; /* per provider */
-    llmgwi_engine_call **heap;
-    size_t heap_count, heap_cap;
+    llmgwi_engine_route *routes; /* by config's number */
+    llmgwi_health_budget retries;
+    llmgwi_health_breaker_rules breaker_rules;
+    int64_t *warm_us; /* per provider: a connection was in use or opened ahead */
+    llmgwi_engine_timer **heap;
+    size_t heap_count, heap_cap, heap_need;
     llmgwi_engine_call *starved, **starved_tail; /* wait for a connection */
+    llmgwi_engine_line *lines;                   /* active ones */
+    size_t waiting;                              /* calls in them */
+    bool freed;                                  /* a limit has room again: look at the lines */
+    int64_t read_us;                             /* when sockets were read last */
+    bool in_http;                                /* upcalls may come: no transfer may be stopped */
+    llmgwi_engine_attempt *given_up;             /* to be freed, their transfers to be stopped */
 };
 
 static LLMGWI_BASE_THREAD_LOCAL int llmgwi_engine_in_callback;
@@ -6782,55 +10057,74 @@ static void llmgwi_engine_log(llmgw *gw, llmgw_log_item item, const char *text) 
 
 /* ---- heap of timers ---- */
 
-static void llmgwi_engine_heap_set(llmgw *gw, size_t at, llmgwi_engine_call *call) {
-    gw->heap[at] = call;
-    call->heap_at = at;
+static void llmgwi_engine_heap_set(llmgw *gw, size_t at, llmgwi_engine_timer *timer) {
+    gw->heap[at] = timer;
+    timer->heap_at = at;
 }
 
 static void llmgwi_engine_heap_fix(llmgw *gw, size_t at) {
-    llmgwi_engine_call *call = gw->heap[at];
-    for (; at > 0 && gw->heap[(at - 1) / 2]->wake_us > call->wake_us; at = (at - 1) / 2)
+    llmgwi_engine_timer *timer = gw->heap[at];
+    for (; at > 0 && gw->heap[(at - 1) / 2]->at_us > timer->at_us; at = (at - 1) / 2)
         llmgwi_engine_heap_set(gw, at, gw->heap[(at - 1) / 2]);
     for (;;) {
         size_t child = at * 2 + 1;
         if (child >= gw->heap_count) break;
-        if (child + 1 < gw->heap_count && gw->heap[child + 1]->wake_us < gw->heap[child]->wake_us) child++;
-        if (gw->heap[child]->wake_us >= call->wake_us) break;
+        if (child + 1 < gw->heap_count && gw->heap[child + 1]->at_us < gw->heap[child]->at_us) child++;
+        if (gw->heap[child]->at_us >= timer->at_us) break;
         llmgwi_engine_heap_set(gw, at, gw->heap[child]);
         at = child;
     }
-    llmgwi_engine_heap_set(gw, at, call);
+    llmgwi_engine_heap_set(gw, at, timer);
 }
 
-static void llmgwi_engine_heap_remove(llmgw *gw, llmgwi_engine_call *call) {
-    if (call->heap_at == SIZE_MAX) return;
-    size_t at = call->heap_at;
-    llmgwi_engine_call *last = gw->heap[--gw->heap_count];
-    call->heap_at = SIZE_MAX;
-    if (last == call) return;
+static void llmgwi_engine_timer_stop(llmgw *gw, llmgwi_engine_timer *timer) {
+    if (timer->heap_at == SIZE_MAX) return;
+    size_t at = timer->heap_at;
+    llmgwi_engine_timer *last = gw->heap[--gw->heap_count];
+    timer->heap_at = SIZE_MAX;
+    if (last == timer) return;
     llmgwi_engine_heap_set(gw, at, last);
     llmgwi_engine_heap_fix(gw, at);
 }
 
-/* Room for one more call's timer. */
-static bool llmgwi_engine_heap_room(llmgw *gw) {
-    llmgwi_engine_call **heap =
-        (llmgwi_engine_call **)llmgwi_base_grow(&gw->mem, gw->heap, &gw->heap_cap, gw->heap_count,
-                                                (size_t)gw->config.options.max_calls + 1, sizeof *heap);
-    if (heap) gw->heap = heap;
-    return heap != NULL;
+/* Readies a timer and makes room for it, so that setting it cannot fail. False: out of memory. */
+static bool llmgwi_engine_timer_init(llmgw *gw, llmgwi_engine_timer *timer,
+                                     void (*fire)(void *owner, int64_t now), void *owner) {
+    size_t most = SIZE_MAX / sizeof(void *) / 4;
+    timer->heap_at = SIZE_MAX;
+    timer->fire = NULL; /* without room it is none */
+    timer->owner = owner;
+    llmgwi_engine_timer **heap = (llmgwi_engine_timer **)llmgwi_base_grow(&gw->mem, gw->heap, &gw->heap_cap,
+                                                                          gw->heap_need, most, sizeof *heap);
+    if (!heap) return false;
+    gw->heap = heap;
+    gw->heap_need++;
+    timer->fire = fire;
+    return true;
 }
 
-/* Sets when the clock looks at a call again: at its own time or its deadline. Room was made when the
-   driver first saw the call. */
-static void llmgwi_engine_wake_at(llmgw *gw, llmgwi_engine_call *call, int64_t at_us) {
-    call->wake_us = at_us < call->deadline_us ? at_us : call->deadline_us;
-    if (call->heap_at == SIZE_MAX) llmgwi_engine_heap_set(gw, gw->heap_count++, call);
-    llmgwi_engine_heap_fix(gw, call->heap_at);
+/* Gives up a timer's room. */
+static void llmgwi_engine_timer_done(llmgw *gw, llmgwi_engine_timer *timer) {
+    if (!timer->fire) return;
+    llmgwi_engine_timer_stop(gw, timer);
+    timer->fire = NULL;
+    gw->heap_need--;
+}
+
+static void llmgwi_engine_timer_set(llmgw *gw, llmgwi_engine_timer *timer, int64_t at_us) {
+    if (timer->heap_at != SIZE_MAX && timer->at_us == at_us) return;
+    timer->at_us = at_us;
+    if (timer->heap_at == SIZE_MAX) llmgwi_engine_heap_set(gw, gw->heap_count++, timer);
+    llmgwi_engine_heap_fix(gw, timer->heap_at);
 }
 
 static int64_t llmgwi_engine_after(int64_t now, int64_t wait_us) {
     return wait_us == LLMGWI_BASE_NEVER ? LLMGWI_BASE_NEVER : now + wait_us;
+}
+
+/* Sets when the clock looks at a call again: at its own time or its deadline. */
+static void llmgwi_engine_wake_at(llmgwi_engine_call *call, int64_t at_us) {
+    llmgwi_engine_timer_set(call->gw, &call->timer, at_us < call->deadline_us ? at_us : call->deadline_us);
 }
 
 /* The longest stay in a state. */
@@ -6839,18 +10133,38 @@ static int64_t llmgwi_engine_stay(const llmgwi_engine_call *call, llmgwi_engine_
     return at ? *(const int64_t *)(const void *)((const char *)call + at) : LLMGWI_BASE_NEVER;
 }
 
-/* The one place where a call's state changes. Who waits says how long. */
-static void llmgwi_engine_enter(llmgwi_engine_call *call, llmgwi_engine_state state, int64_t now) {
-    const llmgwi_engine_move *from = &llmgwi_engine_moves[call->state], *to = &llmgwi_engine_moves[state];
-    if (!(from->next & (1u << state))) { /* a defect of ours: the attempt ends, loudly */
-        (void)llmgwi_base_error(&call->stop, LLMGW_E_INTERNAL, "state %s cannot become %s", from->name,
-                                to->name);
-        return;
+/* The one place where a state changes. False: a defect of ours, told in error. */
+static bool llmgwi_engine_move_to(llmgwi_engine_state *state, llmgwi_engine_state to, llmgw_error *error) {
+    const llmgwi_engine_move *from = &llmgwi_engine_moves[*state];
+    if (!(from->next & (1u << to))) {
+        (void)llmgwi_base_error(error, LLMGW_E_INTERNAL, "state %s cannot become %s", from->name,
+                                llmgwi_engine_moves[to].name);
+        return false;
     }
-    call->state = state;
-    if (state == LLMGWI_ENGINE_ENDED) llmgwi_engine_heap_remove(call->gw, call);
-    if (to->limit)
-        llmgwi_engine_wake_at(call->gw, call, llmgwi_engine_after(now, llmgwi_engine_stay(call, state)));
+    *state = to;
+    return true;
+}
+
+static void llmgwi_engine_enter(llmgwi_engine_call *call, llmgwi_engine_state state) {
+    (void)llmgwi_engine_move_to(&call->state, state, &call->last);
+    if (state == LLMGWI_ENGINE_ENDED) llmgwi_engine_timer_stop(call->gw, &call->timer);
+}
+
+/* Sets an attempt's timer to the first of what it waits for. */
+static void llmgwi_engine_attempt_wake(llmgwi_engine_attempt *attempt) {
+    int64_t at = attempt->limit_us;
+    if (attempt->release_us < at) at = attempt->release_us;
+    if (attempt->rate_us < at) at = attempt->rate_us;
+    if (attempt->slow_us < at) at = attempt->slow_us;
+    llmgwi_engine_timer_set(attempt->gw, &attempt->timer, at);
+}
+
+/* A defect makes the attempt end, loudly. */
+static void llmgwi_engine_attempt_enter(llmgwi_engine_attempt *attempt, llmgwi_engine_state state,
+                                        int64_t now) {
+    if (!llmgwi_engine_move_to(&attempt->state, state, &attempt->stop) || !attempt->call) return;
+    attempt->limit_us = llmgwi_engine_after(now, llmgwi_engine_stay(attempt->call, state));
+    llmgwi_engine_attempt_wake(attempt);
 }
 
 /* ---- waking others (under lock) ---- */
@@ -6902,74 +10216,72 @@ static void llmgwi_engine_ready_add(llmgw *gw, llmgwi_engine_call *call) {
 
 /* ---- events ---- */
 
-/* Queues an event. payload (TRY: the trace item) stands where text would. */
-static void llmgwi_engine_push(llmgwi_engine_call *call, llmgwi_engine_event event, const void *payload,
-                               const char *id, const char *name) {
-    llmgw *gw = call->gw;
-    if (!call->events) return;
+/* Writes an event to the end of a buffer. payload (TRY: the trace item) stands where text would. */
+static bool llmgwi_engine_put(llmgwi_base_buf *buf, llmgwi_engine_event event, const void *payload,
+                              const char *id, const char *name) {
     size_t bytes = sizeof event + event.text_len + 1 + event.id_len + 1 + event.name_len + 1;
     event.size = (bytes + 7) & ~(size_t)7;
-    event.epoch = call->epoch;
-    llmgwi_base_lock(&gw->lock);
-    if (llmgwi_base_buf_reserve(&call->queue, event.size)) {
-        char *p = call->queue.p + call->queue.n;
-        memset(p, 0, event.size);
-        memcpy(p, &event, sizeof event);
-        p += sizeof event;
-        if (event.text_len) memcpy(p, payload, event.text_len);
-        p += event.text_len + 1;
-        if (event.id_len) memcpy(p, id, event.id_len);
-        p += event.id_len + 1;
-        if (event.name_len) memcpy(p, name, event.name_len);
-        call->queue.n += event.size;
-        llmgwi_engine_ready_add(gw, call);
-    } else if (!call->stop.code) {
-        (void)llmgwi_base_error(&call->stop, LLMGW_E_MEMORY, "out of memory for events");
-    }
-    llmgwi_base_unlock(&gw->lock);
+    if (!llmgwi_base_buf_reserve(buf, event.size)) return false;
+    char *p = buf->p + buf->n;
+    memset(p, 0, event.size);
+    memcpy(p, &event, sizeof event);
+    p += sizeof event;
+    if (event.text_len) memcpy(p, payload, event.text_len);
+    p += event.text_len + 1;
+    if (event.id_len) memcpy(p, id, event.id_len);
+    p += event.id_len + 1;
+    if (event.name_len) memcpy(p, name, event.name_len);
+    buf->n += event.size;
+    return true;
 }
 
-static void llmgwi_engine_push_try(llmgwi_engine_call *call) {
+/* Queues an event for the caller. False: out of memory. */
+static bool llmgwi_engine_push(llmgwi_engine_call *call, llmgwi_engine_event event, const void *payload,
+                               const char *id, const char *name) {
+    llmgw *gw = call->gw;
+    if (!call->events) return true;
+    llmgwi_base_lock(&gw->lock);
+    bool put = llmgwi_engine_put(&call->queue, event, payload, id, name);
+    if (put) llmgwi_engine_ready_add(gw, call);
+    llmgwi_base_unlock(&gw->lock);
+    return put;
+}
+
+/* Queues events that were held back. */
+static bool llmgwi_engine_push_held(llmgwi_engine_call *call, llmgwi_base_buf *held) {
+    llmgw *gw = call->gw;
+    bool put = true;
+    if (held->n && call->events) {
+        llmgwi_base_lock(&gw->lock);
+        put = llmgwi_base_buf_add(&call->queue, held->p, held->n);
+        if (put) llmgwi_engine_ready_add(gw, call);
+        llmgwi_base_unlock(&gw->lock);
+    }
+    llmgwi_base_buf_free(held);
+    return put;
+}
+
+static void llmgwi_engine_push_try(llmgwi_engine_call *call, llmgwi_engine_attempt *attempt) {
     llmgwi_engine_event event;
     memset(&event, 0, sizeof event);
     event.kind = LLMGW_EVENT_TRY;
+    event.epoch = attempt->epoch;
     event.text_len = sizeof(llmgw_trace);
-    llmgwi_engine_push(call, event, &call->reply->trace[call->trace_at], "", "");
-}
-
-static void llmgwi_engine_push_rewind(llmgwi_engine_call *call, size_t keep) {
-    llmgwi_engine_event event;
-    memset(&event, 0, sizeof event);
-    event.kind = LLMGW_EVENT_REWIND;
-    event.keep = keep;
-    llmgwi_engine_push(call, event, "", "", "");
-}
-
-/* More of the answer, from the dialect. */
-static void llmgwi_engine_on_piece(void *user, llmgw_event_kind kind, const llmgwi_dialect_piece *piece,
-                                   int tool_index, llmgwi_base_str bytes) {
-    llmgwi_engine_call *call = (llmgwi_engine_call *)user;
-    llmgwi_engine_event event;
-    llmgw_trace *trace = &call->reply->trace[call->trace_at];
-    if (call->state == LLMGWI_ENGINE_SENT) llmgwi_engine_enter(call, LLMGWI_ENGINE_ANSWERING, call->last_us);
-    if (!trace->first_token_us) trace->first_token_us = call->last_us - call->accepted_us - trace->start_us;
-    memset(&event, 0, sizeof event);
-    event.kind = kind;
-    event.text_len = bytes.n;
-    event.tool_index = tool_index;
-    if (kind == LLMGW_EVENT_TOOL) {
-        event.id_len = strlen(piece->id);
-        event.name_len = strlen(piece->name);
-    }
-    call->shown = true;
-    llmgwi_engine_push(call, event, bytes.p, piece->id, piece->name);
+    if (!llmgwi_engine_push(call, event, &call->reply->trace[attempt->trace_at], "", "") &&
+        !attempt->stop.code)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for events");
 }
 
 /* ---- trace ---- */
 
+#define LLMGWI_ENGINE_TRACE_SPARE 64 /* kept for attempts */
+
 /* A new item; NULL without memory or over the cap. The texts are borrowed until the reply is made. */
-static llmgw_trace *llmgwi_engine_trace(llmgwi_engine_call *call, llmgw_trace_kind kind, int64_t now) {
+static llmgw_trace *llmgwi_engine_trace(llmgwi_engine_call *call, llmgw_trace_kind kind, size_t target,
+                                        int64_t now) {
     llmgwi_engine_reply *reply = call->reply;
+    size_t most = LLMGWI_ENGINE_MAX_TRACE - (kind == LLMGW_TRACE_ATTEMPT ? 0 : LLMGWI_ENGINE_TRACE_SPARE);
+    if (reply->trace_count >= most) return NULL;
     llmgw_trace *items =
         (llmgw_trace *)llmgwi_base_grow(&reply->mem, reply->trace, &reply->trace_cap, reply->trace_count,
                                         LLMGWI_ENGINE_MAX_TRACE, sizeof *items);
@@ -6978,8 +10290,8 @@ static llmgw_trace *llmgwi_engine_trace(llmgwi_engine_call *call, llmgw_trace_ki
     llmgw_trace *item = &items[reply->trace_count++];
     memset(item, 0, sizeof *item);
     item->kind = kind;
-    item->provider = call->targets[call->target].provider->name;
-    item->model = call->targets[call->target].model;
+    item->provider = call->targets[target].provider->name;
+    item->model = call->targets[target].model;
     item->start_us = now - call->accepted_us;
     return item;
 }
@@ -6991,12 +10303,48 @@ static void llmgwi_engine_reason(llmgwi_engine_call *call, llmgw_trace *item, co
     memcpy(item->reason, line, sizeof line);
 }
 
+/* A target was passed over; said once for each reason. */
+static void llmgwi_engine_pass(llmgwi_engine_call *call, size_t target, llmgw_code code, const char *why,
+                               int64_t now) {
+    if (call->plan.passed[target] == (unsigned short)code) return;
+    call->plan.passed[target] = (unsigned short)code;
+    llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_SKIP, target, now);
+    if (!item) return;
+    item->code = code;
+    llmgwi_engine_reason(call, item, why);
+}
+
+/* A target is passed over for good; its reason is the call's error if nothing else comes. */
+static void llmgwi_engine_skip(llmgwi_engine_call *call, size_t target, llmgw_code code, const char *why,
+                               int64_t now) {
+    if (!call->epoch || !call->last.code) (void)llmgwi_base_error(&call->last, code, "%s", why);
+    call->plan.dead[target] = true;
+    llmgwi_engine_pass(call, target, code, why, now);
+}
+
+static void llmgwi_engine_wait_ends(llmgwi_engine_call *call, int64_t now) {
+    if (call->wait_at == SIZE_MAX) return;
+    llmgw_trace *item = &call->reply->trace[call->wait_at];
+    item->duration_us = now - call->accepted_us - item->start_us;
+    call->wait_at = SIZE_MAX;
+}
+
+/* A pause begins; its length is filled in when it ends. */
+static void llmgwi_engine_wait_begins(llmgwi_engine_call *call, size_t target, llmgw_code code,
+                                      const char *why, int64_t now) {
+    llmgwi_engine_wait_ends(call, now);
+    llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_WAIT, target, now);
+    call->wait_at = SIZE_MAX;
+    if (!item) return;
+    call->wait_at = (size_t)(item - call->reply->trace);
+    item->code = code;
+    llmgwi_engine_reason(call, item, why);
+}
+
 /* ---- ending a call ---- */
 
-static llmgw_part llmgwi_engine_export_part(llmgwi_engine_reply *reply, const llmgwi_dialect_piece *piece,
-                                            const char *flavour) {
-    llmgwi_base_arena *arena = &reply->arena;
-    const llmgwi_dialect_answer *answer = &reply->answer;
+static llmgw_part llmgwi_engine_export_part(llmgwi_base_arena *arena, const llmgwi_dialect_answer *answer,
+                                            const llmgwi_dialect_piece *piece, const char *flavour) {
     llmgw_part part;
     memset(&part, 0, sizeof part);
     part.kind = piece->kind;
@@ -7017,27 +10365,40 @@ static llmgw_part llmgwi_engine_export_part(llmgwi_engine_reply *reply, const ll
     return part;
 }
 
-/* The answer's pieces as message parts and tool calls. False: out of memory. */
-static bool llmgwi_engine_export(llmgwi_engine_reply *reply, const char *flavour) {
-    const llmgwi_dialect_answer *answer = &reply->answer;
-    llmgw_part *parts =
-        (llmgw_part *)llmgwi_base_arena_get(&reply->arena, (answer->piece_count + 1) * sizeof *parts);
+/* An answer's pieces as message parts and tool calls of a reply. False: out of memory. */
+static bool llmgwi_engine_export(llmgw_reply *pub, llmgwi_base_arena *arena,
+                                 const llmgwi_dialect_answer *answer, const char *flavour) {
+    llmgw_part *parts = (llmgw_part *)llmgwi_base_arena_get(arena, (answer->piece_count + 1) * sizeof *parts);
     llmgw_tool_call *calls =
-        (llmgw_tool_call *)llmgwi_base_arena_get(&reply->arena, (answer->tool_count + 1) * sizeof *calls);
+        (llmgw_tool_call *)llmgwi_base_arena_get(arena, (answer->tool_count + 1) * sizeof *calls);
     size_t tools = 0;
     for (size_t i = 0; parts && calls && i < answer->piece_count; i++) {
-        parts[i] = llmgwi_engine_export_part(reply, &answer->pieces[i], flavour);
+        parts[i] = llmgwi_engine_export_part(arena, answer, &answer->pieces[i], flavour);
         if (parts[i].kind != LLMGW_PART_TOOL_CALL) continue;
         calls[tools].id = parts[i].id;
         calls[tools].name = parts[i].name;
         calls[tools++].arguments = parts[i].arguments;
     }
-    if (reply->arena.failed) return false;
-    reply->pub.message.parts = parts;
-    reply->pub.message.part_count = answer->piece_count;
-    reply->pub.tool_calls = calls;
-    reply->pub.tool_call_count = tools;
+    if (arena->failed) return false;
+    pub->message.role = LLMGW_ROLE_ASSISTANT;
+    pub->message.parts = parts;
+    pub->message.part_count = answer->piece_count;
+    pub->tool_calls = calls;
+    pub->tool_call_count = tools;
     return true;
+}
+
+/* What an answer says, borrowed from it. */
+static void llmgwi_engine_show(llmgw_reply *pub, const llmgwi_dialect_answer *answer) {
+    pub->text = llmgwi_base_buf_cstr(&answer->text);
+    pub->text_len = answer->text.n;
+    pub->reasoning = llmgwi_base_buf_cstr(&answer->reasoning);
+    pub->reasoning_len = answer->reasoning.n;
+    pub->refusal = answer->refusal.n ? answer->refusal.p : NULL;
+    pub->finish = answer->finish;
+    pub->usage = answer->usage;
+    pub->id = answer->id ? answer->id : "";
+    pub->model_echo = answer->model ? answer->model : "";
 }
 
 /* Gives the trace texts of its own: those it borrows die with the gateway or the request. */
@@ -7053,27 +10414,27 @@ static bool llmgwi_engine_own_trace(llmgwi_engine_reply *reply) {
 
 static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *error) {
     llmgwi_engine_reply *reply = call->reply;
-    llmgwi_dialect_answer *answer = &reply->answer;
     llmgw_reply *pub = &reply->pub;
-    if (error) pub->error = *error;
-    pub->text = llmgwi_base_buf_cstr(&answer->text);
-    pub->text_len = answer->text.n;
-    pub->reasoning = llmgwi_base_buf_cstr(&answer->reasoning);
-    pub->reasoning_len = answer->reasoning.n;
-    pub->refusal = answer->refusal.n ? answer->refusal.p : NULL;
-    pub->finish = error ? LLMGW_FINISH_NONE : answer->finish;
-    pub->usage = answer->usage;
+    llmgwi_engine_show(pub, &reply->answer);
     pub->cost.known = true;
-    for (size_t i = 0; i < reply->trace_count; i++)
-        if (reply->trace[i].kind == LLMGW_TRACE_ATTEMPT) llmgwi_price_total(&pub->cost, reply->trace[i].cost);
+    pub->epoch = call->answered;
+    for (size_t i = 0; i < reply->trace_count; i++) {
+        llmgw_trace *item = &reply->trace[i];
+        if (item->kind != LLMGW_TRACE_ATTEMPT) continue;
+        llmgwi_price_total(&pub->cost, item->cost);
+        if (item->epoch == call->answered && item->first_token_us)
+            pub->first_token_us = item->start_us + item->first_token_us;
+    }
     bool made = true;
     if (call->epoch) {
-        const llmgwi_config_target *target = &call->targets[call->tried]; /* target may be the next one */
+        const llmgwi_config_target *target = &call->targets[call->tried]; /* of the answer, or the last */
         pub->provider = llmgwi_base_arena_dup(&reply->arena, target->provider->name);
         pub->model = llmgwi_base_arena_dup(&reply->arena, target->model);
-        pub->id = answer->id ? answer->id : "";
-        pub->model_echo = answer->model ? answer->model : "";
-        made = llmgwi_engine_export(reply, target->provider->flavour);
+        made = llmgwi_engine_export(pub, &reply->arena, &reply->answer, target->provider->flavour);
+    }
+    if (error) {
+        pub->error = *error;
+        pub->finish = LLMGW_FINISH_NONE;
     }
     if (!llmgwi_engine_own_trace(reply) || !made) {
         (void)llmgwi_base_error(&pub->error, LLMGW_E_MEMORY, "out of memory for the reply");
@@ -7082,20 +10443,24 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
     }
     pub->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
     pub->attempts = (int)call->epoch;
-    const llmgw_trace *last = call->epoch ? &reply->trace[call->trace_at] : NULL;
-    if (last && last->first_token_us) pub->first_token_us = last->start_us + last->first_token_us;
 }
 
-/* Ends a call, once. error NULL: success. */
+static void llmgwi_engine_leave_line(llmgwi_engine_call *call, int64_t now);
+static void llmgwi_engine_unstarve(llmgwi_engine_call *call);
+
+/* Ends a call, once. error NULL: success. No attempt is in flight. */
 static void llmgwi_engine_end(llmgwi_engine_call *call, const llmgw_error *error) {
     llmgw *gw = call->gw;
+    int64_t now = llmgwi_engine_now(gw);
     if (call->state == LLMGWI_ENGINE_ENDED) return;
-    llmgwi_engine_enter(call, LLMGWI_ENGINE_ENDED, 0);
+    llmgwi_engine_unstarve(call);
+    if (call->line) gw->freed = true; /* those behind it are looked at */
+    llmgwi_engine_leave_line(call, now);
+    llmgwi_engine_wait_ends(call, now);
+    llmgwi_engine_enter(call, LLMGWI_ENGINE_ENDED);
+    llmgwi_engine_timer_done(gw, &call->timer);
     llmgwi_engine_fill(call, error);
     if (error && error->code != LLMGW_E_CANCELLED) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
-    llmgwi_base_buf_free(&call->body);
-    llmgwi_base_buf_free(&call->raw);
-    llmgwi_frame_free(&call->frame);
     llmgwi_base_lock(&gw->lock);
     call->ended = true;
     gw->pending--;
@@ -7103,119 +10468,946 @@ static void llmgwi_engine_end(llmgwi_engine_call *call, const llmgw_error *error
     llmgwi_base_unlock(&gw->lock);
 }
 
-/* ---- attempts ---- */
+/* ---- what is known of providers ---- */
+
+static void llmgwi_engine_limits_init(llmgwi_engine_limits *limits, const llmgwi_config_limits *from) {
+    llmgwi_health_window_init(&limits->rpm, from->rpm, LLMGWI_ENGINE_MINUTE_US);
+    llmgwi_health_window_init(&limits->tpm, from->tpm, LLMGWI_ENGINE_MINUTE_US);
+    llmgwi_health_window_init(&limits->rpd, from->rpd, LLMGWI_ENGINE_MINUTE_US * 60 * 24);
+    limits->concurrency = from->concurrency;
+    limits->counted = from->rpm || from->tpm || from->rpd;
+}
+
+static bool llmgwi_engine_limited(const llmgwi_config_limits *limits) {
+    return limits->rpm || limits->tpm || limits->rpd || limits->concurrency;
+}
+
+static void llmgwi_engine_target_free(llmgw *gw, llmgwi_engine_target *target) {
+    llmgwi_base_free(&gw->mem, target->model, strlen(target->model) + 1);
+    llmgwi_base_free(&gw->mem, target->limits, sizeof *target->limits);
+    llmgwi_base_free(&gw->mem, target->lanes, target->provider->key_count * sizeof *target->lanes);
+    llmgwi_base_free(&gw->mem, target, sizeof *target);
+}
+
+static llmgwi_engine_target *llmgwi_engine_target_new(llmgw *gw, const llmgwi_config_target *from,
+                                                      const char *model) {
+    size_t n = strlen(model) + 1;
+    llmgwi_engine_target *target = (llmgwi_engine_target *)llmgwi_base_zalloc(&gw->mem, sizeof *target);
+    if (!target) return NULL;
+    target->provider = from->provider;
+    target->model = (char *)llmgwi_base_realloc(&gw->mem, NULL, 0, n);
+    target->lanes =
+        (llmgwi_engine_lane *)llmgwi_base_zalloc(&gw->mem, from->provider->key_count * sizeof *target->lanes);
+    bool limited = llmgwi_engine_limited(from->limits);
+    if (limited)
+        target->limits = (llmgwi_engine_limits *)llmgwi_base_zalloc(&gw->mem, sizeof *target->limits);
+    target->line.timer.heap_at = SIZE_MAX;
+    if (target->model) memcpy(target->model, model, n);
+    if (!target->model || !target->lanes || (limited && !target->limits)) {
+        if (target->model)
+            llmgwi_engine_target_free(gw, target);
+        else {
+            llmgwi_base_free(&gw->mem, target->limits, sizeof *target->limits);
+            llmgwi_base_free(&gw->mem, target->lanes, from->provider->key_count * sizeof *target->lanes);
+            llmgwi_base_free(&gw->mem, target, sizeof *target);
+        }
+        return NULL;
+    }
+    if (limited) llmgwi_engine_limits_init(target->limits, from->limits);
+    return target;
+}
+
+/* The memory of a provider and model, made when it is first used; over max_targets one that all further
+   models of the provider share, but for those with a limit of their own. NULL: out of memory. Driver only. */
+static llmgwi_engine_target *llmgwi_engine_target_get(llmgw *gw, const llmgwi_config_target *from) {
+    size_t most = (size_t)gw->config.options.max_targets;
+    const char *model = from->model;
+    for (;;) {
+        uint64_t hash = XXH3_64bits_withSeed(model, strlen(model), from->provider->index);
+        llmgwi_engine_target **chain = &gw->chains[hash % LLMGWI_ENGINE_CHAINS], *target = *chain;
+        while (target && (target->provider != from->provider || strcmp(target->model, model) != 0))
+            target = target->next;
+        if (target) return target;
+        if (gw->target_count >= most && !llmgwi_engine_limited(from->limits) && strcmp(model, "*") != 0) {
+            model = "*";
+            continue;
+        }
+        target = llmgwi_engine_target_new(gw, from, model);
+        if (!target) return NULL;
+        llmgwi_base_lock(&gw->lock);
+        llmgwi_engine_target **list = (llmgwi_engine_target **)llmgwi_base_grow(
+            &gw->mem, gw->targets, &gw->target_cap, gw->target_count,
+            most + gw->config.provider_count + gw->config.model_count, sizeof *list);
+        if (list) {
+            gw->targets = list;
+            list[gw->target_count++] = target;
+            target->next = *chain;
+            *chain = target;
+        }
+        llmgwi_base_unlock(&gw->lock);
+        if (!list) llmgwi_engine_target_free(gw, target);
+        return list ? target : NULL;
+    }
+}
+
+/* Where a limit stands. */
+typedef struct llmgwi_engine_use {
+    int64_t limit, used;
+} llmgwi_engine_use;
+
+static llmgwi_engine_use llmgwi_engine_limit_use(llmgwi_engine_limits *limits, llmgw_limit_kind kind,
+                                                 int64_t now) {
+    llmgwi_engine_use use;
+    llmgwi_health_window *windows[3];
+    windows[0] = &limits->rpm;
+    windows[1] = &limits->tpm;
+    windows[2] = &limits->rpd;
+    if (kind == LLMGW_LIMIT_CONCURRENCY) {
+        use.limit = limits->concurrency;
+        use.used = limits->in_flight;
+    } else {
+        use.limit = windows[kind]->limit;
+        use.used = use.limit ? llmgwi_health_window_used(windows[kind], now) : 0;
+    }
+    return use;
+}
+
+/* Bits of the limits that crossed headroom_percent just now. Under lock. */
+static unsigned llmgwi_engine_crossings(llmgw *gw, llmgwi_engine_limits *limits, int64_t now) {
+    int percent = gw->config.options.headroom_percent;
+    unsigned crossed = 0;
+    for (int kind = 0; percent > 0 && kind <= LLMGW_LIMIT_CONCURRENCY; kind++) {
+        llmgwi_engine_use use = llmgwi_engine_limit_use(limits, (llmgw_limit_kind)kind, now);
+        if (!use.limit) continue;
+        double share = (double)use.used * 100 / (double)use.limit;
+        if (share >= percent && !limits->warned[kind]) crossed |= 1u << kind;
+        if (share >= percent)
+            limits->warned[kind] = true;
+        else if (share < percent * 0.9) /* or it would be told at every call at the edge */
+            limits->warned[kind] = false;
+    }
+    return crossed;
+}
+
+static const char *const llmgwi_engine_limit_names[] = {"rpm", "tpm", "rpd", "concurrency"};
+static const char *const llmgwi_engine_breaker_names[] = {"closed", "open", "half open"};
+
+static void llmgwi_engine_log_crossings(llmgw *gw, unsigned crossed, const char *provider,
+                                        const char *model) {
+    char line[256];
+    for (unsigned kind = 0; crossed >> kind; kind++) {
+        if (!(crossed >> kind & 1)) continue;
+        snprintf(line, sizeof line, "%.64s%s%.80s: %s is used to %d %%", provider, model[0] ? "/" : "", model,
+                 llmgwi_engine_limit_names[kind], gw->config.options.headroom_percent);
+        llmgwi_engine_log(gw, LLMGW_LOG_HEADROOM, line);
+    }
+}
+
+/* What an attempt will use of the limits in tokens, before it is known. */
+static int64_t llmgwi_engine_reserve(llmgwi_engine_call *call) {
+    const llmgw_request *request = call->request;
+    if (call->tokens_in < 0) call->tokens_in = llmgwi_dialect_request_bytes(request) / 4 + 8;
+    int64_t out = request->max_tokens ? request->max_tokens : call->gw->config.options.reserve_output_tokens;
+    if (out > LLMGWI_ENGINE_TOKENS_MAX) out = LLMGWI_ENGINE_TOKENS_MAX;
+    return call->tokens_in + call->tokens_in * 15 / 100 + out; /* DESIGN, law 6 */
+}
+
+static void llmgwi_engine_limits_take(llmgwi_engine_limits *limits, int64_t slots[3], int64_t tokens,
+                                      int64_t now) {
+    limits->in_flight++;
+    if (!limits->counted) return;
+    slots[0] = llmgwi_health_window_take(&limits->rpm, now, 1);
+    slots[1] = llmgwi_health_window_take(&limits->tpm, now, tokens);
+    slots[2] = llmgwi_health_window_take(&limits->rpd, now, 1);
+}
+
+/* sent: it counts as a request; tokens: more (or fewer) than were reserved. */
+static void llmgwi_engine_limits_settle(llmgwi_engine_limits *limits, const int64_t slots[3], bool sent,
+                                        int64_t tokens, int64_t now) {
+    limits->in_flight--;
+    if (!limits->counted) return;
+    if (!sent) llmgwi_health_window_settle(&limits->rpm, now, slots[0], -1);
+    if (!sent) llmgwi_health_window_settle(&limits->rpd, now, slots[2], -1);
+    llmgwi_health_window_settle(&limits->tpm, now, slots[1], tokens);
+}
+
+/* The request goes out only now: it counts from now on, as it does at the provider. */
+static void llmgwi_engine_limits_move(llmgwi_engine_limits *limits, int64_t slots[3], int64_t tokens,
+                                      int64_t now) {
+    llmgwi_engine_limits_settle(limits, slots, false, -tokens, now);
+    llmgwi_engine_limits_take(limits, slots, tokens, now);
+}
+
+static void llmgwi_engine_retake(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgw *gw = attempt->gw;
+    llmgwi_engine_target *target = attempt->call->states[attempt->target];
+    llmgwi_engine_taken *taken = &attempt->taken;
+    llmgwi_engine_account *account = &gw->accounts[target->provider->lane_at + attempt->key];
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_engine_limits_move(&account->limits, taken->key_slots, taken->tokens, now);
+    if (target->limits) llmgwi_engine_limits_move(target->limits, taken->model_slots, taken->tokens, now);
+    llmgwi_base_unlock(&gw->lock);
+}
+
+/* An answer that is later than this counts as a failure; NEVER: none does. A whole reply takes as long as it
+   is long, so that only one beyond most others is slow. */
+static int64_t llmgwi_engine_slow_us(const llmgw *gw, const llmgwi_engine_target *target, bool stream) {
+    int slow_ms = gw->config.options.breaker_slow_ms;
+    if (slow_ms) return slow_ms < 0 ? LLMGWI_BASE_NEVER : (int64_t)slow_ms * 1000;
+    int64_t usual = llmgwi_health_histogram_quantile(&target->latency[stream], stream ? 0.5 : 0.95);
+    if (!usual) return LLMGWI_BASE_NEVER;
+    int64_t slow_us = usual * (stream ? 10 : 4);
+    int64_t least_us = stream ? LLMGWI_ENGINE_SLOW_US : LLMGWI_ENGINE_SLOW_WHOLE_US;
+    return slow_us > least_us ? slow_us : least_us;
+}
+
+/* Counts an attempt against everything it uses: it begins. */
+static void llmgwi_engine_take(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
+    llmgwi_engine_target *target = call->states[attempt->target];
+    llmgwi_engine_account *account = &gw->accounts[provider->lane_at + attempt->key];
+    llmgwi_engine_lane *lane = &target->lanes[attempt->key];
+    llmgwi_engine_taken *taken = &attempt->taken;
+    taken->tokens = llmgwi_engine_reserve(call);
+    attempt->tokens_in = call->tokens_in;
+    llmgwi_base_lock(&gw->lock);
+    taken->open = true;
+    llmgwi_engine_limits_take(&account->limits, taken->key_slots, taken->tokens, now);
+    if (target->limits) llmgwi_engine_limits_take(target->limits, taken->model_slots, taken->tokens, now);
+    llmgwi_health_bucket_take(&lane->requests, now, 1);
+    llmgwi_health_bucket_take(&lane->tokens, now, taken->tokens);
+    taken->lane_started = ++lane->started;
+    lane->in_flight++;
+    target->in_flight++;
+    target->attempts++;
+    taken->probe = llmgwi_health_breaker_begin(&target->breaker, now);
+    attempt->slow_us = llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
+    unsigned of_key = llmgwi_engine_crossings(gw, &account->limits, now);
+    unsigned of_model = target->limits ? llmgwi_engine_crossings(gw, target->limits, now) : 0;
+    llmgwi_base_unlock(&gw->lock);
+    llmgwi_engine_log_crossings(gw, of_key, provider->name, "");
+    llmgwi_engine_log_crossings(gw, of_model, provider->name, target->model);
+}
+
+static void llmgwi_engine_learn(llmgwi_health_bucket *bucket, const llmgwi_dialect_limit *limit,
+                                int64_t since, int64_t now) {
+    if (limit->seen && limit->remaining >= 0)
+        llmgwi_health_bucket_learn(bucket, now, limit->limit, limit->remaining,
+                                   limit->reset_ms > 0 ? limit->reset_ms * 1000 : 0, since);
+}
+
+/* What the end of an attempt says of its target: 1 good, 0 failed, -1 nothing. us: until its first token, or
+   so far. */
+static int llmgwi_engine_verdict(const llmgwi_engine_attempt *attempt, const llmgwi_engine_target *target,
+                                 llmgw_code code, int64_t us) {
+    if (us > llmgwi_engine_slow_us(attempt->gw, target, attempt->call->request->stream)) return 0;
+    if (code == LLMGW_OK) return 1;
+    unsigned what = llmgwi_health_what(code, 0);
+    if (what & LLMGWI_HEALTH_BREAKER) return 0;
+    /* a probe whose hedge was faster: were that nothing, the next call would probe at once, and so on until
+       one is lucky */
+    bool outrun = code == LLMGW_E_CANCELLED && attempt->taken.probe && attempt->call->hedged &&
+                  !attempt->hedge && !attempt->call->reply->trace[attempt->trace_at].first_token_us;
+    if (outrun) return 0;
+    bool answered = code == LLMGW_E_INVALID || code == LLMGW_E_FILTERED || code == LLMGW_E_BAD_REQUEST ||
+                    code == LLMGW_E_CONTEXT_LENGTH;
+    return answered ? 1 : -1;
+}
+
+/* Notes what the end of an attempt says of its target. Under lock; returns whether the breaker moved. */
+static bool llmgwi_engine_note_health(llmgwi_engine_attempt *attempt, llmgwi_engine_target *target,
+                                      llmgw_code code, int64_t now) {
+    const llmgw *gw = attempt->gw;
+    const llmgw_trace *item = &attempt->call->reply->trace[attempt->trace_at];
+    bool began = item->first_token_us != 0;
+    int64_t us = began ? item->first_token_us : now - attempt->began_us;
+    unsigned what = llmgwi_health_what(code, 0);
+    llmgw_breaker before = target->breaker.state;
+    int verdict = item->sent || what ? llmgwi_engine_verdict(attempt, target, code, us) : -1;
+    if (attempt->judged) verdict = -1;
+    if (verdict == 0) target->failures++;
+    llmgwi_health_breaker_result(&target->breaker, &gw->breaker_rules, now, attempt->taken.probe, verdict);
+    if (what & LLMGWI_HEALTH_SHRINK)
+        llmgwi_health_aimd_overload(&target->aimd, now, attempt->began_us, target->in_flight);
+    else if (code == LLMGW_OK)
+        llmgwi_health_aimd_good(&target->aimd, now, target->in_flight);
+    if (code == LLMGW_OK || began || verdict == 0) {
+        llmgwi_health_ewma_add(&target->ewma, now, us);
+        llmgwi_health_histogram_record(&target->latency[attempt->call->request->stream], us);
+    }
+    return target->breaker.state != before;
+}
+
+static void llmgwi_engine_log_breaker(llmgw *gw, const llmgwi_engine_target *target, llmgw_breaker breaker) {
+    char line[256];
+    snprintf(line, sizeof line, "%.64s/%.80s: the breaker is %s now", target->provider->name, target->model,
+             llmgwi_engine_breaker_names[breaker]);
+    llmgwi_engine_log(gw, LLMGW_LOG_BREAKER, line);
+}
+
+/* Nothing has come for so long that the target counts as slow: its breaker is told now, not at the end, when
+   all that came meanwhile would have gone there too. */
+static void llmgwi_engine_judge_slow(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgw *gw = attempt->gw;
+    llmgwi_engine_target *target = attempt->call->states[attempt->target];
+    attempt->slow_us = LLMGWI_BASE_NEVER;
+    if (attempt->call->reply->trace[attempt->trace_at].first_token_us || attempt->judged) return;
+    attempt->judged = true;
+    llmgwi_base_lock(&gw->lock);
+    llmgw_breaker before = target->breaker.state;
+    target->failures++;
+    llmgwi_health_breaker_result(&target->breaker, &gw->breaker_rules, now, attempt->taken.probe, 0);
+    attempt->taken.probe = false;
+    llmgw_breaker breaker = target->breaker.state;
+    llmgwi_base_unlock(&gw->lock);
+    if (breaker != before) llmgwi_engine_log_breaker(gw, target, breaker);
+}
+
+/* Gives back what an attempt took and settles it with what it used. */
+static void llmgwi_engine_settle(llmgwi_engine_attempt *attempt, llmgw_code code, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    const llmgw_trace *item = &call->reply->trace[attempt->trace_at];
+    llmgwi_engine_target *target = call->states[attempt->target];
+    llmgwi_engine_account *account = &gw->accounts[target->provider->lane_at + attempt->key];
+    llmgwi_engine_lane *lane = &target->lanes[attempt->key];
+    llmgwi_engine_taken *taken = &attempt->taken;
+    if (!taken->open) return;
+    bool refused = item->http_status >= 300 || !item->sent;
+    int64_t used = refused ? 0 : item->usage.known ? item->usage.input + item->usage.output : taken->tokens;
+    int64_t more = used - taken->tokens, since;
+    llmgwi_base_lock(&gw->lock);
+    taken->open = false;
+    since = lane->started - taken->lane_started;
+    llmgwi_engine_limits_settle(&account->limits, taken->key_slots, item->sent, more, now);
+    if (target->limits)
+        llmgwi_engine_limits_settle(target->limits, taken->model_slots, item->sent, more, now);
+    if (more < 0) llmgwi_health_bucket_give(&lane->tokens, -more);
+    if (!item->sent) llmgwi_health_bucket_give(&lane->requests, 1);
+    llmgwi_engine_learn(&lane->requests, &attempt->meta.requests, since, now);
+    llmgwi_engine_learn(&lane->tokens, &attempt->meta.tokens, since * taken->tokens, now);
+    bool moved = llmgwi_engine_note_health(attempt, target, code, now); /* it is still counted in flight */
+    lane->in_flight--;
+    target->in_flight--;
+    unsigned of_key = llmgwi_engine_crossings(gw, &account->limits, now); /* and re-arms those that fell */
+    unsigned of_model = target->limits ? llmgwi_engine_crossings(gw, target->limits, now) : 0;
+
+    llmgw_breaker breaker = target->breaker.state;
+    llmgwi_base_unlock(&gw->lock);
+    gw->freed = true;
+    if (item->sent) gw->warm_us[target->provider->index] = now;
+    llmgwi_engine_log_crossings(gw, of_key, target->provider->name, "");
+    llmgwi_engine_log_crossings(gw, of_model, target->provider->name, target->model);
+    if (moved) llmgwi_engine_log_breaker(gw, target, breaker);
+}
+
+/* ---- attempts: what they bring ---- */
 
 static void llmgwi_engine_advance(llmgwi_engine_call *call);
+static void llmgwi_engine_lose(llmgwi_engine_attempt *attempt, llmgw_code code, const char *reason);
 
-static llmgw_cost llmgwi_engine_cost(const llmgwi_engine_call *call) {
-    const llmgwi_config_target *target = &call->targets[call->target];
+static void llmgwi_engine_no_room(llmgwi_engine_attempt *attempt) {
+    if (!attempt->stop.code)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for events");
+}
+
+/* An event of an attempt: to the caller, or held back until the attempt is shown. False: out of memory. */
+static bool llmgwi_engine_emit(llmgwi_engine_attempt *attempt, llmgwi_engine_event event, const void *payload,
+                               const char *id, const char *name) {
+    event.epoch = attempt->epoch;
+    bool put = attempt->shown ? llmgwi_engine_push(attempt->call, event, payload, id, name)
+                              : llmgwi_engine_put(&attempt->held, event, payload, id, name);
+    attempt->held_bytes += event.text_len;
+    if (!put) llmgwi_engine_no_room(attempt);
+    return put;
+}
+
+/* How much of what came repeats the kept text; SIZE_MAX: more must come to know. */
+static size_t llmgwi_engine_repeats(const llmgwi_engine_attempt *attempt, bool whole) {
+    size_t kept = attempt->kept, n = attempt->answer.text.n - kept;
+    const char *text = llmgwi_base_buf_cstr(&attempt->answer.text);
+    bool same = attempt->echoes && memcmp(text, text + kept, n < kept ? n : kept) == 0;
+    if (same && (n >= kept || !whole)) return n >= kept ? kept : SIZE_MAX;
+    return llmgwi_text_seam(text, kept, text + kept, n, whole);
+}
+
+/* Joins a resumed answer to the text that was kept: what it repeats is dropped, and the white space between
+   is put back if it brings none. False: more must come first. */
+static bool llmgwi_engine_join(llmgwi_engine_attempt *attempt, bool whole) {
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    size_t kept = attempt->kept, n = answer->text.n - kept;
+    const char *text = llmgwi_base_buf_cstr(&answer->text);
+    if (n == 0) return whole;
+    size_t drop = attempt->exact ? 0 : llmgwi_engine_repeats(attempt, whole);
+    if (drop == SIZE_MAX || (drop >= n && !whole)) return false;
+    bool space = drop >= n || memchr(" \n\r\t", text[kept + drop], 4) != NULL;
+    if (!llmgwi_dialect_splice(answer, kept, drop, space ? "" : attempt->call->gap))
+        llmgwi_engine_no_room(attempt);
+    attempt->seam = false;
+    return true;
+}
+
+/* Makes an event of the text that may be shown by now. whole: no more text comes before what follows. */
+static void llmgwi_engine_flush_text(llmgwi_engine_attempt *attempt, bool whole) {
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    llmgwi_engine_event event;
+    if (attempt->call->whole || (attempt->seam && !llmgwi_engine_join(attempt, whole))) return;
+    size_t upto = answer->text.n;
+    const char *text = llmgwi_base_buf_cstr(&answer->text);
+    if (attempt->call->request->whole_sentences && !whole)
+        upto = llmgwi_text_sentences_feed(&attempt->sentences, text, upto, false);
+    if (upto <= attempt->text_at) return;
+    memset(&event, 0, sizeof event);
+    event.kind = LLMGW_EVENT_TEXT;
+    event.text_len = upto - attempt->text_at;
+    attempt->seen_text = true;
+    if (llmgwi_engine_emit(attempt, event, text + attempt->text_at, "", "")) attempt->text_at = upto;
+}
+
+/* A first attempt's time until its first token, or so far if it was beaten: what a hedge waits for. */
+static void llmgwi_engine_time_route(const llmgwi_engine_attempt *attempt) {
+    const llmgwi_engine_call *call = attempt->call;
+    const llmgw_trace *item = &call->reply->trace[attempt->trace_at];
+    int64_t us =
+        item->first_token_us ? item->first_token_us : llmgwi_engine_now(call->gw) - attempt->began_us;
+    if (call->own_route && attempt->epoch == 1)
+        llmgwi_health_histogram_record(&call->own_route->latency[call->request->stream], us);
+}
+
+/* Ends the other attempts of a call: this one has won. */
+static void llmgwi_engine_beat(llmgwi_engine_attempt *winner) {
+    llmgwi_engine_call *call = winner->call;
+    for (llmgwi_engine_attempt *other = call->attempts, *next; other; other = next) {
+        next = other->next;
+        if (other == winner) continue;
+        llmgwi_engine_time_route(other);
+        llmgwi_engine_lose(other, LLMGW_E_CANCELLED, "another attempt was first");
+    }
+    call->wanted = 1;
+    call->hedge_us = LLMGWI_BASE_NEVER;
+}
+
+/* From now on this attempt's events are the caller's. */
+static void llmgwi_engine_claim(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    if (attempt->shown) return;
+    llmgwi_engine_beat(attempt);
+    attempt->shown = call->visible = true;
+    llmgwi_base_buf_free(&call->stash);
+    attempt->release_us = LLMGWI_BASE_NEVER;
+    if (llmgwi_engine_push_held(call, &attempt->held)) return;
+    attempt->text_at = attempt->kept; /* the caller has nothing of it */
+    llmgwi_engine_no_room(attempt);
+}
+
+/* Shows an attempt's events if they were held back long enough: an error just after the start shall fail
+   over unseen. In a race the first text or tool decides, not the first reasoning. */
+static void llmgwi_engine_consider(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgw_options *options = &attempt->gw->config.options;
+    if (attempt->shown || !attempt->held.n) return;
+    bool full = attempt->held.n > options->max_queue_bytes;
+    if (call->running > 1 && !attempt->seen_text && !full) return;
+    bool enough = options->hold_bytes < 0 || attempt->held_bytes >= (size_t)options->hold_bytes;
+    if (enough || full || attempt->ripe || options->hold_ms < 0) {
+        llmgwi_engine_claim(attempt);
+    } else if (attempt->release_us == LLMGWI_BASE_NEVER) {
+        attempt->release_us = now + (int64_t)options->hold_ms * 1000;
+        llmgwi_engine_attempt_wake(attempt);
+    }
+}
+
+/* More of the answer, from the dialect. */
+static void llmgwi_engine_on_piece(void *user, llmgw_event_kind kind, const llmgwi_dialect_piece *piece,
+                                   int tool_index, llmgwi_base_str bytes) {
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
+    llmgwi_engine_call *call = attempt->call;
+    llmgwi_engine_event event;
+    llmgw_trace *trace = &call->reply->trace[attempt->trace_at];
+    if (attempt->state == LLMGWI_ENGINE_SENT) {
+        if (attempt->gw->config.options.min_bytes_per_s > 0)
+            attempt->rate_us = attempt->last_us + LLMGWI_ENGINE_RATE_US;
+        llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_ANSWERING, attempt->last_us);
+    }
+    if (!trace->first_token_us) trace->first_token_us = attempt->last_us - attempt->began_us;
+    if (call->whole) return;
+    llmgwi_engine_flush_text(attempt, kind != LLMGW_EVENT_TEXT);
+    if (kind != LLMGW_EVENT_TEXT) {
+        memset(&event, 0, sizeof event);
+        event.kind = kind;
+        event.text_len = bytes.n;
+        event.tool_index = tool_index;
+        if (kind == LLMGW_EVENT_TOOL) {
+            event.id_len = strlen(piece->id);
+            event.name_len = strlen(piece->name);
+            attempt->seen_text = true;
+        }
+        (void)llmgwi_engine_emit(attempt, event, bytes.p, piece->id, piece->name);
+    }
+    llmgwi_engine_consider(attempt, attempt->last_us);
+}
+
+/* ---- attempts: what they cost ---- */
+
+static llmgw_cost llmgwi_engine_cost(const llmgwi_config_target *target, const llmgw_usage *usage) {
     llmgwi_price_what what;
     what.own = &target->price;
     what.flavour = target->provider->listed ? target->provider->flavour : NULL;
     what.model = target->model;
-    return llmgwi_price_cost(&what, &call->reply->answer.usage);
+    llmgw_cost cost = llmgwi_price_cost(&what, usage);
+    cost.estimated = usage->estimated;
+    return cost;
 }
 
-/* Closes the present attempt's item in the trace. */
-static void llmgwi_engine_close_trace(llmgwi_engine_call *call, llmgw_code code, const char *reason) {
-    llmgw_trace *item = &call->reply->trace[call->trace_at];
-    llmgwi_dialect_answer *answer = &call->reply->answer;
-    item->duration_us = llmgwi_engine_now(call->gw) - call->accepted_us - item->start_us;
-    item->code = code;
-    if (code && !answer->finished) answer->usage.known = false; /* what came so far is not the bill */
-    item->usage = answer->usage;
-    item->cost = llmgwi_engine_cost(call);
+/* Tokens of what came in the present attempt. */
+static int64_t llmgwi_engine_tokens_out(const llmgwi_engine_attempt *attempt) {
+    const llmgwi_dialect_answer *answer = &attempt->answer;
+    const char *text = llmgwi_base_buf_cstr(&answer->text);
+    size_t kept = attempt->kept < answer->text.n ? attempt->kept : answer->text.n;
+    int64_t tokens = llmgwi_text_tokens(text + kept, answer->text.n - kept) +
+                     llmgwi_text_tokens(llmgwi_base_buf_cstr(&answer->reasoning), answer->reasoning.n);
+    for (size_t i = 0; i < answer->piece_count; i++)
+        tokens += llmgwi_text_tokens(llmgwi_base_buf_cstr(&answer->pieces[i].arguments),
+                                     answer->pieces[i].arguments.n);
+    return tokens;
+}
+
+/* What an attempt that did not end well has used, as far as it can be known: what came so far is not the
+   bill. */
+static llmgw_usage llmgwi_engine_estimate(const llmgwi_engine_attempt *attempt) {
+    llmgw_usage usage = attempt->answer.usage;
+    int64_t out = llmgwi_engine_tokens_out(attempt);
+    if (!usage.known) usage.input = attempt->tokens_in;
+    if (usage.output < out) usage.output = out;
+    usage.known = usage.estimated = true;
+    return usage;
+}
+
+/* Closes an attempt's item in the trace. */
+static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code code, const char *reason) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw_trace *item = &call->reply->trace[attempt->trace_at];
+    const llmgwi_config_target *target = &call->targets[attempt->target];
+    char line[sizeof item->reason];
+    unsigned what = llmgwi_health_what(code, 0);
     bool refused = item->http_status && (item->http_status < 200 || item->http_status > 299);
-    if (!item->sent || refused)
-        item->cost.known = true; /* nothing was sent, or the provider refused it: free */
-    llmgwi_engine_reason(call, item, reason);
-    llmgwi_engine_push_try(call);
+    bool blank = !item->first_token_us && what && !(what & LLMGWI_HEALTH_COSTS) && code != LLMGW_E_NETWORK;
+    item->duration_us = llmgwi_engine_now(call->gw) - attempt->began_us;
+    item->code = code;
+    item->usage = attempt->answer.usage;
+    bool free = !item->sent || refused || (code && blank); /* the provider did no work */
+    if (code && !attempt->answer.finished && !free) item->usage = llmgwi_engine_estimate(attempt);
+    if (free) item->usage.known = false;
+    item->cost = llmgwi_engine_cost(target, &item->usage);
+    if (free) item->cost.known = true;
+    snprintf(line, sizeof line, "%s%s", attempt->hedge ? "hedge: " : "", reason);
+    llmgwi_engine_reason(call, item, line);
 }
 
-/* The attempt failed: note it, then go on with another or end. */
-static void llmgwi_engine_failed(llmgwi_engine_call *call, const llmgw_error *why) {
-    llmgw *gw = call->gw;
-    const llmgwi_config_target *target = &call->targets[call->target];
-    int64_t retry_ms =
-        call->meta.retry_after_ms > why->retry_after_ms ? call->meta.retry_after_ms : why->retry_after_ms;
-    char text[LLMGW_ERROR_TEXT];
-    memcpy(text, why->text, sizeof text);
-    llmgwi_config_redact(&gw->config, text);
+/* ---- attempts: their end ---- */
+
+/* Retry-After holds for the lane also when the attempt it was told to has lost or was cancelled meanwhile. */
+static int64_t llmgwi_engine_heed(llmgwi_engine_attempt *attempt, int64_t retry_ms) {
+    int64_t most_ms = attempt->gw->config.options.retry_after_max_ms;
+    int64_t until_us = llmgwi_engine_now(attempt->gw) + (retry_ms < most_ms ? retry_ms : most_ms) * 1000;
+    if (retry_ms > 0 && attempt->lane->not_before_us < until_us) attempt->lane->not_before_us = until_us;
+    return until_us;
+}
+
+/* Takes the place of an attempt in the limits of concurrency, or gives it back. */
+static void llmgwi_engine_places(llmgwi_engine_attempt *attempt, int64_t count) {
+    llmgw *gw = attempt->gw;
+    llmgwi_base_lock(&gw->lock);
+    gw->accounts[attempt->at->provider->lane_at + attempt->key].limits.in_flight += count;
+    if (attempt->at->limits) attempt->at->limits->in_flight += count;
+    attempt->at->in_flight += count;
+    llmgwi_base_unlock(&gw->lock);
+}
+
+/* The end of an attempt whose item in the trace is closed: settled, and no longer the call's. Its transfer is
+   stopped now or, inside an upcall, at the end of the turn; its memory goes then. */
+static void llmgwi_engine_over(llmgwi_engine_attempt *attempt, llmgw_code code) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    int status = call->reply->trace[attempt->trace_at].http_status;
+    if (code && status / 100 != 2) (void)llmgwi_engine_heed(attempt, attempt->meta.retry_after_ms);
+    llmgwi_engine_settle(attempt, code, llmgwi_engine_now(gw));
+    llmgwi_engine_push_try(call, attempt);
+    llmgwi_engine_attempt **at = &call->attempts;
+    while (*at != attempt) at = &(*at)->next;
+    *at = attempt->next;
+    call->running--;
+    attempt->call = NULL;
+    if (attempt->transfer && !gw->in_http) {
+        gw->http.cancel(gw->http.self, attempt->transfer);
+        attempt->transfer = NULL;
+    }
+    attempt->lingers = attempt->transfer != NULL;
+    if (attempt->lingers) llmgwi_engine_places(attempt, 1);
+    attempt->state = LLMGWI_ENGINE_OVER;
+    llmgwi_engine_timer_done(gw, &attempt->timer);
+    attempt->next = gw->given_up;
+    gw->given_up = attempt;
+}
+
+/* An attempt of which nothing is kept. */
+static void llmgwi_engine_lose(llmgwi_engine_attempt *attempt, llmgw_code code, const char *reason) {
+    attempt->call->plan.tries[attempt->target]--; /* it has not failed */
+    llmgwi_engine_close_trace(attempt, code, reason);
+    llmgwi_engine_over(attempt, code);
+}
+
+static void llmgwi_engine_attempt_free(llmgwi_engine_attempt *attempt) {
+    llmgw *gw = attempt->gw;
+    llmgwi_engine_timer_done(gw, &attempt->timer);
+    llmgwi_base_buf_free(&attempt->body);
+    llmgwi_base_buf_free(&attempt->url);
+    llmgwi_base_buf_free(&attempt->raw);
+    llmgwi_base_buf_free(&attempt->held);
+    llmgwi_frame_free(&attempt->frame);
+    llmgwi_dialect_answer_free(&attempt->answer);
+    llmgwi_base_free(&gw->mem, attempt, sizeof *attempt);
+}
+
+/* Stops what was given up. Not inside an upcall. */
+static void llmgwi_engine_reap(llmgw *gw) {
+    while (gw->given_up) {
+        llmgwi_engine_attempt *attempt = gw->given_up;
+        gw->given_up = attempt->next;
+        if (attempt->transfer) gw->http.cancel(gw->http.self, attempt->transfer);
+        if (attempt->lingers) llmgwi_engine_places(attempt, -1);
+        if (attempt->lingers) gw->freed = true;
+        llmgwi_engine_attempt_free(attempt);
+    }
+}
+
+/* Takes an answer over into the reply. */
+static void llmgwi_engine_move_answer(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgwi_dialect_answer *to = &call->reply->answer;
+    llmgwi_dialect_answer_free(to);
+    *to = attempt->answer;
+    to->sink = NULL;
+    to->target = NULL; /* it is the attempt's */
+    memset(&attempt->answer, 0, sizeof attempt->answer);
+    call->tried = attempt->target;
+    call->answered = attempt->epoch;
+}
+
+/* An attempt did not end well: what the caller has of it, or would have if it stays the last, is kept. */
+static void llmgwi_engine_keep_answer(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    call->tried = attempt->target;
+    if (call->visible && !attempt->shown) return;          /* the caller has an earlier one's text */
+    if (!call->whole && attempt->text_at < answer->text.n) /* a sentence that was not whole */
+        (void)llmgwi_dialect_splice(answer, attempt->text_at, answer->text.n - attempt->text_at, "");
+    if (!attempt->shown) {
+        llmgwi_base_buf_free(&call->stash);
+        call->stash = attempt->held;
+        memset(&attempt->held, 0, sizeof attempt->held);
+    }
+    llmgwi_engine_move_answer(attempt);
+}
+
+/* Ends all attempts of a call. */
+static void llmgwi_engine_stop_all(llmgwi_engine_call *call, llmgw_code code, const char *text) {
+    while (call->attempts) {
+        llmgwi_engine_attempt *attempt = call->attempts;
+        llmgwi_engine_close_trace(attempt, code, text);
+        llmgwi_engine_keep_answer(attempt);
+        llmgwi_engine_over(attempt, code);
+    }
+}
+
+/* Ends a call that will not be answered. */
+static void llmgwi_engine_end_badly(llmgwi_engine_call *call, const llmgw_error *error) {
+    llmgw_error why = *error;
+    if (!llmgwi_engine_push_held(call, &call->stash)) { /* then the reply does not say it either */
+        (void)llmgwi_dialect_splice(&call->reply->answer, 0, call->reply->answer.text.n, "");
+        if (!why.code) (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for events");
+    }
+    llmgwi_engine_end(call, &why);
+}
+
+/* ---- attempts: failure ---- */
+
+/* The error of a failed attempt as the call would tell it. */
+static void llmgwi_engine_note_error(llmgwi_engine_attempt *attempt, const llmgw_error *why,
+                                     int64_t retry_ms) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgwi_config_target *target = &call->targets[attempt->target];
     (void)llmgwi_base_error(&call->last, why->code, "%.64s/%.80s: %s", target->provider->name, target->model,
-                            text);
+                            why->text);
     bool absent = why->code == LLMGW_E_NETWORK || why->code == LLMGW_E_TIMEOUT_CONNECT;
     size_t end = strlen(call->last.text);
     if (target->provider->discovered && absent && end + 64 < sizeof call->last.text)
         snprintf(call->last.text + end, sizeof call->last.text - end, "; is Ollama running at %.40s?",
                  target->provider->url);
     call->last.http_status = why->http_status;
-    if (call->meta.should_retry) call->last.retryable = call->meta.should_retry > 0;
-    if (retry_ms > LLMGWI_HEALTH_RETRY_AFTER_MAX_MS) retry_ms = LLMGWI_HEALTH_RETRY_AFTER_MAX_MS;
+    if (attempt->meta.should_retry) call->last.retryable = attempt->meta.should_retry > 0;
     call->last.retry_after_ms = retry_ms;
-    llmgwi_engine_close_trace(call, why->code, text);
+}
+
+/* The key is left alone: everywhere, or with a 403 for this model only. */
+static void llmgwi_engine_bury_key(llmgwi_engine_attempt *attempt, const llmgw_error *why, int64_t retry_ms,
+                                   int64_t now) {
+    llmgw *gw = attempt->gw;
+    llmgwi_engine_target *target = attempt->call->states[attempt->target];
+    llmgwi_engine_dead *dead = why->http_status == 403
+                                   ? &target->lanes[attempt->key].dead
+                                   : &gw->accounts[target->provider->lane_at + attempt->key].dead;
+    char line[256];
+    if (now < dead->until_us) return; /* by another attempt that was under way */
+    int64_t first = (int64_t)gw->config.options.key_dead_ms * 1000;
+    dead->for_us = dead->for_us ? dead->for_us * 2 : first;
+    if (dead->for_us > LLMGWI_ENGINE_KEY_DEAD_MAX_US) dead->for_us = LLMGWI_ENGINE_KEY_DEAD_MAX_US;
+    if (dead->for_us < first) dead->for_us = first;
+    dead->until_us = now + (retry_ms * 1000 > dead->for_us ? retry_ms * 1000 : dead->for_us);
+    dead->code = why->code;
+    snprintf(line, sizeof line, "%.64s: key %lu was refused (%s) and is left alone for %lld s",
+             target->provider->name, (unsigned long)attempt->key + 1,
+             why->code == LLMGW_E_QUOTA ? "quota" : "not valid",
+             (long long)((dead->until_us - now) / 1000000));
+    llmgwi_engine_log(gw, LLMGW_LOG_KEY_DEAD, line);
+}
+
+static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size_t key) {
+    return call->bad_target == i && (call->bad_keys >> key & 1);
+}
+
+/* Is there another key of a target that may be used now? */
+static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t but, int64_t now) {
+    const llmgwi_engine_target *target = call->states[i];
+    call->bad_keys = (call->bad_target == i ? call->bad_keys : 0) | 1u << but;
+    call->bad_target = i;
+    for (size_t key = 0; key < target->provider->key_count; key++) {
+        const llmgwi_engine_account *account = &call->gw->accounts[target->provider->lane_at + key];
+        const llmgwi_engine_lane *lane = &target->lanes[key];
+        if (!llmgwi_engine_bad_key(call, i, key) && account->dead.until_us <= now &&
+            lane->dead.until_us <= now && lane->not_before_us <= now)
+            return true;
+    }
+    return false;
+}
+
+/* What the failure means for the call's further way. */
+static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    size_t target = attempt->target;
+    unsigned what = llmgwi_health_what(why->code, attempt->meta.should_retry);
+    if (attempt->prefill && llmgwi_dialect_refuses_prefill(why->http_status, why->text)) {
+        call->no_prefill = call->on_turn = true; /* the same again, asking in a turn of its own */
+        call->plan.tries[target]--;
+    } else if ((what & LLMGWI_HEALTH_KEY) && llmgwi_engine_other_key(call, target, attempt->key, now)) {
+        call->on_turn = true;
+        call->plan.tries[target]--;
+    } else {
+        llmgwi_route_failed(&call->plan, target, what);
+    }
+    if (call->hedged) call->wanted = 1;
+}
+
+/* A stream that was shown broke: where can it go on? */
+static void llmgwi_engine_find_seam(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgwi_dialect_answer *answer = &attempt->answer;
+    const char *text = llmgwi_base_buf_cstr(&answer->text);
+    size_t n = answer->text.n, gap = 0;
+    bool fit = call->request->stream && !call->request->schema && call->resumes < call->max_resumes &&
+               why->code != LLMGW_E_INVALID && why->code != LLMGW_E_TOO_LARGE && n;
+    llmgwi_text_sentences sentences;
+    call->must_rewind = true;
+    if (fit && attempt->seam) return; /* it has shown no text: what was kept before it is kept */
+    call->kept = 0;
+    call->gap[0] = 0;
+    call->went_on = false;
+    if (!fit) return;
+    llmgwi_text_sentences_init(&sentences);
+    call->kept = llmgwi_text_sentences_feed(&sentences, text, n, false);
+    if (answer->tool_count) /* the text before a tool call is whole */
+        for (call->kept = attempt->text_at; call->kept && memchr(" \n\r\t", text[call->kept - 1], 4);)
+            call->kept--;
+    if (call->kept > attempt->text_at) call->kept = attempt->text_at; /* what is behind was not shown */
+
+    while (call->kept + gap < n && gap + 1 < sizeof call->gap &&
+           memchr(" \n\r\t", text[call->kept + gap], 4)) {
+        call->gap[gap] = text[call->kept + gap];
+        gap++;
+    }
+
+    call->gap[gap] = 0;
+    call->went_on = call->kept + gap < n;
+}
+
+/* The attempt failed: note it, then go on with another or end. */
+static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = call->gw;
+    int64_t now = llmgwi_engine_now(gw), most_ms = gw->config.options.retry_after_max_ms;
+    int64_t retry_ms = why->retry_after_ms;
+    if (!retry_ms && why->code == LLMGW_E_RATE_LIMITED && gw->config.options.backoff_ms > 0)
+        (void)llmgwi_engine_heed(attempt, gw->config.options.backoff_ms); /* for other calls too */
+
+    llmgw_error told = *why;
+    llmgwi_config_redact(&gw->config, told.text);
+    if (retry_ms > most_ms) retry_ms = most_ms;
+    llmgwi_engine_note_error(attempt, &told, retry_ms);
     llmgwi_engine_log(gw, LLMGW_LOG_ATTEMPT_FAILED, call->last.text);
-    llmgwi_route_lane *lane = &gw->lanes[target->provider->index];
-    int64_t until = llmgwi_engine_now(gw) + retry_ms * 1000;
-    if (retry_ms > 0 && lane->not_before_us < until) lane->not_before_us = until;
-    llmgwi_route_failed(&call->plan, call->target, llmgwi_health_next(why->code, call->meta.should_retry));
-    llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING, 0);
+    llmgwi_engine_close_trace(attempt, why->code, told.text);
+    llmgwi_engine_target *target = call->states[attempt->target];
+    int64_t until_us = llmgwi_engine_heed(attempt, retry_ms);
+    if (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD)
+        llmgwi_engine_bury_key(attempt, why, retry_ms, now);
+    llmgwi_engine_plan_on(attempt, &told, now);
+    if (attempt->shown) llmgwi_engine_find_seam(attempt, why);
+    llmgwi_engine_keep_answer(attempt);
+
+    llmgwi_engine_over(attempt, why->code);
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_health_breaker_extend(&target->breaker, until_us);
+    llmgwi_base_unlock(&gw->lock);
+    if (!call->running) llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING);
     llmgwi_engine_advance(call);
 }
 
-static void llmgwi_engine_succeeded(llmgwi_engine_call *call) {
-    llmgwi_dialect_settle(&call->reply->answer);
-    if (call->reply->answer.error.code) {
-        llmgwi_engine_failed(call, &call->reply->answer.error);
+/* ---- attempts: success ---- */
+
+/* The caller's own check, on a reply that is there for it alone. */
+static bool llmgwi_engine_ask_caller(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgwi_config_target *target = &call->targets[attempt->target];
+    llmgwi_engine_reply shown; /* no refs: keep and free leave it alone */
+    llmgw_reply *reply = &shown.pub;
+    llmgwi_base_arena arena;
+    bool in_log = llmgwi_engine_in_log;
+    memset(&shown, 0, sizeof shown);
+    llmgwi_base_arena_init(&arena, &call->gw->mem);
+    llmgwi_engine_show(reply, &attempt->answer);
+    reply->provider = target->provider->name;
+    reply->model = target->model;
+    reply->epoch = attempt->epoch;
+    reply->attempts = (int)call->epoch;
+    bool valid = llmgwi_engine_export(reply, &arena, &attempt->answer, target->provider->flavour);
+    if (valid) {
+        llmgwi_engine_in_callback++;
+        llmgwi_engine_in_log = true; /* this thread drives: it must not wait for itself */
+        valid = call->request->is_valid(reply, call->request->user);
+        llmgwi_engine_in_log = in_log;
+        llmgwi_engine_in_callback--;
+    }
+    llmgwi_base_arena_free(&arena);
+    return valid;
+}
+
+/* Is a whole answer what was asked for? */
+static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgwi_dialect_answer *answer = &attempt->answer;
+    char wrong[160] = "";
+    const char *text = "the caller's is_valid said no";
+    bool refused = answer->refusal.n || answer->finish == LLMGW_FINISH_FILTER;
+    llmgwi_base_str json = llmgwi_schema_unfence(llmgwi_base_buf_str(&answer->text));
+    if (attempt->kept && call->went_on && answer->text.n == attempt->kept && !answer->tool_count)
+        text = "the continuation of a cut answer is empty";
+    else if ((call->valid & LLMGW_VALID_NOT_EMPTY) && !answer->text.n && !answer->tool_count)
+        text = "the answer is empty";
+    else if ((call->valid & LLMGW_VALID_NOT_REFUSED) && refused)
+        text = "the model refused to answer";
+    else if ((call->valid & LLMGW_VALID_SCHEMA) && call->request->schema && !answer->tool_count && !refused &&
+             !llmgwi_schema_valid(llmgwi_base_cstr(call->request->schema), json,
+                                  call->gw->config.options.max_json_depth, wrong, sizeof wrong))
+        text = wrong;
+    else if (!call->request->is_valid || llmgwi_engine_ask_caller(attempt))
+        return true;
+    (void)llmgwi_base_error(why, LLMGW_E_INVALID, "%s", text);
+    return false;
+}
+
+/* A key that works is not dead. */
+static void llmgwi_engine_revive_key(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_target *target = attempt->call->states[attempt->target];
+    attempt->gw->accounts[target->provider->lane_at + attempt->key].dead.for_us = 0;
+    target->lanes[attempt->key].dead.for_us = 0;
+}
+
+static void llmgwi_engine_succeeded(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw_error why;
+    memset(&why, 0, sizeof why);
+    llmgwi_dialect_settle(&attempt->answer);
+    if (attempt->answer.error.code)
+        why = attempt->answer.error;
+    else
+        llmgwi_engine_flush_text(attempt, true);
+    if (!why.code && llmgwi_engine_valid(attempt, &why) && !call->whole) llmgwi_engine_claim(attempt);
+    if (!why.code) why = attempt->stop;
+    if (why.code) {
+        llmgwi_engine_failed(attempt, &why);
         return;
     }
-    llmgwi_engine_close_trace(call, LLMGW_OK, "answered");
+    llmgwi_engine_beat(attempt);
+    llmgwi_engine_time_route(attempt);
+
+    llmgwi_engine_revive_key(attempt);
+    llmgwi_engine_close_trace(attempt, LLMGW_OK, "answered");
+    llmgwi_engine_move_answer(attempt);
+    llmgwi_engine_over(attempt, LLMGW_OK);
     llmgwi_engine_end(call, NULL);
 }
 
+/* ---- attempts: upcalls of http ---- */
+
 static bool llmgwi_engine_on_event(void *user, llmgwi_base_str name, llmgwi_base_str data) {
-    llmgwi_engine_call *call = (llmgwi_engine_call *)user;
-    llmgwi_dialect_answer *answer = &call->reply->answer;
-    const llmgwi_dialect *dialect = call->targets[call->target].provider->dialect;
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    const llmgwi_dialect *dialect = attempt->call->targets[attempt->target].provider->dialect;
     if (answer->ended) return true; /* after the terminator nothing counts */
     if (!dialect->event(answer, name, data)) return false;
-    if (answer->ended && call->state != LLMGWI_ENGINE_CLOSING)
-        llmgwi_engine_enter(call, LLMGWI_ENGINE_CLOSING, call->last_us);
-    return !call->stop.code;
+    if (answer->ended && attempt->state != LLMGWI_ENGINE_CLOSING)
+        llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_CLOSING, attempt->last_us);
+    return !attempt->stop.code;
 }
 
-static void llmgwi_engine_on_sent(void *user) {
-    llmgwi_engine_call *call = (llmgwi_engine_call *)user;
-    call->reply->trace[call->trace_at].sent = true;
-    call->last_us = llmgwi_engine_now(call->gw);
-    llmgwi_engine_enter(call, LLMGWI_ENGINE_SENT, call->last_us);
+static bool llmgwi_engine_on_sent(void *user) {
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
+    if (!attempt->call) return false; /* given up: what it had reserved is given back already */
+    attempt->call->reply->trace[attempt->trace_at].sent = true;
+    attempt->last_us = llmgwi_engine_now(attempt->gw);
+    llmgwi_engine_retake(attempt, attempt->last_us);
+    llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_SENT, attempt->last_us);
+    return true;
 }
 
 static void llmgwi_engine_on_header(void *user, llmgwi_base_str name, llmgwi_base_str value) {
-    llmgwi_engine_call *call = (llmgwi_engine_call *)user;
-    llmgw *gw = call->gw;
-    llmgwi_dialect_header(&call->meta, name, value, gw->clock.wall_s(gw->clock.user));
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
+    llmgw *gw = attempt->gw;
+    llmgwi_dialect_header(&attempt->meta, name, value, gw->clock.wall_s(gw->clock.user));
 }
 
 /* Is the queue of events so full that the transfer must wait for the caller? */
-static bool llmgwi_engine_full(llmgwi_engine_call *call) {
+static bool llmgwi_engine_full(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
     llmgw *gw = call->gw;
     if (!call->events) return false;
     llmgwi_base_lock(&gw->lock);
     bool full = call->queue.n > gw->config.options.max_queue_bytes;
-    if (full) call->paused = true;
+    if (full) call->paused = attempt->paused = true;
     llmgwi_base_unlock(&gw->lock);
     return full;
 }
 
 /* Bytes of a stream. */
-static int llmgwi_engine_stream(llmgwi_engine_call *call, const char *p, size_t n) {
-    if (call->reply->answer.ended) return LLMGWI_HTTP_GO;
-    if (llmgwi_frame_feed(&call->frame, p, n)) return LLMGWI_HTTP_GO;
-    if (!call->stop.code && call->reply->answer.error.code) call->stop = call->reply->answer.error;
-    if (!call->stop.code) {
-        bool cap = call->frame.line.failed == LLMGWI_BASE_OVER_CAP ||
-                   call->frame.data.failed == LLMGWI_BASE_OVER_CAP;
-        (void)llmgwi_base_error(&call->stop, cap ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
+static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, size_t n) {
+    if (attempt->answer.ended) return LLMGWI_HTTP_GO;
+    if (llmgwi_frame_feed(&attempt->frame, p, n)) return LLMGWI_HTTP_GO;
+    if (!attempt->stop.code && attempt->answer.error.code) attempt->stop = attempt->answer.error;
+    if (!attempt->stop.code) {
+        bool cap = attempt->frame.line.failed == LLMGWI_BASE_OVER_CAP ||
+                   attempt->frame.data.failed == LLMGWI_BASE_OVER_CAP;
+        (void)llmgwi_base_error(&attempt->stop, cap ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
                                 cap ? "an event of the stream is larger than max_event_bytes"
                                     : "out of memory for the stream");
     }
@@ -7223,241 +11415,527 @@ static int llmgwi_engine_stream(llmgwi_engine_call *call, const char *p, size_t 
 }
 
 static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n) {
-    llmgwi_engine_call *call = (llmgwi_engine_call *)user;
-    llmgw_trace *trace = &call->reply->trace[call->trace_at];
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
+    llmgwi_engine_call *call = attempt->call;
+    if (!call || attempt->stop.code) return LLMGWI_HTTP_STOP;
+    llmgw_trace *trace = &call->reply->trace[attempt->trace_at];
     bool good = status >= 200 && status < 300;
-    if (call->stop.code) return LLMGWI_HTTP_STOP;
-    if (good && call->request->stream && llmgwi_engine_full(call)) return LLMGWI_HTTP_PAUSE;
-    call->last_us = llmgwi_engine_now(call->gw);
+    if (good && attempt->shown && llmgwi_engine_full(attempt)) return LLMGWI_HTTP_PAUSE;
+    attempt->last_us = llmgwi_engine_now(attempt->gw);
     trace->http_status = status;
-    if (!trace->first_byte_us) trace->first_byte_us = call->last_us - call->accepted_us - trace->start_us;
-    call->framed = good && call->request->stream && !call->meta.json && !call->meta.html;
-    if (call->framed) return llmgwi_engine_stream(call, p, n);
-    if (call->state == LLMGWI_ENGINE_SENT) llmgwi_engine_enter(call, LLMGWI_ENGINE_ANSWERING, call->last_us);
-    if (good || call->raw.n + n <= LLMGWI_ENGINE_ERROR_BYTES)
-        llmgwi_base_buf_add(&call->raw, p, n);
+    if (!trace->first_byte_us) trace->first_byte_us = attempt->last_us - attempt->began_us;
+    attempt->framed = good && call->request->stream && !attempt->meta.json && !attempt->meta.html;
+    if (attempt->framed) return llmgwi_engine_stream(attempt, p, n);
+    if (attempt->state == LLMGWI_ENGINE_SENT)
+        llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_ANSWERING, attempt->last_us);
+    if (good || attempt->raw.n + n <= LLMGWI_ENGINE_ERROR_BYTES)
+        llmgwi_base_buf_add(&attempt->raw, p, n);
     else
         return LLMGWI_HTTP_STOP; /* enough to see what is wrong */
-    if (!call->raw.failed) return LLMGWI_HTTP_GO;
-    bool cap = call->raw.failed == LLMGWI_BASE_OVER_CAP;
-    (void)llmgwi_base_error(&call->stop, cap ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
+    if (!attempt->raw.failed) return LLMGWI_HTTP_GO;
+    bool cap = attempt->raw.failed == LLMGWI_BASE_OVER_CAP;
+    (void)llmgwi_base_error(&attempt->stop, cap ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
                             cap ? "the reply is larger than max_reply_bytes" : "out of memory for the reply");
     return LLMGWI_HTTP_STOP;
 }
 
 /* The transfer of a good status is over: what is wrong with it? */
-static void llmgwi_engine_judge(llmgwi_engine_call *call, const llmgwi_http_result *result,
+static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_http_result *result,
                                 llmgw_error *why) {
-    llmgwi_dialect_answer *answer = &call->reply->answer;
-    const llmgwi_dialect *dialect = call->targets[call->target].provider->dialect;
-    call->framed = call->request->stream && !call->meta.json && !call->meta.html; /* also without a byte */
-    if (call->stop.code) {
-        *why = call->stop;
-    } else if (call->framed && result->code == LLMGW_OK && !answer->ended) {
-        bool fed = llmgwi_frame_finish(&call->frame);
-        if (!fed && answer->error.code == LLMGW_E_PROTOCOL)
-            memset(&answer->error, 0, sizeof answer->error); /* a torn last event: cut */
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    const llmgwi_dialect *dialect = attempt->call->targets[attempt->target].provider->dialect;
+    attempt->framed = attempt->call->request->stream && !attempt->meta.json &&
+                      !attempt->meta.html; /* also without a byte */
+    if (attempt->stop.code) {
+        *why = attempt->stop;
+    } else if (attempt->framed && result->code == LLMGW_OK && !answer->ended) {
+        bool fed = llmgwi_frame_finish(&attempt->frame);
+        if (!fed && answer->error.code == LLMGW_E_PROTOCOL) { /* a torn last event: cut, so is its usage */
+            memset(&answer->error, 0, sizeof answer->error);
+            answer->usage = llmgwi_engine_estimate(attempt);
+        }
         if (answer->error.code) *why = answer->error;
     }
-    if (!why->code && call->stop.code) *why = call->stop;
-    if (why->code || (call->framed && llmgwi_dialect_complete(dialect, answer))) return;
+    if (!why->code && attempt->stop.code) *why = attempt->stop;
+    if (why->code || (attempt->framed && llmgwi_dialect_complete(dialect, answer))) return;
     if (result->code) {
         (void)llmgwi_base_error(why, result->code, "%s", result->text);
-    } else if (call->framed) {
+    } else if (attempt->framed) {
         (void)llmgwi_base_error(why, LLMGW_E_TRUNCATED, "the stream ended without its last event");
-    } else if (call->meta.html) {
+    } else if (attempt->meta.html) {
         (void)llmgwi_base_error(why, LLMGW_E_PROTOCOL, "the reply is a web page, not JSON");
-    } else if (!dialect->reply(answer, llmgwi_base_buf_str(&call->raw))) {
+    } else if (!dialect->reply(answer, llmgwi_base_buf_str(&attempt->raw))) {
         *why = answer->error;
-    } else if (call->stop.code) { /* its events found no place */
-        *why = call->stop;
+    } else if (attempt->stop.code) { /* its events found no place */
+        *why = attempt->stop;
     }
 }
 
 static void llmgwi_engine_on_done(void *user, const llmgwi_http_result *result) {
-    llmgwi_engine_call *call = (llmgwi_engine_call *)user;
-    llmgw_trace *trace = &call->reply->trace[call->trace_at];
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgw_error why;
     memset(&why, 0, sizeof why);
-    call->transfer = NULL;
-    call->last_us = llmgwi_engine_now(call->gw);
+    attempt->transfer = NULL;
+    if (!attempt->call && result->status / 100 != 2)
+        (void)llmgwi_engine_heed(attempt, attempt->meta.retry_after_ms);
+    if (!attempt->call) return;
+    llmgw_trace *trace = &attempt->call->reply->trace[attempt->trace_at];
+    attempt->last_us = llmgwi_engine_now(attempt->gw);
     trace->http_status = result->status;
     trace->http_version = result->version;
     if (result->status && (result->status < 200 || result->status > 299)) {
-        llmgwi_dialect_error(&why, result->status, llmgwi_base_buf_str(&call->raw),
-                             call->gw->config.options.max_json_depth);
+        llmgwi_dialect_error(&why, result->status, llmgwi_base_buf_str(&attempt->raw),
+                             attempt->gw->config.options.max_json_depth);
         if (result->status < 400)
             (void)llmgwi_base_error(&why, LLMGW_E_PROTOCOL, "HTTP %d: a redirect, which is not followed",
                                     result->status);
-        why.http_status = result->status;
     } else {
-        llmgwi_engine_judge(call, result, &why);
-        if (why.code) why.http_status = result->status;
+        llmgwi_engine_judge(attempt, result, &why);
     }
+    if (why.code) why.http_status = result->status;
+    if (why.code) llmgwi_dialect_weigh(&why, &attempt->meta);
     if (why.code)
-        llmgwi_engine_failed(call, &why);
+        llmgwi_engine_failed(attempt, &why);
     else
-        llmgwi_engine_succeeded(call);
+        llmgwi_engine_succeeded(attempt);
 }
 
 static const llmgwi_http_events llmgwi_engine_upcalls = {llmgwi_engine_on_sent, llmgwi_engine_on_header,
                                                          llmgwi_engine_on_body, llmgwi_engine_on_done};
 
-/* Stops the present transfer without an upcall. */
-static void llmgwi_engine_abandon(llmgwi_engine_call *call) {
-    if (call->transfer) call->gw->http.cancel(call->gw->http.self, call->transfer);
-    call->transfer = NULL;
+/* ---- attempts: their beginning ---- */
+
+/* What the caller has of a cut stream is taken back to where the next attempt goes on. */
+static void llmgwi_engine_rewind(llmgwi_engine_call *call, llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_event event;
+    llmgwi_engine_reply *reply = call->reply;
+    llmgwi_dialect_answer kept;
+    size_t reasoning = call->kept ? reply->answer.reasoning.n : 0;
+    bool same = call->kept && call->kept == reply->answer.text.n && !reply->answer.tool_count;
+    llmgwi_dialect_answer_init(&kept, &reply->mem, &attempt->wire,
+                               attempt->gw->config.options.max_reply_bytes,
+                               attempt->gw->config.options.max_json_depth);
+    memset(&event, 0, sizeof event);
+    event.kind = LLMGW_EVENT_REWIND;
+    event.epoch = attempt->epoch;
+    event.keep = call->kept;
+    event.keep_reasoning = reasoning;
+    if (!llmgwi_dialect_keep(&kept, llmgwi_base_view(llmgwi_base_buf_cstr(&reply->answer.text), call->kept),
+                             llmgwi_base_view(llmgwi_base_buf_cstr(&reply->answer.reasoning), reasoning)) ||
+        (!same && !llmgwi_engine_push(call, event, "", "", ""))) {
+        llmgwi_engine_no_room(attempt); /* nothing was taken back: the reply still says what the caller has */
+        llmgwi_dialect_answer_free(&kept);
+        return;
+    }
+    kept.target = NULL;
+    llmgwi_dialect_answer_free(&reply->answer);
+    reply->answer = kept;
+    call->must_rewind = false;
+    if (call->kept) call->resumes++;
 }
 
-/* Readies everything an attempt needs. False: call->stop says why not. */
-static bool llmgwi_engine_ready_attempt(llmgwi_engine_call *call) {
+/* Writes the request of an attempt. False: attempt->stop says why not. */
+static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgwi_config_target *target = &call->targets[attempt->target];
+    const llmgwi_dialect *dialect = target->provider->dialect;
+    llmgwi_dialect_resume resume;
+    attempt->wire.model = target->model;
+    attempt->wire.flavour = target->provider->flavour;
+    attempt->wire.quirks = target->provider->quirks;
+    attempt->wire.url = target->provider->url;
+
+    resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
+    resume.turn = call->no_prefill || !llmgwi_dialect_prefills(dialect, &attempt->wire, call->request);
+    attempt->prefill = call->kept && !resume.turn;
+    attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(dialect, &attempt->wire, call->request);
+    attempt->exact = attempt->prefill && !attempt->echoes;
+
+    if (!llmgwi_dialect_write(dialect, &attempt->wire, call->request, call->kept ? &resume : NULL,
+                              &attempt->body, &attempt->stop))
+        return false;
+    if (!llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
+                            &attempt->url))
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+    return !attempt->stop.code;
+}
+
+/* Readies the answer that the attempt will fill, with what is kept of an earlier one. */
+static void llmgwi_engine_ready_answer(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgw_options *options = &attempt->gw->config.options;
+    const llmgwi_dialect_answer *earlier = &call->reply->answer;
+    llmgwi_dialect_answer_init(&attempt->answer, &call->reply->mem, &attempt->wire, options->max_reply_bytes,
+                               options->max_json_depth);
+    attempt->answer.salt = attempt->gw->clock.random(attempt->gw->clock.user);
+    llmgwi_text_sentences_init(&attempt->sentences);
+    if (call->kept && !llmgwi_dialect_keep(&attempt->answer, llmgwi_base_buf_str(&earlier->text),
+                                           llmgwi_base_buf_str(&earlier->reasoning)))
+        llmgwi_engine_no_room(attempt);
+    attempt->kept = attempt->text_at = call->kept;
+    attempt->seam = call->kept != 0;
+    attempt->rate_bytes = attempt->answer.bytes;
+
+    if (!call->request->stream) return;
+    attempt->answer.sink = llmgwi_engine_on_piece;
+    attempt->answer.sink_user = attempt;
+}
+
+static void llmgwi_engine_fire_attempt(void *owner, int64_t now);
+
+/* An attempt of a call, not begun. NULL: out of memory. */
+static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call, size_t target, size_t key,
+                                                        int64_t now) {
     llmgw *gw = call->gw;
     const llmgw_options *options = &gw->config.options;
-    const llmgwi_config_target *target = &call->targets[call->target];
-    llmgwi_engine_reply *reply = call->reply;
-    call->wire.model = target->model;
-    call->wire.flavour = target->provider->flavour;
-    call->wire.quirks = target->provider->quirks;
-    llmgwi_base_buf_free(&call->body);
-    llmgwi_base_buf_init(&call->body, &gw->mem, options->max_request_bytes);
-    llmgwi_base_buf_clear(&call->url);
-    memset(&call->stop, 0, sizeof call->stop);
-    if (!llmgwi_dialect_write(target->provider->dialect, &call->wire, call->request, &call->body,
-                              &call->stop))
-        return false;
-    if (!llmgwi_dialect_url(target->provider->dialect, target->provider->url, target->model,
-                            call->request->stream, &call->url)) {
-        (void)llmgwi_base_error(&call->stop, LLMGW_E_MEMORY, "out of memory for the URL");
-        return false;
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)llmgwi_base_zalloc(&gw->mem, sizeof *attempt);
+    if (!attempt) return NULL;
+    if (!llmgwi_engine_timer_init(gw, &attempt->timer, llmgwi_engine_fire_attempt, attempt)) {
+        llmgwi_base_free(&gw->mem, attempt, sizeof *attempt);
+        return NULL;
     }
-    llmgwi_frame_free(&call->frame);
-    llmgwi_frame_init(&call->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, call);
-    llmgwi_base_buf_free(&call->raw);
-    llmgwi_base_buf_init(&call->raw, &gw->mem, options->max_reply_bytes);
-    if (call->shown) llmgwi_engine_push_rewind(call, 0); /* events and answer are taken back together */
-    call->shown = false;
-    llmgwi_dialect_answer_free(&reply->answer);
-    llmgwi_dialect_answer_init(&reply->answer, &reply->mem, &call->wire, options->max_reply_bytes,
-                               options->max_json_depth);
-    reply->answer.salt = gw->clock.random(gw->clock.user);
-    if (call->request->stream) {
-        reply->answer.sink = llmgwi_engine_on_piece;
-        reply->answer.sink_user = call;
-    }
-    memset(&call->meta, 0, sizeof call->meta);
-    call->framed = false;
-    return true;
+    attempt->gw = gw;
+    attempt->call = call;
+    attempt->state = LLMGWI_ENGINE_CONNECTING;
+    attempt->target = target;
+    attempt->key = key;
+    attempt->at = call->states[target];
+    attempt->lane = &attempt->at->lanes[key];
+    attempt->began_us = attempt->last_us = now;
+    attempt->limit_us = attempt->release_us = attempt->rate_us = attempt->slow_us = LLMGWI_BASE_NEVER;
+    llmgwi_base_buf_init(&attempt->body, &gw->mem, options->max_request_bytes);
+    llmgwi_base_buf_init(&attempt->url, &gw->mem, 8192);
+    llmgwi_base_buf_init(&attempt->raw, &gw->mem, options->max_reply_bytes);
+    llmgwi_base_buf_init(&attempt->held, &gw->mem, call->queue.max);
+    llmgwi_frame_init(&attempt->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, attempt);
+    return attempt;
 }
 
-/* A target was passed over. */
-static void llmgwi_engine_skip(llmgwi_engine_call *call, llmgw_code code, const char *why, int64_t now) {
-    llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_SKIP, now);
-    (void)llmgwi_base_error(&call->last, code, "%s", why);
-    call->plan.dead[call->target] = true;
-    if (!item) return;
-    item->code = code;
-    llmgwi_engine_reason(call, item, why);
+static void llmgwi_engine_log_failover(llmgwi_engine_call *call, size_t target) {
+    const llmgwi_config_target *to = &call->targets[target];
+    char line[LLMGW_ERROR_TEXT + 240];
+    snprintf(line, sizeof line, "attempt %u goes to %.64s/%.80s, after: %s", (unsigned)call->epoch,
+             to->provider->name, to->model, call->last.code ? call->last.text : "nothing failed");
+    llmgwi_engine_log(call->gw, LLMGW_LOG_FAILOVER, line);
+}
+
+/* Is there a limit of requests or tokens on it? */
+static bool llmgwi_engine_counted(const llmgwi_engine_attempt *attempt) {
+    const llmgwi_engine_target *target = attempt->call->states[attempt->target];
+    const llmgwi_engine_limits *key = &attempt->gw->accounts[target->provider->lane_at + attempt->key].limits;
+    const llmgwi_engine_limits *model = target->limits ? target->limits : key;
+    return key->rpm.limit || key->tpm.limit || model->rpm.limit || model->tpm.limit;
+}
+
+/* Puts a readied attempt among the call's. */
+static void llmgwi_engine_begin(llmgwi_engine_attempt *attempt, llmgw_trace *item, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    attempt->trace_at = (size_t)(item - call->reply->trace);
+    attempt->epoch = item->epoch = ++call->epoch;
+    attempt->next = call->attempts;
+    call->attempts = attempt;
+    call->running++;
+    call->plan.tries[attempt->target]++;
+    call->plan.waited = call->on_turn = call->served = false;
+    item->duration_us = -1;
+    llmgwi_engine_wait_ends(call, now);
+    llmgwi_engine_take(attempt, now);
+    llmgwi_engine_push_try(call, attempt);
+    if (call->must_rewind)
+        llmgwi_engine_rewind(call, attempt);
+    else if (!call->visible && call->reply->answer.mem) /* of an attempt that nobody saw */
+        llmgwi_dialect_answer_free(&call->reply->answer);
+    llmgwi_base_buf_free(&call->stash);
+    llmgwi_engine_ready_answer(attempt);
+    if (call->state != LLMGWI_ENGINE_RUNNING) llmgwi_engine_enter(call, LLMGWI_ENGINE_RUNNING);
+
+    int64_t limit_us = llmgwi_engine_stay(call, LLMGWI_ENGINE_CONNECTING),
+            probe_us = LLMGWI_CONFIG_PROBE_MS * 1000;
+    if (call->targets[attempt->target].provider->discovered && limit_us > probe_us) limit_us = probe_us;
+    if (limit_us > LLMGWI_ENGINE_MINUTE_US && llmgwi_engine_counted(attempt))
+        limit_us = LLMGWI_ENGINE_MINUTE_US; /* later its place in the windows is another's */
+    attempt->limit_us = llmgwi_engine_after(now, limit_us);
+    llmgwi_engine_attempt_wake(attempt);
+}
+
+static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
+    llmgwi_http_request request;
+    memset(&request, 0, sizeof request);
+    request.url = attempt->url.p;
+    request.headers = gw->headers[(provider->lane_at + attempt->key) * 2 + (call->request->stream ? 1 : 0)];
+    request.body = llmgwi_base_buf_cstr(&attempt->body);
+    request.body_len = attempt->body.n;
+    request.stream = call->request->stream;
+    request.tls = provider->tls;
+    request.keyed = provider->keyed;
+    request.loopback = provider->loopback;
+    request.events = &llmgwi_engine_upcalls;
+    request.user = attempt;
+    return gw->http.start(gw->http.self, &request);
+}
+
+/* Opens connections to the next targets of a route ahead of need. */
+static void llmgwi_engine_standby(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    int64_t fresh_us = (int64_t)gw->config.options.standby_ms * 1000;
+    int left = call->route && fresh_us > 0 ? call->route->standby : 0;
+    for (size_t o = 0; left > 0 && o < call->plan.count; o++) {
+        size_t i = call->plan.order[o];
+        const llmgwi_config_provider *provider = call->targets[i].provider;
+        llmgwi_http_request request;
+        if (call->plan.tries[i] || call->plan.dead[i] || provider->missing) continue;
+        left--;
+        if (gw->warm_us[provider->index] && gw->warm_us[provider->index] + fresh_us > now) continue;
+        memset(&request, 0, sizeof request);
+        request.url = provider->url;
+        request.tls = provider->tls;
+        request.loopback = provider->loopback;
+        if (gw->http.warm(gw->http.self, &request)) gw->warm_us[provider->index] = now;
+    }
 }
 
 /* Waits in line for a connection. */
-static void llmgwi_engine_starve(llmgwi_engine_call *call, int64_t now) {
+static void llmgwi_engine_starve(llmgwi_engine_call *call, size_t target, int64_t now) {
     llmgw *gw = call->gw;
-    llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_WAIT, now);
-    if (item) {
-        item->code = LLMGW_E_LIMIT;
-        llmgwi_engine_reason(call, item, "max_connections are in use");
-    }
+    llmgwi_engine_wait_begins(call, target, LLMGW_E_LIMIT, "max_connections are in use", now);
     call->starved = true;
     call->starved_next = NULL;
+    call->starved_at = gw->starved_tail;
     *gw->starved_tail = call;
     gw->starved_tail = &call->starved_next;
-    llmgwi_engine_wake_at(gw, call, LLMGWI_BASE_NEVER);
+    llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
 }
 
 static void llmgwi_engine_unstarve(llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
     if (!call->starved) return;
     call->starved = false;
-    llmgwi_engine_call **at = &gw->starved;
-    while (*at != call) at = &(*at)->starved_next;
-    *at = call->starved_next;
-    if (!*at) gw->starved_tail = at;
+    *call->starved_at = call->starved_next;
+    if (call->starved_next)
+        call->starved_next->starved_at = call->starved_at;
+    else
+        gw->starved_tail = call->starved_at;
 }
 
-static void llmgwi_engine_log_failover(llmgwi_engine_call *call) {
-    const llmgwi_config_target *target = &call->targets[call->target];
-    char line[LLMGW_ERROR_TEXT + 240];
-    snprintf(line, sizeof line, "attempt %u goes to %.64s/%.80s, after: %s", (unsigned)call->epoch,
-             target->provider->name, target->model, call->last.text);
-    llmgwi_engine_log(call->gw, LLMGW_LOG_FAILOVER, line);
-}
-
-/* Hands the request to http. False: nothing was started, another target may be. */
-static bool llmgwi_engine_launch(llmgwi_engine_call *call, int64_t now) {
-    llmgw *gw = call->gw;
-    const llmgwi_config_target *target = &call->targets[call->target];
-    llmgwi_http_request request;
-    if (!gw->http.room(gw->http.self)) {
-        llmgwi_engine_starve(call, now);
-        return true;
-    }
-    if (!llmgwi_engine_ready_attempt(call)) {
-        llmgw_error why = call->stop;
-        llmgwi_engine_skip(call, why.code, why.text, now);
-        if (!llmgwi_health_next(why.code, 0)) llmgwi_route_failed(&call->plan, call->target, 0);
+/* Begins an attempt. False: nothing was begun, another target may be. */
+static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t key, int64_t now) {
+    llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
+    if (attempt && !llmgwi_engine_write(attempt)) {
+        llmgw_error why = attempt->stop;
+        llmgwi_engine_skip(call, target, why.code, why.text, now);
+        if (!llmgwi_health_what(why.code, 0)) llmgwi_route_failed(&call->plan, target, 0);
+        llmgwi_engine_attempt_free(attempt);
         return false;
     }
-    memset(&request, 0, sizeof request);
-    request.url = call->url.p;
-    request.headers = gw->headers[target->provider->index * 2 + (call->request->stream ? 1 : 0)];
-    request.body = llmgwi_base_buf_cstr(&call->body);
-    request.body_len = call->body.n;
-    request.stream = call->request->stream;
-    request.tls = target->provider->tls;
-    request.keyed = target->provider->keyed;
-    request.loopback = target->provider->loopback;
-    request.events = &llmgwi_engine_upcalls;
-    request.user = call;
-    call->transfer = gw->http.start(gw->http.self, &request);
-    llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, now);
-    if (!call->transfer || !item) {
-        llmgwi_engine_abandon(call);
-        llmgwi_engine_skip(call, LLMGW_E_MEMORY, "out of memory for the transfer", now);
-        llmgwi_route_failed(&call->plan, call->target, 0);
+    llmgw_trace *item = attempt ? llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, target, now) : NULL;
+    if (attempt && item) attempt->transfer = llmgwi_engine_transfer(attempt);
+    if (!attempt || !attempt->transfer) {
+        if (item) call->reply->trace_count--;
+        if (attempt) llmgwi_engine_attempt_free(attempt);
+        llmgwi_engine_skip(call, target, LLMGW_E_MEMORY, "out of memory for the transfer", now);
+        llmgwi_route_failed(&call->plan, target, 0);
         return false;
     }
-    call->trace_at = (size_t)(item - call->reply->trace);
-    call->tried = call->target;
-    call->plan.tries[call->target]++;
-    call->plan.waited = false;
-    item->epoch = ++call->epoch;
-    item->duration_us = -1;
-    if (call->epoch > 1) llmgwi_engine_log_failover(call);
-    llmgwi_engine_push_try(call);
-    llmgwi_engine_enter(call, LLMGWI_ENGINE_CONNECTING, now);
-    if (target->provider->discovered && call->connect_us > LLMGWI_CONFIG_PROBE_MS * 1000)
-        llmgwi_engine_wake_at(gw, call, now + LLMGWI_CONFIG_PROBE_MS * 1000);
+    attempt->hedge = call->running > 0 && call->hedged;
+    llmgwi_engine_begin(attempt, item, now);
+    if (call->epoch > 1) llmgwi_engine_log_failover(call, target);
+    if (call->running == 1) llmgwi_engine_standby(call, now);
     return true;
 }
 
-/* Chooses the next target: the first in order whose lane is open; if none is, the one that opens first.
-   False: none is left. */
-static bool llmgwi_engine_choose(llmgwi_engine_call *call, int64_t now, int64_t *at_us) {
-    llmgwi_route_plan look = call->plan; /* blocked ones are put aside in a copy */
-    size_t first = SIZE_MAX;
-    *at_us = LLMGWI_BASE_NEVER;
-    for (size_t i; (i = llmgwi_route_next(&look)) != SIZE_MAX;) {
-        int64_t open = call->gw->lanes[call->targets[i].provider->index].not_before_us;
-        if (open < *at_us) {
-            *at_us = open;
-            first = i;
-        }
-        if (open <= now) break;
-        look.dead[i] = true;
-    }
-    if (first != SIZE_MAX) call->target = first;
-    return first != SIZE_MAX;
+/* ---- choosing a target ---- */
+
+/* Where a call may go, and when. */
+typedef struct llmgwi_engine_choice {
+    size_t target, key;
+    int64_t at_us;   /* NEVER: when something in flight ends */
+    llmgw_code code; /* why not now */
+    const char *why;
+} llmgwi_engine_choice;
+
+static void llmgwi_engine_later(llmgwi_engine_choice *choice, int64_t at_us, llmgw_code code,
+                                const char *why) {
+    if (at_us <= choice->at_us) return;
+    choice->at_us = at_us;
+    choice->code = code;
+    choice->why = why;
 }
+
+/* ahead: calls that go before this one; before: the tokens they need. */
+static void llmgwi_engine_look_limits(llmgwi_engine_limits *limits, int64_t tokens, int64_t ahead,
+                                      int64_t before, llmgwi_engine_choice *choice, int64_t now) {
+    int64_t n = 1 + ahead; /* a request of more tokens than the limit goes when it is alone */
+    if (limits->tpm.limit && tokens > limits->tpm.limit) tokens = limits->tpm.limit;
+    llmgwi_engine_later(choice, llmgwi_health_window_when(&limits->rpm, now, n), LLMGW_E_LIMIT,
+                        "rpm is used up");
+    llmgwi_engine_later(choice, llmgwi_health_window_when(&limits->tpm, now, tokens + before), LLMGW_E_LIMIT,
+                        "tpm is used up");
+    llmgwi_engine_later(choice, llmgwi_health_window_when(&limits->rpd, now, n), LLMGW_E_LIMIT,
+                        "rpd is used up");
+    if (limits->concurrency && limits->in_flight >= limits->concurrency)
+        llmgwi_engine_later(choice, LLMGWI_BASE_NEVER, LLMGW_E_LIMIT, "concurrency is used up");
+}
+
+static llmgwi_engine_line *llmgwi_engine_line_of(llmgwi_engine_call *call) {
+    return call->own_route ? &call->own_route->line : &call->states[0]->line;
+}
+
+static size_t llmgwi_engine_rank(const llmgwi_engine_call *call) {
+    static const size_t ranks[] = {1, 0, 2}; /* by llmgw_priority */
+    return ranks[call->request->priority];
+}
+
+/* What those need who go before a call. */
+static int64_t llmgwi_engine_tokens_ahead(llmgwi_engine_call *call) {
+    const llmgwi_engine_line *line = llmgwi_engine_line_of(call);
+    int64_t tokens = 0;
+    for (size_t r = 0; r <= llmgwi_engine_rank(call); r++) tokens += line->tokens[r];
+    return tokens;
+}
+
+static bool llmgwi_engine_is_dead(const llmgwi_engine_dead *dead, llmgwi_engine_choice *choice, int64_t now) {
+    if (dead->until_us <= now) return false;
+    choice->code = dead->code;
+    choice->why = dead->code == LLMGW_E_QUOTA ? "its key's quota was used up a while ago"
+                                              : "its key was refused a while ago";
+    return true;
+}
+
+/* When target i may be tried, and with which key. False: with none; choice says why. Under lock. */
+static bool llmgwi_engine_look(llmgwi_engine_call *call, size_t i, int64_t ahead, int64_t now,
+                               llmgwi_engine_choice *choice) {
+    llmgwi_engine_target *target = call->states[i];
+    int64_t tokens = llmgwi_engine_reserve(call), load = 0;
+    int64_t before = ahead ? llmgwi_engine_tokens_ahead(call) : 0;
+    bool found = false;
+    for (size_t key = 0; key < target->provider->key_count; key++) {
+        llmgwi_engine_account *account = &call->gw->accounts[target->provider->lane_at + key];
+        llmgwi_engine_lane *lane = &target->lanes[key];
+        llmgwi_engine_choice one;
+        memset(&one, 0, sizeof one);
+        one.target = i;
+        one.key = key;
+        one.at_us = now;
+        if (call->on_turn && llmgwi_engine_bad_key(call, i, key)) continue; /* another one is there */
+        if (llmgwi_engine_is_dead(&account->dead, found ? &one : choice, now) ||
+            llmgwi_engine_is_dead(&lane->dead, found ? &one : choice, now))
+            continue;
+        llmgwi_engine_later(&one, lane->not_before_us, LLMGW_E_RATE_LIMITED,
+                            "this provider asked to wait (Retry-After)");
+        llmgwi_engine_look_limits(&account->limits, tokens, ahead, before, &one, now);
+        llmgwi_engine_later(&one, llmgwi_health_bucket_when(&lane->requests, now, 1 + ahead), LLMGW_E_LIMIT,
+                            "its headers say that the requests are used up");
+        llmgwi_engine_later(&one, llmgwi_health_bucket_when(&lane->tokens, now, tokens), LLMGW_E_LIMIT,
+                            "its headers say that the tokens are used up");
+        if (found &&
+            (one.at_us > choice->at_us || (one.at_us == choice->at_us && account->limits.in_flight >= load)))
+            continue;
+        *choice = one;
+        load = account->limits.in_flight;
+        found = true;
+    }
+    if (!found) return false;
+    if (target->limits) llmgwi_engine_look_limits(target->limits, tokens, ahead, before, choice, now);
+    if (target->in_flight >= llmgwi_health_aimd_limit(&target->aimd))
+        llmgwi_engine_later(choice, LLMGWI_BASE_NEVER, LLMGW_E_OVERLOADED,
+                            "it is as busy as it can be (adaptive concurrency)");
+    return true;
+}
+
+static bool llmgwi_engine_shut(llmgwi_engine_call *call, size_t i, int64_t now) {
+    llmgwi_base_lock(&call->gw->lock);
+    bool shut = !llmgwi_health_breaker_allows(&call->states[i]->breaker, now);
+    llmgwi_base_unlock(&call->gw->lock);
+    return shut;
+}
+
+/* Is every target of a call behind an open breaker? Under lock. */
+static bool llmgwi_engine_all_open(llmgwi_engine_call *call, int64_t now) {
+    for (size_t i = 0; i < call->plan.count; i++)
+        if (!call->targets[i].provider->missing &&
+            llmgwi_health_breaker_allows(&call->states[i]->breaker, now))
+            return false;
+    return true;
+}
+
+/* Has the call an attempt at this target, or, with near, at one that would fail together with it? */
+static bool llmgwi_engine_busy_at(const llmgwi_engine_call *call, size_t i, bool near) {
+    const llmgwi_config_provider *provider = call->targets[i].provider;
+    for (const llmgwi_engine_attempt *attempt = call->attempts; attempt; attempt = attempt->next) {
+        if (attempt->target == i || call->states[attempt->target] == call->states[i]) return true;
+        if (near && strcmp(call->targets[attempt->target].provider->region, provider->region) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* One target as a candidate. False: it is none. */
+static bool llmgwi_engine_candidate(llmgwi_engine_call *call, size_t i, int64_t ahead, int64_t now,
+                                    llmgwi_engine_choice *choice) {
+    char why[160];
+    const llmgwi_config_provider *provider = call->targets[i].provider;
+    memset(choice, 0, sizeof *choice);
+    choice->target = i;
+    if (provider->missing) {
+        snprintf(why, sizeof why, "provider %.64s has no key: set %.64s", provider->name, provider->missing);
+        llmgwi_engine_skip(call, i, LLMGW_E_NO_KEY, why, now);
+        return false;
+    }
+    llmgwi_base_lock(&call->gw->lock);
+    bool usable = llmgwi_engine_look(call, i, ahead, now, choice);
+    llmgwi_base_unlock(&call->gw->lock);
+    if (usable) return true;
+    snprintf(why, sizeof why, "%.64s/%.64s: %s", provider->name, call->targets[i].model, choice->why);
+    llmgwi_engine_skip(call, i, choice->code, why, now);
+    return false;
+}
+
+/* A target behind an open breaker is better the longer ago it failed, once its Retry-After is over. */
+static bool llmgwi_engine_older(const llmgwi_engine_call *call, const llmgwi_engine_choice *one,
+                                const llmgwi_engine_choice *best, int64_t now) {
+    if (best->target == SIZE_MAX) return true;
+    bool one_now = one->at_us <= now, best_now = best->at_us <= now;
+    if (one_now != best_now) return one_now;
+    if (!one_now) return one->at_us < best->at_us;
+    return call->states[one->target]->breaker.failed_us < call->states[best->target]->breaker.failed_us;
+}
+
+/* Chooses the next target: the first in order that may be tried now; if none may, the one that may first;
+   behind open breakers only if there is no other (DESIGN, law 4). far: not one that would fail together with
+   those in flight. False: none is left. */
+static bool llmgwi_engine_choose(llmgwi_engine_call *call, int64_t ahead, bool far, int64_t now,
+                                 llmgwi_engine_choice *best) {
+    llmgwi_route_plan look = call->plan; /* those looked at are put aside in a copy */
+    llmgwi_engine_choice one, passed[LLMGWI_ROUTE_TARGETS];
+    size_t passed_count = 0;
+    llmgwi_base_lock(&call->gw->lock);
+    bool all_open = llmgwi_engine_all_open(call, now);
+    llmgwi_base_unlock(&call->gw->lock);
+    memset(best, 0, sizeof *best);
+    best->target = SIZE_MAX;
+    for (size_t i; (i = llmgwi_route_next(&look)) != SIZE_MAX; look.dead[i] = true) {
+        if (llmgwi_engine_busy_at(call, i, far)) continue;
+        if (!llmgwi_engine_candidate(call, i, ahead, now, &one)) continue;
+        if (!all_open && llmgwi_engine_shut(call, i, now)) {
+            one.code = LLMGW_E_BREAKER;
+            one.why = "its circuit breaker is open";
+        } else if (all_open ? llmgwi_engine_older(call, &one, best, now)
+                            : best->target == SIZE_MAX || one.at_us < best->at_us) {
+            *best = one;
+        }
+        passed[passed_count++] = one;
+        if (!all_open && best->target == i && one.at_us <= now) break;
+    }
+    for (size_t i = 0; i < passed_count && !ahead && !call->running; i++)
+        if (passed[i].target != best->target && passed[i].code)
+            llmgwi_engine_pass(call, passed[i].target, passed[i].code, passed[i].why, now);
+    return best->target != SIZE_MAX;
+}
+
+/* ---- waiting in line for a limit ---- */
 
 /* Ends a call that has nothing left to try. */
 static void llmgwi_engine_give_up(llmgwi_engine_call *call) {
@@ -7466,161 +11944,484 @@ static void llmgwi_engine_give_up(llmgwi_engine_call *call) {
     size_t n = strlen(error.text);
     if (call->epoch > 1 && n + 32 < sizeof error.text)
         snprintf(error.text + n, sizeof error.text - n, " (after %u attempts)", (unsigned)call->epoch);
-    llmgwi_engine_end(call, &error);
+    llmgwi_engine_end_badly(call, &error);
 }
 
-/* Waits before the next attempt, unless that would outlast the deadline. */
-static void llmgwi_engine_pause(llmgwi_engine_call *call, int64_t now, int64_t at_us, bool lane) {
-    const llmgwi_config_target *target = &call->targets[call->target];
-    if (at_us >= call->deadline_us) {
-        if (!call->last.code) {
-            (void)llmgwi_base_error(
-                &call->last, LLMGW_E_RATE_LIMITED,
-                "%.64s: it asked not to be called yet, for longer than the call's deadline",
-                target->provider->name);
-            call->last.retry_after_ms = (at_us - now) / 1000;
+static void llmgwi_engine_leave_line(llmgwi_engine_call *call, int64_t now) {
+    llmgwi_engine_line *line = call->line;
+    if (!line) return;
+    size_t rank = llmgwi_engine_rank(call);
+    if (call->line_prev)
+        call->line_prev->line_next = call->line_next;
+    else
+        line->head[rank] = call->line_next;
+    if (call->line_next)
+        call->line_next->line_prev = call->line_prev;
+    else
+        line->tail[rank] = call->line_prev;
+    call->line = NULL;
+    line->counts[rank]--;
+    line->tokens[rank] -= llmgwi_engine_reserve(call);
+    line->count--;
+    call->gw->waiting--;
+    if (line->left_us) {
+        int64_t interval = now - line->left_us;
+        line->interval_us = line->interval_us ? (line->interval_us * 7 + interval) / 8 : interval;
+    }
+    line->left_us = line->count ? now : 0;
+    if (!line->count) line->interval_us = 0; /* what it was then says nothing of the next crowd */
+}
+
+/* How many calls go before one of this rank. */
+static int64_t llmgwi_engine_ahead(const llmgwi_engine_line *line, size_t rank) {
+    int64_t ahead = 0;
+    for (size_t r = 0; r <= rank; r++) ahead += line->counts[r];
+    return ahead;
+}
+
+static void llmgwi_engine_fire_line(void *owner, int64_t now) {
+    llmgwi_engine_line *line = (llmgwi_engine_line *)owner;
+    (void)now;
+    line->gw->freed = true;
+    llmgwi_engine_timer_stop(line->gw, &line->timer);
+}
+
+/* Ends a call whose turn would come too late. */
+static void llmgwi_engine_refuse(llmgwi_engine_call *call, const llmgwi_engine_choice *choice, int64_t at_us,
+                                 bool full, int64_t now) {
+    const llmgwi_config_target *target = &call->targets[choice->target];
+    llmgw_error why;
+    bool told = choice->code == LLMGW_E_RATE_LIMITED;
+    if (call->last.code && call->epoch) {
+        why = call->last;
+    } else if (told) {
+        (void)llmgwi_base_error(&why, LLMGW_E_RATE_LIMITED,
+                                "%.64s: it asked not to be called yet, for longer than the call's deadline",
+                                target->provider->name);
+    } else {
+        (void)llmgwi_base_error(&why, choice->code ? choice->code : LLMGW_E_LIMIT, "%.64s/%.80s: %s, %s",
+                                target->provider->name, target->model, choice->why ? choice->why : "busy",
+                                full ? "and max_waiting calls wait already"
+                                     : "for longer than the call's deadline");
+    }
+    if (at_us != LLMGWI_BASE_NEVER && at_us > now) why.retry_after_ms = (at_us - now + 999) / 1000;
+    call->last = why;
+    llmgwi_engine_give_up(call);
+}
+
+/* When the last of a line would go; NEVER: not known. */
+static int64_t llmgwi_engine_foresee(llmgwi_engine_call *call, const llmgwi_engine_line *line, int64_t ahead,
+                                     int64_t now) {
+    llmgwi_engine_choice choice;
+    if (!llmgwi_engine_choose(call, ahead, false, now, &choice)) return LLMGWI_BASE_NEVER;
+    if (choice.at_us != LLMGWI_BASE_NEVER && choice.at_us > now) return choice.at_us;
+    return ahead && line->interval_us ? now + ahead * line->interval_us : LLMGWI_BASE_NEVER;
+}
+
+/* Puts a call in line, or ends it if there is no sense in that. */
+static void llmgwi_engine_join_line(llmgwi_engine_call *call, const llmgwi_engine_choice *choice,
+                                    int64_t now) {
+    llmgw *gw = call->gw;
+    llmgwi_engine_line *line = llmgwi_engine_line_of(call);
+    size_t rank = llmgwi_engine_rank(call);
+    int64_t at_us = llmgwi_engine_foresee(call, line, llmgwi_engine_ahead(line, rank), now);
+    bool known = at_us != LLMGWI_BASE_NEVER, full = gw->waiting >= (size_t)gw->config.options.max_waiting;
+    if (!line->timer.fire && !llmgwi_engine_timer_init(gw, &line->timer, llmgwi_engine_fire_line, line))
+        full = true;
+    if (full || (known && at_us >= call->deadline_us)) {
+        llmgwi_engine_refuse(call, choice, at_us, full, now);
+        return;
+    }
+    llmgwi_engine_wait_begins(call, choice->target, choice->code ? choice->code : LLMGW_E_LIMIT,
+                              choice->why ? choice->why : "others wait already", now);
+    call->line = line;
+    call->line_next = NULL;
+    call->line_prev = line->tail[rank];
+    if (line->tail[rank])
+        line->tail[rank]->line_next = call;
+    else
+        line->head[rank] = call;
+    line->tail[rank] = call;
+    line->gw = gw;
+    line->counts[rank]++;
+    line->tokens[rank] += llmgwi_engine_reserve(call);
+    line->count++;
+    gw->waiting++;
+    if (!line->active) {
+        line->active = true;
+        line->next = gw->lines;
+        gw->lines = line;
+    }
+    if (choice->at_us <= now)
+        gw->freed = true; /* it waits for others only */
+    else if (choice->at_us != LLMGWI_BASE_NEVER &&
+             (line->timer.heap_at == SIZE_MAX || choice->at_us < line->timer.at_us))
+        llmgwi_engine_timer_set(gw, &line->timer, choice->at_us);
+    llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
+}
+
+#define LLMGWI_ENGINE_LOOK_PAST 8 /* after so many of a rank that cannot go the others are not looked at */
+
+/* Lets go who may. Returns when the next may by the clock. */
+static int64_t llmgwi_engine_serve(llmgwi_engine_line *line, int64_t now) {
+    int64_t at_us = LLMGWI_BASE_NEVER;
+    for (size_t rank = 0; rank < 3; rank++) {
+        int stuck = 0;
+        for (llmgwi_engine_call *call = line->head[rank], *next; call; call = next) {
+            llmgwi_engine_choice choice;
+            if (stuck >= (call->own_route ? LLMGWI_ENGINE_LOOK_PAST : 1))
+                break; /* a single target's waits for all */
+            next = call->line_next;
+            if (llmgwi_engine_choose(call, 0, false, now, &choice) && choice.at_us > now) {
+                if (choice.at_us < at_us) at_us = choice.at_us;
+                stuck++;
+                continue;
+            }
+            llmgwi_engine_leave_line(call, now);
+            call->served = true;
+            llmgwi_engine_advance(call);
         }
+    }
+    return at_us;
+}
+
+/* Looks at all lines after a limit has got room. */
+static void llmgwi_engine_serve_lines(llmgw *gw) {
+    int64_t now = llmgwi_engine_now(gw);
+    gw->freed = false;
+    for (llmgwi_engine_line **at = &gw->lines; *at;) {
+        llmgwi_engine_line *line = *at;
+        int64_t at_us = llmgwi_engine_serve(line, now);
+        if (line->count) {
+            if (at_us != LLMGWI_BASE_NEVER) llmgwi_engine_timer_set(gw, &line->timer, at_us);
+            at = &line->next;
+        } else {
+            llmgwi_engine_timer_stop(gw, &line->timer);
+            line->active = false;
+            *at = line->next;
+        }
+    }
+}
+
+/* ---- the one retry loop ---- */
+
+static void llmgwi_engine_plan_hedge(llmgwi_engine_call *call, int64_t now);
+
+/* Waits before the next attempt, unless that would outlast the deadline. */
+static void llmgwi_engine_pause(llmgwi_engine_call *call, const llmgwi_engine_choice *choice, int64_t at_us,
+                                int64_t now) {
+    char why[96];
+    if (at_us >= call->deadline_us) {
         llmgwi_engine_give_up(call);
         return;
     }
-    llmgw_trace *item = llmgwi_engine_trace(call, LLMGW_TRACE_WAIT, now);
-    if (item) {
-        char why[96];
-        const llmgwi_base_error_row *last = llmgwi_base_error_find(call->last.code);
-        snprintf(why, sizeof why, lane ? "this provider asked to wait (Retry-After)" : "backoff after %s",
-                 last ? last->name : "?");
-        item->duration_us = at_us - now;
-        item->code = call->last.code;
-        llmgwi_engine_reason(call, item, why);
-    }
-    llmgwi_engine_wake_at(call->gw, call, at_us);
+    snprintf(why, sizeof why, "backoff after %s (%s)", llmgw_code_name(call->last.code),
+             llmgwi_health_class(call->last.code));
+    llmgwi_engine_wait_begins(call, choice->target, call->last.code, why, now);
+    call->plan.waited = true; /* until an attempt begins */
+    call->bad_keys = 0;
+    llmgwi_engine_wake_at(call, at_us);
 }
 
-/* The one retry loop: starts the next attempt, waits for it, or ends the call. In WAITING. */
+/* May the gateway afford a repetition? A call's first attempt at a target is none: no target gets more of
+   them than there are calls. */
+static bool llmgwi_engine_afford(llmgwi_engine_call *call, const llmgwi_engine_choice *choice, int64_t now) {
+    llmgw *gw = call->gw;
+    bool fresh = !call->plan.tries[choice->target];
+
+    if (!call->epoch || fresh || call->on_turn || call->running) return true;
+    if (llmgwi_health_budget_take(&gw->retries, now, gw->config.options.retry_percent)) return true;
+    llmgwi_engine_pass(call, choice->target, LLMGW_E_RETRY_BUDGET,
+                       "no more repetitions: the gateway's retry budget is used up", now);
+    return false;
+}
+
+/* The gateway could not afford a repetition. Perhaps it can later, or a breaker has let go by then. */
+static void llmgwi_engine_put_off(llmgwi_engine_call *call, const llmgwi_engine_choice *choice, int64_t now) {
+    const llmgw_options *options = &call->gw->config.options;
+    if (++call->put_off > call->max_attempts) {
+        llmgwi_engine_give_up(call);
+        return;
+    }
+    int64_t base_us = (options->backoff_ms > 0 ? (int64_t)options->backoff_ms : 1) * 1000;
+    uint64_t random = call->gw->clock.random(call->gw->clock.user);
+    int64_t pause_us =
+        llmgwi_health_pause(++call->plan.rounds, base_us, (int64_t)options->backoff_max_ms * 1000, random);
+    llmgwi_engine_pause(call, choice, now + 1 + pause_us, now);
+}
+
+/* Another one beside those in flight: only what may go at once. */
+static bool llmgwi_engine_second(llmgwi_engine_call *call, int64_t now, llmgwi_engine_choice *choice) {
+    for (int far = 1; far >= 0; far--)
+        if (llmgwi_engine_choose(call, 0, far != 0, now, choice) && choice->at_us <= now &&
+            !call->plan.tries[choice->target])
+            return true;
+    return false;
+}
+
+/* Must the call wait? Then it does, or is ended. */
+static bool llmgwi_engine_waits(llmgwi_engine_call *call, const llmgwi_engine_choice *choice, int64_t now) {
+    llmgw *gw = call->gw;
+    llmgwi_engine_line *line = llmgwi_engine_line_of(call);
+    bool others = !call->served && !call->epoch && llmgwi_engine_ahead(line, llmgwi_engine_rank(call)) > 0;
+    if (call->plan.tries[choice->target] && !call->plan.waited && !call->on_turn) {
+        int64_t pause_us = llmgwi_health_pause(
+            ++call->plan.rounds, (int64_t)gw->config.options.backoff_ms * 1000,
+            (int64_t)gw->config.options.backoff_max_ms * 1000, gw->clock.random(gw->clock.user));
+        if (now + pause_us > now && (choice->at_us == LLMGWI_BASE_NEVER || now + pause_us > choice->at_us)) {
+            llmgwi_engine_pause(call, choice, now + pause_us, now);
+            return true;
+        }
+        call->plan.waited = true;
+    }
+    if (choice->at_us > now || others) {
+        llmgwi_engine_join_line(call, choice, now);
+        return true;
+    }
+    if (gw->http.room(gw->http.self)) return false;
+    llmgwi_engine_starve(call, choice->target, now);
+    return true;
+}
+
+/* The one retry loop: starts the attempts that the call should have, waits for the next, or ends the call. */
 static void llmgwi_engine_advance(llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
-    int64_t now = llmgwi_engine_now(gw), at_us;
-    for (;;) {
-        if (call->epoch >= (uint32_t)call->max_attempts || !llmgwi_engine_choose(call, now, &at_us)) {
+    int64_t now = llmgwi_engine_now(gw);
+    llmgwi_engine_choice choice;
+    while (call->state != LLMGWI_ENGINE_ENDED && call->running < call->wanted) {
+        bool spent = call->epoch >= (uint32_t)call->max_attempts;
+        if (call->running) {
+            if (spent || !llmgwi_engine_second(call, now, &choice) || !gw->http.room(gw->http.self)) return;
+        } else if (spent || !llmgwi_engine_choose(call, 0, false, now, &choice)) {
             llmgwi_engine_give_up(call);
             return;
-        }
-        const llmgwi_config_provider *provider = call->targets[call->target].provider;
-        if (provider->missing) {
-            char why[160];
-            snprintf(why, sizeof why, "provider %.64s has no key: set %.64s", provider->name,
-                     provider->missing);
-            llmgwi_engine_skip(call, LLMGW_E_NO_KEY, why, now);
-            continue;
-        }
-        bool lane = at_us > now;
-        if (call->plan.tries[call->target] && !call->plan.waited) {
-            int64_t backoff =
-                now + llmgwi_health_backoff(++call->plan.rounds, gw->clock.random(gw->clock.user));
-            if (backoff > at_us) at_us = backoff, lane = false;
-        }
-        if (at_us > now) {
-            call->plan.waited = true; /* until an attempt begins */
-            llmgwi_engine_pause(call, now, at_us, lane);
+        } else if (llmgwi_engine_waits(call, &choice, now)) {
             return;
         }
-        if (llmgwi_engine_launch(call, now)) return;
+        if (!llmgwi_engine_afford(call, &choice, now)) {
+            llmgwi_engine_put_off(call, &choice, now);
+            return;
+        }
+        if (!llmgwi_engine_launch(call, choice.target, choice.key, now)) continue;
+        if (call->epoch == 1) llmgwi_engine_plan_hedge(call, now);
+        if (call->hedge_us == LLMGWI_BASE_NEVER) continue;
+        if (call->running == 1) call->hedge_us = now + call->hedge_wait_us;
+        llmgwi_engine_wake_at(call, call->hedge_us);
     }
 }
 
 /* ---- the clock ---- */
 
-/* A stream that is not late after all: bytes came meanwhile, or it is we who stopped reading. */
-static bool llmgwi_engine_spared(llmgwi_engine_call *call, int64_t now) {
-    bool alive = call->state == LLMGWI_ENGINE_ANSWERING && call->idle_us != LLMGWI_BASE_NEVER &&
-                 call->last_us + call->idle_us > now;
-    if (!alive && !call->paused) return false;
-    llmgwi_engine_wake_at(call->gw, call,
-                          llmgwi_engine_after(call->paused ? now : call->last_us, call->idle_us));
-    return true;
+/* When a second attempt is to begin. */
+static void llmgwi_engine_plan_hedge(llmgwi_engine_call *call, int64_t now) {
+    const llmgwi_config_route *route = call->route;
+    if (!route || !route->hedge_ms || call->running != 1) return;
+    llmgwi_engine_route *own = call->own_route;
+    int64_t wait_us = route->hedge_ms > 0
+                          ? (int64_t)route->hedge_ms * 1000
+                          : llmgwi_health_histogram_quantile(&own->latency[call->request->stream], 0.95);
+    llmgwi_health_budget_call(&own->hedges, route->hedge_percent);
+    call->hedge_wait_us = wait_us;
+    if (wait_us > 0) call->hedge_us = now + wait_us;
+}
+
+/* The first attempt has shown nothing for long: a second one begins, if the route's share allows. */
+static void llmgwi_engine_hedge(llmgwi_engine_call *call, int64_t now) {
+    call->hedge_us = LLMGWI_BASE_NEVER;
+    if (call->hedged || call->running != 1 || call->attempts->shown) return;
+    if (call->epoch >= (uint32_t)call->max_attempts) return;
+    llmgwi_engine_choice choice;
+    if (!llmgwi_engine_second(call, now, &choice) || !call->gw->http.room(call->gw->http.self)) return;
+    if (!llmgwi_health_budget_take(&call->own_route->hedges, now, call->route->hedge_percent)) {
+        llmgwi_engine_pass(call, call->attempts->target, LLMGW_E_LIMIT, "no hedge: hedge_percent is used up",
+                           now);
+        return;
+    }
+    call->hedged = true;
+    call->wanted = 2;
+    llmgwi_engine_advance(call);
 }
 
 /* The call's deadline passed. */
 static void llmgwi_engine_expire(llmgwi_engine_call *call) {
     llmgw_error why;
     llmgwi_engine_state state = call->state;
-    llmgwi_engine_unstarve(call);
+    for (llmgwi_engine_attempt *attempt = call->attempts; attempt; attempt = attempt->next)
+        if (attempt->state > state) state = attempt->state; /* the one that has come furthest */
     (void)llmgwi_base_error(&why, LLMGW_E_DEADLINE, "the call's deadline_ms (%lld ms) passed while %s%s%s",
                             (long long)((call->deadline_us - call->accepted_us) / 1000),
                             llmgwi_engine_moves[state].doing, call->last.code ? "; before that: " : "",
                             call->last.code ? call->last.text : "");
-    if (state >= LLMGWI_ENGINE_CONNECTING) llmgwi_engine_close_trace(call, LLMGW_E_DEADLINE, why.text);
-    llmgwi_engine_end(call, &why);
+    llmgwi_engine_stop_all(call, LLMGW_E_DEADLINE, why.text);
+    llmgwi_engine_end_badly(call, &why);
 }
 
-static void llmgwi_engine_timeout(llmgwi_engine_call *call, int64_t now) {
-    llmgw_error why;
-    bool deadline = now >= call->deadline_us;
-    llmgwi_engine_state state = call->state;
-    if (!deadline && llmgwi_engine_spared(call, now)) return;
-    llmgwi_engine_abandon(call);
-    if (state == LLMGWI_ENGINE_CLOSING) {
-        llmgwi_engine_succeeded(call);
-    } else if (deadline) {
+static void llmgwi_engine_fire_call(void *owner, int64_t now) {
+    llmgwi_engine_call *call = (llmgwi_engine_call *)owner;
+    llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
+    if (now >= call->deadline_us) {
         llmgwi_engine_expire(call);
-    } else if (state == LLMGWI_ENGINE_WAITING) {
+    } else if (call->state == LLMGWI_ENGINE_RUNNING) {
+        if (now >= call->hedge_us) llmgwi_engine_hedge(call, now);
+    } else if (!call->starved && !call->line) {
+        llmgwi_engine_wait_ends(call, now);
         llmgwi_engine_advance(call);
-    } else {
-        bool probe = state == LLMGWI_ENGINE_CONNECTING && call->targets[call->target].provider->discovered;
-        int64_t limit_ms = probe ? LLMGWI_CONFIG_PROBE_MS : llmgwi_engine_stay(call, state) / 1000;
-        (void)llmgwi_base_error(&why, llmgwi_engine_moves[state].late, "%s (%lld ms)",
-                                llmgwi_engine_moves[state].late_text, (long long)limit_ms);
-        llmgwi_engine_failed(call, &why);
     }
+}
+
+/* A stream that is not late after all: bytes came meanwhile, or it is we who stopped reading. */
+static bool llmgwi_engine_spared(llmgwi_engine_attempt *attempt, int64_t now) {
+    int64_t idle_us = attempt->call->idle_us;
+    bool answering = attempt->state == LLMGWI_ENGINE_ANSWERING;
+    bool alive = answering && idle_us != LLMGWI_BASE_NEVER && attempt->last_us + idle_us > now;
+    if (!alive && !attempt->paused) return false;
+    attempt->limit_us = llmgwi_engine_after(attempt->paused ? now : attempt->last_us, idle_us);
+    return true;
+}
+
+/* Too few bytes since the last look? */
+static bool llmgwi_engine_too_slow(llmgwi_engine_attempt *attempt, int64_t now) {
+    const llmgwi_dialect_answer *answer = &attempt->answer;
+    size_t came = answer->bytes - attempt->rate_bytes;
+    bool slow =
+        came < (size_t)attempt->gw->config.options.min_bytes_per_s * (LLMGWI_ENGINE_RATE_US / 1000000);
+    attempt->rate_bytes = answer->bytes;
+    attempt->rate_us = now + LLMGWI_ENGINE_RATE_US;
+    return slow && !attempt->paused && attempt->state == LLMGWI_ENGINE_ANSWERING;
+}
+
+/* The longest stay in a state is over. False: the attempt goes on. */
+static bool llmgwi_engine_late(llmgwi_engine_attempt *attempt, int64_t now, llmgw_error *why) {
+    const llmgwi_engine_move *move = &llmgwi_engine_moves[attempt->state];
+    if (now < attempt->limit_us || llmgwi_engine_spared(attempt, now)) return false;
+    int64_t limit_us = llmgwi_engine_stay(attempt->call, attempt->state);
+    bool probe = attempt->state == LLMGWI_ENGINE_CONNECTING &&
+                 attempt->call->targets[attempt->target].provider->discovered;
+    if (probe) limit_us = LLMGWI_CONFIG_PROBE_MS * 1000;
+    (void)llmgwi_base_error(why, move->late, "%s (%lld ms)", move->late_text, (long long)(limit_us / 1000));
+    return true;
+}
+
+static void llmgwi_engine_fire_attempt(void *owner, int64_t now) {
+    llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)owner;
+    llmgw_error why;
+    memset(&why, 0, sizeof why);
+    if (attempt->state == LLMGWI_ENGINE_CLOSING && now >= attempt->limit_us) {
+        llmgwi_engine_succeeded(attempt);
+        return;
+    }
+    if (now >= attempt->slow_us) llmgwi_engine_judge_slow(attempt, now);
+    if (now >= attempt->release_us) {
+        attempt->release_us = LLMGWI_BASE_NEVER;
+        attempt->ripe = true;
+        llmgwi_engine_consider(attempt, now);
+        if (attempt->stop.code) why = attempt->stop;
+    }
+    if (!why.code && now >= attempt->rate_us && llmgwi_engine_too_slow(attempt, now))
+        (void)llmgwi_base_error(&why, LLMGW_E_TIMEOUT_IDLE, "slower than min_bytes_per_s for %d s",
+                                LLMGWI_ENGINE_RATE_US / 1000000);
+    if (why.code || llmgwi_engine_late(attempt, now, &why))
+        llmgwi_engine_failed(attempt, &why);
+    else
+        llmgwi_engine_attempt_wake(attempt);
 }
 
 static void llmgwi_engine_clock(llmgw *gw) {
     int64_t now = llmgwi_engine_now(gw);
-    while (gw->heap_count && gw->heap[0]->wake_us <= now) llmgwi_engine_timeout(gw->heap[0], now);
+    while (gw->heap_count && gw->heap[0]->at_us <= now) gw->heap[0]->fire(gw->heap[0]->owner, now);
 }
 
 /* ---- the driver ---- */
 
 static void llmgwi_engine_free_call(llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
-    llmgwi_base_buf_free(&call->body);
-    llmgwi_base_buf_free(&call->url);
-    llmgwi_base_buf_free(&call->raw);
+    llmgwi_base_buf_free(&call->stash);
     llmgwi_base_buf_free(&call->queue);
-    llmgwi_frame_free(&call->frame);
     llmgwi_base_arena_free(&call->arena);
     llmgwi_engine_reply_drop(call->reply);
     llmgwi_base_free(&gw->mem, call, sizeof *call);
 }
 
+/* The targets of a call, with what is known of them, in the order in which they will be tried. False: out of
+   memory. */
+static bool llmgwi_engine_order(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    const llmgwi_config_route *route = call->route;
+    double costs[LLMGWI_ROUTE_TARGETS];
+    if (route) {
+        call->own_route = &gw->routes[route->index];
+        call->states = call->own_route->targets;
+    } else {
+        call->own_state = llmgwi_engine_target_get(gw, call->targets);
+        call->states = &call->own_state;
+    }
+    for (size_t i = 0; i < call->plan.count; i++) {
+        if (!call->states[i]) return false;
+        costs[i] = route && route->how == LLMGWI_CONFIG_FASTEST
+                       ? llmgwi_health_ewma_cost(&call->states[i]->ewma, now, call->states[i]->in_flight)
+                       : (double)call->states[i]->in_flight;
+    }
+    llmgwi_route_in_order(&call->plan, call->plan.count);
+    if (!route) return true;
+    uint64_t random = gw->clock.random(gw->clock.user);
+    if (route->how == LLMGWI_CONFIG_WEIGHTED) llmgwi_route_draw(&call->plan, route->weights, random);
+    if (route->how == LLMGWI_CONFIG_FASTEST) llmgwi_route_two_choices(&call->plan, costs, random);
+    if (route->how == LLMGWI_CONFIG_LEAST_BUSY) llmgwi_route_draw(&call->plan, NULL, random);
+    if (route->how == LLMGWI_CONFIG_LEAST_BUSY) llmgwi_route_by_cost(&call->plan, costs, 0);
+    return true;
+}
+
+/* The driver sees a call for the first time. */
+static void llmgwi_engine_welcome(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    llmgw_error why;
+    memset(&why, 0, sizeof why);
+    if (!llmgwi_engine_timer_init(gw, &call->timer, llmgwi_engine_fire_call, call) ||
+        !llmgwi_engine_order(call, now)) {
+        (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the call");
+        llmgwi_engine_end(call, &why);
+        return;
+    }
+    llmgwi_health_budget_call(&gw->retries, gw->config.options.retry_percent);
+    llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING);
+    llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
+    llmgwi_engine_advance(call);
+}
+
+/* The caller has read: transfers that waited for that go on. */
+static void llmgwi_engine_go_on(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    for (llmgwi_engine_attempt *attempt = call->attempts, *next; attempt; attempt = next) {
+        next = attempt->next;
+        if (!attempt->paused || !attempt->transfer) continue;
+        attempt->paused = false;
+        attempt->last_us = now;
+        gw->in_http = true;
+        gw->http.resume(gw->http.self, attempt->transfer); /* gives the bytes again, here and now */
+        gw->in_http = false;
+
+        if (attempt->call && attempt->stop.code) {
+            llmgw_error why = attempt->stop;
+            llmgwi_engine_failed(attempt, &why);
+            return;
+        }
+    }
+}
+
 /* A call that asked for attention: it is new, cancelled, or drained. */
 static void llmgwi_engine_attend(llmgwi_engine_call *call, bool cancelled, bool resume, bool closing) {
-    llmgw *gw = call->gw;
+    int64_t now = llmgwi_engine_now(call->gw);
     llmgw_error why;
     memset(&why, 0, sizeof why);
     if (cancelled || closing) {
         (void)llmgwi_base_error(&why, cancelled ? LLMGW_E_CANCELLED : LLMGW_E_CLOSED,
                                 cancelled ? "cancelled by the caller" : "the gateway was closed");
-        bool open = call->state >= LLMGWI_ENGINE_CONNECTING;
-        llmgwi_engine_abandon(call);
-        llmgwi_engine_unstarve(call);
-        if (open) llmgwi_engine_close_trace(call, why.code, why.text);
-        llmgwi_engine_end(call, &why);
-    } else if (call->state == LLMGWI_ENGINE_QUEUED && !llmgwi_engine_heap_room(gw)) {
-        (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the call's timer");
-        llmgwi_engine_end(call, &why);
+        llmgwi_engine_stop_all(call, why.code, why.text);
+        llmgwi_engine_end_badly(call, &why);
     } else if (call->state == LLMGWI_ENGINE_QUEUED) {
-        llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING, 0);
-        llmgwi_engine_wake_at(gw, call, LLMGWI_BASE_NEVER);
-        llmgwi_engine_advance(call);
-    } else if (resume && call->transfer) {
-        call->last_us = llmgwi_engine_now(gw);
-        gw->http.resume(gw->http.self, call->transfer); /* gives the bytes again, here and now */
-        if (call->stop.code && call->transfer && call->state != LLMGWI_ENGINE_ENDED) {
-            why = call->stop;
-            llmgwi_engine_abandon(call);
-            llmgwi_engine_failed(call, &why);
-        }
+        llmgwi_engine_welcome(call, now);
+    } else if (resume) {
+        llmgwi_engine_go_on(call, now);
     }
 }
 
@@ -7645,8 +12446,10 @@ static void llmgwi_engine_take_inbox(llmgw *gw) {
     llmgwi_base_unlock(&gw->lock);
 }
 
-/* Calls that waited for a connection, while there are any free. */
+/* Stops what was given up, and lets calls go that waited for a limit or a connection. */
 static void llmgwi_engine_feed(llmgw *gw) {
+    llmgwi_engine_reap(gw);
+    if (gw->freed) llmgwi_engine_serve_lines(gw);
     while (gw->starved && gw->http.room(gw->http.self)) {
         llmgwi_engine_call *call = gw->starved;
         llmgwi_engine_unstarve(call);
@@ -7656,8 +12459,16 @@ static void llmgwi_engine_feed(llmgw *gw) {
 
 static int64_t llmgwi_engine_next_us(llmgw *gw) {
     int64_t next = gw->http.next_us(gw->http.self);
-    if (gw->heap_count && gw->heap[0]->wake_us < next) next = gw->heap[0]->wake_us;
+    if (gw->freed || gw->given_up) return 0;
+    if (gw->heap_count && gw->heap[0]->at_us < next) next = gw->heap[0]->at_us;
     return next;
+}
+
+static void llmgwi_engine_read(llmgw *gw, int wait_ms) {
+    gw->in_http = true;
+    gw->http.poll(gw->http.self, wait_ms);
+    gw->in_http = false;
+    gw->read_us = llmgwi_engine_now(gw);
 }
 
 /* One turn of the driver, waiting until something happens or until_us. own: the blocking call it is
@@ -7666,8 +12477,9 @@ static void llmgwi_engine_turn(llmgw *gw, int64_t until_us, const llmgwi_engine_
     gw->driving = true;
     llmgwi_base_unlock(&gw->lock);
     llmgwi_engine_take_inbox(gw);
-    llmgwi_engine_feed(gw);
+    if (llmgwi_engine_now(gw) - gw->read_us > LLMGWI_ENGINE_AWAY_US) llmgwi_engine_read(gw, 0);
     llmgwi_engine_clock(gw);
+    llmgwi_engine_feed(gw);
     int64_t next = llmgwi_engine_next_us(gw), now = llmgwi_engine_now(gw), wait_ms = -1;
     if (next > until_us) next = until_us;
     if (next != LLMGWI_BASE_NEVER) wait_ms = next > now ? (next - now + 999) / 1000 : 0;
@@ -7677,7 +12489,7 @@ static void llmgwi_engine_turn(llmgw *gw, int64_t until_us, const llmgwi_engine_
     if (gw->inbox || news) wait_ms = 0;
     gw->asleep = wait_ms != 0;
     llmgwi_base_unlock(&gw->lock);
-    gw->http.poll(gw->http.self, (int)wait_ms);
+    llmgwi_engine_read(gw, (int)wait_ms);
     llmgwi_engine_clock(gw);
     llmgwi_engine_feed(gw);
     llmgwi_base_lock(&gw->lock);
@@ -7713,6 +12525,7 @@ static int llmgwi_engine_tell_batch(llmgwi_engine_call *call, const llmgwi_base_
         event.epoch = queued.epoch;
         event.tool_index = queued.tool_index;
         event.keep = queued.keep;
+        event.keep_reasoning = queued.keep_reasoning;
         if (queued.kind == LLMGW_EVENT_TRY) {
             memcpy(&trace, p, sizeof trace);
             event.trace = &trace;
@@ -7736,7 +12549,7 @@ static int llmgwi_engine_tell_whole(llmgwi_engine_call *call) {
     for (int kind = LLMGW_EVENT_TEXT; kind <= LLMGW_EVENT_REASONING; kind++) {
         memset(&event, 0, sizeof event);
         event.kind = (llmgw_event_kind)kind;
-        event.epoch = call->epoch;
+        event.epoch = reply->epoch;
         event.text = kind == LLMGW_EVENT_TEXT ? reply->text : reply->reasoning;
         event.text_len = kind == LLMGW_EVENT_TEXT ? reply->text_len : reply->reasoning_len;
         if (!event.text_len) continue;
@@ -7746,7 +12559,7 @@ static int llmgwi_engine_tell_whole(llmgwi_engine_call *call) {
     for (size_t i = 0; i < reply->tool_call_count; i++, count++) {
         memset(&event, 0, sizeof event);
         event.kind = LLMGW_EVENT_TOOL;
-        event.epoch = call->epoch;
+        event.epoch = reply->epoch;
         event.tool_index = (int)i;
         event.tool_id = reply->tool_calls[i].id;
         event.tool_name = reply->tool_calls[i].name;
@@ -7761,7 +12574,7 @@ static int llmgwi_engine_tell_end(llmgwi_engine_call *call) {
     llmgw_event event;
     int count = 0;
     if (!call->events) return 0;
-    if (!call->request->stream) count = llmgwi_engine_tell_whole(call);
+    if (call->whole) count = llmgwi_engine_tell_whole(call);
     memset(&event, 0, sizeof event);
     event.kind = LLMGW_EVENT_END;
     event.epoch = call->epoch;
@@ -7875,16 +12688,23 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     if (!request->stream) call->first_token_us = LLMGWI_BASE_NEVER; /* a whole reply comes when it is whole */
     call->max_attempts = request->max_attempts ? request->max_attempts : options->max_attempts;
     if (!call->max_attempts) call->max_attempts = call->plan.count > 4 ? (int)call->plan.count : 4;
+    call->max_resumes = request->max_resumes ? request->max_resumes : options->max_resumes;
+    call->valid = request->valid | (request->schema ? LLMGW_VALID_SCHEMA : 0);
+    call->wanted = 1;
+    call->whole = !request->stream;
+    if (call->route) {
+        call->valid |= call->route->valid;
+        call->wanted = call->route->width > 1 ? call->route->width : 1;
+        call->whole = call->whole || call->route->race_complete;
+    }
     call->events = request->on_event != NULL;
-    call->heap_at = SIZE_MAX;
-    call->last_us = call->accepted_us;
-    llmgwi_base_buf_init(&call->body, &gw->mem, options->max_request_bytes);
-    llmgwi_base_buf_init(&call->url, &gw->mem, 8192);
-    llmgwi_base_buf_init(&call->raw, &gw->mem, options->max_reply_bytes);
+    call->timer.heap_at = call->wait_at = SIZE_MAX;
+    call->hedge_us = LLMGWI_BASE_NEVER;
+    call->tokens_in = -1;
+    llmgwi_base_buf_init(&call->stash, &gw->mem, 0);
     llmgwi_base_buf_init(&call->queue, &gw->mem,
                          options->max_queue_bytes + 2 * options->max_event_bytes + options->max_reply_bytes +
                              (256 << 10));
-    llmgwi_frame_init(&call->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, call);
 }
 
 /* Takes a checked request and returns its handle; 0: error says why. After that a call that is not blocking
@@ -7892,7 +12712,7 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
 static llmgw_call llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmgw_error *error) {
     llmgw_call id = 0;
     if (!llmgwi_config_resolve(&gw->config, call->request->model, &call->own_target, &call->targets,
-                               &call->plan.count, error))
+                               &call->plan.count, &call->route, error))
         return 0;
     llmgwi_engine_prepare(call);
     llmgwi_base_lock(&gw->lock);
@@ -7979,7 +12799,7 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>public   purpose: argument checks and defaults; the functions of the API.                   */
-/*            uses: text, json, dialect, config, route, http, engine                             */
+/*            uses: text, json, dialect, config, health, route, http, engine                     */
 /*            guarantees: misuse is an error that names the field, never a crash                  */
 /* ------------------------------------------------------------------------------------------- */
 
@@ -8128,8 +12948,14 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
     if (request->max_tokens < 0) return llmgwi_public_wrong(error, "max_tokens", "expected a count, or 0");
     if (request->max_attempts < 0 || request->max_attempts > 64)
         return llmgwi_public_wrong(error, "max_attempts", "expected 0 to 64");
+    if (request->max_resumes < LLMGW_OFF)
+        return llmgwi_public_wrong(error, "max_resumes", "expected a count, 0 or LLMGW_OFF");
     if ((unsigned)request->effort > LLMGW_EFFORT_HIGH)
         return llmgwi_public_wrong(error, "effort", "no such effort");
+    if ((unsigned)request->priority > LLMGW_PRIORITY_BATCH)
+        return llmgwi_public_wrong(error, "priority", "no such priority");
+    if (request->valid & ~(LLMGW_VALID_NOT_EMPTY | LLMGW_VALID_NOT_REFUSED | LLMGW_VALID_SCHEMA))
+        return llmgwi_public_wrong(error, "valid", "expected a sum of LLMGW_VALID_...");
     return true;
 }
 
@@ -8246,12 +13072,13 @@ static const llmgw_request *llmgwi_public_copy(llmgwi_base_arena *arena, const l
          0,                                                                                                  \
          {LLMGW_ROLE_ASSISTANT, NULL, NULL, 0},                                                              \
          LLMGW_FINISH_NONE,                                                                                  \
-         {false, 0, 0, 0, 0, 0, 0},                                                                          \
-         {false, false, 0},                                                                                  \
+         {false, false, 0, 0, 0, 0, 0, 0},                                                                   \
+         {false, false, false, 0},                                                                           \
          "",                                                                                                 \
          "",                                                                                                 \
          "",                                                                                                 \
          "",                                                                                                 \
+         0,                                                                                                  \
          0,                                                                                                  \
          0,                                                                                                  \
          0,                                                                                                  \
@@ -8337,7 +13164,8 @@ LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request) {
     if (!gw) return llmgwi_public_fixed_reply(&llmgwi_public_no_gateway);
     if (llmgwi_public_is_forked(gw)) return llmgwi_public_fixed_reply(&llmgwi_public_forked);
     if (llmgwi_engine_in_log) {
-        (void)llmgwi_base_error(&error, LLMGW_E_MISUSE, "a blocking call was made from the log function");
+        (void)llmgwi_base_error(&error, LLMGW_E_MISUSE,
+                                "a blocking call was made from the log function or is_valid");
         return llmgwi_public_error_reply(gw, &error);
     }
     llmgwi_public_enter(gw);
@@ -8457,6 +13285,108 @@ LLMGW_API size_t llmgw_pending(llmgw *gw) {
     return pending;
 }
 
+/* Lists the limits of one key or model. Under lock; returns how many there are by now. */
+static size_t llmgwi_public_list_limits(llmgwi_engine_limits *limits, const llmgw_limit *of, int64_t now,
+                                        llmgw_limit *list, size_t count, size_t found) {
+    for (int kind = 0; kind <= LLMGW_LIMIT_CONCURRENCY; kind++) {
+        llmgwi_engine_use use = llmgwi_engine_limit_use(limits, (llmgw_limit_kind)kind, now);
+        if (!use.limit) continue;
+        if (found < count) {
+            list[found] = *of;
+            list[found].kind = (llmgw_limit_kind)kind;
+            list[found].limit = use.limit;
+            list[found].used = use.used;
+        }
+        found++;
+    }
+    return found;
+}
+
+/* The same for what its headers and overload errors have taught of a target. */
+static size_t llmgwi_public_list_learned(llmgwi_engine_target *target, llmgw_limit *of, int64_t now,
+                                         llmgw_limit *list, size_t count, size_t found) {
+    int64_t most = llmgwi_health_aimd_limit(&target->aimd);
+    of->learned = true;
+    for (int kind = LLMGW_LIMIT_RPM; kind <= LLMGW_LIMIT_TPM; kind++)
+        for (size_t key = 0; key < target->provider->key_count; key++) {
+            llmgwi_engine_lane *lane = &target->lanes[key];
+            llmgwi_health_bucket *bucket = kind == LLMGW_LIMIT_RPM ? &lane->requests : &lane->tokens;
+            if (!llmgwi_health_bucket_refill(bucket, now) || bucket->limit <= 0) continue;
+            if (found < count) {
+                list[found] = *of;
+                list[found].kind = (llmgw_limit_kind)kind;
+                list[found].key = (int)key;
+                list[found].limit = bucket->limit;
+                list[found].used = bucket->limit - bucket->level;
+            }
+            found++;
+        }
+    if (most == INT64_MAX) return found;
+    if (found < count) {
+        list[found] = *of;
+        list[found].kind = LLMGW_LIMIT_CONCURRENCY;
+        list[found].limit = most;
+        list[found].used = target->in_flight;
+    }
+    return found + 1;
+}
+
+LLMGW_API size_t llmgw_limits(llmgw *gw, llmgw_limit *limits, size_t count) {
+    size_t found = 0;
+    if (!gw || llmgwi_public_is_forked(gw)) return 0;
+    if (!limits) count = 0;
+    llmgwi_base_lock(&gw->lock);
+    int64_t now = llmgwi_engine_now(gw);
+    llmgw_limit of;
+    memset(&of, 0, sizeof of);
+    of.model = "";
+    for (size_t i = 0; i < gw->config.provider_count; i++)
+        for (size_t key = 0; key < gw->config.providers[i]->key_count; key++) {
+            of.provider = gw->config.providers[i]->name;
+            of.key = (int)key;
+            found = llmgwi_public_list_limits(&gw->accounts[gw->config.providers[i]->lane_at + key].limits,
+                                              &of, now, limits, count, found);
+        }
+    for (size_t i = 0; i < gw->target_count; i++) {
+        llmgwi_engine_target *target = gw->targets[i];
+        of.provider = target->provider->name;
+        of.model = target->model;
+        of.key = -1;
+        of.learned = false;
+        if (target->limits) found = llmgwi_public_list_limits(target->limits, &of, now, limits, count, found);
+        found = llmgwi_public_list_learned(target, &of, now, limits, count, found);
+    }
+    llmgwi_base_unlock(&gw->lock);
+    return found;
+}
+
+LLMGW_API size_t llmgw_targets(llmgw *gw, llmgw_target *targets, size_t count) {
+    if (!gw || llmgwi_public_is_forked(gw)) return 0;
+    if (!targets) count = 0;
+    llmgwi_base_lock(&gw->lock);
+    int64_t now = llmgwi_engine_now(gw);
+    size_t all = gw->target_count;
+    for (size_t i = 0; i < all && i < count; i++) {
+        const llmgwi_engine_target *from = gw->targets[i];
+        llmgw_target *to = &targets[i];
+        to->provider = from->provider->name;
+        to->model = from->model;
+        to->breaker = from->breaker.state;
+        to->open_ms = 0;
+        if (to->breaker == LLMGW_BREAKER_OPEN && from->breaker.open_until_us > now)
+            to->open_ms = (from->breaker.open_until_us - now + 999) / 1000;
+        to->in_flight = from->in_flight;
+        to->attempts = from->attempts;
+        to->failures = from->failures;
+        const llmgwi_health_histogram *latency = &from->latency[1];
+        if (!llmgwi_health_histogram_quantile(latency, 0.5)) latency = &from->latency[0];
+        to->p50_ms = llmgwi_health_histogram_quantile(latency, 0.5) / 1000;
+        to->p95_ms = llmgwi_health_histogram_quantile(latency, 0.95) / 1000;
+    }
+    llmgwi_base_unlock(&gw->lock);
+    return all;
+}
+
 LLMGW_API void llmgw_reply_free(llmgw_reply *reply) {
     llmgwi_engine_reply_drop((llmgwi_engine_reply *)(void *)reply);
 }
@@ -8485,6 +13415,17 @@ LLMGW_API const char *llmgw_finish_name(llmgw_finish finish) {
     return (unsigned)finish < LLMGWI_BASE_COUNT(names) ? names[finish] : "?";
 }
 
+LLMGW_API const char *llmgw_limit_name(llmgw_limit_kind kind) {
+    return (unsigned)kind < LLMGWI_BASE_COUNT(llmgwi_engine_limit_names) ? llmgwi_engine_limit_names[kind]
+                                                                         : "?";
+}
+
+LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker) {
+    return (unsigned)breaker < LLMGWI_BASE_COUNT(llmgwi_engine_breaker_names)
+               ? llmgwi_engine_breaker_names[breaker]
+               : "?";
+}
+
 LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
     static const char *const names[] = {"attempt", "wait", "skip"};
     return (unsigned)kind < LLMGWI_BASE_COUNT(names) ? names[kind] : "?";
@@ -8492,37 +13433,83 @@ LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
 
 /* ---- open and close ---- */
 
-static bool llmgwi_public_headers(llmgw *gw) {
+/* The request headers of one lane: for a plain call and for a stream. */
+static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider, size_t key) {
     static const char *const common[] = {"Content-Type: application/json",
                                          ("User-Agent: llmgw.h/" LLMGW_VERSION), "Expect:"};
     static const char *const accept[] = {"Accept: application/json", "Accept: text/event-stream"};
-    size_t providers = gw->config.provider_count;
-    gw->headers = (void **)llmgwi_base_zalloc(&gw->mem, (providers * 2 + 1) * sizeof *gw->headers);
-    gw->lanes = (llmgwi_route_lane *)llmgwi_base_zalloc(&gw->mem, (providers + 1) * sizeof *gw->lanes);
-    if (!gw->headers || !gw->lanes) return false;
-    for (size_t i = 0; i < providers; i++) {
-        const llmgwi_config_provider *provider = gw->config.providers[i];
-        const char *lines[LLMGWI_CONFIG_HEADERS + 4];
-        size_t n = 0;
-        for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
-        for (size_t c = 0; c < LLMGWI_BASE_COUNT(common); c++) lines[n++] = common[c];
-        for (size_t stream = 0; stream < 2; stream++) {
-            lines[n] = accept[stream];
-            gw->headers[i * 2 + stream] = gw->http.headers_make(gw->http.self, lines, n + 1);
-            if (!gw->headers[i * 2 + stream]) return false;
+    const char *lines[LLMGWI_CONFIG_HEADERS + 5];
+    void **made = &gw->headers[(provider->lane_at + key) * 2];
+    size_t n = 0;
+    if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
+    for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
+    for (size_t c = 0; c < LLMGWI_BASE_COUNT(common); c++) lines[n++] = common[c];
+    for (size_t stream = 0; stream < 2; stream++) {
+        lines[n] = accept[stream];
+        made[stream] = gw->http.headers_make(gw->http.self, lines, n + 1);
+        if (!made[stream]) return false;
+    }
+    return true;
+}
+
+static bool llmgwi_public_headers(llmgw *gw) {
+    size_t providers = gw->config.provider_count, lanes = gw->config.lane_count;
+    gw->headers = (void **)llmgwi_base_zalloc(&gw->mem, (lanes * 2 + 1) * sizeof *gw->headers);
+    if (!gw->headers) return false;
+
+    for (size_t i = 0; i < providers; i++)
+        for (size_t key = 0; key < gw->config.providers[i]->key_count; key++)
+            if (!llmgwi_public_lane(gw, gw->config.providers[i], key)) return false;
+    return true;
+}
+
+/* Readies what is remembered of keys, targets and routes. */
+static bool llmgwi_public_health(llmgw *gw) {
+    const llmgwi_config *config = &gw->config;
+    const llmgw_options *options = &config->options;
+    gw->accounts = (llmgwi_engine_account *)llmgwi_base_zalloc(&gw->mem, (config->lane_count + 1) *
+                                                                             sizeof *gw->accounts);
+    gw->routes =
+        (llmgwi_engine_route *)llmgwi_base_zalloc(&gw->mem, (config->route_count + 1) * sizeof *gw->routes);
+    gw->warm_us = (int64_t *)llmgwi_base_zalloc(&gw->mem, (config->provider_count + 1) * sizeof *gw->warm_us);
+    if (!gw->accounts || !gw->routes || !gw->warm_us) return false;
+    for (size_t i = 0; i < config->provider_count; i++)
+        for (size_t key = 0; key < config->providers[i]->key_count; key++)
+            llmgwi_engine_limits_init(&gw->accounts[config->providers[i]->lane_at + key].limits,
+                                      &config->providers[i]->limits);
+    for (size_t r = 0; r < config->route_count; r++) {
+        gw->routes[r].line.timer.heap_at = SIZE_MAX;
+        llmgwi_health_budget_init(&gw->routes[r].hedges, 1, 10, 0);
+        for (size_t i = 0; i < config->routes[r]->target_count; i++) {
+            gw->routes[r].targets[i] = llmgwi_engine_target_get(gw, &config->routes[r]->targets[i]);
+            if (!gw->routes[r].targets[i]) return false;
         }
     }
+    llmgwi_health_budget_init(&gw->retries, LLMGWI_HEALTH_BUDGET_START, LLMGWI_HEALTH_BUDGET_CAP,
+                              LLMGWI_HEALTH_BUDGET_PER_S);
+    gw->breaker_rules.failures = options->breaker_failures;
+    gw->breaker_rules.percent = options->breaker_percent;
+    gw->breaker_rules.min_calls = options->breaker_min_calls;
+    gw->breaker_rules.window_us = (int64_t)options->breaker_window_ms * 1000;
+    gw->breaker_rules.open_us = (int64_t)options->breaker_open_ms * 1000;
+    gw->breaker_rules.open_max_us = (int64_t)options->breaker_open_max_ms * 1000;
     return true;
 }
 
 /* Frees what open or a life has filled. */
 static void llmgwi_public_free(llmgw *gw, bool forked) {
     llmgwi_base_mem mem = gw->mem;
-    for (size_t i = 0; gw->http.self && gw->headers && i < gw->config.provider_count * 2; i++)
+    if (gw->http.self && !forked) llmgwi_engine_reap(gw);
+    for (size_t i = 0; gw->http.self && gw->headers && i < gw->config.lane_count * 2; i++)
         if (gw->headers[i] && !forked) gw->http.headers_free(gw->http.self, gw->headers[i]);
     if (gw->http.self) gw->http.close(gw->http.self, forked);
-    llmgwi_base_free(&mem, gw->headers, (gw->config.provider_count * 2 + 1) * sizeof *gw->headers);
-    llmgwi_base_free(&mem, gw->lanes, (gw->config.provider_count + 1) * sizeof *gw->lanes);
+    llmgwi_base_free(&mem, gw->headers, (gw->config.lane_count * 2 + 1) * sizeof *gw->headers);
+    for (size_t i = 0; i < gw->target_count; i++) llmgwi_engine_target_free(gw, gw->targets[i]);
+    llmgwi_base_free(&mem, gw->targets, gw->target_cap * sizeof *gw->targets);
+    llmgwi_base_free(&mem, gw->accounts, (gw->config.lane_count + 1) * sizeof *gw->accounts);
+    llmgwi_base_free(&mem, gw->routes, (gw->config.route_count + 1) * sizeof *gw->routes);
+    llmgwi_base_free(&mem, gw->warm_us, (gw->config.provider_count + 1) * sizeof *gw->warm_us);
+
     llmgwi_base_free(&mem, gw->slots, gw->slot_cap * sizeof *gw->slots);
     llmgwi_base_free(&mem, gw->heap, gw->heap_cap * sizeof *gw->heap);
     if (!forked) {
@@ -8580,7 +13567,7 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     else if (ok)
         ok = llmgwi_http_open(&gw->http, &gw->mem, gw->config.ca_file, caps->max_connections,
                               caps->max_idle_connections);
-    if (ok && llmgwi_public_headers(gw)) return gw;
+    if (ok && llmgwi_public_headers(gw) && llmgwi_public_health(gw)) return gw;
     if (!why.code)
         (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory or descriptors for the gateway");
     llmgwi_config_redact(&gw->config, why.text);
@@ -8624,6 +13611,9 @@ LLMGW_API llmgw_code llmgw_close(llmgw *gw) {
 #endif /* LLMGW_IMPLEMENTATION */
 
 /* RELEASE NOTES
+     0.2.0  (2026-11-22)  routes that race, hedge, weigh and balance; breakers, retry budget, several keys,
+                          limits with waiting lines, learned limits, adaptive concurrency; streams that go on
+                          after a cut; validators; warm standby; llmgw_limits, llmgw_targets
      0.1.0  (2026-11-22)  calling (blocking, poll, descriptor), dialects openai, anthropic and gemini,
                           ordered fallback, exact cost from built-in and configured prices
 

@@ -112,7 +112,7 @@ static size_t net_body_size[2];
 
 static inline void net_body_make(bool stream) {
     llmgwi_base_mem mem = {NULL, NULL};
-    llmgwi_dialect_target target = {"gpt-4o-mini", "openai", 0};
+    llmgwi_dialect_target target = {"gpt-4o-mini", "openai", 0, NULL};
     llmgw_request request;
     llmgw_error error;
     llmgwi_base_buf body;
@@ -121,7 +121,7 @@ static inline void net_body_make(bool stream) {
     request.prompt = net_same_prompt;
     request.stream = stream;
     llmgwi_base_buf_init(&body, &mem, sizeof net_body[0] - 1);
-    if (!llmgwi_dialect_write(llmgwi_dialect_find("openai"), &target, &request, &body, &error))
+    if (!llmgwi_dialect_write(llmgwi_dialect_find("openai"), &target, &request, NULL, &body, &error))
         bench_die(error.text);
     memcpy(net_body[stream], body.p, body.n);
     net_body_size[stream] = body.n;

@@ -28,7 +28,7 @@ static const char gemini_event[] =
 static volatile size_t sink;
 
 static const llmgwi_base_mem plain_mem = {NULL, NULL};
-static const llmgwi_dialect_target target = {"gpt-4o-mini", "openai", 0};
+static const llmgwi_dialect_target target = {"gpt-4o-mini", "openai", 0, NULL};
 
 /* CPU time of one run of fn, in ns, over count runs. */
 static double time_ns(void (*fn)(void), int count) {
@@ -197,7 +197,7 @@ static void ours_write(void) {
     request.model = "openai/gpt-4o-mini";
     request.prompt = prompt;
     llmgwi_base_buf_init(&body, &plain_mem, 64 << 20);
-    if (!llmgwi_dialect_write(llmgwi_dialect_find("openai"), &target, &request, &body, &error))
+    if (!llmgwi_dialect_write(llmgwi_dialect_find("openai"), &target, &request, NULL, &body, &error))
         bench_die(error.text);
     written = body.n;
     llmgwi_base_buf_free(&body);

@@ -12,16 +12,24 @@
  * When it listens (127.0.0.1 only) it prints one line: READY port=N tls_port=N cert=PATH
  *
  * Steering: POST /_control with {"model":"name or *","times":N, faults...}, or a model named
- * fault:{faults...}; the fields are in fault_fields[] below. DELETE /_control forgets rules and
- * counters, GET /_stats reports, POST /_quit stops.
+ * fault:{faults...}, or a first user message that begins so; the fields are in fault_fields[] below.
+ * {"limits":{"key":"K or *","rpm":N,"burst":N,"concurrency":N,"window_ms":N}} makes the provider enforce a
+ * limit for each key, {"keys":{"K":"refused" | "quota" | "ok"}} refuses keys. DELETE /_control forgets all
+ * that and the counters, GET /_stats reports, GET /_script/N is the answer of the fault "script":N, POST
+ * /_quit stops.
+ *
+ * A request whose messages end in a partial answer is continued from there, by the rules of the vendor whose
+ * name is in the path (/mistral/v1/...): see "continuing". "cut_at":N cuts the connection after N bytes of
+ * text, "cut_reasoning" and "cut_args" of those, "cut_body" of the body, each on the first "cut_times" (1)
+ * requests that carry the same fault. "seam":N makes a continuation repeat the last N bytes first.
  *
  * How it works: a request is read whole, parsed, validated and answered into one buffer (Out) that is
  * cut into pieces (one per stream event); a content reader hands the pieces to libmicrohttpd. A reply
  * that has to wait is a suspended connection in a heap, resumed by the one timer thread, which also
  * watches every socket for hang-ups because libmicrohttpd does not look at suspended ones.
  *
- * Contents: buffers, requests, faults, validation (shared, openai, anthropic, gemini), answers,
- * rendering (shared, openai, anthropic, gemini), errors, pacing, control, http, main.
+ * Contents: buffers, requests, limits, faults, validation (shared, openai, anthropic, gemini), continuing,
+ * answers, rendering (shared, openai, anthropic, gemini), errors, pacing, control, http, main.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -180,14 +188,16 @@ static void base64_put(Buf *b, const char *p, size_t n) {
 enum { OPENAI, ANTHROPIC, GEMINI };
 typedef enum { EV_PRE, EV_TEXT, EV_POST, EV_TERM } EvKind; /* before, in and after the text; the terminator */
 typedef enum { END_CLEAN, END_CUT, END_STALL } End;
+typedef enum { CUT_REASONING, CUT_TEXT, CUT_ARGS, CUT_KINDS } CutKind;
 
 /* Numbers are -1 when not given, the rest NULL or false. Strings borrow from root. */
 typedef struct Fault {
     json_t *root;
     json_int_t status, delay_ms, first_token_delay_ms, chunk_ms, chunk_chars, drip_bytes, drip_ms, cut_after,
-        error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times;
-    bool cut_in_utf8, garbage, endless, never, no_terminator, usage_none, keepalive_comments, split_utf8,
-        close;
+        error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times,
+        script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam;
+    bool rethink, cut_in_utf8, garbage, endless, never, no_terminator, usage_none, keepalive_comments,
+        split_utf8, close;
     json_t *body, *error_type, *error_code, *error_message, *headers, *retry_after, *content_type, *text,
         *reasoning, *tool_calls, *finish, *redirect, *model_echo, *refusal, *model;
 } Fault;
@@ -202,7 +212,8 @@ typedef struct Call {
 typedef struct Ask {
     bool stream, usage_asked, reasoning, one_call, no_calls, json_object;
     Buf user, results, images; /* text of the last user message, tool results that end the request */
-    bool has_results;
+    Buf partial;               /* the beginning of the answer that is to be continued */
+    bool has_results, continues, by_turn, thinks;
     size_t in_bytes;
     json_int_t max_tokens;
     json_t *stop, *schema, *tools, *forced; /* forced: the declaration that tool_choice demands a call of */
@@ -227,6 +238,7 @@ typedef struct Out {
     json_int_t events, texts;
     size_t text_lo, text_hi, loop_piece; /* what an endless reply repeats */
     bool sse, array, stopped, chunked, loop, garbage_sent;
+    json_int_t left[CUT_KINDS]; /* bytes until the cut, -1: none */
     int64_t pace;
     End end;
 } Out;
@@ -241,7 +253,16 @@ typedef struct Req {
     int dialect;
     bool gem_stream, gem_sse;
     char *model;
-    const char *label; /* the model as answers name it: fault:{...} is only "fault" */
+    const char *label;  /* the model as answers name it: fault:{...} is only "fault" */
+    const char *vendor; /* of the path, "" none */
+    long lane;          /* its key in g.lanes, -1 before the key is known */
+    bool admitted;      /* counts in the key's requests in flight */
+    char retry[24];     /* Retry-After of a limit, in seconds */
+    struct {
+        bool on;
+        json_int_t limit, remaining;
+        int64_t reset_us;
+    } told; /* what the limit headers say */
     char id[40];
     Fault f;
     Ask ask;
@@ -264,6 +285,18 @@ typedef struct Rule {
     json_int_t left;
     Fault f;
 } Rule;
+/* A key and what the provider thinks of it. times: when its requests of the last window came, a ring. */
+typedef struct Lane {
+    char *key, state; /* 'o'k, 'r'efused, out of 'q'uota */
+    json_int_t rpm, burst, concurrency;
+    int64_t window_us;
+    double level; /* of the bucket, when there is a burst */
+    int64_t filled_us;
+    int64_t *times, *good;
+    size_t first, count, cap, good_first, good_count, good_cap;
+    json_int_t requests, refused, limited, open, max_open, max_window, tokens;
+} Lane;
+
 typedef struct LogLine {
     char *model, *path;
     unsigned status;
@@ -278,6 +311,10 @@ static struct {
     pthread_mutex_t lock;
     Rule *rules;
     size_t nrules;
+    Lane *lanes, any; /* any: the limits of a key that is new */
+    size_t nlanes;
+    json_t *cuts;               /* how often a fault was met that cuts */
+    json_int_t prefills, turns; /* requests that asked for a continuation, by each way */
     json_int_t requests, open, max_open, connections, disconnects;
     json_t *by_model, *last_headers;
     char *last_path;
@@ -347,6 +384,152 @@ static bool refuse(Req *r, unsigned status, const char *code, const char *messag
     return false;
 }
 
+/* ---------------------------------------------------------------- limits */
+
+/* A ring of times. */
+static void times_push(int64_t **p, size_t *first, size_t *count, size_t *cap, int64_t t) {
+    if (*count == *cap) {
+        size_t n = *cap * 2 + 64;
+        int64_t *q = must(malloc(n * sizeof *q));
+        for (size_t i = 0; i < *count; i++) q[i] = (*p)[(*first + i) % *cap];
+        free(*p);
+        *p = q;
+        *first = 0;
+        *cap = n;
+    }
+    (*p)[(*first + (*count)++) % *cap] = t;
+}
+
+static void times_drop(int64_t *p, size_t *first, size_t *count, size_t cap, int64_t before) {
+    while (*count && p[*first] <= before) {
+        *first = (*first + 1) % cap;
+        --*count;
+    }
+}
+
+/* Under the lock. */
+static long lane_of(const char *key) {
+    for (size_t i = 0; i < g.nlanes; i++)
+        if (!strcmp(g.lanes[i].key, key)) return (long)i;
+    g.lanes = must(realloc(g.lanes, (g.nlanes + 1) * sizeof *g.lanes));
+    Lane *l = &g.lanes[g.nlanes];
+    *l = g.any;
+    l->key = must(strdup(key));
+    l->state = 'o';
+    l->level = (double)l->burst;
+    l->filled_us = now_us();
+    return (long)g.nlanes++;
+}
+
+static void lane_fill(Lane *l, int64_t now) {
+    double per_us = (double)l->rpm / (double)l->window_us;
+    l->level += (double)(now - l->filled_us) * per_us;
+    if (l->level > (double)l->burst) l->level = (double)l->burst;
+    l->filled_us = now;
+}
+
+/* Microseconds until one more request may come; 0 now. */
+static int64_t lane_wait(Lane *l, int64_t now) {
+    if (l->rpm <= 0) return 0;
+    if (l->burst > 0) {
+        lane_fill(l, now);
+        if (l->level >= 1) return 0;
+        return (int64_t)((1 - l->level) * (double)l->window_us / (double)l->rpm) + 1;
+    }
+    times_drop(l->good, &l->good_first, &l->good_count, l->good_cap, now - l->window_us);
+    if (l->good_count < (size_t)l->rpm) return 0;
+    return l->good[l->good_first] + l->window_us - now + 1;
+}
+
+/* What the headers tell: the limit, what is left of it, and when all of it is there again. */
+static void lane_tell(Req *r, Lane *l, int64_t now) {
+    if (l->rpm <= 0) return;
+    r->told.on = true;
+    r->told.limit = l->burst > 0 ? l->burst : l->rpm;
+    r->told.remaining = l->burst > 0 ? (json_int_t)l->level : l->rpm - (json_int_t)l->good_count;
+    if (l->burst > 0)
+        r->told.reset_us = (int64_t)(((double)l->burst - l->level) * (double)l->window_us / (double)l->rpm);
+    else if (l->good_count)
+        r->told.reset_us = l->good[(l->good_first + l->good_count - 1) % l->good_cap] + l->window_us - now;
+}
+
+static void lane_count(Lane *l, int64_t now) {
+    l->requests++;
+    times_push(&l->times, &l->first, &l->count, &l->cap, now);
+    times_drop(l->times, &l->first, &l->count, l->cap, now - l->window_us);
+    if ((json_int_t)l->count > l->max_window) l->max_window = (json_int_t)l->count;
+}
+
+static void lane_take(Req *r, Lane *l, int64_t now) {
+    if (l->burst > 0)
+        l->level -= 1;
+    else if (l->rpm > 0)
+        times_push(&l->good, &l->good_first, &l->good_count, &l->good_cap, now);
+    r->admitted = true;
+    l->open++;
+    if (l->open > l->max_open) l->max_open = l->open;
+}
+
+/* The request is over for its key. Before the last byte goes out: a client that has it may send the next. */
+static void lane_release(Req *r) {
+    lock();
+    if (r->admitted) g.lanes[r->lane].open--;
+    r->admitted = false;
+    unlock();
+}
+
+static bool refuse_quota(Req *r) {
+    static const char openai[] =
+        "You exceeded your current quota, please check your plan and billing details.",
+                      anthropic[] = "Your credit balance is too low to access the Anthropic API.",
+                      gemini[] = "You exceeded your current quota. Quota exceeded for requests per day.";
+    if (r->dialect == ANTHROPIC) return refuse(r, 402, NULL, anthropic);
+    return r->dialect == GEMINI ? refuse(r, 429, "QUOTA", gemini)
+                                : refuse(r, 429, "insufficient_quota", openai);
+}
+
+static bool lane_admit(Req *r, Lane *l, int64_t now) {
+    if (l->state == 'r') {
+        if (r->dialect == GEMINI)
+            return refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
+        return refuse(r, 401, "invalid_api_key", "Incorrect API key provided.");
+    }
+    if (l->state == 'q') return refuse_quota(r);
+    int64_t wait = lane_wait(l, now);
+    if (!wait && l->concurrency > 0 && l->open >= l->concurrency) wait = 1000000;
+    if (!wait) lane_take(r, l, now);
+    lane_tell(r, l, now);
+    if (!wait) return true;
+    l->limited++;
+    snprintf(r->retry, sizeof r->retry, "%.3f", (double)wait / 1e6);
+    return refuse(r, 429, NULL, "Rate limit reached. Please try again later.");
+}
+
+/* Counts the request for its key, and refuses it when the key may not send one now. */
+static bool admit(Req *r, const char *key) {
+    lock();
+    r->lane = lane_of(key);
+    Lane *l = &g.lanes[r->lane];
+    int64_t now = now_us();
+    lane_count(l, now);
+    bool ok = lane_admit(r, l, now);
+    if (!ok) l->refused++;
+    unlock();
+    return ok;
+}
+
+static void clear_lanes(void) {
+    for (size_t i = 0; i < g.nlanes; i++) {
+        Lane *l = &g.lanes[i];
+        json_int_t open = l->open;
+        char *key = l->key;
+        free(l->times);
+        free(l->good);
+        *l = (Lane){.key = key, .state = 'o', .open = open, .max_open = open, .window_us = 60000000};
+    }
+    g.any = (Lane){.state = 'o', .window_us = 60000000};
+}
+
 /* ---------------------------------------------------------------- faults */
 
 enum { K_INT, K_BOOL, K_STR, K_OBJ, K_ARR, K_ANY };
@@ -399,6 +582,15 @@ static const FaultField fault_fields[] = {
     F(K_BOOL, close),
     F(K_STR, model_echo),
     F(K_STR, refusal),
+    {"first_ms", K_INT, offsetof(Fault, first_token_delay_ms)},
+    F(K_INT, script),
+    F(K_INT, cut_at),
+    F(K_INT, cut_reasoning),
+    F(K_INT, cut_args),
+    F(K_INT, cut_body),
+    F(K_INT, cut_times),
+    F(K_INT, seam),
+    F(K_BOOL, rethink),
 };
 
 static void fault_init(Fault *f) {
@@ -1097,8 +1289,12 @@ static bool anthropic_prefill(Req *r, json_t *last) {
             return bad(
                 r, "This model does not support assistant message prefill. The conversation must end with a "
                    "user message.");
-    const char *s = str_of(last, "content");
-    size_t n = strlen(s);
+    if (r->ask.thinks)
+        return bad(r, "messages: a final assistant message cannot be continued when `thinking` is enabled");
+    json_t *c = json_object_get(last, "content");
+    json_t *text = json_is_array(c) ? json_object_get(json_array_get(c, json_array_size(c) - 1), "text") : c;
+    const char *s = json_string_value(text);
+    size_t n = json_string_length(text);
     return !n || !isspace((unsigned char)s[n - 1]) ||
            bad(r, "messages: final assistant content cannot end with trailing whitespace");
 }
@@ -1162,7 +1358,7 @@ static bool anthropic_think_config(Req *r) {
     if (!t) return true;
     if (!ONE_OF(type, "enabled", "adaptive", "disabled"))
         return bad(r, "thinking.type: invalid value '%s'", type);
-    r->ask.reasoning = strcmp(type, "disabled") != 0;
+    r->ask.reasoning = r->ask.thinks = strcmp(type, "disabled") != 0;
     if (!strcmp(type, "enabled")) {
         if (!json_is_integer(budget) || json_integer_value(budget) < 1024)
             return bad(r, "thinking.budget_tokens: must be an integer of at least 1024");
@@ -1529,6 +1725,206 @@ static bool gemini_validate(Req *r) {
            gemini_choice(r) && gemini_system(r) && gemini_contents(r);
 }
 
+/* ---------------------------------------------------------------- continuing */
+
+/* How vendors of the openai dialect want to be asked to go on from a last assistant message (WIRE.md 8). */
+typedef struct Vendor {
+    const char *name;
+    const char *mark;       /* a boolean of the last message, NULL: none */
+    const char *flag;       /* a boolean of the request, NULL: none */
+    const char *under;      /* only where the path has this, NULL: anywhere */
+    bool trailing;          /* a last assistant message is continued without any mark */
+    bool demands;           /* a last assistant message without the mark is refused */
+    bool echoes;            /* the answer begins with the partial text */
+    const char *thinks_bad; /* refused with this text when it is to think */
+} Vendor;
+
+static const Vendor vendors[] = {
+    {"mistral", "prefix", NULL, NULL, false, true, true, NULL},
+    {"deepseek", "prefix", NULL, "/beta/", false, false, false, NULL},
+    {"qwen", "partial", NULL, NULL, false, false, false, "partial mode does not support thinking."},
+    {"moonshot", "partial", NULL, NULL, false, false, false, NULL},
+    {"vllm", NULL, "continue_final_message", NULL, false, false, false, NULL},
+    {"llamacpp", NULL, "continue_final_message", NULL, true, false, false,
+     "Assistant response prefill is incompatible with enable_thinking."},
+    {"openrouter", NULL, NULL, NULL, false, false, false, NULL},
+};
+static const char *const vendor_marks[] = {"prefix", "partial"};
+static const char turn_text[] = "Continue exactly where you stopped; do not repeat.";
+
+static const Vendor *vendor_of(const Req *r) {
+    char part[40];
+    for (size_t i = 0; r->dialect == OPENAI && i < COUNT(vendors); i++) {
+        snprintf(part, sizeof part, "/%s/", vendors[i].name);
+        if (strstr(r->uri, part)) return &vendors[i];
+    }
+    return NULL;
+}
+
+static json_t *last_of(json_t *list, size_t back) {
+    size_t n = json_array_size(list);
+    return n > back ? json_array_get(list, n - 1 - back) : NULL;
+}
+
+/* The text of a message of any dialect, its parts joined; thoughts left out. */
+static void message_text(json_t *msg, Buf *into) {
+    json_t *c = json_object_get(msg, "content"), *part;
+    size_t i;
+    if (json_is_string(c)) buf_add(into, json_string_value(c), json_string_length(c));
+    if (!json_is_array(c)) c = json_object_get(msg, "parts");
+    json_array_foreach(c, i, part) {
+        json_t *text = json_object_get(part, "text");
+        if (json_is_true(json_object_get(part, "thought"))) continue;
+        buf_add(into, json_string_value(text) ? json_string_value(text) : "", json_string_length(text));
+    }
+}
+
+static bool is_answerer(json_t *msg) { return ONE_OF(str_of(msg, "role"), "assistant", "model"); }
+
+/* Marks that this vendor does not know are refused, as unknown fields are. */
+static bool check_marks(Req *r, const Vendor *v, json_t *list) {
+    static const char *const flags[] = {"continue_final_message", "add_generation_prompt"};
+    size_t i;
+    json_t *msg;
+    json_array_foreach(list, i, msg) for (size_t k = 0; k < COUNT(vendor_marks); k++) {
+        const char *mark = vendor_marks[k];
+        if (!json_object_get(msg, mark)) continue;
+        bool known = v && v->mark && !strcmp(v->mark, mark);
+        if (!known || (v->under && !strstr(r->uri, v->under)))
+            return bad(r, "messages[%zu].%s: unknown field", i, mark);
+        if (i + 1 < json_array_size(list) || !is_answerer(msg))
+            return bad(r, "messages[%zu].%s: only on the last message, of the assistant", i, mark);
+    }
+    for (size_t k = 0; k < COUNT(flags); k++)
+        if (json_object_get(r->root, flags[k]) && !(v && v->flag))
+            return bad(r, "%s: unknown field", flags[k]);
+    return true;
+}
+
+static bool vllm_flags(Req *r, bool answerer) {
+    json_t *more = json_object_get(r->root, "continue_final_message"),
+           *add = json_object_get(r->root, "add_generation_prompt");
+    if (!json_is_true(more)) return true;
+    if (!answerer)
+        return bad(r, "Cannot use `continue_final_message` when the last message is not from the assistant.");
+    return json_is_false(add) ||
+           bad(r, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
+}
+
+/* Does this vendor go on from a last message of the assistant? False with an error when it refuses. */
+static bool prefills(Req *r, const Vendor *v, json_t *last) {
+    bool marked = v->mark && json_is_true(json_object_get(last, v->mark));
+    bool flagged = v->flag && json_is_true(json_object_get(r->root, v->flag));
+    bool router = !strcmp(v->name, "openrouter") && strstr(r->model, "claude");
+    if (router) {
+        const char *model = r->model, *slash = strchr(model, '/');
+        char *own = r->model;
+        r->model = must(strdup(slash ? slash + 1 : model));
+        bool ok = anthropic_prefill(r, last);
+        free(r->model);
+        r->model = own;
+        return ok;
+    }
+    if (v->demands && !marked)
+        return bad(r, "Expected last role User or Tool (or Assistant with prefix True) for serving but got "
+                      "assistant");
+    bool goes_on = marked || flagged || v->trailing;
+    if (goes_on && v->thinks_bad && r->ask.reasoning) return bad(r, "%s", v->thinks_bad);
+    return goes_on;
+}
+
+static bool find_prefill(Req *r, const Vendor *v, json_t *last) {
+    if (r->dialect == GEMINI) return true; /* it begins a new answer */
+    if (r->dialect == ANTHROPIC)
+        r->ask.continues = true; /* validated */
+    else
+        r->ask.continues = v && prefills(r, v, last);
+    if (r->ask.continues) message_text(last, &r->ask.partial);
+    return !r->err.n;
+}
+
+/* assistant(partial), user("Continue ..."): the question is the user's message before. */
+static void find_turn(Req *r, json_t *list) {
+    Buf text = {0};
+    message_text(last_of(list, 0), &text);
+    bool asked = !strcmp(buf_text(&text), turn_text) && is_answerer(last_of(list, 1));
+    buf_free(&text);
+    if (!asked) return;
+    r->ask.continues = r->ask.by_turn = true;
+    message_text(last_of(list, 1), &r->ask.partial);
+    r->ask.user.n = 0;
+    for (size_t back = 2; back < json_array_size(list); back++)
+        if (!strcmp(str_of(last_of(list, back), "role"), "user"))
+            return message_text(last_of(list, back), &r->ask.user);
+}
+
+static bool find_continuation(Req *r) {
+    const Vendor *v = vendor_of(r);
+    json_t *list = json_object_get(r->root, r->dialect == GEMINI ? "contents" : "messages");
+    json_t *last = last_of(list, 0);
+    r->vendor = v ? v->name : "";
+    if (r->dialect == OPENAI && !check_marks(r, v, list)) return false;
+    if (v && v->flag && !vllm_flags(r, is_answerer(last))) return false;
+    if (is_answerer(last)) return find_prefill(r, v, last);
+    find_turn(r, list);
+    return true;
+}
+
+/* How much of the end of the partial text is said again: at least `seam` bytes, from the start of a word. */
+static size_t seam_start(const Req *r) {
+    const Buf *p = &r->ask.partial;
+    if (r->f.seam <= 0) return p->n;
+    size_t at = p->n > (size_t)r->f.seam ? p->n - (size_t)r->f.seam : 0;
+    while (at && !isspace((unsigned char)p->p[at - 1])) at--;
+    return at;
+}
+
+/* Leaves of the whole answer what comes after the partial text. A script cannot go on from another's text;
+ * other answers are then given whole. */
+static void continue_text(Req *r) {
+    const Vendor *v = vendor_of(r);
+    Buf *t = &r->ans.text, *p = &r->ask.partial, rest = {0};
+    if (!r->ask.continues || r->f.endless) return;
+    bool fits = p->n <= t->n && !memcmp(buf_text(t), buf_text(p), p->n);
+    if (!fits) return;
+    size_t from = v && v->echoes && !r->ask.by_turn ? 0 : seam_start(r);
+    buf_add(&rest, buf_text(t) + from, t->n - from);
+    buf_free(t);
+    *t = rest;
+}
+
+/* The answer of the fault "script": sentences that are no easy prey for who looks for their ends. Paragraphs
+ * are numbered, so that no stretch of 16 bytes comes twice. */
+static void script_text(Buf *b, size_t bytes) {
+    size_t from = b->n;
+    for (int i = 1; b->n - from < bytes; i++) {
+        buf_fmt(b, "Dr. Smith (no. %d) measured 3.%d mm at 10 a.m., i.e. before the U.S. team of run %d. ", i,
+                i * 7 + 1, i);
+        buf_fmt(b, "The error was 0.%02d%%, far below the limit of %d! Was test %d enough? Perhaps... ",
+                i * 3 % 100, i + 40, i);
+        buf_fmt(b, "Prof. Li wrote \"Sample %d is fine.\" and left.\n\n", i);
+        buf_fmt(b, "- item %d: v1.%d.2 of the tool (see sec. 4.%d)\n- next to %d: 1,%03d calls, etc.\n", i, i,
+                i, i, i * 11);
+        buf_fmt(b,
+                "%d. na\xC3\xAFve caf\xC3\xA9 no. %d at %d \xC2\xB0"
+                "C\n\n",
+                i, i, i + 5);
+        buf_fmt(b,
+                "\xE7\xAC\xAC%d\xE7\xAB\xA0\xE3\x80\x82\xE4\xBB\x8A\xE5\xA4\xA9%d\xE6\x98\x9F"
+                "\xE6\x9C\x9F\xE4\xBA\x94\xEF\xBC\x81%d.5\xE5\x85\x83\xE5\x90\x97\xEF\xBC\x9F"
+                "\xE3\x80\x8C\xE4\xBD\xA0\xE5\xA5\xBD%d\xE3\x80\x82\xE3\x80\x8D\n\n",
+                i, i, i, i);
+        buf_fmt(b, "```c\nint f%d(void) { return %d; } /* no. %d. */\nputs(\"a. B %d\");\n```\n\n", i, i, i,
+                i);
+        buf_fmt(b, "The run %d took 1.%d s. Its p95 was 12.%d ms; all others (cf. Fig. %d) were slower.\n", i,
+                i, i, i);
+    }
+    b->n = from + bytes;
+    while (b->n > from && (b->p[b->n] & 0xC0) == 0x80) b->n--;
+    while (b->n > from && isspace((unsigned char)b->p[b->n - 1])) b->n--;
+    b->p[b->n] = 0;
+}
+
 /* ---------------------------------------------------------------- answers */
 
 static json_t *plain_value(json_t *schema, json_t *top, int depth);
@@ -1720,7 +2116,7 @@ static void count_usage(Req *r) {
 static void make_calls(Req *r) {
     bool may = r->ask.tools && !r->ask.no_calls && !r->ask.has_results && !r->f.text && !r->f.endless;
     if (r->f.tool_calls)
-        steered_calls(r);
+        steered_calls(r); /* also when it goes on: calls are never part of what was kept */
     else if (may)
         find_calls(r);
     if (may && !r->f.tool_calls && !r->ans.ncalls && r->ask.forced) forced_call(r);
@@ -1730,7 +2126,10 @@ static void make_calls(Req *r) {
 static void make_answer(Req *r) {
     Fault *f = &r->f;
     Answer *a = &r->ans;
-    if (f->reasoning)
+    bool silent = r->ask.continues && !(r->ask.by_turn && f->rethink);
+    if (silent)
+        a->reasoning.n = 0;
+    else if (f->reasoning)
         buf_add(&a->reasoning, json_string_value(f->reasoning), json_string_length(f->reasoning));
     else if (r->ask.reasoning)
         buf_str(&a->reasoning, "Thinking about it.");
@@ -1742,9 +2141,12 @@ static void make_answer(Req *r) {
     make_calls(r);
     if (f->text)
         buf_add(&a->text, json_string_value(f->text), json_string_length(f->text));
+    else if (f->script > 0)
+        script_text(&a->text, (size_t)f->script);
     else if (!a->ncalls)
         default_text(r);
     repeat_text(&a->text, f->text_repeat);
+    continue_text(r);
     if (f->endless && !a->text.n) buf_str(&a->text, "more and more ");
     apply_stop(r);
     apply_limit(r);
@@ -1827,15 +2229,27 @@ static void emit(Req *r, EvKind kind, const char *event) {
     o->tmp.n = 0;
 }
 
-/* Calls fn for each run of chars characters. */
-static void each_chunk(Req *r, const char *p, size_t n, json_int_t chars,
+/* The connection ends here, after what was emitted. */
+static void cut_here(Req *r) {
+    r->out.stopped = true;
+    r->out.end = END_CUT;
+}
+
+/* Calls fn for each run of chars characters, up to the cut. */
+static void each_chunk(Req *r, CutKind kind, const char *p, size_t n, json_int_t chars,
                        void (*fn)(Req *, void *, const char *, size_t), void *arg) {
-    const char *end = p + n;
+    json_int_t *left = &r->out.left[kind];
+    bool cut = *left >= 0 && *left <= (json_int_t)n;
+    size_t upto = cut ? (size_t)*left : n;
+    while (upto < n && upto && ((unsigned char)p[upto] & 0xC0) == 0x80) upto--;
+    const char *end = p + upto;
     while (p < end) {
         const char *from = p;
         for (json_int_t k = 0; k < chars && p < end; k++) p += utf8_len(p, (size_t)(end - p));
         fn(r, arg, from, (size_t)(p - from));
     }
+    if (*left >= 0) *left -= (json_int_t)upto;
+    if (cut && !r->out.stopped) cut_here(r);
 }
 
 static json_int_t chunk_chars(const Req *r) { return r->f.chunk_chars > 0 ? r->f.chunk_chars : 8; }
@@ -1988,7 +2402,7 @@ static void openai_stream_call(Req *r, const ChunkFrame *c, size_t i) {
     buf_str(&r->out.tmp, ",\"arguments\":\"\"}}]");
     openai_close(r, c, EV_POST, NULL);
     Delta d = {c, NULL, EV_POST, i};
-    each_chunk(r, buf_text(&call->args), call->args.n, arg_chars(r, call), openai_arg_delta, &d);
+    each_chunk(r, CUT_ARGS, buf_text(&call->args), call->args.n, arg_chars(r, call), openai_arg_delta, &d);
 }
 
 static void openai_end(Req *r, const ChunkFrame *c) {
@@ -2014,12 +2428,12 @@ static void openai_stream_out(Req *r) {
             a->ncalls && !a->text.n ? "null" : "\"\"");
     openai_close(r, &c, EV_PRE, NULL);
     Delta d = {&c, "reasoning_content", EV_PRE, 0};
-    each_chunk(r, buf_text(&a->reasoning), a->reasoning.n, chunk_chars(r), openai_delta, &d);
+    each_chunk(r, CUT_REASONING, buf_text(&a->reasoning), a->reasoning.n, chunk_chars(r), openai_delta, &d);
     d.kind = EV_TEXT;
     d.key = "refusal";
-    each_chunk(r, buf_text(&a->refusal), a->refusal.n, chunk_chars(r), openai_delta, &d);
+    each_chunk(r, CUT_TEXT, buf_text(&a->refusal), a->refusal.n, chunk_chars(r), openai_delta, &d);
     d.key = "content";
-    each_chunk(r, buf_text(&a->text), a->text.n, chunk_chars(r), openai_delta, &d);
+    each_chunk(r, CUT_TEXT, buf_text(&a->text), a->text.n, chunk_chars(r), openai_delta, &d);
     for (size_t i = 0; i < a->ncalls; i++) openai_stream_call(r, &c, i);
     openai_end(r, &c);
     buf_free(&c.head);
@@ -2134,7 +2548,7 @@ static void anthropic_stream_thinking(Req *r, size_t index) {
     Answer *a = &r->ans;
     anthropic_block_start(r, EV_PRE, index, "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}");
     Delta d = {NULL, "\"thinking_delta\",\"thinking\"", EV_PRE, index};
-    each_chunk(r, a->reasoning.p, a->reasoning.n, chunk_chars(r), anthropic_delta, &d);
+    each_chunk(r, CUT_REASONING, a->reasoning.p, a->reasoning.n, chunk_chars(r), anthropic_delta, &d);
     buf_fmt(&r->out.tmp,
             "{\"type\":\"content_block_delta\",\"index\":%zu,\"delta\":{\"type\":\"signature_delta\","
             "\"signature\":",
@@ -2154,7 +2568,7 @@ static void anthropic_stream_call(Req *r, size_t index, Call *c) {
     buf_free(&block);
     Delta d = {NULL, "\"input_json_delta\",\"partial_json\"", EV_POST, index};
     anthropic_delta(r, &d, "", 0);
-    each_chunk(r, buf_text(&c->args), c->args.n, arg_chars(r, c), anthropic_delta, &d);
+    each_chunk(r, CUT_ARGS, buf_text(&c->args), c->args.n, arg_chars(r, c), anthropic_delta, &d);
     anthropic_block_stop(r, EV_POST, index);
 }
 
@@ -2184,7 +2598,7 @@ static void anthropic_stream_out(Req *r) {
     if (a->text.n) {
         anthropic_block_start(r, EV_PRE, index, "{\"type\":\"text\",\"text\":\"\"}");
         Delta d = {NULL, "\"text_delta\",\"text\"", EV_TEXT, index};
-        each_chunk(r, a->text.p, a->text.n, chunk_chars(r), anthropic_delta, &d);
+        each_chunk(r, CUT_TEXT, a->text.p, a->text.n, chunk_chars(r), anthropic_delta, &d);
         anthropic_block_stop(r, EV_POST, index++);
     }
     for (size_t i = 0; i < a->ncalls; i++) anthropic_stream_call(r, index++, &a->calls[i]);
@@ -2325,10 +2739,11 @@ static void gemini_stream_body(Req *r) {
         return emit(r, EV_TERM, NULL);
     }
     GeminiDelta d = {EV_PRE, 0};
-    each_chunk(r, buf_text(&a->reasoning), a->reasoning.n, chunk_chars(r), gemini_delta, &d);
+    each_chunk(r, CUT_REASONING, buf_text(&a->reasoning), a->reasoning.n, chunk_chars(r), gemini_delta, &d);
     d.kind = EV_TEXT;
-    each_chunk(r, buf_text(&a->text), a->text.n, chunk_chars(r), gemini_delta, &d);
+    each_chunk(r, CUT_TEXT, buf_text(&a->text), a->text.n, chunk_chars(r), gemini_delta, &d);
     for (size_t i = 0; i < a->ncalls; i++) {
+        if (r->out.left[CUT_ARGS] >= 0) cut_here(r); /* calls come whole here */
         buf_str(&r->out.tmp, gemini_chunk_open);
         gemini_call_part(r, &r->out.tmp, i);
         buf_str(&r->out.tmp, gemini_chunk_close);
@@ -2341,7 +2756,7 @@ static void gemini_stream_body(Req *r) {
 static void gemini_stream_out(Req *r) {
     r->out.array = !r->gem_sse;
     gemini_stream_body(r);
-    if (!r->out.array || r->out.end == END_STALL || r->f.no_terminator) return;
+    if (!r->out.array || r->out.end != END_CLEAN || r->f.no_terminator) return;
     buf_str(&r->out.body, r->out.events ? "]" : "[]");
     end_piece(&r->out);
 }
@@ -2419,7 +2834,8 @@ static void anthropic_error(Req *r, Buf *b, const char *type, const char *messag
 
 static void gemini_error(Req *r, Buf *b, unsigned status, const char *type, const char *message) {
     bool whole = json_is_integer(r->f.error_code);
-    const char *after = r->f.retry_after ? json_string_value(r->f.retry_after) : "";
+    const char *after = r->f.retry_after ? json_string_value(r->f.retry_after) : r->retry;
+    bool quota = r->err_code && !strcmp(r->err_code, "QUOTA");
     buf_fmt(b, "{\"error\":{\"code\":%lld,\"message\":",
             whole ? (long long)json_integer_value(r->f.error_code) : status);
     buf_jstr(b, message);
@@ -2430,6 +2846,9 @@ static void gemini_error(Req *r, Buf *b, unsigned status, const char *type, cons
             b,
             ",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"%ss\"}]",
             after);
+    else if (quota)
+        buf_str(b, ",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.QuotaFailure\",\"violations\":"
+                   "[{\"quotaId\":\"GenerateRequestsPerDayPerProjectPerModel\"}]}]");
     else if (r->err_code)
         buf_fmt(b,
                 ",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.ErrorInfo\",\"reason\":\"%s\","
@@ -2536,6 +2955,7 @@ static size_t take(Req *r, char *buf, size_t max) {
         size_t left = (size_t)r->f.cut_after - r->sent;
         if (!left) {
             o->end = END_CUT;
+            lane_release(r);
             return 0;
         }
         if (left < max) max = left;
@@ -2558,6 +2978,7 @@ static size_t take(Req *r, char *buf, size_t max) {
         }
     }
     r->sent += n;
+    if (!o->loop && r->pos == o->body.n && o->end != END_STALL) lane_release(r);
     return n;
 }
 
@@ -2739,6 +3160,29 @@ static void blank_lines(Req *r) {
     }
 }
 
+static void lane_tokens(Req *r) {
+    lock();
+    if (r->lane >= 0) g.lanes[r->lane].tokens += r->ans.in + r->ans.out;
+    unlock();
+}
+
+/* Cuts belong to the first cut_times requests that carry the fault. */
+static void arm_cuts(Req *r) {
+    Fault *f = &r->f;
+    const json_int_t at[CUT_KINDS] = {f->cut_reasoning, f->cut_at, f->cut_args};
+    for (size_t i = 0; i < CUT_KINDS; i++) r->out.left[i] = -1;
+    if (!f->root || (at[0] & at[1] & at[2] & f->cut_body) == -1) return;
+    char *key = must(json_dumps(f->root, JSON_COMPACT));
+    lock();
+    json_int_t met = json_integer_value(json_object_get(g.cuts, key));
+    json_object_set_new(g.cuts, key, json_integer(met + 1));
+    unlock();
+    free(key);
+    if (met >= (f->cut_times < 0 ? 1 : f->cut_times)) return;
+    memcpy(r->out.left, at, sizeof at);
+    if (f->cut_body >= 0) f->cut_after = f->cut_body;
+}
+
 static void answer_body(Req *r) {
     static void (*const plain[])(Req *) = {openai_plain, anthropic_plain, gemini_plain};
     static void (*const stream[])(Req *) = {openai_stream_out, anthropic_stream_out, gemini_stream_out};
@@ -2747,6 +3191,7 @@ static void answer_body(Req *r) {
     if (!r->ask.stream) blank_lines(r);
     if (!r->ask.stream && r->f.error_after >= 0) return error_body(r, &o->body, 503, NULL);
     make_answer(r);
+    lane_tokens(r);
     if (!r->ask.stream) return plain[r->dialect](r);
     o->chunked = true;
     o->sse = r->dialect != GEMINI || r->gem_sse;
@@ -2757,6 +3202,38 @@ static void answer_body(Req *r) {
     }
     if (r->f.error_after >= 0) set_header(r, "Connection", "close");
     stream[r->dialect](r);
+}
+
+/* limit, remaining and reset of a key's own limit, as the dialect writes them. */
+static void lane_headers(Req *r, char own[3][40]) {
+    if (!r->told.on) return;
+    snprintf(own[0], sizeof own[0], "%lld", (long long)r->told.limit);
+    snprintf(own[1], sizeof own[1], "%lld", (long long)r->told.remaining);
+    long long ms = (long long)(r->told.reset_us + 999) / 1000;
+    if (r->dialect == OPENAI) {
+        if (ms < 1000)
+            snprintf(own[2], sizeof own[2], "%lldms", ms);
+        else
+            snprintf(own[2], sizeof own[2], "%lldm%lld.%03llds", ms / 60000, ms / 1000 % 60, ms % 1000);
+        return;
+    }
+    struct timespec t;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &t);
+    time_t later = t.tv_sec + (ms + t.tv_nsec / 1000000 + 999) / 1000;
+    gmtime_r(&later, &tm);
+    strftime(own[2], sizeof own[2], "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+/* Whole seconds, rounded up, as the standard has it; OpenAI also tells milliseconds, Gemini in the body. */
+static void retry_headers(Req *r) {
+    char text[24];
+    double s = atof(r->retry);
+    if (!*r->retry || r->dialect == GEMINI) return;
+    snprintf(text, sizeof text, "%lld", (long long)(s + 0.999));
+    set_header(r, "Retry-After", text);
+    snprintf(text, sizeof text, "%lld", (long long)(s * 1000 + 0.999));
+    if (r->dialect == OPENAI) set_header(r, "retry-after-ms", text);
 }
 
 static void limit_headers(Req *r) {
@@ -2777,9 +3254,13 @@ static void limit_headers(Req *r) {
     struct tm tm;
     gmtime_r(&t, &tm);
     strftime(reset, sizeof reset, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    char own[3][40];
+    lane_headers(r, own);
     for (size_t i = 0; r->dialect != GEMINI && i < (r->dialect == OPENAI ? 2 : COUNT(rates)); i++) {
         const char *later = r->dialect == ANTHROPIC ? reset : i ? "1.2s" : "6ms";
-        const char *const values[] = {rates[i].limit, rates[i].remaining, later};
+        bool ours = r->told.on && !i;
+        const char *const values[] = {ours ? own[0] : rates[i].limit, ours ? own[1] : rates[i].remaining,
+                                      ours ? own[2] : later};
         for (size_t k = 0; k < COUNT(values); k++) {
             const char *at = strstr(form[r->dialect][k], "%s");
             snprintf(name, sizeof name, "%.*s%s%s", (int)(at - form[r->dialect][k]), form[r->dialect][k],
@@ -2798,6 +3279,7 @@ static void default_headers(Req *r) {
     if (r->dialect == OPENAI) set_header(r, "openai-processing-ms", "7");
     if (g.name) set_header(r, "x-fake-provider", g.name);
     limit_headers(r);
+    retry_headers(r);
 }
 
 static void fault_headers(Req *r) {
@@ -2867,6 +3349,11 @@ static bool gemini_auth(Req *r) {
            refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
 }
 
+static const char *sent_key(Req *r) {
+    if (r->dialect == ANTHROPIC) return header(r, "x-api-key");
+    return r->dialect == GEMINI ? header(r, "x-goog-api-key") : header(r, "authorization") + 7;
+}
+
 static bool json_type_ok(Req *r) {
     const char *ct = header(r, "content-type");
     bool ok = !strncasecmp(ct, "application/json", 16) && (!ct[16] || ct[16] == ';' || ct[16] == ' ');
@@ -2930,11 +3417,36 @@ static bool model_fault(Req *r) {
     return ok;
 }
 
+/* A first user message that begins with fault:{...} steers this request, where nothing else does. */
+static bool fault_from_prompt(Req *r) {
+    json_t *list = json_object_get(r->root, r->dialect == GEMINI ? "contents" : "messages"), *msg;
+    Buf text = {0}, err = {0};
+    size_t i;
+    if (r->f.root) return true;
+    json_array_foreach(list, i, msg) {
+        if (strcmp(str_of(msg, "role"), "user")) continue;
+        message_text(msg, &text);
+        break;
+    }
+    bool ok = true;
+    if (starts_with(buf_text(&text), "fault:{")) {
+        json_error_t e;
+        json_t *obj = json_loads(text.p + 6, JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK, &e);
+        ok = obj ? fault_parse(&r->f, obj, &err) : (buf_str(&err, e.text), false);
+        if (!ok) fault_init(&r->f);
+        if (!ok) bad(r, "prompt: %s", buf_text(&err));
+        json_decref(obj);
+    }
+    buf_free(&text);
+    buf_free(&err);
+    return ok;
+}
+
 static bool examine(Req *r, const char *url) {
     static bool (*const auth[])(Req *) = {openai_auth, anthropic_auth, gemini_auth};
     static bool (*const validate[])(Req *) = {openai_validate, anthropic_validate, gemini_validate};
     return route(r, url) && auth[r->dialect](r) && json_type_ok(r) && parse_body(r) && model_fault(r) &&
-           validate[r->dialect](r);
+           validate[r->dialect](r) && find_continuation(r) && admit(r, sent_key(r));
 }
 
 static enum MHD_Result keep_header(void *to, enum MHD_ValueKind kind, const char *key, const char *value) {
@@ -2955,6 +3467,8 @@ static void record(Req *r) {
     MHD_get_connection_values(r->conn, MHD_HEADER_KIND, keep_header, headers);
     lock();
     g.requests++;
+    g.prefills += r->ask.continues && !r->ask.by_turn;
+    g.turns += r->ask.by_turn;
     json_object_set_new(g.by_model, model,
                         json_integer(json_integer_value(json_object_get(g.by_model, model)) + 1));
     json_decref(g.last_headers);
@@ -2976,6 +3490,8 @@ static void provide(Req *r, const char *url) {
     lock();
     if (ok && !r->f.root) fault_from_rules(r);
     unlock();
+    ok = ok && fault_from_prompt(r);
+    arm_cuts(r);
     default_headers(r);
     choose_body(r);
     if (ok) fault_headers(r);
@@ -3000,6 +3516,9 @@ static void clear_rules(void) {
     g.nrules = g.logged = 0;
     g.requests = g.connections = g.disconnects = 0;
     g.max_open = g.open;
+    clear_lanes();
+    g.prefills = g.turns = 0;
+    json_object_clear(g.cuts);
     json_object_clear(g.by_model);
     json_decref(g.last_headers);
     g.last_headers = NULL;
@@ -3008,14 +3527,76 @@ static void clear_rules(void) {
     buf_free(&g.last_body);
 }
 
+static bool set_limits(json_t *obj, Buf *err) {
+    static const struct {
+        const char *name;
+        size_t at;
+    } fields[] = {{"rpm", offsetof(Lane, rpm)},
+                  {"burst", offsetof(Lane, burst)},
+                  {"concurrency", offsetof(Lane, concurrency)},
+                  {"window_ms", offsetof(Lane, window_us)}};
+    Lane made = {.state = 'o', .window_us = 60000};
+    const char *key = str_of(obj, "key"), *name;
+    json_t *v;
+    json_object_foreach(obj, name, v) {
+        size_t i = 0;
+        while (i < COUNT(fields) && strcmp(fields[i].name, name)) i++;
+        if (i == COUNT(fields) && !strcmp(name, "key")) continue;
+        if (i == COUNT(fields) || !json_is_integer(v) || json_integer_value(v) < 1)
+            return buf_fmt(err, "limits.%s: unknown, or not a whole number from 1", name), false;
+        *(json_int_t *)((char *)&made + fields[i].at) = json_integer_value(v);
+    }
+    made.window_us *= 1000;
+    lock();
+    if (!*key || !strcmp(key, "*"))
+        g.any = made;
+    else
+        lane_of(key);
+    for (size_t i = 0; i < g.nlanes; i++) {
+        Lane *l = &g.lanes[i];
+        if (*key && strcmp(key, "*") && strcmp(key, l->key)) continue;
+        l->rpm = made.rpm;
+        l->concurrency = made.concurrency;
+        l->burst = made.burst;
+        l->level = (double)made.burst;
+        l->filled_us = now_us();
+        l->window_us = made.window_us;
+    }
+    unlock();
+    return true;
+}
+
+static bool set_keys(json_t *obj, Buf *err) {
+    const char *key;
+    json_t *v;
+    json_object_foreach(obj, key, v) {
+        const char *word = json_string_value(v);
+        if (!word || !ONE_OF(word, "ok", "refused", "quota"))
+            return buf_fmt(err, "keys.%s: must be ok, refused or quota", key), false;
+        lock();
+        long at = lane_of(key); /* may move g.lanes */
+        g.lanes[at].state = word[0];
+        unlock();
+    }
+    return true;
+}
+
+static bool push_rule(json_t *obj, Buf *err);
+
 static bool add_rule(Req *r, Buf *err) {
     json_error_t e;
     json_t *obj = json_loadb(buf_text(&r->body), r->body.n, JSON_ALLOW_NUL, &e);
-    Fault f;
     if (!obj) return buf_fmt(err, "invalid JSON: %s", e.text), false;
-    bool ok = fault_parse(&f, obj, err);
+    json_t *limits = json_object_get(obj, "limits"), *keys = json_object_get(obj, "keys");
+    bool ok = (!limits || set_limits(limits, err)) && (!keys || set_keys(keys, err)) &&
+              (limits || keys || push_rule(obj, err));
     json_decref(obj);
-    if (!ok) return false;
+    return ok;
+}
+
+static bool push_rule(json_t *obj, Buf *err) {
+    Fault f;
+    if (!fault_parse(&f, obj, err)) return false;
     lock();
     g.rules = must(realloc(g.rules, (g.nrules + 1) * sizeof *g.rules));
     g.rules[g.nrules++] =
@@ -3059,12 +3640,25 @@ static json_t *log_json(void) {
     return list;
 }
 
+static json_t *keys_json(void) {
+    json_t *all = json_object();
+    for (size_t i = 0; i < g.nlanes; i++) {
+        Lane *l = &g.lanes[i];
+        json_object_set_new(all, l->key,
+                            json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "requests", l->requests, "refused",
+                                      l->refused, "limited", l->limited, "open", l->open, "max_open",
+                                      l->max_open, "max_window", l->max_window, "tokens", l->tokens));
+    }
+    return all;
+}
+
 static void control_stats(Req *r) {
     lock();
-    json_t *j = json_pack("{s:s,s:I,s:O,s:I,s:I,s:I,s:o,s:o,s:I}", "name", g.name ? g.name : "", "requests",
-                          g.requests, "by_model", g.by_model, "open", g.open, "max_open", g.max_open,
-                          "connections", g.connections, "last", g.last_path ? last_json() : json_null(),
-                          "log", log_json(), "disconnects", g.disconnects);
+    json_t *j = json_pack("{s:s,s:I,s:O,s:I,s:I,s:I,s:o,s:o,s:I,s:o,s:I,s:I}", "name", g.name ? g.name : "",
+                          "requests", g.requests, "by_model", g.by_model, "open", g.open, "max_open",
+                          g.max_open, "connections", g.connections, "last",
+                          g.last_path ? last_json() : json_null(), "log", log_json(), "disconnects",
+                          g.disconnects, "keys", keys_json(), "prefills", g.prefills, "turns", g.turns);
     char *s = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     unlock();
@@ -3078,6 +3672,8 @@ static void control(Req *r, const char *url) {
     r->out.status = 200;
     if (!strcmp(url, "/_control")) return control_rules(r);
     if (!strcmp(url, "/_stats")) return control_stats(r);
+    int bytes = starts_with(url, "/_script/") ? atoi(url + 9) : 0;
+    if (bytes > 0) return script_text(&r->out.body, (size_t)bytes);
     r->quit = !strcmp(url, "/_quit") && !strcmp(r->method, "POST");
     if (!r->quit) r->out.status = 404;
     buf_str(&r->out.body, r->quit ? "{\"ok\":true}\n" : "{\"error\":\"no such control endpoint\"}\n");
@@ -3090,6 +3686,8 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *conn) {
     (void)cls;
     r->conn = conn;
     r->uri = must(strdup(uri));
+    r->lane = -1;
+    r->vendor = "";
     fault_init(&r->f);
     return r;
 }
@@ -3125,6 +3723,7 @@ static struct MHD_Response *make_response(Req *r) {
     }
     if (o->chunked) return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_body, r, NULL);
     bool simple = !o->pace && f->cut_after < 0 && !r->due && o->end == END_CLEAN;
+    if (simple) lane_release(r);
     if (simple) return MHD_create_response_from_buffer(size, o->body.p, MHD_RESPMEM_PERSISTENT);
     return MHD_create_response_from_callback(size, 16384, read_body, r, NULL);
 }
@@ -3175,9 +3774,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
 }
 
 static void free_request(Req *r) {
-    Buf *bufs[] = {&r->body,          &r->ask.user, &r->ask.results, &r->ask.images,
-                   &r->ans.reasoning, &r->ans.text, &r->ans.refusal, &r->out.body,
-                   &r->out.tmp,       &r->err,      &r->debt};
+    Buf *bufs[] = {&r->body,        &r->ask.user,      &r->ask.results, &r->ask.images,
+                   &r->ask.partial, &r->ans.reasoning, &r->ans.text,    &r->ans.refusal,
+                   &r->out.body,    &r->out.tmp,       &r->err,         &r->debt};
     for (size_t i = 0; i < COUNT(bufs); i++) buf_free(bufs[i]);
     for (size_t i = 0; i < r->ans.ncalls; i++) {
         free(r->ans.calls[i].name);
@@ -3203,6 +3802,7 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **state,
     uint64_t one = 1;
     (void)cls, (void)conn;
     if (!r) return;
+    lane_release(r);
     bool quit = r->quit;
     lock();
     if (r->seen && g.slots[r->fd].cur == r) g.slots[r->fd].cur = NULL;
@@ -3402,6 +4002,8 @@ static void setup(rlim_t files) {
     g.nslots = files;
     g.slots = must(calloc(g.nslots, sizeof *g.slots));
     g.by_model = json_object();
+    g.cuts = json_object();
+    clear_lanes();
     g.epoll = epoll_create1(EPOLL_CLOEXEC);
     g.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     g.quit_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -3426,6 +4028,9 @@ static void shut_down(pthread_t timer, struct MHD_Daemon *plain, struct MHD_Daem
     lock();
     clear_rules();
     json_decref(g.by_model);
+    json_decref(g.cuts);
+    for (size_t i = 0; i < g.nlanes; i++) free(g.lanes[i].key);
+    free(g.lanes);
     unlock();
     free(g.heap);
     free(g.slots);

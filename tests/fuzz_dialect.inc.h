@@ -161,6 +161,15 @@ static void fuzz_error(int status, llmgwi_base_str bytes) {
     llmgwi_dialect_error(&error, status, bytes, 64);
     check_error(&error);
     FUZZ_CHECK(error.http_status == status);
+    FUZZ_CHECK(error.retry_after_ms >= 0 && error.retry_after_ms <= LLMGWI_DIALECT_LONG_MS);
+    (void)llmgwi_dialect_refuses_prefill(400, error.text);
+}
+
+static void check_limit(const llmgwi_dialect_limit *limit) {
+    int64_t least = limit->seen ? -1 : 0;
+    FUZZ_CHECK(limit->limit >= least && limit->limit < 1000000000000000);
+    FUZZ_CHECK(limit->remaining >= least && limit->remaining < 1000000000000000);
+    FUZZ_CHECK(limit->reset_ms >= least && limit->reset_ms < LLMGWI_DIALECT_LONG_MS);
 }
 
 /* "name: value" lines. */
@@ -176,6 +185,8 @@ static void fuzz_headers(llmgwi_base_str bytes) {
                                   llmgwi_base_trim(llmgwi_base_view(colon + 1, n - (size_t)(colon - p) - 1)),
                                   1700000000);
         FUZZ_CHECK(meta.retry_after_ms >= 0);
+        check_limit(&meta.requests);
+        check_limit(&meta.tokens);
         at += n + 1;
     }
 }
@@ -183,7 +194,7 @@ static void fuzz_headers(llmgwi_base_str bytes) {
 static int fuzz_dialect(const char *name, const uint8_t *data, size_t size) {
     static const int statuses[] = {400, 401, 403, 404, 413, 429, 500, 503, 529, 200, 0};
     const llmgwi_dialect *dialect = llmgwi_dialect_find(name);
-    llmgwi_dialect_target target = {"model", name, 0};
+    llmgwi_dialect_target target = {"model", name, 0, NULL};
     llmgwi_dialect_answer answer;
     if (size < 2) return 0;
     size_t max_bytes = data[1] == '.' ? 1 << 20 : data[1];

@@ -111,7 +111,7 @@ static bool sayable(json_t *value, size_t length) {
 }
 
 static void together(json_t *value, uint64_t seed) {
-    llmgwi_dialect_target target = {"m", "gemini", 0};
+    llmgwi_dialect_target target = {"m", "gemini", 0, NULL};
     llmgwi_dialect_answer answer;
     char path[512] = "$";
     json_error_t why;

@@ -1,6 +1,7 @@
 /* Descriptions, file and environment to one checked table; keys and where they may go. */
 #include "unit.h"
 
+#include <math.h>
 #include <strings.h>
 #include <sys/stat.h>
 
@@ -11,6 +12,8 @@ static int clean_environment(void **state) {
         unsetenv(llmgwi_dialect_knowns[i].key_var);
     unsetenv("OLLAMA_HOST");
     unsetenv("UNIT_KEY");
+    unsetenv("UNIT_NONE");
+    unsetenv("UNIT_NO");
     return 0;
 }
 
@@ -61,12 +64,16 @@ static const llmgwi_config_provider *provider_of(const llmgwi_config *config, co
     return llmgwi_config_provider_find(config, name, strlen(name));
 }
 
-/* The value of a provider's header; NULL: it has none of this name. */
+static const char *value_of(const char *line, const char *name) {
+    return line && strncmp(line, name, strlen(name)) == 0 ? line + strlen(name) + 2 : NULL;
+}
+
+/* The value of a provider's header, with its first key; NULL: it has none of this name. */
 static const char *header_of(const llmgwi_config_provider *provider, const char *name) {
-    for (size_t i = 0; i < provider->header_count; i++)
-        if (strncmp(provider->headers[i].line, name, strlen(name)) == 0)
-            return provider->headers[i].line + strlen(name) + 2;
-    return NULL;
+    const char *value = value_of(provider->keys[0].line, name);
+    for (size_t i = 0; i < provider->header_count && !value; i++)
+        value = value_of(provider->headers[i].line, name);
+    return value;
 }
 
 /* ---- the file ---- */
@@ -74,12 +81,13 @@ static const char *header_of(const llmgwi_config_provider *provider, const char 
 static const char design_file[] =
     "{'providers':{"
     "  'openai':{'dialect':'openai','key':'env:UNIT_KEY'},"
-    "  'claude':{'dialect':'anthropic','key':'sk-ant-1'},"
-    "  'local':{'dialect':'openai','url':'http://127.0.0.1:8080/v1/'}},"
-    " 'models':{'gpt-4o-mini':{'provider':'openai'},"
+    "  'claude':{'dialect':'anthropic','key':'sk-ant-1','rpm':4000,'tpm':400000,'concurrency':64},"
+    "  'local':{'dialect':'openai','url':'http://127.0.0.1:8080/v1/','region':'eu'}},"
+    " 'models':{'gpt-4o-mini':{'provider':'openai','rpd':7},"
     "  'sonnet':{'provider':'claude','model':'claude-sonnet-4-5',"
     "   'price':{'input':3.0,'output':15.0,'cached':0.3,'cache_write':3.75,'cache_write_1h':6}}},"
-    " 'routes':{'chat':{'how':'fallback','try':['sonnet','gpt-4o-mini','local/llama']}},"
+    " 'routes':{'chat':{'how':'fallback','try':['sonnet','gpt-4o-mini','local/llama'],'hedge':'p95'},"
+    "  'urgent':{'how':'race','try':['sonnet','gpt-4o-mini','local/llama'],'width':3}},"
     " 'ca_file':'/dev/null','deadline_ms':5,'connect_ms':-1,'max_attempts':64,'max_reply_bytes':2048}";
 
 static void test_design_file(void **state) {
@@ -94,7 +102,12 @@ static void test_design_file(void **state) {
     assert_string_equal(provider_of(&config, "claude")->url, "https://api.anthropic.com/v1");
     assert_string_equal(provider_of(&config, "local")->url, "http://127.0.0.1:8080/v1");
     assert_false(provider_of(&config, "local")->keyed);
-    assert_int_equal(config.route_count, 1);
+    assert_int_equal(provider_of(&config, "claude")->limits.rpm, 4000);
+    assert_int_equal(provider_of(&config, "claude")->limits.concurrency, 64);
+    assert_string_equal(provider_of(&config, "local")->region, "eu");
+    assert_int_equal(config.route_count, 2);
+    assert_int_equal(config.routes[0]->hedge_ms, LLMGW_P95);
+    assert_int_equal(config.routes[1]->width, 3);
     const llmgwi_config_target *targets = config.routes[0]->targets;
     assert_int_equal(config.routes[0]->target_count, 3);
     assert_string_equal(targets[0].model, "claude-sonnet-4-5");
@@ -145,6 +158,32 @@ static void test_wrong_types(void **state) {
         {"{'max_reply_bytes':-1}", "max_reply_bytes: expected a whole number from 0"},
         {"{'max_reply_bytes':'1MiB'}", "max_reply_bytes: expected a number"},
         {"{'max_json_depth':[]}", "max_json_depth: expected a number"},
+        {"{'providers':{'a':{'keys':'k'}}}", "providers.a.keys: expected a list of strings"},
+        {"{'providers':{'a':{'keys':[1]}}}", "providers.a.keys: expected a string"},
+        {"{'providers':{'a':{'region':1}}}", "providers.a.region: expected a string"},
+        {"{'providers':{'a':{'rpm':'5'}}}", "providers.a.rpm: expected a number"},
+        {"{'providers':{'a':{'tpm':1.5}}}", "providers.a.tpm: expected a whole number"},
+        {"{'providers':{'a':{'rpd':99999999999999999999}}}", "providers.a.rpd: expected a whole number"},
+        {"{'providers':{'a':{'concurrency':null}}}", "providers.a.concurrency: expected a number"},
+        {"{'providers':{'a':{'concurrency':99999999999}}}", "providers.a.concurrency: expected a whole"},
+        {"{'models':{'m':{'rpm':[]}}}", "models.m.rpm: expected a number"},
+        {"{'models':{'m':{'tpm':{}}}}", "models.m.tpm: expected a number"},
+        {"{'models':{'m':{'rpd':true}}}", "models.m.rpd: expected a number"},
+        {"{'models':{'m':{'concurrency':0.5}}}", "models.m.concurrency: expected a whole number"},
+        {"{'routes':{'r':{'weights':1}}}", "routes.r.weights: expected a list of numbers"},
+        {"{'routes':{'r':{'weights':[1,'2']}}}", "routes.r.weights: expected a list of numbers"},
+        {"{'routes':{'r':{'weights':[1,}}}", "routes.r.weights: "},
+        {"{'routes':{'r':{'width':'2'}}}", "routes.r.width: expected a number"},
+        {"{'routes':{'r':{'race_by':1}}}", "routes.r.race_by: expected a string"},
+        {"{'routes':{'r':{'hedge':[]}}}", "routes.r.hedge: expected milliseconds or \"p95\""},
+        {"{'routes':{'r':{'hedge':'p99'}}}", "routes.r.hedge: expected milliseconds or \"p95\""},
+        {"{'routes':{'r':{'hedge':-2}}}", "routes.r.hedge: expected a whole number"},
+        {"{'routes':{'r':{'hedge_percent':'5'}}}", "routes.r.hedge_percent: expected a number"},
+        {"{'routes':{'r':{'standby':true}}}", "routes.r.standby: expected a number"},
+        {"{'routes':{'r':{'valid':'schema'}}}", "routes.r.valid: expected a list of strings"},
+        {"{'routes':{'r':{'valid':[4]}}}", "routes.r.valid: expected a string"},
+        {"{'routes':{'r':{'valid':['not_empty','nice']}}}",
+         "routes.r.valid: expected not_empty, not_refused"},
     };
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
 }
@@ -174,15 +213,8 @@ static void test_all_fields(void **state) {
 
 static void test_later_fields(void **state) {
     static const char *const rows[][2] = {
-        {"{'providers':{'claude':{'dialect':'anthropic','rpm':4000}}}",
-         "providers.claude.rpm: not available in this version"},
-        {"{'providers':{'claude':{'tpm':1}}}", "providers.claude.tpm: not available"},
-        {"{'providers':{'claude':{'concurrency':64}}}", "providers.claude.concurrency: not available"},
         {"{'providers':{'l':{'tags':['onprem']}}}", "providers.l.tags: not available"},
-        {"{'providers':{'l':{'region':'eu'}}}", "providers.l.region: not available"},
         {"{'models':{'m':{'quality':0.9}}}", "models.m.quality: not available"},
-        {"{'routes':{'r':{'hedge':'p95'}}}", "routes.r.hedge: not available"},
-        {"{'routes':{'r':{'width':3}}}", "routes.r.width: not available"},
         {"{'prices':'x.json'}", "prices: not available"},
         {"{'store':{'path':'x'}}", "store: not available"},
         {"{'cache':{}}", "cache: not available"},
@@ -191,8 +223,12 @@ static void test_later_fields(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
 }
 
-static void test_wrong_values(void **state) {
 #define LOCAL "'providers':{'l':{'dialect':'openai','url':'http://127.0.0.1:1','key':''}}"
+#define ROUTE(fields) "{" LOCAL ",'routes':{'r':{'try':['l/x','l/y','l/z']," fields "}}}"
+#define PROVIDER(fields) "{'providers':{'p':{'dialect':'openai'," fields "}}}"
+#define MODEL(fields) "{" LOCAL ",'models':{'m':{'provider':'l'," fields "}}}"
+
+static void test_wrong_values(void **state) {
     static const char *const rows[][2] = {
         {"{'providers':{'nobody':{}}}", "providers.nobody.dialect: required"},
         {"{'providers':{'x':{'dialect':'cobol'}}}", "providers.x.dialect: unknown"},
@@ -212,12 +248,57 @@ static void test_wrong_values(void **state) {
         {"{'routes':{'r':{'try':['m']}}}", "routes.r.try[0]: no such alias"},
         {"{" LOCAL ",'routes':{'r':{'try':['l/x','l/','l']}}}", "routes.r.try[1]: no such alias"},
         {"{" LOCAL ",'routes':{'r':{'try':['l/x','nobody/x']}}}", "routes.r.try[1]"},
-        {"{" LOCAL ",'routes':{'r':{'how':'race','try':['l/x']}}}", "routes.r.how: only \"fallback\""},
+        {PROVIDER("'keys':[]"), "providers.p.keys: expected a list of 1 to 16 keys"},
+        {PROVIDER("'key':'a','keys':['b']"), "providers.p.keys: not together with key"},
+        {PROVIDER("'key':'','keys':['b']"), "providers.p.keys: not together with key"},
+        {PROVIDER("'keys':['a','']"), "providers.p.keys[1]: expected \"env:NAME\" or a key"},
+        {PROVIDER("'keys':['env:']"), "providers.p.keys[0]: expected \"env:NAME\" or a key"},
+        {PROVIDER("'keys':['a','b','a']"), "providers.p.keys[2]: the same as one before"},
+        {PROVIDER("'keys':['env:UNIT_NONE','env:UNIT_NONE']"), "providers.p.keys[1]: the same as one before"},
+        {PROVIDER("'keys':['unit-key','env:UNIT_KEY']"), "providers.p.keys[1]: the same as one before"},
+        {PROVIDER("'keys':['a','b\\n']"), "providers.p.keys[1]: holds a control character"},
+        {PROVIDER("'region':''"), "providers.p.region: expected 1 to 64 characters"},
+        {PROVIDER("'region':'a b'"), "providers.p.region: expected 1 to 64 characters"},
+        {PROVIDER("'rpm':-1"), "providers.p.rpm: expected 1 to 1,000,000,000,000"},
+        {PROVIDER("'rpm':1000000000001"), "providers.p.rpm: expected 1 to 1,000,000,000,000"},
+        {PROVIDER("'tpm':1000000000001"), "providers.p.tpm: expected 1 to 1,000,000,000,000"},
+        {PROVIDER("'rpd':1000000000001"), "providers.p.rpd: expected 1 to 1,000,000,000,000"},
+        {PROVIDER("'concurrency':-1"), "providers.p.concurrency: expected 1 to 1,000,000, or 0"},
+        {PROVIDER("'concurrency':1000001"), "providers.p.concurrency: expected 1 to 1,000,000, or 0"},
+        {MODEL("'rpm':1000000000001"), "models.m.rpm: expected 1 to"},
+        {MODEL("'tpm':-5"), "models.m.tpm: expected 1 to"},
+        {MODEL("'rpd':1000000000001"), "models.m.rpd: expected 1 to"},
+        {MODEL("'concurrency':1000001"), "models.m.concurrency: expected 1 to 1,000,000"},
+        {ROUTE("'how':'fastests'"), "routes.r.how: expected fallback, race, weighted, least_busy or fastest"},
+        {ROUTE("'weights':[1,2,3]"), "routes.r.weights: only with \"how\" weighted"},
+        {ROUTE("'weights':[]"), "routes.r.weights: only with \"how\" weighted"},
+        {ROUTE("'how':'weighted','weights':[]"), "routes.r.weights: expected one for each target"},
+        {ROUTE("'how':'weighted','weights':[1,2]"), "routes.r.weights: expected one for each target"},
+        {ROUTE("'how':'weighted','weights':[1,2,3,4]"), "routes.r.weights: expected one for each target"},
+        {ROUTE("'how':'weighted','weights':[1,2,0]"), "routes.r.weights: expected numbers over 0"},
+        {ROUTE("'how':'weighted','weights':[1,-2,1]"), "routes.r.weights: expected numbers over 0"},
+        {ROUTE("'how':'weighted','weights':[1e999,2,1]"), "routes.r.weights: expected numbers over 0"},
+        {ROUTE("'width':2"), "routes.r.width: only with \"how\" race"},
+        {ROUTE("'how':'race','width':1"), "routes.r.width: expected 2 to 16"},
+        {ROUTE("'how':'race','width':-1"), "routes.r.width: expected 2 to 16"},
+        {ROUTE("'how':'race','width':4"), "routes.r.width: expected 2 to 16, and not more than there are"},
+        {"{" LOCAL ",'routes':{'r':{'how':'race','try':['l/x']}}}", "routes.r.try: a race needs two targets"},
+        {ROUTE("'race_by':'complete'"), "routes.r.race_by: only with \"how\" race"},
+        {ROUTE("'how':'race','race_by':'last_text'"), "routes.r.race_by: expected first_text or complete"},
+        {ROUTE("'how':'race','hedge':100"), "routes.r.hedge: not in a race"},
+        {"{" LOCAL ",'routes':{'r':{'try':['l/x'],'hedge':'p95'}}}", "routes.r.hedge: needs a second target"},
+        {ROUTE("'hedge_percent':-1"), "routes.r.hedge_percent: expected 1 to 100"},
+        {ROUTE("'hedge_percent':101"), "routes.r.hedge_percent: expected 1 to 100"},
+        {ROUTE("'standby':-1"), "routes.r.standby: expected 1 to 8"},
+        {ROUTE("'standby':9"), "routes.r.standby: expected 1 to 8"},
+        {ROUTE("'standby':3"), "routes.r.standby: expected fewer than there are targets"},
+        {"{" LOCAL ",'routes':{'r':{'try':['l/x'],'standby':1}}}", "routes.r.standby: expected fewer"},
         {"{'routes':{'r/s':{'try':['x']}}}", "name: expected"},
         {"{" LOCAL ",'models':{'x':{'provider':'l'}},'routes':{'x':{'try':['l/a']}}}",
          "routes.x.name: also the name of a model"},
         {"{'providers':{'l':{'dialect':'open\\u0000ai'}}}", "providers.l.dialect: holds a NUL"},
     };
+    setenv("UNIT_KEY", "unit-key", 1);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
 }
 
@@ -295,9 +376,11 @@ static void test_name_lengths(void **state) {
 /* ---- C beats file beats environment ---- */
 
 static void test_precedence(void **state) {
-    static const char json[] = "{'providers':{'openai':{'key':'from-file'},'anthropic':{'key':'file-ant'}},"
-                               "'models':{'m':{'provider':'openai','model':'file-model'}},"
-                               "'routes':{'r':{'try':['openai/file']}},'deadline_ms':7,'idle_ms':8}";
+    static const char json[] =
+        "{'providers':{'openai':{'key':'from-file'},'anthropic':{'key':'file-ant'}},"
+        "'models':{'m':{'provider':'openai','model':'file-model'}},"
+        "'routes':{'r':{'try':['openai/file','openai/2'],'how':'race','valid':['schema']}},"
+        "'deadline_ms':7,'idle_ms':8,'hold_ms':5}";
     static const char *const targets[1] = {"openai/c"};
     llmgw_provider provider;
     llmgw_model model;
@@ -330,6 +413,9 @@ static void test_precedence(void **state) {
     assert_string_equal(header_of(provider_of(&config, "gemini"), "x-goog-api-key"), "env-gem");
     assert_string_equal(config.models[0]->target.model, "c-model");
     assert_string_equal(config.routes[0]->targets[0].model, "c");
+    assert_int_equal(config.routes[0]->how, LLMGWI_CONFIG_FALLBACK); /* the whole route is C's */
+    assert_int_equal(config.routes[0]->valid, 0);
+    assert_int_equal(config.options.hold_ms, 5);
     assert_int_equal(config.model_count, 1);
     assert_int_equal(config.route_count, 1);
     assert_int_equal(config.options.deadline_ms, 9);
@@ -428,6 +514,403 @@ static void test_keys(void **state) {
     expect_bad("{'providers':{'p':{'dialect':'openai','key':'env:'}}}", "providers.p.key");
 }
 
+/* ---- several keys, region, limits ---- */
+
+static void test_several_keys(void **state) {
+    llmgwi_config config;
+    llmgw_options options =
+        from_json("{'providers':{'a':{'dialect':'openai','keys':['env:UNIT_NONE','k-one','env:UNIT_KEY','env:"
+                  "UNIT_NO']},"
+                  "'b':{'dialect':'openai','keys':['env:UNIT_NONE','env:UNIT_NO'],'headers':{'X':'y'}},"
+                  "'c':{'dialect':'anthropic','keys':['k-three'],'headers':{'X':'y'}},"
+                  "'d':{'dialect':'openai','key':''},'e':{'dialect':'gemini','keys':['k-4','k-5','k-6']}}}");
+    static const struct {
+        const char *name;
+        size_t key_count, lane_at;
+        const char *lines[3], *missing;
+    } rows[] = {
+        {"a", 2, 0, {"Authorization: Bearer k-one", "Authorization: Bearer sk-unit", NULL}, NULL},
+        {"b", 1, 2, {NULL, NULL, NULL}, "UNIT_NONE"},
+        {"c", 1, 3, {"x-api-key: k-three", NULL, NULL}, NULL},
+        {"d", 1, 4, {NULL, NULL, NULL}, NULL},
+        {"e", 3, 5, {"x-goog-api-key: k-4", "x-goog-api-key: k-5", "x-goog-api-key: k-6"}, NULL},
+    };
+    setenv("UNIT_KEY", "sk-unit", 1);
+    setenv("OPENAI_API_KEY", "sk-known", 1); /* keys are asked for: this one is not looked at */
+    open_good(&config, &options);
+    assert_int_equal(config.lane_count, 8);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        const llmgwi_config_provider *p = provider_of(&config, rows[i].name);
+        assert_int_equal(p->key_count, rows[i].key_count);
+        assert_int_equal(p->lane_at, rows[i].lane_at);
+        for (size_t k = 0; k < 3; k++) {
+            assert_int_equal(p->keys[k].line == NULL, rows[i].lines[k] == NULL);
+            if (rows[i].lines[k]) assert_string_equal(p->keys[k].line, rows[i].lines[k]);
+        }
+        assert_int_equal(p->missing == NULL, rows[i].missing == NULL);
+        if (rows[i].missing) assert_string_equal(p->missing, rows[i].missing);
+    }
+    assert_true(provider_of(&config, "a")->keyed);
+    assert_string_equal(header_of(provider_of(&config, "c"), "X"), "y");
+    assert_string_equal(header_of(provider_of(&config, "c"), "anthropic-version"), "2023-06-01");
+    llmgwi_config_close(&config);
+}
+
+static llmgw_options from_provider(llmgw_provider *provider) {
+    llmgw_options options = from_json(NULL);
+    memset(provider, 0, sizeof *provider);
+    provider->name = "p";
+    provider->dialect = "openai";
+    options.providers = provider;
+    options.provider_count = 1;
+    return options;
+}
+
+static void test_several_keys_from_c(void **state) {
+    static char texts[17][8];
+    const char *keys[17];
+    llmgw_provider provider;
+    llmgwi_config config;
+    llmgw_options options = from_provider(&provider);
+    for (size_t i = 0; i < 17; i++) {
+        snprintf(texts[i], sizeof texts[i], "key-%d", (int)i);
+        keys[i] = texts[i];
+    }
+    provider.keys = keys;
+    unit_has(open_bad(&options).text, "options.providers[0].keys: expected a list of 1 to 16 keys");
+    for (provider.key_count = 1; provider.key_count <= 16; provider.key_count += 15) {
+        open_good(&config, &options);
+        assert_int_equal(config.providers[0]->key_count, provider.key_count);
+        assert_int_equal(config.lane_count, provider.key_count);
+        llmgwi_config_close(&config);
+    }
+    provider.key_count = 17;
+    unit_has(open_bad(&options).text, "options.providers[0].keys: expected a list of 1 to 16 keys");
+    provider.key_count = 2;
+    keys[1] = NULL;
+    unit_has(open_bad(&options).text, "options.providers[0].keys[1]: expected");
+    provider.keys = NULL;
+    unit_has(open_bad(&options).text, "options.providers[0].keys: expected a list");
+    provider.keys = keys;
+    provider.key_count = 1;
+    provider.key = "k";
+    unit_has(open_bad(&options).text, "options.providers[0].keys: not together with key");
+}
+
+static bool list_has(const void *list, const char *line) {
+    const struct curl_slist *at = (const struct curl_slist *)list;
+    while (at && strcmp(at->data, line) != 0) at = at->next;
+    return at != NULL;
+}
+
+/* Each lane has its own key's headers, and no other key's, for plain calls and for streams. */
+static void test_headers_of_each_lane(void **state) {
+    static const char *const keys[] = {"key-one", "key-two"};
+    static const char *const lines[] = {"Authorization: Bearer key-one", "Authorization: Bearer key-two",
+                                        "x-api-key: key-three"};
+    static const char *const accept[] = {"Accept: application/json", "Accept: text/event-stream"};
+    llmgw_provider providers[3];
+    llmgw_error error;
+    llmgw_options options = from_json(NULL);
+    memset(providers, 0, sizeof providers);
+    providers[0].name = "openai";
+    providers[0].keys = keys;
+    providers[0].key_count = 2;
+    providers[1].name = "anthropic";
+    providers[1].key = "key-three";
+    providers[2].name = "llamacpp"; /* without a key */
+    options.providers = providers;
+    options.provider_count = 3;
+    llmgw *gw = llmgw_open(&options, &error);
+    if (!gw) fail_msg("%s", error.text);
+    assert_int_equal(gw->config.lane_count, 4);
+    for (size_t lane = 0; lane < 4; lane++)
+        for (size_t stream = 0; stream < 2; stream++) {
+            const void *list = gw->headers[lane * 2 + stream];
+            for (size_t i = 0; i < 3; i++) assert_int_equal(list_has(list, lines[i]), i == lane);
+            for (size_t i = 0; i < 2; i++) assert_int_equal(list_has(list, accept[i]), i == stream);
+            assert_true(list_has(list, "Content-Type: application/json"));
+            assert_int_equal(list_has(list, "anthropic-version: 2023-06-01"), lane == 2);
+        }
+    assert_int_equal(llmgw_close(gw), LLMGW_OK);
+}
+
+static void test_region(void **state) {
+    static const struct {
+        const char *json, *region;
+        bool named;
+    } rows[] = {
+        {"{'providers':{'p':{'dialect':'openai','region':'eu-west-1'}}}", "eu-west-1", true},
+        {"{'providers':{'p':{'dialect':'openai'}}}", "api.openai.com", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'https://h.example:8443/a/b'}}}", "h.example:8443",
+         false},
+        {"{'providers':{'p':{'dialect':'openai','url':'http://[::1]:80'}}}", "[::1]:80", false},
+        {"{'providers':{'p':{'dialect':'openai','url':'https://h/','region':'h'}}}", "h", true},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        open_good(&config, &options);
+        assert_string_equal(config.providers[0]->region, rows[i].region);
+        assert_int_equal(config.providers[0]->domain_named, rows[i].named);
+        llmgwi_config_close(&config);
+    }
+}
+
+static void expect_limits(const llmgwi_config_limits *limits, int64_t rpm, int64_t tpm, int64_t rpd,
+                          int64_t concurrency) {
+    assert_int_equal(limits->rpm, rpm);
+    assert_int_equal(limits->tpm, tpm);
+    assert_int_equal(limits->rpd, rpd);
+    assert_int_equal(limits->concurrency, concurrency);
+}
+
+static void test_limits(void **state) {
+    static const int64_t most = INT64_C(1000000000000);
+    llmgw_provider provider;
+    llmgwi_config config;
+    llmgw_options options =
+        from_json("{'providers':{'a':{'dialect':'openai','rpm':1,'tpm':2,'rpd':3,'concurrency':4},"
+                  "'b':{'dialect':'openai','rpm':1000000000000,'tpm':1000000000000,'rpd':1000000000000,"
+                  "'concurrency':1000000},'c':{'dialect':'openai','rpm':0}}}");
+    open_good(&config, &options);
+    expect_limits(&provider_of(&config, "a")->limits, 1, 2, 3, 4);
+    expect_limits(&provider_of(&config, "b")->limits, most, most, most, 1000000);
+    expect_limits(&provider_of(&config, "c")->limits, 0, 0, 0, 0);
+    llmgwi_config_close(&config);
+    options = from_provider(&provider);
+    provider.rpm = 5;
+    provider.tpm = 6;
+    provider.rpd = most;
+    provider.concurrency = 8;
+    open_good(&config, &options);
+    expect_limits(&config.providers[0]->limits, 5, 6, most, 8);
+    llmgwi_config_close(&config);
+    provider.rpd++;
+    unit_has(open_bad(&options).text, "options.providers[0].rpd: expected 1 to 1,000,000,000,000");
+    provider.rpd = LLMGW_OFF;
+    unit_has(open_bad(&options).text, "options.providers[0].rpd: expected 1 to 1,000,000,000,000");
+}
+
+/* A model's limits hold by whatever name it is asked: they are one struct, the strictest of what was said. */
+static void test_limits_of_models(void **state) {
+    static const char *const same[] = {"m", "n", "l/x", "r"};
+    llmgwi_config config;
+    llmgw_error error;
+    llmgwi_config_target own;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    const llmgwi_config_limits *limits = NULL;
+    size_t count;
+    llmgw_options options =
+        from_json("{" LOCAL ",'models':{'m':{'provider':'l','model':'x','rpm':10,'rpd':30},"
+                  "'other':{'provider':'l','model':'y','rpm':1},"
+                  "'n':{'provider':'l','model':'x','rpm':20,'tpm':5,'rpd':3,'concurrency':4}},"
+                  "'routes':{'r':{'try':['l/x','l/z']}}}");
+    open_good(&config, &options);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(same); i++) {
+        assert_true(llmgwi_config_resolve(&config, same[i], &own, &targets, &count, &route, &error));
+        expect_limits(targets[0].limits, 10, 5, 3, 4);
+        if (limits) assert_ptr_equal(targets[0].limits, limits);
+        limits = targets[0].limits;
+    }
+    assert_ptr_equal(config.routes[0]->targets[1].limits, &llmgwi_config_unlimited);
+    assert_true(llmgwi_config_resolve(&config, "other", &own, &targets, &count, &route, &error));
+    expect_limits(targets[0].limits, 1, 0, 0, 0);
+    llmgwi_config_close(&config);
+}
+
+static void test_limits_of_models_from_c(void **state) {
+    llmgw_model model;
+    llmgwi_config config;
+    llmgw_options options = from_json("{" LOCAL ",'models':{'m':{'provider':'l','rpm':1}}}");
+    memset(&model, 0, sizeof model);
+    model.name = "m";
+    model.provider = "l";
+    model.rpm = 7;
+    model.tpm = 8;
+    model.rpd = 9;
+    model.concurrency = 10;
+    options.models = &model;
+    options.model_count = 1;
+    llmgw_provider provider;
+    llmgw_options more = from_provider(&provider);
+    provider.name = "l";
+    options.providers = more.providers;
+    options.provider_count = 1;
+    open_good(&config, &options); /* the file's m is another description of the same name: not read */
+    expect_limits(config.models[0]->target.limits, 7, 8, 9, 10);
+    llmgwi_config_close(&config);
+    model.concurrency = -1;
+    unit_has(open_bad(&options).text, "options.models[0].concurrency: expected 1 to 1,000,000");
+}
+
+/* ---- routes ---- */
+
+#define HOW(name) LLMGWI_CONFIG_##name
+#define ALL_VALID (LLMGW_VALID_NOT_EMPTY | LLMGW_VALID_NOT_REFUSED | LLMGW_VALID_SCHEMA)
+
+static void test_routes(void **state) {
+    static const struct {
+        const char *json;
+        llmgwi_config_how how;
+        double weights[3];
+        int width;
+        bool complete;
+        int hedge_ms, hedge_percent, standby;
+        unsigned valid;
+    } rows[] = {
+        {ROUTE("'hedge_percent':0"), HOW(FALLBACK), {1, 1, 1}, 1, false, 0, 5, 0, 0},
+        {ROUTE("'how':'fallback','valid':[]"), HOW(FALLBACK), {1, 1, 1}, 1, false, 0, 5, 0, 0},
+        {ROUTE("'how':'least_busy'"), HOW(LEAST_BUSY), {1, 1, 1}, 1, false, 0, 5, 0, 0},
+        {ROUTE("'how':'fastest'"), HOW(FASTEST), {1, 1, 1}, 1, false, 0, 5, 0, 0},
+        {ROUTE("'how':'weighted'"), HOW(WEIGHTED), {1, 1, 1}, 1, false, 0, 5, 0, 0},
+        {ROUTE("'how':'weighted','weights':[0.5,2,1e9]"), HOW(WEIGHTED), {0.5, 2, 1e9}, 1, false, 0, 5, 0, 0},
+        {ROUTE("'how':'race'"), HOW(RACE), {1, 1, 1}, 2, false, 0, 5, 0, 0},
+        {ROUTE("'how':'race','width':2"), HOW(RACE), {1, 1, 1}, 2, false, 0, 5, 0, 0},
+        {ROUTE("'how':'race','width':3,'race_by':'complete'"), HOW(RACE), {1, 1, 1}, 3, true, 0, 5, 0, 0},
+        {ROUTE("'how':'race','race_by':'first_text','hedge':0"), HOW(RACE), {1, 1, 1}, 2, false, 0, 5, 0, 0},
+        {ROUTE("'hedge':'p95'"), HOW(FALLBACK), {1, 1, 1}, 1, false, LLMGW_P95, 5, 0, 0},
+        {ROUTE("'hedge':250,'hedge_percent':1"), HOW(FALLBACK), {1, 1, 1}, 1, false, 250, 1, 0, 0},
+        {ROUTE("'hedge':-1,'hedge_percent':100"), HOW(FALLBACK), {1, 1, 1}, 1, false, 0, 100, 0, 0},
+        {ROUTE("'standby':2"), HOW(FALLBACK), {1, 1, 1}, 1, false, 0, 5, 2, 0},
+        {ROUTE("'valid':['not_empty']"), HOW(FALLBACK), {1, 1, 1}, 1, false, 0, 5, 0, LLMGW_VALID_NOT_EMPTY},
+        {ROUTE("'valid':['not_refused']"),
+         HOW(FALLBACK),
+         {1, 1, 1},
+         1,
+         false,
+         0,
+         5,
+         0,
+         LLMGW_VALID_NOT_REFUSED},
+        {ROUTE("'valid':['schema']"), HOW(FALLBACK), {1, 1, 1}, 1, false, 0, 5, 0, LLMGW_VALID_SCHEMA},
+        {ROUTE("'valid':['schema','not_empty','not_refused','schema']"),
+         HOW(FALLBACK),
+         {1, 1, 1},
+         1,
+         false,
+         0,
+         5,
+         0,
+         ALL_VALID},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        open_good(&config, &options);
+        const llmgwi_config_route *route = config.routes[0];
+        bool weights = true;
+        for (size_t t = 0; t < 3; t++) weights = weights && route->weights[t] == rows[i].weights[t];
+        bool same = route->how == rows[i].how && route->width == rows[i].width && weights &&
+                    route->race_complete == rows[i].complete && route->hedge_ms == rows[i].hedge_ms &&
+                    route->hedge_percent == rows[i].hedge_percent && route->standby == rows[i].standby &&
+                    route->valid == rows[i].valid && route->target_count == 3 && route->index == 0;
+        if (!same) fail_msg("%s", rows[i].json);
+        llmgwi_config_close(&config);
+    }
+}
+
+static const char *const many_targets[20] = {"l/0",  "l/1",  "l/2",  "l/3",  "l/4",  "l/5",  "l/6",
+                                             "l/7",  "l/8",  "l/9",  "l/10", "l/11", "l/12", "l/13",
+                                             "l/14", "l/15", "l/16", "l/17", "l/18", "l/19"};
+
+static llmgw_options from_route(llmgw_route *route, size_t count) {
+    static llmgw_provider provider;
+    llmgw_options options = from_provider(&provider);
+    provider.name = "l";
+    memset(route, 0, sizeof *route);
+    route->name = "r";
+    route->targets = many_targets;
+    route->target_count = count;
+    options.routes = route;
+    options.route_count = 1;
+    return options;
+}
+
+static void test_routes_from_c(void **state) {
+    llmgw_route route;
+    llmgwi_config config;
+    llmgw_options options = from_route(&route, 20);
+    route.how = "race";
+    route.race_by = "complete";
+    route.width = 16;
+    route.standby = 8;
+    route.valid = ALL_VALID;
+    route.hedge_ms = LLMGW_OFF;
+    open_good(&config, &options);
+    assert_int_equal(config.routes[0]->width, 16);
+    assert_int_equal(config.routes[0]->standby, 8);
+    assert_int_equal(config.routes[0]->valid, ALL_VALID);
+    assert_int_equal(config.routes[0]->hedge_ms, 0);
+    assert_true(config.routes[0]->race_complete);
+    llmgwi_config_close(&config);
+    options = from_route(&route, 2);
+    route.hedge_ms = LLMGW_P95;
+    route.standby = 1;
+    open_good(&config, &options);
+    assert_int_equal(config.routes[0]->hedge_ms, LLMGW_P95);
+    llmgwi_config_close(&config);
+}
+
+static void test_bad_routes_from_c(void **state) {
+    static const double weights[20] = {1, 1, NAN, 1}, infinite[2] = {1, INFINITY};
+    static const struct {
+        const char *how;
+        size_t targets;
+        const double *weights;
+        size_t weight_count;
+        int width, hedge_ms, standby;
+        unsigned valid;
+        const char *error;
+    } rows[] = {
+        {"tombola", 2, NULL, 0, 0, 0, 0, 0, "how: expected"},
+        {"", 2, NULL, 0, 0, 0, 0, 0, "how: expected"},
+        {"weighted", 4, weights, 4, 0, 0, 0, 0, "weights: expected numbers over 0"}, /* NaN */
+        {"weighted", 2, infinite, 2, 0, 0, 0, 0, "weights: expected numbers over 0"},
+        {"weighted", 4, NULL, 4, 0, 0, 0, 0, "weights: expected one for each target"},
+        {"weighted", 2, weights, 0, 0, 0, 0, 0, "weights: expected one for each target"},
+        {"weighted", 1, weights, 2, 0, 0, 0, 0, "weights: expected one for each target"},
+        {NULL, 2, weights, 2, 0, 0, 0, 0, "weights: only with"},
+        {"race", 20, NULL, 0, 17, 0, 0, 0, "width: expected 2 to 16"},
+        {"race", 1, NULL, 0, 2, 0, 0, 0, "try: a race needs two targets"},
+        {NULL, 2, NULL, 0, 0, LLMGW_P95 - 1, 0, 0, "hedge_ms: expected milliseconds"},
+        {NULL, 2, NULL, 0, 0, INT_MIN, 0, 0, "hedge_ms: expected milliseconds"},
+        {NULL, 1, NULL, 0, 0, 1, 0, 0, "hedge_ms: needs a second target"},
+        {"race", 2, NULL, 0, 0, LLMGW_P95, 0, 0, "hedge_ms: not in a race"},
+        {NULL, 20, NULL, 0, 0, 0, 9, 0, "standby: expected 1 to 8"},
+        {NULL, 2, NULL, 0, 0, 0, 2, 0, "standby: expected fewer"},
+        {NULL, 2, NULL, 0, 0, 0, 0, 8, "valid: a bit that is no LLMGW_VALID_"},
+        {NULL, 2, NULL, 0, 0, 0, 0, ~0u, "valid: a bit that is no LLMGW_VALID_"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgw_route route;
+        llmgw_options options = from_route(&route, rows[i].targets);
+        route.how = rows[i].how;
+        route.weights = rows[i].weights;
+        route.weight_count = rows[i].weight_count;
+        route.width = rows[i].width;
+        route.hedge_ms = rows[i].hedge_ms;
+        route.standby = rows[i].standby;
+        route.valid = rows[i].valid;
+        llmgw_error error = open_bad(&options);
+        assert_int_equal(error.code, LLMGW_E_CONFIG);
+        unit_has(error.text, "options.routes[0].");
+        unit_has(error.text, rows[i].error);
+    }
+}
+
+/* A list in the file holds 64 at most, of whatever kind. */
+static void test_too_many_weights(void **state) {
+    char json[512];
+    for (int count = 64; count <= 65; count++) {
+        size_t n = (size_t)snprintf(json, sizeof json, "{'routes':{'r':{'weights':[");
+        for (int i = 0; i < count; i++) n += (size_t)snprintf(json + n, sizeof json - n, "%s1", i ? "," : "");
+        snprintf(json + n, sizeof json - n, "]}}}");
+        expect_bad(json, count > 64 ? "routes.r.weights: 64 at most" : "routes.r.try: expected a list");
+    }
+}
+
 /* "A key is sent only to its own provider's host": a dialect is not a provider. */
 static void test_dialect_does_not_bring_the_key(void **state) {
     llmgwi_config config;
@@ -496,6 +979,10 @@ static void test_insecure(void **state) {
         {"{'providers':{'p':{'dialect':'openai','url':'http://10.0.0.1/v1','key':'k'}}}", false},
         {"{'providers':{'p':{'dialect':'openai','url':'http://0.0.0.0/v1','key':'k'}}}", false},
         {"{'providers':{'openai':{'url':'http://h.example/v1','key':'env:UNIT_KEY'}}}", false},
+        {"{'providers':{'openai':{'url':'http://h.example/v1','keys':['env:UNIT_NONE','env:UNIT_KEY']}}}",
+         false},
+        {"{'providers':{'openai':{'url':'http://h.example/v1','keys':['env:UNIT_NONE','env:UNIT_NO']}}}",
+         true},
         {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':''}}}", true},
         {"{'providers':{'p':{'dialect':'openai','url':'http://h.example/v1','key':'env:UNIT_MISSING'}}}",
          true},
@@ -593,7 +1080,8 @@ static void test_header_counts(void **state) {
             continue;
         }
         open_good(&config, &options);
-        assert_int_equal(config.providers[0]->header_count, n + 2);
+        assert_int_equal(config.providers[0]->header_count, n + 1);
+        assert_string_equal(header_of(config.providers[0], "x-api-key"), "sk-ant-123");
         llmgwi_config_close(&config);
     }
     llmgw_provider provider;
@@ -827,6 +1315,18 @@ static void test_redact(void **state) {
     llmgwi_config_close(&config);
 }
 
+static void test_redact_several_keys(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(
+        "{'providers':{'p':{'dialect':'openai','keys':['sk-first-1','env:UNIT_NONE','env:UNIT_KEY']}}}");
+    setenv("UNIT_KEY", "sk-first-1-and-second", 1); /* one begins the other */
+    open_good(&config, &options);
+    char text[128] = "neither sk-first-1 nor sk-first-1-and-second, sk-first";
+    llmgwi_config_redact(&config, text);
+    assert_string_equal(text, "neither [key] nor [key], ");
+    llmgwi_config_close(&config);
+}
+
 /* "Authorization: Bearer K" as a header of one's own: K is the secret. And one key may begin another. */
 static void test_redact_header_words(void **state) {
     llmgwi_config config;
@@ -896,7 +1396,70 @@ static void test_defaults_as_documented(void **state) {
     assert_int_equal(got->max_event_bytes, 8 << 20);
     assert_int_equal(got->max_queue_bytes, 256 << 10);
     assert_int_equal(got->max_json_depth, 128);
+    assert_int_equal(got->max_waiting, 10000);
+    assert_int_equal(got->max_targets, 4096);
+    assert_int_equal(got->backoff_ms, 500);
+    assert_int_equal(got->backoff_max_ms, 8000);
+    assert_int_equal(got->retry_after_max_ms, 3600000);
+    assert_int_equal(got->retry_percent, 20);
+    assert_int_equal(got->max_resumes, 3);
+    assert_int_equal(got->hold_ms, 50);
+    assert_int_equal(got->hold_bytes, 32);
+    assert_int_equal(got->min_bytes_per_s, 1);
+    assert_int_equal(got->breaker_failures, 5);
+    assert_int_equal(got->breaker_percent, 50);
+    assert_int_equal(got->breaker_min_calls, 20);
+    assert_int_equal(got->breaker_window_ms, 30000);
+    assert_int_equal(got->breaker_open_ms, 5000);
+    assert_int_equal(got->breaker_open_max_ms, 120000);
+    assert_int_equal(got->breaker_slow_ms, 0); /* by what is usual for the target */
+    assert_int_equal(got->key_dead_ms, 60000);
+    assert_int_equal(got->headroom_percent, 80);
+    assert_int_equal(got->reserve_output_tokens, 4096);
+    assert_int_equal(got->standby_ms, 50000);
     llmgwi_config_close(&config);
+}
+
+/* Which numbers can be switched off: the others would make no sense without. */
+static void test_off_as_documented(void **state) {
+    static const char *const offs[] = {
+        "deadline_ms",      "connect_ms",      "first_token_ms",  "idle_ms",          "backoff_ms",
+        "retry_percent",    "max_resumes",     "hold_ms",         "hold_bytes",       "min_bytes_per_s",
+        "breaker_failures", "breaker_percent", "breaker_slow_ms", "headroom_percent", "standby_ms"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_defaults); i++) {
+        const llmgwi_config_default *row = &llmgwi_config_defaults[i];
+        bool off = llmgwi_config_word(offs, LLMGWI_BASE_COUNT(offs), row->name) < LLMGWI_BASE_COUNT(offs);
+        if (row->off != off) fail_msg("%s", row->name);
+    }
+}
+
+/* Each number of the options can be given in the file under its own name, C wins over it, and no int or size
+   of the two groups was forgotten: they are all there is behind alloc_user. */
+static void test_numbers_of_the_file(void **state) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_defaults); i++) {
+        const llmgwi_config_default *row = &llmgwi_config_defaults[i];
+        char json[96];
+        llmgwi_config config;
+        snprintf(json, sizeof json, "{'%s':%lld}", row->name, (long long)row->high);
+        bytes += row->wide ? sizeof(size_t) : sizeof(int);
+        for (int c = 0; c < 2; c++) {
+            llmgw_options options = from_json(json);
+            char *set = (char *)&options + row->at;
+            const char *got = (const char *)&config.options + row->at;
+            if (c && row->wide)
+                *(size_t *)(void *)set = (size_t)row->low;
+            else if (c)
+                *(int *)(void *)set = (int)row->low;
+            open_good(&config, &options);
+            int64_t value =
+                row->wide ? (int64_t) * (const size_t *)(const void *)got : *(const int *)(const void *)got;
+            assert_int_equal(value, c ? row->low : row->high);
+            llmgwi_config_close(&config);
+        }
+    }
+    size_t all = sizeof(llmgw_options) - offsetof(llmgw_options, deadline_ms);
+    assert_in_range(bytes, all - 3 * sizeof(int), all); /* padding before, between and after */
 }
 
 static void test_too_many_targets(void **state) {
@@ -1066,7 +1629,7 @@ static void test_resolve(void **state) {
     static const struct {
         const char *name, *provider, *model; /* NULL: an error */
         llmgw_code code;
-        size_t count;
+        size_t count; /* over 1: a route */
     } rows[] = {
         {"sonnet", "claude", "claude-sonnet-4-5", LLMGW_OK, 1},
         {"claude/claude-opus-5", "claude", "claude-opus-5", LLMGW_OK, 1},
@@ -1086,8 +1649,9 @@ static void test_resolve(void **state) {
         const llmgwi_config_target *targets;
         size_t count;
         llmgw_error error;
+        const llmgwi_config_route *route = NULL;
         memset(&error, 0, sizeof error);
-        bool good = llmgwi_config_resolve(&config, rows[i].name, &own, &targets, &count, &error);
+        bool good = llmgwi_config_resolve(&config, rows[i].name, &own, &targets, &count, &route, &error);
         assert_int_equal(good, rows[i].code == LLMGW_OK);
         assert_int_equal(error.code, rows[i].code);
         if (!good) {
@@ -1095,6 +1659,9 @@ static void test_resolve(void **state) {
             continue;
         }
         assert_int_equal(count, rows[i].count);
+        assert_int_equal(route != NULL, rows[i].count > 1);
+        if (route) assert_string_equal(route->name, rows[i].name);
+        assert_non_null(targets[0].limits);
         assert_string_equal(targets[0].provider->name, rows[i].provider);
         assert_string_equal(targets[0].model, rows[i].model);
         assert_true(strcmp(rows[i].model, "claude-sonnet-4-5") || targets[0].price.input.value == 3);
@@ -1119,18 +1686,21 @@ static void test_only_provider(void **state) {
     llmgwi_config config;
     llmgwi_config_target own;
     const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
     size_t count;
     llmgw_error error;
     llmgw_options options = from_json("{" LOCAL "}");
     memset(&error, 0, sizeof error);
     open_good(&config, &options);
-    assert_true(llmgwi_config_resolve(&config, "llama", &own, &targets, &count, &error));
+    assert_true(llmgwi_config_resolve(&config, "llama", &own, &targets, &count, &route, &error));
+    assert_null(route);
+    assert_ptr_equal(targets[0].limits, &llmgwi_config_unlimited);
     assert_string_equal(targets[0].provider->name, "l");
     assert_string_equal(targets[0].model, "llama");
     llmgwi_config_close(&config);
     options = from_json(NULL);
     open_good(&config, &options);
-    assert_false(llmgwi_config_resolve(&config, "llama", &own, &targets, &count, &error));
+    assert_false(llmgwi_config_resolve(&config, "llama", &own, &targets, &count, &route, &error));
     assert_int_equal(error.code, LLMGW_E_MODEL);
     unit_has(error.text, "no provider is configured");
     llmgwi_config_close(&config);
@@ -1173,7 +1743,8 @@ static const char *const key_headers[2] = {"X-Own: " KEY_MARK "-header",
 
 /* Keys by every way they can come in. */
 static llmgw_options keyed_options(watch *w, const char *path) {
-    static llmgw_provider providers[2];
+    static const char *const keys[] = {KEY_MARK "-first", "env:UNIT_NONE", "env:UNIT_KEY"};
+    static llmgw_provider providers[3];
     llmgw_options options;
     memset(&options, 0, sizeof options);
     memset(providers, 0, sizeof providers);
@@ -1186,8 +1757,13 @@ static llmgw_options keyed_options(watch *w, const char *path) {
     providers[1].key = "env:UNIT_KEY";
     providers[1].headers = key_headers;
     providers[1].header_count = 2;
+    providers[2].name = "several";
+    providers[2].dialect = "openai";
+    providers[2].url = "http://127.0.0.1:1";
+    providers[2].keys = keys;
+    providers[2].key_count = 3;
     options.providers = providers;
-    options.provider_count = 2;
+    options.provider_count = 3;
     options.config_path = path;
     options.alloc = watched;
     options.alloc_user = w;
@@ -1199,8 +1775,9 @@ static llmgw_options keyed_options(watch *w, const char *path) {
 static void test_keys_are_wiped(void **state) {
     static const char json[] =
         "{'providers':{'anthropic':{'key':'" KEY_MARK "-file'},'mistral':{'key':'SECRET\\u004dARK-escaped'},"
-        "'p':{'dialect':'gemini','headers':{'X-A':'" KEY_MARK "-1','X-B':'Bearer " KEY_MARK "-2'}}},"
-        "'models':{'m':{'provider':'mine'}},'routes':{'r':{'try':['m','mine/x']}}}";
+        "'p':{'dialect':'gemini','headers':{'X-A':'" KEY_MARK "-1','X-B':'Bearer " KEY_MARK "-2'}},"
+        "'q':{'dialect':'openai','keys':['" KEY_MARK "-3','SECRET\\u004dARK-4','env:UNIT_KEY']}},"
+        "'models':{'m':{'provider':'mine'}},'routes':{'r':{'try':['m','several/x']}}}";
     watch w;
     llmgw_error error;
     const char *text = unit_quoted(json);
@@ -1223,13 +1800,19 @@ static void test_keys_are_wiped(void **state) {
 
 /* Also after an open that fails once keys were read. */
 static void test_keys_are_wiped_after_failure(void **state) {
-    static const char *const endings[] = {"'deadline_ms':'x'}", "'routes':{'r':{'try':['nobody/x']}}}", "}",
-                                          "", "'max_attempts':100}"};
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(endings); i++) {
+    static const char *const endings[] = {
+        "'deadline_ms':'x'}",  "'routes':{'r':{'try':['nobody/x']}}}",        "}", "",
+        "'max_attempts':100}", "'routes':{'r':{'try':['mine/x'],'width':2}}}"};
+    static const char *const providers[] = {
+        "'anthropic':{'key':'" KEY_MARK "-file'}", "'anthropic':{'keys':['" KEY_MARK "-1','" KEY_MARK "-2']}",
+        "'anthropic':{'keys':['" KEY_MARK "-1','" KEY_MARK "-2','" KEY_MARK "-1']}",
+        "'anthropic':{'keys':['" KEY_MARK "-1','" KEY_MARK "-2\\n']}"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(endings) * LLMGWI_BASE_COUNT(providers); i++) {
         char json[512];
         watch w;
         llmgw_error error;
-        snprintf(json, sizeof json, "{'providers':{'anthropic':{'key':'" KEY_MARK "-file'}},%s", endings[i]);
+        snprintf(json, sizeof json, "{'providers':{%s},%s", providers[i % LLMGWI_BASE_COUNT(providers)],
+                 endings[i / LLMGWI_BASE_COUNT(providers)]);
         const char *text = unit_quoted(json);
         llmgw_options options = keyed_options(&w, write_file(text, strlen(text)));
         assert_null(llmgw_open(&options, &error));
@@ -1259,6 +1842,17 @@ int main(void) {
         WITH_ENVIRONMENT(test_known_names),
         WITH_ENVIRONMENT(test_environment_alone),
         WITH_ENVIRONMENT(test_keys),
+        WITH_ENVIRONMENT(test_several_keys),
+        WITH_ENVIRONMENT(test_several_keys_from_c),
+        WITH_ENVIRONMENT(test_headers_of_each_lane),
+        WITH_ENVIRONMENT(test_region),
+        WITH_ENVIRONMENT(test_limits),
+        WITH_ENVIRONMENT(test_limits_of_models),
+        WITH_ENVIRONMENT(test_limits_of_models_from_c),
+        WITH_ENVIRONMENT(test_routes),
+        WITH_ENVIRONMENT(test_routes_from_c),
+        WITH_ENVIRONMENT(test_bad_routes_from_c),
+        WITH_ENVIRONMENT(test_too_many_weights),
         WITH_ENVIRONMENT(test_dialect_does_not_bring_the_key),
         WITH_ENVIRONMENT(test_local_key_stays_local),
         WITH_ENVIRONMENT(test_listed),
@@ -1272,9 +1866,12 @@ int main(void) {
         WITH_ENVIRONMENT(test_ollama_host),
         WITH_ENVIRONMENT(test_ollama_host_odd),
         WITH_ENVIRONMENT(test_redact),
+        WITH_ENVIRONMENT(test_redact_several_keys),
         WITH_ENVIRONMENT(test_redact_header_words),
         WITH_ENVIRONMENT(test_caps),
         WITH_ENVIRONMENT(test_defaults_as_documented),
+        WITH_ENVIRONMENT(test_off_as_documented),
+        WITH_ENVIRONMENT(test_numbers_of_the_file),
         WITH_ENVIRONMENT(test_too_many_targets),
         WITH_ENVIRONMENT(test_too_many_names),
         WITH_ENVIRONMENT(test_counts_without_arrays),

@@ -1047,7 +1047,7 @@ static void test_turn_without_content(void **state) { unit_silent_turn("openai",
 
 /* Names count like text: a stream of calls with long names must not outgrow max_reply_bytes. */
 static void test_names_are_capped(void **state) {
-    static const llmgwi_dialect_target target = {"m", "openai", 0};
+    static const llmgwi_dialect_target target = {"m", "openai", 0, NULL};
     llmgwi_dialect_answer answer;
     llmgw_code code = LLMGW_OK;
     char event[600];

@@ -355,7 +355,7 @@ static void test_retry_after_huge(void **state) {
     static const char *const rows[] = {"9999999999", "99999999999999999999999999", "18446744073709551616",
                                        "Fri, 31 Dec 9999 23:59:59 GMT"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++)
-        assert_true(retry_after("Retry-After", rows[i]) >= LLMGWI_HEALTH_RETRY_AFTER_MAX_MS);
+        assert_true(retry_after("Retry-After", rows[i]) >= 3600000 /* what retry_after_max_ms cuts it to */);
 }
 
 static void test_retry_after_ms(void **state) {

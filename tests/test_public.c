@@ -33,6 +33,7 @@ static const struct {
     {313, true, "E_PROTOCOL"},
     {314, true, "E_TRUNCATED"},
     {315, false, "E_TOO_LARGE"},
+    {316, true, "E_INVALID"},
     {320, true, "E_NETWORK"},
     {321, false, "E_TLS"},
     {330, true, "E_TIMEOUT_CONNECT"},
@@ -44,6 +45,8 @@ static const struct {
     {402, false, "E_CLOSED"},
     {403, false, "E_FORKED"},
     {404, false, "E_INTERNAL"},
+    {405, true, "E_BREAKER"},
+    {406, true, "E_RETRY_BUDGET"},
 };
 
 static void test_codes_are_frozen(void **state) {

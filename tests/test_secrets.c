@@ -5,9 +5,12 @@
 #include "testing.h"
 
 #define HEADER_KEY "header-secret-Zx81-qwertzuiopas"
+#define FIRST_KEY "first-of-two-Mk47-yxcvbnmasdf"
+#define SECOND_KEY "second-of-two-Pw92-lkjhgfdsa"
 #define WINDOW 11 /* so many bytes in a row of any key are a leak */
 
-static const char *const secrets[] = {OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY, HEADER_KEY};
+static const char *const secrets[] = {OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY,
+                                      HEADER_KEY, FIRST_KEY,     SECOND_KEY};
 
 static Provider provider;
 static char logged[1 << 16];
@@ -60,6 +63,7 @@ static llmgw *open_logged(int port, const llmgw_options *more) {
     llmgw_options options = {0};
     if (more) options = *more;
     options.log = on_log;
+    if (!options.key_dead_ms) options.key_dead_ms = 1; /* a refused key is tried again */
     logged_n = 0;
     logged[0] = 0;
     return t_open_at("http", "127.0.0.1", port, &options);
@@ -181,7 +185,8 @@ static const char *const echoes[] = {
 };
 
 static void echo_once(const Raw *raw, const char *model, bool stream) {
-    llmgw_provider extra = {.name = "custom", .dialect = "openai", .key = OPENAI_KEY};
+    const char *const keys[] = {OPENAI_KEY, FIRST_KEY, SECOND_KEY};
+    llmgw_provider extra = {.name = "custom", .dialect = "openai", .keys = keys, .key_count = 3};
     const char *lines[] = {"X-Own: " HEADER_KEY};
     char url[64];
     Rec rec = {0};
@@ -271,6 +276,103 @@ static void over_attempts_and_deadlines(void **state) {
     raw_stop(&raw);
 }
 
+/* ---- several keys of one provider ---- */
+
+/* A gateway with two keys at "pair": one in the environment, one not. */
+static llmgw *open_pair(int port, llmgw_options *options) {
+    static const char *const keys[] = {"env:LLMGW_TEST_KEY", SECOND_KEY, "env:LLMGW_NOT_SET_ANYWHERE"};
+    static llmgw_provider pair;
+    static char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", port);
+    memset(&pair, 0, sizeof pair);
+    pair.name = "pair";
+    pair.dialect = "openai";
+    pair.url = url;
+    pair.keys = keys;
+    pair.key_count = COUNT_OF(keys);
+    options->providers = &pair;
+    options->provider_count = 1;
+    setenv("LLMGW_TEST_KEY", FIRST_KEY, 1);
+    llmgw *gw = open_logged(port, options);
+    unsetenv("LLMGW_TEST_KEY");
+    return gw;
+}
+
+/* Whichever of two keys goes out, neither stands in any text, even if a provider says both. */
+static void two_keys_are_kept_from_every_text(void **state) {
+    for (size_t i = 0; i < COUNT_OF(echoes) * 2; i++) {
+        Raw raw;
+        Rec rec = {0};
+        llmgw_options options = {0};
+        Echo echo = {echoes[i / 2], 3, i % 2 ? SECOND_KEY : FIRST_KEY};
+        raw_start(&raw, serve_echo, &echo);
+        llmgw *gw = open_pair(raw.port, &options);
+        llmgw_request request = rec_request(&rec, "pair/m", "x", i % 4 < 2);
+        request.max_attempts = 1;
+        request.deadline_ms = 10000;
+        const llmgw_reply *reply = rec_chat(gw, &rec, &request);
+        assert_int_equal(raw_requests(&raw), 1);
+        expect_clean_reply(reply, &rec);
+        rec_free(&rec);
+        llmgw_close(gw);
+        raw_stop(&raw);
+    }
+}
+
+typedef struct Heap {
+    const char *sought[2];
+    int blocks, held, freed; /* blocks in use; of those at the count, and of those given back, with a key */
+    struct Block {
+        void *p;
+        size_t n;
+    } block[4096];
+} Heap;
+
+static bool heap_sought(const Heap *heap, const void *p, size_t n) {
+    return memmem(p, n, heap->sought[0], strlen(heap->sought[0])) ||
+           memmem(p, n, heap->sought[1], strlen(heap->sought[1]));
+}
+
+/* Never moves a block in place: each one that dies is looked at. */
+static void *heap_alloc(void *ptr, size_t old_size, size_t new_size, void *user) {
+    Heap *heap = (Heap *)user;
+    char *fresh = new_size ? (char *)calloc(1, new_size) : NULL; /* no remains of other tests' keys */
+    if (new_size && !fresh) return NULL;
+    if (ptr && fresh) memcpy(fresh, ptr, old_size < new_size ? old_size : new_size);
+    for (int i = 0; ptr && i < heap->blocks; i++)
+        if (heap->block[i].p == ptr) {
+            heap->freed += heap_sought(heap, ptr, old_size);
+            heap->block[i] = heap->block[--heap->blocks];
+            break;
+        }
+    free(ptr);
+    if (fresh && heap->blocks < (int)COUNT_OF(heap->block)) {
+        heap->block[heap->blocks].p = fresh;
+        heap->block[heap->blocks++].n = new_size;
+    }
+    return fresh;
+}
+
+/* Memory holds both keys while the gateway is open, and neither once it was given back. */
+static void two_keys_are_gone_after_close(void **state) {
+    static Heap heap;
+    llmgw_options options = {0};
+    memset(&heap, 0, sizeof heap);
+    heap.sought[0] = FIRST_KEY;
+    heap.sought[1] = SECOND_KEY;
+    options.alloc = heap_alloc;
+    options.alloc_user = &heap;
+    llmgw *gw = open_pair(provider.port, &options);
+    llmgw_reply *reply = llmgw_ask(gw, "pair/m", "x");
+    t_expect_code(reply, LLMGW_OK);
+    llmgw_reply_free(reply);
+    for (int i = 0; i < heap.blocks; i++) heap.held += heap_sought(&heap, heap.block[i].p, heap.block[i].n);
+    assert_true(heap.held >= 4); /* each as a header line, and for the comparison with texts */
+    assert_int_equal(llmgw_close(gw), LLMGW_OK);
+    assert_int_equal(heap.blocks, 0);
+    assert_int_equal(heap.freed, 0);
+}
+
 /* ---- before any request ---- */
 
 static void open_keeps_secrets(void **state) {
@@ -288,6 +390,14 @@ static void open_keeps_secrets(void **state) {
         "{\"providers\":{\"openai\":{\"headers\":[\"X-Own: " HEADER_KEY "\\r\\nX: y\"]}}}",
         "{\"providers\":{\"openai\":{\"headers\":{\"X-Own\":\"" HEADER_KEY "\\n\"}}}}",
         "{\"providers\":{\"openai\":{\"dialect\":\"" OPENAI_KEY "\"}}}",
+        "{\"providers\":{\"openai\":{\"keys\":[\"" FIRST_KEY "\",\"" FIRST_KEY "\"]}}}",
+        "{\"providers\":{\"openai\":{\"keys\":[\"" FIRST_KEY "\",\"" SECOND_KEY "\\n\"]}}}",
+        "{\"providers\":{\"openai\":{\"keys\":[\"" FIRST_KEY "\",\"" SECOND_KEY "\",7]}}}",
+        "{\"providers\":{\"openai\":{\"keys\":[\"" FIRST_KEY "\",\"" SECOND_KEY "\"",
+        "{\"providers\":{\"openai\":{\"keys\":\"" FIRST_KEY "," SECOND_KEY "\"}}}",
+        "{\"providers\":{\"openai\":{\"key\":\"" FIRST_KEY "\",\"keys\":[\"" SECOND_KEY "\"]}}}",
+        "{\"providers\":{\"mine\":{\"dialect\":\"openai\",\"url\":\"http://192.0.2.1\",\"keys\":[\"" FIRST_KEY
+        "\",\"" SECOND_KEY "\"]}}}",
     };
     for (size_t i = 0; i < COUNT_OF(configs); i++) {
         llmgw_error error;
@@ -360,11 +470,18 @@ static void each_provider_gets_its_own_key(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(echoed_in_an_error),          TEST(echoed_in_an_error_event),
-        TEST(echoed_in_every_place),       TEST(cut_by_truncation),
-        TEST(header_secrets_are_secret),   TEST(every_key_is_kept_from_every_text),
-        TEST(over_attempts_and_deadlines), TEST(open_keeps_secrets),
-        TEST(keys_from_the_environment),   TEST(each_provider_gets_its_own_key),
+        TEST(echoed_in_an_error),
+        TEST(echoed_in_an_error_event),
+        TEST(echoed_in_every_place),
+        TEST(cut_by_truncation),
+        TEST(header_secrets_are_secret),
+        TEST(every_key_is_kept_from_every_text),
+        TEST(two_keys_are_kept_from_every_text),
+        TEST(two_keys_are_gone_after_close),
+        TEST(over_attempts_and_deadlines),
+        TEST(open_keeps_secrets),
+        TEST(keys_from_the_environment),
+        TEST(each_provider_gets_its_own_key),
     };
     return cmocka_run_group_tests_name("secrets", tests, group_start, group_stop);
 }

@@ -193,7 +193,65 @@ T_FN bool provider_wait(const Provider *provider, const char *name, int value, i
     return true;
 }
 
+/* A number of a key in /_stats: requests, refused, limited, open, max_open, max_window, tokens; 0 unseen. */
+T_FN int64_t provider_key(const Provider *provider, const char *key, const char *name) {
+    json_t *stats = provider_stats(provider);
+    json_t *of = json_object_get(json_object_get(stats, "keys"), key);
+    int64_t n = (int64_t)json_integer_value(json_object_get(of, name));
+    json_decref(stats);
+    return n;
+}
+
+/* Requests for a model, as the provider was asked for it. */
+T_FN int provider_asked(const Provider *provider, const char *model) {
+    json_t *stats = provider_stats(provider);
+    int n = (int)json_integer_value(json_object_get(json_object_get(stats, "by_model"), model));
+    json_decref(stats);
+    return n;
+}
+
+/* The text that the fault "script":bytes answers. Free it. */
+T_FN char *provider_script(const Provider *provider, int bytes) {
+    char path[32];
+    snprintf(path, sizeof path, "/_script/%d", bytes);
+    char *text = provider_http(provider, "GET", path, NULL);
+    assert_non_null(text);
+    return text;
+}
+
+/* One rule: {"model":MODEL, fault...}; fault without braces. */
+T_FN void provider_model_rule(const Provider *provider, const char *model, const char *fault) {
+    char json[1024];
+    int n = snprintf(json, sizeof json, "{\"model\":\"%s\",%s}", model, fault);
+    assert_true(n < (int)sizeof json);
+    provider_rule(provider, json);
+}
+
 /* ---- a gateway on it ---- */
+
+/* Options under which a failure has no effect on later calls: no pauses, no breaker, no retry budget. */
+T_FN llmgw_options t_calm(void) {
+    llmgw_options options;
+    memset(&options, 0, sizeof options);
+    options.backoff_ms = 1;
+    options.retry_percent = LLMGW_OFF;
+    options.breaker_failures = options.breaker_percent = LLMGW_OFF;
+    options.breaker_slow_ms = LLMGW_OFF;
+    return options;
+}
+
+/* A provider at a path of the fake one. url lives as long as the caller keeps it. */
+T_FN llmgw_provider t_provider(const Provider *provider, const char *name, const char *dialect,
+                               const char *path, const char *key, char url[128]) {
+    llmgw_provider made;
+    memset(&made, 0, sizeof made);
+    snprintf(url, 128, "http://127.0.0.1:%d%s", provider->port, path);
+    made.name = name;
+    made.dialect = dialect;
+    made.url = url;
+    made.key = key;
+    return made;
+}
 
 /* Three providers named openai, anthropic and gemini at one port. options NULL: defaults. */
 T_FN llmgw *t_open_at(const char *scheme, const char *host, int port, const llmgw_options *options) {
@@ -271,8 +329,9 @@ struct Rec {
     /* read these */
     int ends, pieces, begun, tried, rewinds, events;
     int wrong_thread, after_end, out_of_order;
-    Text text; /* after all rewinds */
-    uint32_t epoch;
+    Text text;      /* after all rewinds */
+    uint32_t epoch; /* of the last attempt that began */
+    uint32_t shown; /* whose content came last; 0: none since an attempt began */
     llmgw_call call;
     llmgw *gw;
     llmgw_reply *reply; /* END's, kept */
@@ -284,12 +343,25 @@ T_FN void rec_note(Rec *rec, const char *text) {
     snprintf(rec->log + n, sizeof rec->log - n, "%s\n", text);
 }
 
+/* No event of a loser follows the winner's first: after content only its attempt speaks, until a new attempt
+   begins. */
+T_FN void rec_order(Rec *rec, const llmgw_event *event) {
+    bool begins = event->kind == LLMGW_EVENT_TRY && event->trace->duration_us < 0;
+    bool content = event->kind <= LLMGW_EVENT_TOOL;
+    if (begins && event->epoch <= rec->epoch) rec->out_of_order++;
+    if (begins) rec->shown = 0; /* the one that was shown has failed */
+    if (begins) rec->epoch = event->epoch;
+    if (rec->shown && event->kind != LLMGW_EVENT_END && event->epoch != rec->shown) rec->out_of_order++;
+    if (content) rec->shown = event->epoch;
+    if (event->epoch > rec->epoch) rec->out_of_order++;
+}
+
 T_FN void rec_event(const llmgw_event *event, void *user) {
     Rec *rec = (Rec *)user;
     if (rec->check_thread && !pthread_equal(rec->thread, pthread_self())) rec->wrong_thread++;
     if (__atomic_load_n(&rec->ends, __ATOMIC_RELAXED)) rec->after_end++;
-    if (event->epoch < rec->epoch) rec->out_of_order++;
-    rec->epoch = event->epoch;
+    rec_order(rec, event);
+
     __atomic_store_n(&rec->call, event->call, __ATOMIC_RELAXED);
     rec->gw = event->gateway;
     rec->events++;

@@ -89,7 +89,7 @@ UNIT_UNUSED static bool unit_write(const char *provider, const char *model, cons
     target.flavour = known->name;
     target.quirks = known->quirks;
     llmgwi_base_buf_init(body, &unit_mem, max_bytes);
-    return llmgwi_dialect_write(llmgwi_dialect_find(known->dialect), &target, request, body, error);
+    return llmgwi_dialect_write(llmgwi_dialect_find(known->dialect), &target, request, NULL, body, error);
 }
 
 /* The body as jansson reads it; json_decref it. */
@@ -257,7 +257,7 @@ UNIT_UNUSED static void unit_usage(const unit_answer *u, int64_t input, int64_t 
 
 /* The answer as a turn, as the reply would hold it. */
 UNIT_UNUSED static llmgw_message unit_turn(unit_answer *u, const char *flavour) {
-    assert_true(llmgwi_engine_export(u->reply, flavour));
+    assert_true(llmgwi_engine_export(&u->reply->pub, &u->reply->arena, &u->reply->answer, flavour));
     return u->reply->pub.message;
 }
 
