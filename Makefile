@@ -27,6 +27,8 @@ CFLAGS ?= -O1 -g
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 3600
+SIM_SEEDS ?= 100
+SIM_SOAK_SEEDS ?= 10000
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 STEPS ?=
 
@@ -80,8 +82,10 @@ demo: deps ## the library at work against a fake provider on this machine: no ke
 	$(call build,$(BUILD)/fake_provider $(BUILD)/demo)
 	@BUILD=$(BUILD) tests/demo.sh
 
-test: deps ## all tests, the examples, and the fuzz targets over their corpus
+test: deps ## all tests, the examples, the fuzz targets over their corpus, SIM_SEEDS (100) simulated worlds
 	$(call build,programs)
+	@$(BUILD)/sim --seeds 1 $(SIM_SEEDS)
+	@BUILD=$(BUILD) $(BUILD)/outage --seconds 6
 	@BUILD=$(BUILD) tests/run.sh $(TESTS) --examples --replay $(REPLAYS)
 
 check: deps-check ## the whole matrix: compilers, standards, lint, sanitizers, fuzzing (STEPS="lint format": some of it)
@@ -102,8 +106,12 @@ fuzz: deps-check ## each fuzz target for FUZZ_SECONDS (60) under clang's fuzzer 
 	$(call build,$(FUZZERS))
 	@JOBS=$(JOBS) tests/fuzz.sh $(FUZZ_SECONDS) $(FUZZERS)
 
-soak: deps-check ## hours: each fuzz target for SOAK_SECONDS (3600), the tests with LLMGW_SOAK=1
+soak: deps-check ## hours: SIM_SOAK_SEEDS (10000) worlds, each fuzz target for SOAK_SECONDS (3600), LLMGW_SOAK=1
 	$(call build,programs $(FUZZERS))
+	@$(BUILD)/sim --seeds 1 $(SIM_SOAK_SEEDS)
+	@BUILD=$(BUILD) $(BUILD)/outage
+	@BUILD=$(BUILD) $(BUILD)/overflow
+	@BUILD=$(BUILD) $(BUILD)/test_resume --every
 	@JOBS=$(JOBS) tests/fuzz.sh $(SOAK_SECONDS) $(FUZZERS)
 	@BUILD=$(BUILD) LLMGW_SOAK=1 TEST_SECONDS=14400 tests/run.sh $(TESTS)
 
@@ -146,6 +154,8 @@ $(TESTS): $(BUILD)/%: tests/%.c $(HEADERS)
 $(TOOLS): $(BUILD)/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $< -o $@ $(TOOL_LIBS)
+
+$(BUILD)/sim: ALL_CFLAGS += -O2
 
 $(REPLAYS): $(BUILD)/replay/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)

@@ -10,13 +10,15 @@
 #   symbols   no name escapes without its prefix
 #   dialects  each dialect can be left out
 #   sanitize  all tests under address, undefined-behaviour and thread sanitizers, and valgrind
+#   sim       simulated worlds (tests/sim.c), other ones each day: at least 500, for CHECK_SIM_SECONDS (180),
+#             and a few under the sanitizers
 #   fuzz      each fuzz target for CHECK_FUZZ_SECONDS (20)
 #
 # Variables: TSAN_TESTS, VALGRIND_TESTS (names as "test_json test_frame"; below are the defaults),
 # JOBS (2: compilers at a time). Run from the top of the repository.
 set -u
 export LC_ALL=C
-: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=20}"
+: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=20}" "${CHECK_SIM_SECONDS:=180}"
 
 all_tests() { for t in tests/test_*.c; do [ -e "$t" ] && basename "$t" .c; done; }
 # Valgrind is 20 times slower: unit tests, and two over sockets that neither fork a child of their own nor time anything.
@@ -24,7 +26,11 @@ fast_tests() {
     for t in tests/test_*.c; do [ -e "$t" ] && ! grep -q testing.h "$t" && basename "$t" .c; done
     echo test_secrets test_tls
 }
-: "${TSAN_TESTS=$(all_tests)}" "${VALGRIND_TESTS=$(fast_tests)}"
+# Thread sanitizer: whatever talks over sockets; the unit tests have one thread.
+socket_tests() {
+    for t in tests/test_*.c; do [ -e "$t" ] && grep -q testing.h "$t" && basename "$t" .c; done
+}
+: "${TSAN_TESTS=$(socket_tests)}" "${VALGRIND_TESTS=$(fast_tests)}"
 
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wvla -Werror"
 WARN_C="$WARN -Wstrict-prototypes -Wmissing-prototypes"
@@ -350,7 +356,7 @@ step_sanitize() {
     [ -f tests/lsan.supp ] && export LSAN_OPTIONS=suppressions=$ROOT/tests/lsan.supp:print_suppressions=0
     [ -f tests/tsan.supp ] && TSAN_OPTIONS="$TSAN_OPTIONS:suppressions=$ROOT/tests/tsan.supp"
     local flags="-O1 -g -fno-omit-frame-pointer" tests cc
-    tests=$(all_tests)
+    tests=$(all_tests) # with gcc; clang's see what gcc's do not mostly in unit tests
     # The tests start this one, uninstrumented, from build/.
     make --no-print-directory build/fake_provider >/dev/null 2>&1
 
@@ -358,6 +364,7 @@ step_sanitize() {
         now "sanitize: build with $cc, address and undefined" build_tests build/asan-$cc $cc \
             "$flags -fsanitize=address,undefined -fno-sanitize-recover=all" $tests
         run_tests "$cc address and undefined" build/asan-$cc $tests
+        tests="$(fast_tests) test_call test_routes test_resume"
     done
 
     # Thread sanitizer cannot live with much address randomization; where setarch may, it is turned off.
@@ -373,6 +380,17 @@ step_sanitize() {
     RUNNER=$valgrind run_tests "valgrind" build $VALGRIND_TESTS
 }
 
+step_sim() {
+    local first=$(($(date +%s) / 86400 * 100000))
+    now "sim: build" make --no-print-directory build/sim
+    now "sim: $CHECK_SIM_SECONDS s from seed $first" \
+        build/sim --seeds $first $((first + 99999)) --seconds "$CHECK_SIM_SECONDS" --least 500
+    sed -n 's/^sim: /     /p' "$OUT/0.log"
+    now "sim: build with address and undefined" make --no-print-directory BUILD=build/asan-gcc \
+        CFLAGS="-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" build/asan-gcc/sim
+    now "sim: 20 worlds under address and undefined" build/asan-gcc/sim --seeds $first $((first + 19))
+}
+
 step_fuzz() {
     local targets=() t
     for t in tests/fuzz_*.c; do [ -e "$t" ] && targets+=("build/fuzz/$(basename "$t" .c)"); done
@@ -386,7 +404,7 @@ step_fuzz() {
 
 # ---- main ----
 
-[ $# -gt 0 ] || set -- lint format rules matrix orders symbols dialects poll sanitize fuzz
+[ $# -gt 0 ] || set -- lint format rules matrix orders symbols dialects poll sim sanitize fuzz
 make_sources
 for step in "$@"; do
     declare -F "step_$step" >/dev/null || { echo "no such step: $step" >&2; exit 2; }
