@@ -85,7 +85,7 @@ test_stream() {
 
 test_game_loop() {
     run game_loop "Hail, knight!"
-    expect 0 "] frame 1," "Echo from $model: Hail, knight!"
+    expect 0 "] frame 0," "Echo from $model: Hail, knight!"
 }
 
 test_threads() {
@@ -105,6 +105,31 @@ test_image() {
     printf '\xff\xd8\xff\xe0 not much of a picture' >"$work/picture.jpg"
     run image "$work/picture.jpg" "Who is this?"
     expect 0 "Echo from $model: Who is this?" "image/jpeg"
+}
+
+test_routes() {
+    run routes "Is water wet? Yes or no?"
+    expect 0 "Echo from $model: Is water wet?" "attempt $dialect/$model: OK"
+    name=routes-fallback
+    export LLMGW_MODEL="$dialect/fault:{\"status\":500}"
+    run routes "Is water wet? Yes or no?"
+    expect 0 "Echo from gpt-4.1-mini: Is water" "E_PROVIDER" "attempt openai/gpt-4.1-mini: OK"
+    name=routes-invalid
+    export LLMGW_MODEL="$dialect/fault:{\"text\":\"Hm.\"}"
+    run routes "Is water wet? Yes or no?"
+    expect 0 "Echo from gpt-4.1-mini: Is water" "E_INVALID" "attempt openai/gpt-4.1-mini: OK"
+    name=routes-hedge
+    export LLMGW_MODEL="$dialect/fault:{\"delay_ms\":9000}"
+    run routes "Is water wet? Yes or no?"
+    expect 0 "Echo from gpt-4.1-mini: Is water" "E_CANCELLED" "hedge: "
+}
+
+test_limits() {
+    [ "$dialect" = openai ] || return 0 # its provider is given in C
+    export OPENAI_API_KEY=fake OPENAI_API_KEY_2=fake-2 OPENAI_BASE_URL=http://127.0.0.1:$port/v1
+    run limits
+    unset OPENAI_API_KEY OPENAI_API_KEY_2 OPENAI_BASE_URL
+    expect 0 "6: Echo from gpt-4o-mini" "7: come back in " "openai  key 1: 3 of 3 rpm" "0 of 6 attempts failed"
 }
 
 # ---- all of them ----

@@ -1,0 +1,198 @@
+/* The README against the code: every option's default, every row of what a failure means, the numbers in its
+   sentences, the fields of the configuration file, and its example. */
+#include "unit.h"
+
+#include <inttypes.h>
+
+static char readme[256 << 10];
+
+/* Line breaks become spaces, so that a sentence is found wherever it is broken; rows still begin with "| ". */
+static char flat[sizeof readme];
+
+static int read_readme(void **state) {
+    FILE *file = fopen("README.md", "rb");
+    if (!file) return 1;
+    size_t n = fread(readme, 1, sizeof readme - 1, file);
+    (void)fclose(file);
+    for (size_t i = 0; i <= n; i++) flat[i] = readme[i] == '\n' ? ' ' : readme[i];
+    return n == sizeof readme - 1;
+}
+
+/* The cell'th cell (from 1) of a line that is a row of a table, without its spaces. */
+static bool cell_of(const char *line, int cell, char *out, size_t size) {
+    const char *end = line + strcspn(line, "\n");
+    for (; cell > 0 && line < end; cell--) line += strcspn(line, "|\n") + 1;
+    size_t n = line < end ? strcspn(line, "|\n") : 0;
+    for (; n && *line == ' '; n--) line++;
+    while (n && line[n - 1] == ' ') n--;
+    if (n >= size) fail_msg("a cell of more than %zu bytes: %.60s", size, line);
+    memcpy(out, line, n);
+    out[n] = 0;
+    return n > 0;
+}
+
+/* The only row whose first cell holds this name. */
+static const char *row_of(const char *name) {
+    const char *found = NULL;
+    char quoted[80], cell[512];
+    snprintf(quoted, sizeof quoted, "`%s`", name);
+    for (const char *at = readme; (at = strstr(at, "\n| ")) != NULL; at++) {
+        if (!cell_of(at + 1, 1, cell, sizeof cell) || !strstr(cell, quoted)) continue;
+        if (found) fail_msg("%s has two rows", name);
+        found = at + 1;
+    }
+    if (!found) fail_msg("%s has no row", name);
+    return found;
+}
+
+/* "65,536", "64 MiB", "4, or ...": a number with commas and a unit. */
+static int64_t number_of(const char *text) {
+    int64_t n = 0;
+    if (*text < '0' || *text > '9') fail_msg("no number: %s", text);
+    for (; (*text >= '0' && *text <= '9') || (*text == ',' && text[1] != ' '); text++)
+        if (*text != ',') n = n * 10 + (*text - '0');
+    return n * (!strncmp(text, " MiB", 4) ? 1 << 20 : !strncmp(text, " KiB", 4) ? 1 << 10 : 1);
+}
+
+static void test_defaults(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_defaults); i++) {
+        const llmgwi_config_default *row = &llmgwi_config_defaults[i];
+        char cell[512];
+        int64_t want = strcmp(row->name, "max_attempts") == 0 ? 4 : row->value; /* 0 there: not a constant */
+        assert_true(cell_of(row_of(row->name), 2, cell, sizeof cell));
+        if (number_of(cell) != want) fail_msg("%s: %s, not %" PRId64, row->name, cell, want);
+        if ((strstr(cell, "(-1)") != NULL) != row->off) fail_msg("%s: can it be off? %s", row->name, cell);
+    }
+}
+
+static void join(char *list, size_t size, bool wanted, const char *word) {
+    size_t n = strlen(list);
+    if (wanted) snprintf(list + n, size - n, "%s%s", n ? ", " : "", word);
+}
+
+static void expect_cell(const llmgwi_health_rule *rule, int cell, const char *want) {
+    char got[512];
+    (void)cell_of(row_of(llmgw_code_name(rule->code)), cell, got, sizeof got);
+    if (strcmp(got, want) != 0) fail_msg("%s: %s, not %s", llmgw_code_name(rule->code), got, want);
+}
+
+static void test_failures(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_health_rules); i++) {
+        const llmgwi_health_rule *rule = &llmgwi_health_rules[i];
+        char then[128] = "";
+        join(then, sizeof then, rule->what & LLMGWI_HEALTH_KEY, "another key");
+        join(then, sizeof then, rule->what & LLMGWI_HEALTH_OTHER, "another target");
+        join(then, sizeof then, rule->what & LLMGWI_HEALTH_SAME, "same after a pause");
+        join(then, sizeof then, rule->what & LLMGWI_HEALTH_DEAD, "key left alone");
+        join(then, sizeof then, rule->what & LLMGWI_HEALTH_SHRINK, "fewer at once");
+        bool costs = rule->what & LLMGWI_HEALTH_COSTS || rule->code == LLMGW_E_NETWORK;
+        expect_cell(rule, 3, rule->name);
+        expect_cell(rule, 4, then);
+        expect_cell(rule, 5, rule->what & LLMGWI_HEALTH_BREAKER ? "yes" : "no");
+        expect_cell(rule, 6, costs ? "yes" : "no");
+    }
+}
+
+static void test_sentences(void **state) {
+    static const struct {
+        const char *text;
+        int64_t n[3];
+    } rows[] = {
+        {"starts with %" PRId64 ", saves up to %" PRId64 " and gets %" PRId64 " a second",
+         {LLMGWI_HEALTH_BUDGET_START, LLMGWI_HEALTH_BUDGET_CAP, LLMGWI_HEALTH_BUDGET_PER_S}},
+        {"in a row up to %" PRId64 " s", {LLMGWI_ENGINE_KEY_DEAD_MAX_US / 1000000, 0, 0}},
+        {"| a list of keys instead of `key`, up to %" PRId64 ";", {LLMGWI_CONFIG_KEYS, 0, 0}},
+        {"`provider/model`, up to %" PRId64 " |", {LLMGWI_CONFIG_ROUTE_TARGETS, 0, 0}},
+        {"the median of at least %" PRId64 " attempts, and never below %" PRId64 " s",
+         {LLMGWI_HEALTH_HISTOGRAM_FEW, LLMGWI_ENGINE_SLOW_US / 1000000, 0}},
+        {"%" PRId64 " good probes in a row close it", {LLMGWI_HEALTH_BREAKER_PROBES, 0, 0}},
+        {"less than %" PRId64 " \xC3\x97 `breaker_open_ms`", {LLMGWI_HEALTH_BREAKER_CALM, 0, 0}},
+        {"A window has %" PRId64 " slots", {LLMGWI_HEALTH_WINDOW_SLOTS - 1, 0, 0}},
+        {"no longer than %" PRId64 " s and are forgotten after %" PRId64 " s",
+         {LLMGWI_HEALTH_BUCKET_WAIT_MAX_US / 1000000, LLMGWI_HEALTH_BUCKET_KNOWN_US / 1000000, 0}},
+        {"looked at until %" PRId64 " cannot go", {LLMGWI_ENGINE_LOOK_PAST, 0, 0}},
+        {"peak EWMA over %" PRId64 " s", {(int64_t)LLMGWI_HEALTH_EWMA_TAU_US / 1000000, 0, 0}},
+        {"none until %" PRId64 " calls were timed", {LLMGWI_HEALTH_HISTOGRAM_FEW, 0, 0}},
+        {"at most %" PRId64 " at once, only while the route is used", {LLMGWI_HTTP_WARM, 0, 0}},
+        {"over %" PRId64 " s of an answer that has begun", {LLMGWI_ENGINE_RATE_US / 1000000, 0, 0}},
+        {"a sentence of more than %" PRId64 " bytes ends at white space", {LLMGWI_TEXT_SENTENCE, 0, 0}},
+        {"At most %" PRId64 " items, of which %" PRId64 " are kept for attempts",
+         {LLMGWI_ENGINE_MAX_TRACE, LLMGWI_ENGINE_TRACE_SPARE, 0}},
+    };
+    char want[256];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        snprintf(want, sizeof want, rows[i].text, rows[i].n[0], rows[i].n[1], rows[i].n[2]);
+        if (!strstr(flat, want)) fail_msg("the README does not say: %s", want);
+    }
+}
+
+/* All fields of a list stand under this prefix in the first cell of a row. */
+static void expect_fields(const llmgwi_config_field *fields, const char *prefix) {
+    for (; fields->name; fields++) {
+        char full[80], brief[80];
+        snprintf(full, sizeof full, "\n| `%s.%s`", prefix, fields->name);
+        snprintf(brief, sizeof brief, ", `.%s`", fields->name); /* "`models.N.provider`, `.model`" */
+        bool named = strstr(readme, full) != NULL;
+        for (const char *at = readme; !named && (at = strstr(at, prefix)) != NULL; at++) {
+            const char *row = strstr(at, brief);
+            named = row && row < at + strcspn(at, "|\n");
+        }
+        if (named == (fields->type == LLMGWI_CONFIG_LATER))
+            fail_msg("%s.%s is %s", prefix, fields->name, named ? "named and not there" : "not named");
+    }
+}
+
+static void test_fields(void **state) {
+    expect_fields(llmgwi_config_provider_fields, "providers.N");
+    expect_fields(llmgwi_config_model_fields, "models.N");
+    expect_fields(llmgwi_config_route_fields, "routes.N");
+}
+
+/* The example is accepted, and what it leaves out has the defaults that the table says. */
+static void test_example(void **state) {
+    llmgwi_config config;
+    llmgw_options options;
+    llmgw_error error;
+    char cell[64];
+    char *json = strstr(readme, "```json\n");
+    assert_non_null(json);
+    json = strdup(json + strlen("```json\n"));
+    *strstr(json, "```") = 0;
+    memset(&options, 0, sizeof options);
+    memset(&error, 0, sizeof error);
+    options.config_json = json;
+    options.no_environment = true;
+    if (!llmgwi_config_open(&config, &unit_mem, &options, &error)) fail_msg("%s", error.text);
+    const llmgwi_config_route *chat = llmgwi_config_route_find(&config, "chat");
+    assert_non_null(chat);
+    assert_true(cell_of(row_of("routes.N.hedge_percent"), 3, cell, sizeof cell));
+    assert_int_equal(number_of(cell), chat->hedge_percent);
+    assert_int_equal(chat->how, LLMGWI_CONFIG_FALLBACK);
+    llmgwi_config_close(&config);
+    free(json);
+}
+
+/* A race that says nothing of its width. */
+static void test_width(void **state) {
+    llmgwi_config config;
+    llmgw_options options;
+    llmgw_error error;
+    char cell[64];
+    memset(&options, 0, sizeof options);
+    memset(&error, 0, sizeof error);
+    options.no_environment = true;
+    options.config_json = unit_quoted("{'providers':{'ollama':{}},'routes':{'r':{'how':'race',"
+                                      "'try':['ollama/a','ollama/b','ollama/c']}}}");
+    if (!llmgwi_config_open(&config, &unit_mem, &options, &error)) fail_msg("%s", error.text);
+    assert_true(cell_of(row_of("routes.N.width"), 3, cell, sizeof cell));
+    assert_int_equal(number_of(cell), config.routes[0]->width);
+    llmgwi_config_close(&config);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_failures), cmocka_unit_test(test_sentences),
+        cmocka_unit_test(test_fields),   cmocka_unit_test(test_example),  cmocka_unit_test(test_width),
+    };
+    return cmocka_run_group_tests(tests, read_readme, NULL);
+}
