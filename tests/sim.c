@@ -894,6 +894,8 @@ static void sim_on_cancel(world *w, world_timer *timer) {
     WORLD_TRACE(&W, "call %-5d is cancelled", call->ask.call);
     call->cancelled = true;
     T.cancelled++;
+    world_set(&W, &S.deadlines, &call->late, W.now_us); /* it ends with the next poll */
+
     llmgw_cancel(S.gw, call->id);
 }
 
@@ -1289,8 +1291,9 @@ static void sim_turn(void) {
     if (count < 0) sim_fail("1", -1, "llmgw_poll: %s", llmgw_code_name((llmgw_code)-count));
     if (S.deadlines.count && S.deadlines.items[0]->at_us + SIM_GRAIN_US <= S.poll_us) {
         sim_call *call = (sim_call *)(void *)((char *)S.deadlines.items[0] - offsetof(sim_call, late));
-        sim_fail("1", call->ask.call, "its deadline passed %.6f s before a poll began, and it has not ended",
-                 (double)(S.poll_us - call->deadline_us) / 1e6);
+        sim_fail("1", call->ask.call, "%s %.6f s before a poll began, and it has not ended",
+                 call->cancelled ? "it was cancelled" : "its deadline passed",
+                 (double)(S.poll_us - call->late.at_us) / 1e6);
     }
     W.turns++;
     if (turns++ % 64 == 0) {
