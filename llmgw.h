@@ -9872,11 +9872,11 @@ typedef struct llmgwi_engine_attempt {
     int64_t tokens_in; /* estimate */
     bool shown;        /* its events go to the caller: it is the winner */
     bool ripe;         /* hold_ms is over: it waits for its first text only */
-    bool exact;        /* and these repeat nothing */
     bool seen_text;    /* text or a tool is among the held events */
     bool seam;         /* resumed, and what it repeats of the kept text is not known yet */
     bool prefill;      /* resumed by the dialect's own means */
     bool echoes;       /* and the reply repeats all of the kept text first */
+    bool exact;        /* or it repeats nothing of it */
     bool hedge, paused, framed;
     bool judged; /* its target's breaker knows already that it is slow */
 } llmgwi_engine_attempt;
@@ -9924,7 +9924,6 @@ typedef struct llmgwi_engine_call {
     char gap[64];          /* the white space that followed it */
     bool went_on;          /* and there was more, which is lost: the answer does not end here */
     llmgwi_base_buf stash; /* events of a failed attempt that nobody saw: shown if it stays the last */
-
     /* waiting */
     size_t wait_at;           /* item in the trace, SIZE_MAX: none */
     bool starved, served;     /* served: its turn in the line has come */
