@@ -11230,13 +11230,11 @@ static void llmgwi_engine_find_seam(llmgwi_engine_attempt *attempt, const llmgw_
         for (call->kept = attempt->text_at; call->kept && memchr(" \n\r\t", text[call->kept - 1], 4);)
             call->kept--;
     if (call->kept > attempt->text_at) call->kept = attempt->text_at; /* what is behind was not shown */
-
     while (call->kept + gap < n && gap + 1 < sizeof call->gap &&
            memchr(" \n\r\t", text[call->kept + gap], 4)) {
         call->gap[gap] = text[call->kept + gap];
         gap++;
     }
-
     call->gap[gap] = 0;
     call->went_on = call->kept + gap < n;
 }
@@ -11249,7 +11247,6 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     int64_t retry_ms = why->retry_after_ms;
     if (!retry_ms && why->code == LLMGW_E_RATE_LIMITED && gw->config.options.backoff_ms > 0)
         (void)llmgwi_engine_heed(attempt, gw->config.options.backoff_ms); /* for other calls too */
-
     llmgw_error told = *why;
     llmgwi_config_redact(&gw->config, told.text);
     if (retry_ms > most_ms) retry_ms = most_ms;
@@ -11263,7 +11260,6 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     llmgwi_engine_plan_on(attempt, &told, now);
     if (attempt->shown) llmgwi_engine_find_seam(attempt, why);
     llmgwi_engine_keep_answer(attempt);
-
     llmgwi_engine_over(attempt, why->code);
     llmgwi_base_lock(&gw->lock);
     llmgwi_health_breaker_extend(&target->breaker, until_us);
@@ -11647,7 +11643,6 @@ static void llmgwi_engine_begin(llmgwi_engine_attempt *attempt, llmgw_trace *ite
     llmgwi_base_buf_free(&call->stash);
     llmgwi_engine_ready_answer(attempt);
     if (call->state != LLMGWI_ENGINE_RUNNING) llmgwi_engine_enter(call, LLMGWI_ENGINE_RUNNING);
-
     int64_t limit_us = llmgwi_engine_stay(call, LLMGWI_ENGINE_CONNECTING),
             probe_us = LLMGWI_CONFIG_PROBE_MS * 1000;
     if (call->targets[attempt->target].provider->discovered && limit_us > probe_us) limit_us = probe_us;
@@ -11823,7 +11818,7 @@ static bool llmgwi_engine_look(llmgwi_engine_call *call, size_t i, int64_t ahead
             llmgwi_engine_is_dead(&lane->dead, found ? &one : choice, now))
             continue;
         llmgwi_engine_later(&one, lane->not_before_us, LLMGW_E_RATE_LIMITED,
-                            "this provider asked to wait (Retry-After)");
+                            "it asked to wait (Retry-After), or said 429 a moment ago");
         llmgwi_engine_look_limits(&account->limits, tokens, ahead, before, &one, now);
         llmgwi_engine_later(&one, llmgwi_health_bucket_when(&lane->requests, now, 1 + ahead), LLMGW_E_LIMIT,
                             "its headers say that the requests are used up");
