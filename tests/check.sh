@@ -43,17 +43,19 @@ mkdir -p "$OUT/src"
 
 # ---- running jobs, JOBS at a time, and reporting them in the order they were given ----
 
-names=()
+names=() pids=()
 job() { # job NAME COMMAND...: starts it in the background; its log and status go to files
     local number=${#names[@]}
     names+=("$1")
     shift
     while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n; done
     { "$@" >"$OUT/$number.log" 2>&1 </dev/null; echo $? >"$OUT/$number.status"; } &
+    pids+=($!)
 }
 
 report() { # waits for all jobs and prints them
-    wait
+    [ ${#pids[@]} -gt 0 ] && wait "${pids[@]}"
+    pids=()
     local number
     for number in "${!names[@]}"; do
         result "${names[$number]}" "$(cat "$OUT/$number.status")" "$OUT/$number.log"
@@ -380,15 +382,26 @@ step_sanitize() {
     RUNNER=$valgrind run_tests "valgrind" build $VALGRIND_TESTS
 }
 
+# One core is enough for it: it goes on beside the next steps, and is reported at the end.
+sim_pid="" sim_what=""
 step_sim() {
     local first=$(($(date +%s) / 86400 * 100000))
     now "sim: build" make --no-print-directory build/sim
-    now "sim: $CHECK_SIM_SECONDS s from seed $first" \
-        build/sim --seeds $first $((first + 99999)) --seconds "$CHECK_SIM_SECONDS" --least 500
-    sed -n 's/^sim: /     /p' "$OUT/0.log"
+    sim_what="sim: $CHECK_SIM_SECONDS s from seed $first"
+    cp build/sim "$OUT/sim"
+    { "$OUT/sim" --seeds $first $((first + 99999)) --seconds "$CHECK_SIM_SECONDS" --least 500 \
+        >"$OUT/sim.log" 2>&1 </dev/null; echo $? >"$OUT/sim.status"; } &
+    sim_pid=$!
     now "sim: build with address and undefined" make --no-print-directory BUILD=build/asan-gcc \
         CFLAGS="-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all" build/asan-gcc/sim
     now "sim: 20 worlds under address and undefined" build/asan-gcc/sim --seeds $first $((first + 19))
+}
+
+finish_sim() {
+    [ -n "$sim_pid" ] || return 0
+    wait "$sim_pid"
+    result "$sim_what" "$(cat "$OUT/sim.status")" "$OUT/sim.log"
+    sed -n 's/^sim: /     /p' "$OUT/sim.log"
 }
 
 step_fuzz() {
@@ -410,6 +423,7 @@ for step in "$@"; do
     declare -F "step_$step" >/dev/null || { echo "no such step: $step" >&2; exit 2; }
     "step_$step"
 done
+finish_sim
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
