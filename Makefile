@@ -24,6 +24,8 @@ CXX := g++
 endif
 BUILD ?= build
 CFLAGS ?= -O1 -g
+# Most of the time of `make test` was the compiler optimizing some fifty copies of the header.
+TEST_CFLAGS := $(if $(filter file,$(origin CFLAGS)),-O0)
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 3600
@@ -146,6 +148,8 @@ clean: ## removes build/ and bench/out/
 # ---- how each kind of program is built ----
 
 programs: $(TOOLS) $(TESTS) $(REPLAYS) $(EXAMPLES)
+
+$(TESTS) $(REPLAYS): ALL_CFLAGS += $(TEST_CFLAGS)
 
 $(TESTS): $(BUILD)/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)
