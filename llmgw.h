@@ -10296,7 +10296,7 @@ static llmgw_trace *llmgwi_engine_trace(llmgwi_engine_call *call, llmgw_trace_ki
 }
 
 static void llmgwi_engine_reason(llmgwi_engine_call *call, llmgw_trace *item, const char *text) {
-        char line[sizeof item->reason];
+    char line[sizeof item->reason];
     memset(line, 0, sizeof line); /* the caller gets all of it: no remains of the stack */
     llmgwi_base_copy_cut(line, sizeof line, text, strlen(text));
     llmgwi_config_redact(&call->gw->config, line);
