@@ -1164,21 +1164,26 @@ static int64_t llmgwi_base_wall_s(void *user) {
     return (int64_t)time(NULL);
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014), one state a process, seeded by the clock and an address. */
+/* splitmix64 (Steele, Lea, Flood 2014): a state, moved on by LLMGWI_BASE_STEP each time, to a random number. */
+#define LLMGWI_BASE_STEP ((uint64_t)0x9E3779B97F4A7C15u)
+
+static uint64_t llmgwi_base_mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* One state a process, seeded by the clock and an address. */
 static uint64_t llmgwi_base_random(void *user) {
     static uint64_t state;
     (void)user;
     if (!LLMGWI_BASE_LOAD(&state)) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
-        uint64_t seed =
-            (uint64_t)t.tv_nsec * 0x9E3779B97F4A7C15u ^ (uint64_t)t.tv_sec ^ (uint64_t)(uintptr_t)&t;
+        uint64_t seed = (uint64_t)t.tv_nsec * LLMGWI_BASE_STEP ^ (uint64_t)t.tv_sec ^ (uint64_t)(uintptr_t)&t;
         LLMGWI_BASE_ADD(&state, seed | 1);
     }
-    uint64_t z = LLMGWI_BASE_ADD(&state, (uint64_t)0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
+    return llmgwi_base_mix(LLMGWI_BASE_ADD(&state, LLMGWI_BASE_STEP));
 }
 
 static const llmgwi_base_clock llmgwi_base_real_clock = {llmgwi_base_now_us, llmgwi_base_wall_s,
@@ -8954,12 +8959,10 @@ static void llmgwi_route_to_front(llmgwi_route_plan *plan, size_t from, size_t t
     plan->order[to] = moved;
 }
 
-/* A number in [0, 1) of the generator of Steele, Lea and Flood ("SplitMix", 2014). */
+/* The next number in [0, 1). */
 static double llmgwi_route_uniform(uint64_t *state) {
-    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+    *state += LLMGWI_BASE_STEP;
+    return (double)(llmgwi_base_mix(*state) >> 11) / 9007199254740992.0;
 }
 
 /* Draws without putting back, each with its weight's share of what is left. weights NULL: all alike. */

@@ -349,12 +349,10 @@ static void nothing_is_kept_that_was_not_shown(void **state) {
     assert_true(clean);
 }
 
-/* A resumed stream that reasons first is shown; then it repeats what was kept, and is cut before the seam is
-   clear: what it repeated was not shown either. */
-static void a_cut_within_the_seam_keeps_what_was_shown(void **state) {
-    Seen seen;
+/* A stream that was shown and cut within its third sentence, and asked for again. */
+static llmgw *cut_once(Seen *seen) {
     llmgw *gw = open_text("{'providers':{" P("p", "") "}, 'backoff_ms':1}");
-    llmgw_request request = ask_of(&seen, "p/m");
+    llmgw_request request = ask_of(seen, "p/m");
     request.stream = true;
     (void)send_it(gw, &request);
     turn(gw);
@@ -363,6 +361,14 @@ static void a_cut_within_the_seam_keeps_what_was_shown(void **state) {
     cut(0);
     turn(gw);
     pass_ms(gw, 20);
+    return gw;
+}
+
+/* A resumed stream that reasons first is shown; then it repeats what was kept, and is cut before the seam is
+   clear: what it repeated was not shown either. */
+static void a_cut_within_the_seam_keeps_what_was_shown(void **state) {
+    Seen seen;
+    llmgw *gw = cut_once(&seen);
     assert_int_equal(net.count, 2);
     more(1, DELTA("'reasoning_content':'I should go on where I stopped, says the user.'")
                 DELTA("'content':'Hello, this is one. Two is'"));
@@ -382,16 +388,7 @@ static void a_cut_within_the_seam_keeps_what_was_shown(void **state) {
 /* The same a little earlier: what was whole and shown is not taken back, and the space after it is not lost. */
 static void a_cut_within_the_seam_takes_nothing_back(void **state) {
     Seen seen;
-    llmgw *gw = open_text("{'providers':{" P("p", "") "}, 'backoff_ms':1}");
-    llmgw_request request = ask_of(&seen, "p/m");
-    request.stream = true;
-    (void)send_it(gw, &request);
-    turn(gw);
-    more(0, DELTA("'content':'Hello, this is one. Two is here. Th'"));
-    turn(gw);
-    cut(0);
-    turn(gw);
-    pass_ms(gw, 20);
+    llmgw *gw = cut_once(&seen);
     more(1, DELTA("'reasoning_content':'I should go on where I stopped, says the user.'")
                 DELTA("'content':'Hello, this is'"));
     turn(gw);
