@@ -39,6 +39,7 @@ STEPS ?=
 HEADERS  := llmgw.h $(wildcard tests/*.h)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
 TOOLS    := $(patsubst tests/%.c,$(BUILD)/%,$(filter-out tests/test_% tests/fuzz_%,$(sort $(wildcard tests/*.c))))
+TEST_TOOLS := $(BUILD)/fake_provider $(BUILD)/sim $(BUILD)/outage
 REPLAYS  := $(patsubst tests/%.c,$(BUILD)/replay/%,$(sort $(wildcard tests/fuzz_*.c)))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz_*.c)))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c))) \
@@ -52,15 +53,15 @@ FORMATTED := $(wildcard llmgw.h tests/*.c tests/*.h tests/conform/*.c tests/conf
 ALL_CFLAGS   = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -I. -Itests $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 -Wall -Wextra -Wno-unused-parameter -I. $(CFLAGS)
 FUZZ_CFLAGS  = -std=gnu11 -O1 -g -I. -Itests -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
-LIBS         = -Wl,--as-needed -lcurl -lxxhash -lpthread -lm
-TEST_LIBS    = $(LIBS) -lcmocka -ljansson -luv
+LIBS         = -Wl,--as-needed -lcurl -llmdb -lxxhash -lpthread -lm
+TEST_LIBS    = $(LIBS) -lcmocka -ljansson -luv -lsodium
 EXAMPLE_LIBS = $(LIBS) -luv
 TOOL_LIBS    = $(TEST_LIBS) -lmicrohttpd -lgnutls
 BENCH_LIBS   = $(LIBS) -ljansson -lcjson -luv
 
 # ---- Debian packages ----
 
-DEPS := gcc g++ make pkg-config libcurl4-openssl-dev libxxhash-dev libcmocka-dev libmicrohttpd-dev \
+DEPS := gcc g++ make pkg-config libcurl4-openssl-dev libxxhash-dev liblmdb-dev libsodium-dev libcmocka-dev libmicrohttpd-dev \
         libgnutls28-dev libjansson-dev ca-certificates libuv1-dev openssl nghttp2-proxy
 DEPS_CHECK   := $(DEPS) clang libclang-rt-14-dev clang-format valgrind python3
 DEPS_BENCH   := $(DEPS) libcjson-dev
@@ -85,7 +86,7 @@ demo: deps ## the library at work against a fake provider on this machine: no ke
 	@BUILD=$(BUILD) tests/demo.sh
 
 test: deps ## all tests, the examples, the fuzz targets over their corpus, SIM_SEEDS (100) simulated worlds
-	$(call build,programs)
+	$(call build,$(TEST_TOOLS) $(TESTS) $(REPLAYS) $(EXAMPLES))
 	@$(BUILD)/sim --seeds 1 $(SIM_SEEDS)
 	@BUILD=$(BUILD) $(BUILD)/outage --seconds 6
 	@BUILD=$(BUILD) tests/run.sh $(TESTS) --examples --replay $(REPLAYS)
@@ -149,7 +150,7 @@ clean: ## removes build/ and bench/out/
 
 programs: $(TOOLS) $(TESTS) $(REPLAYS) $(EXAMPLES)
 
-$(TESTS) $(REPLAYS): ALL_CFLAGS += $(TEST_CFLAGS)
+$(TESTS) $(REPLAYS) $(EXAMPLES) $(filter-out $(BUILD)/sim $(BUILD)/fake_provider,$(TOOLS)): ALL_CFLAGS += $(TEST_CFLAGS)
 
 $(TESTS): $(BUILD)/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)

@@ -1,4 +1,4 @@
-/* llmgw.h - an LLM gateway in one C header.                                          version 0.2.0
+/* llmgw.h - an LLM gateway in one C header.                                          version 0.3.0
 
    Do this:
 
@@ -7,7 +7,7 @@
 
    in EXACTLY ONE C or C++ file, before that file includes anything else, to create the
    implementation. Every other file includes llmgw.h without the #define. Link with
-   -lcurl -lxxhash -lpthread.
+   -lcurl -llmdb -lxxhash -lpthread -lm (and -lsodium with LLMGW_SODIUM).
 
    SMALLEST PROGRAM
 
@@ -30,6 +30,10 @@
        >>price    integer money
        >>health   what a failure means: backoff, breaker, limits, concurrency, latencies
        >>route    in which order a call tries its targets, and how often
+       >>store    the only LMDB: environment, tables, groups of writes, sealing
+       >>calibrate  what fuzzy answers may be served: scores, evidence, thresholds, drift
+       >>index    signatures of questions, and the nearest of them
+       >>cache    canonical requests, exact and fuzzy answers, samples, eviction
        >>http     the only libcurl
        >>engine   calls, attempts, races and hedges, resumed streams, waiting lines, deadlines, events
        >>public   argument checks, open, send, poll, ask
@@ -48,19 +52,30 @@
      - Callbacks of calls made with llmgw_send run only inside llmgw_poll (and llmgw_close), on
        that thread, one at a time per call. Callbacks of llmgw_chat run on its caller's thread.
        No callback runs while a lock of ours is held, so it may call any function here except
-       llmgw_poll and llmgw_close, which answer LLMGW_E_MISUSE.
-     - No thread is started by this library. (libcurl may start one to resolve a host name.)
+       llmgw_poll, llmgw_close, llmgw_flush and llmgw_drain, which answer LLMGW_E_MISUSE, and
+       llmgw_store_rekey.
+     - One that finds its answer in the cache has it on the caller's thread: options.cache.embed and
+       request.is_valid are then called there, without a lock; options.cache.same on any thread.
+     - No thread is started by this library unless options.background_thread asks for one: it drives
+       transfers and duties while nobody polls, but runs no event callbacks. (libcurl may start one to
+       resolve a host name.)
 
    A GOOD GUEST
-     - Nothing is written to disk. llmgw_open does no network I/O.
+     - Nothing is written to disk unless options.store.path names a directory: then only there, with
+       modes 0700 and 0600. A store that is broken, full or locked costs hits, never a call
+       (unless store.required says so). llmgw_open does no network I/O.
+     - With a store, a call or poll may commit what waits and then spend options.duty_us on making
+       room. Fuzzy hits that are revalidated are requests to your providers, within a budget.
      - SIGPIPE never reaches you. After fork the child's handle answers LLMGW_E_FORKED, and
-       closing it there touches no socket of the parent.
+       closing it there touches no socket and no file of the parent.
      - A key is sent only to its own provider's host, never over plain http except to loopback,
-       never after a redirect, and appears in no log line, error text or trace. TLS certificates
+       never after a redirect, and appears in no log line, error text, trace or store. TLS certificates
        are always verified; there is no switch to turn that off.
 
    COMPILE-TIME SWITCHES (define them where LLMGW_IMPLEMENTATION is defined)
      LLMGW_NO_OPENAI, LLMGW_NO_ANTHROPIC, LLMGW_NO_GEMINI   leave a dialect out
+     LLMGW_SODIUM                                           encryption at rest (store.key); needs libsodium
+     LLMGW_NO_STORE                                         leave LMDB out: no store, no cache
      LLMGW_API                                              linkage of public functions (extern)
 
    Zero-initialise every struct ("= {0}" in C, "= {}" in C++, or memset): zero means the default. */
@@ -90,9 +105,9 @@
 #include <stdint.h>
 
 #define LLMGW_VERSION_MAJOR 0
-#define LLMGW_VERSION_MINOR 2
+#define LLMGW_VERSION_MINOR 3
 #define LLMGW_VERSION_PATCH 0
-#define LLMGW_VERSION "0.2.0"
+#define LLMGW_VERSION "0.3.0"
 
 #ifndef LLMGW_API
 #define LLMGW_API extern
@@ -107,7 +122,7 @@
 #endif
 
 /* A header of one version and an implementation of another do not link: the name carries both. */
-#define llmgw_open llmgw_open_v0_2
+#define llmgw_open llmgw_open_v0_3
 
 #ifdef __cplusplus
 extern "C" {
@@ -175,7 +190,8 @@ LLMGW_API llmgw_opt llmgw_set(double value); /* {true, value}. Any thread. */
     X(E_FORKED, 403, 0, "the handle belongs to the parent process")                                          \
     X(E_INTERNAL, 404, 0, "a defect in llmgw.h")                                                             \
     X(E_BREAKER, 405, 1, "the target's circuit breaker is open")                                             \
-    X(E_RETRY_BUDGET, 406, 1, "the gateway's retry budget is used up")
+    X(E_RETRY_BUDGET, 406, 1, "the gateway's retry budget is used up")                                       \
+    X(E_STORE, 407, 0, "the store cannot be used")
 
 #define LLMGWI_ERROR_ENUM(name, number, retryable, text) LLMGW_##name = number,
 typedef enum llmgw_code { LLMGW_ERRORS(LLMGWI_ERROR_ENUM) } llmgw_code;
@@ -272,16 +288,26 @@ typedef enum llmgw_priority {
     LLMGW_PRIORITY_BATCH        /* after normal */
 } llmgw_priority;
 
+/* What the cache may do for a request. A sum of: */
+#define LLMGW_CACHE_OFF 1u /* nothing: neither looked at nor written, not joined with a call in flight */
+#define LLMGW_CACHE_READ_ONLY 2u  /* looked at, not written */
+#define LLMGW_CACHE_WRITE_ONLY 4u /* not looked at; the answer is stored where there is none yet */
+#define LLMGW_CACHE_REFRESH 8u    /* not looked at; the answer replaces what is there */
+#define LLMGW_CACHE_EXACT 16u     /* no fuzzy answer, and the request teaches the fuzzy tier nothing */
+#define LLMGW_CACHE_FORCE 32u /* also a request that is not cached by default (temperature > 0.3, no seed) */
+#define LLMGW_CACHE_STALE 64u /* when every provider fails, an entry past its time may answer, and says so */
+
 /* What makes a whole answer valid; an answer that is not fails like an error (LLMGW_E_INVALID) and the call
    goes on to the next target. A sum of: */
 #define LLMGW_VALID_NOT_EMPTY 1u   /* some text, or a tool call */
 #define LLMGW_VALID_NOT_REFUSED 2u /* no refusal, and not ended by a content filter */
 #define LLMGW_VALID_SCHEMA 4u      /* the text is JSON of the shape of request.schema; set with a schema */
 
-/* The caller's own check, on a reply of which text, reasoning, refusal, tool_calls, finish, usage, provider,
-   model and epoch are filled in, and which dies when this returns. Runs without a lock on whichever thread
-   drives the gateway (one that is in llmgw_chat or llmgw_poll): it must not wait or call llmgw_ask or llmgw_chat, else what a callback
-   may. */
+/* The caller's own check, on a reply of which text, reasoning, refusal, tool_calls, finish, usage,
+   provider, model and epoch are filled in, and which dies when this returns. Runs without a lock on
+   whichever thread drives the gateway (one that is in llmgw_chat or llmgw_poll, or of background_thread);
+   an answer of the cache is checked on the caller's thread, and is none if it does not pass. It must not
+   wait or call llmgw_ask or llmgw_chat, else what a callback may. */
 typedef bool (*llmgw_valid_fn)(const llmgw_reply *reply, void *user);
 
 /* What to ask. Zero-initialise, set model and prompt (or messages), send. */
@@ -324,6 +350,13 @@ typedef struct llmgw_request {
                                 that nobody sees one that a cut stream would have to take back */
     llmgw_event_fn on_event; /* NULL: no events, only the reply */
     void *user;              /* handed to on_event and is_valid */
+
+    /* The response cache; it needs options.store and options.cache. README: "Cache". */
+    unsigned cache;              /* LLMGW_CACHE_...; 0: as options.cache says */
+    const char *cache_namespace; /* entries of one never answer another; NULL: "". At most 256 bytes */
+    int cache_max_age_s;         /* an older entry does not answer; 0: any that lives */
+    llmgw_opt max_error;         /* this request is answered fuzzily only where a promise of this holds, 0
+                                    to 1; it can only be stricter than the configuration's */
 
     llmgw_priority priority; /* where calls wait for a limit */
     unsigned valid;          /* LLMGW_VALID_..., added to the route's */
@@ -402,6 +435,29 @@ typedef struct llmgw_trace {
     char reason[160]; /* for people; no secrets */
 } llmgw_trace;
 
+typedef enum llmgw_verdict {
+    LLMGW_VERDICT_NONE = 0, /* the cache had no part: off, or the request is not one that it takes */
+    LLMGW_VERDICT_MISS,     /* looked, and a provider was asked */
+    LLMGW_VERDICT_EXACT,    /* the same request was answered before */
+    LLMGW_VERDICT_SEMANTIC, /* a like request was: see similarity */
+    LLMGW_VERDICT_JOINED,   /* the same request was in flight: one answer and one trace for both, but usage,
+                               cost and attempts are the first's */
+    LLMGW_VERDICT_STALE     /* every provider failed; an entry past its time answered */
+} llmgw_verdict;
+
+/* What the cache did for a call. */
+typedef struct llmgw_cached {
+    llmgw_verdict verdict;
+    uint64_t entry;     /* which one answered, or was stored (0: none): for llmgw_cache_feedback */
+    double similarity;  /* SEMANTIC: to the request that was answered, 0 to 1 */
+    double score;       /* SEMANTIC: of the vote of its neighbours; the learned threshold is set on this */
+    int64_t age_s;      /* EXACT, SEMANTIC, STALE: since the answer was given */
+    llmgw_cost saved;   /* what the answer had cost */
+    int64_t saved_us;   /* how long it had taken */
+    const char *reason; /* NONE, MISS: why nothing was served ("temperature", "guard: numbers", "threshold");
+                           static text, never NULL */
+} llmgw_cached;
+
 /* The answer and how it came about. Never NULL; pointers in it live as long as the reply. text is
    never NULL. With an error, text holds what a broken stream had brought. */
 struct llmgw_reply {
@@ -426,6 +482,7 @@ struct llmgw_reply {
     int64_t first_token_us;   /* from acceptance to the first token of the answer; 0: not a stream */
     int attempts;             /* requests to providers, all in all */
     uint32_t epoch;           /* the attempt whose answer this is: 1, 2, ... as in trace; 0: none */
+    llmgw_cached cached;      /* what the cache did; usage and cost of a hit are those of this call: none */
     const llmgw_trace *trace; /* every attempt, wait and skip, in order */
     size_t trace_count;
 };
@@ -437,8 +494,9 @@ LLMGW_API void llmgw_reply_free(llmgw_reply *reply);
    (llmgw_reply_free it), elsewhere a second llmgw_reply_free is needed. Any thread. */
 LLMGW_API llmgw_reply *llmgw_reply_keep(const llmgw_reply *reply);
 
-LLMGW_API const char *llmgw_finish_name(llmgw_finish finish);  /* "stop"; "?" for none such */
-LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind); /* "attempt"; "?" for none such */
+LLMGW_API const char *llmgw_finish_name(llmgw_finish finish);    /* "stop"; "?" for none such */
+LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind);   /* "attempt"; "?" for none such */
+LLMGW_API const char *llmgw_verdict_name(llmgw_verdict verdict); /* "semantic"; "?" for none such */
 
 /* ---- events ------------------------------------------------------------------------------- */
 
@@ -481,7 +539,7 @@ typedef struct llmgw_provider {
     const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
     const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
-                                   a refused or used-up one is left alone for a while (key_dead_ms) */
+                                a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
     const char *region; /* where it runs: providers of one region fail together, so that a hedge or a race
                            looks elsewhere first. NULL: the host of url counts instead */
@@ -538,16 +596,72 @@ typedef struct llmgw_route {
     size_t weight_count;
     int width;           /* "race": how many at once; 0: 2 */
     const char *race_by; /* "race": "first_text" (NULL): who shows text first wins, the stream is shown
-                              from then on; "complete": nothing is shown until an answer is whole and valid */
+                            from then on; "complete": nothing is shown until an answer is whole and valid */
     int hedge_ms;        /* a second attempt at another target when the first has shown nothing for this
-                              long, LLMGW_P95: for the 95th percentile of this route ("p95" in the file; none
-                              until 20 calls were timed); 0: never */
+                            long, LLMGW_P95: for the 95th percentile of this route ("p95" in the file; none
+                            until 20 calls were timed); 0: never */
     int hedge_percent;   /* at most this share of the route's calls is hedged; 0: 5 */
     int standby;         /* connections to this many next targets are opened ahead, so that a failover pays no
-                              DNS, TCP and TLS: a HEAD of the base URL, without key, at most every standby_ms
-                              and only while the route is in use; 0: none */
+                            DNS, TCP and TLS: a HEAD of the base URL, without key, at most every standby_ms
+                            and only while the route is in use; 0: none */
     unsigned valid;      /* LLMGW_VALID_...; in the file ["not_empty", "not_refused", "schema"] */
+    int ttl_s; /* life of its answers in the cache ("ttl" in the file); 0: the cache's, LLMGW_OFF: not
+                  cached at all */
 } llmgw_route;
+
+/* Where durable state lives: an LMDB environment, a directory with mode 0700 and files of mode 0600. Gateways
+   and processes of one machine share it by naming the same path (not over a network file system). */
+typedef struct llmgw_store {
+    const char *path;  /* directory, made if it is missing ("~/" is the home directory); NULL: no store, and
+                          nothing is written to disk */
+    int64_t max_bytes; /* of the file, 1 GiB; at least 1 MiB. Reached, the least useful entries go. The first
+                          process that opens it decides */
+    int max_readers;   /* threads and processes that read at the same moment, 126; more: a miss */
+    bool no_sync;      /* commits do not wait for the disk: a power cut may cost all of it. Default: it costs
+                          the last groups */
+    int commit_ms;     /* writes are committed in groups, at most one in this time, 50; LLMGW_OFF: each at
+                          once */
+    const void *key;   /* 32 secret bytes: all content is sealed (needs LLMGW_SODIUM); NULL: not sealed.
+                          Copied, wiped at close */
+    bool required;     /* open fails when the store cannot be used; default: the gateway opens without a
+                          cache, logs LLMGW_LOG_STORE, and llmgw_cache_stats says why */
+} llmgw_store;
+
+/* Are two answers to like questions the same for your purposes? Any thread; a and b die when it returns. */
+typedef bool (*llmgw_same_fn)(const char *a, size_t a_len, const char *b, size_t b_len, void *user);
+
+/* Writes a vector of dim numbers for a text (an embedding of your own). False: it could not; the words alone
+   decide then. Called on the thread that calls llmgw_ask, llmgw_chat or llmgw_send, without a lock. */
+typedef bool (*llmgw_embed_fn)(const char *text, size_t text_len, float *vector, size_t dim, void *user);
+
+/* The response cache. README: "Cache" says how the promise of max_error works. */
+typedef struct llmgw_cache {
+    bool on;             /* default off; "cache": {...} in the file switches it on */
+    int ttl_s;           /* life of an entry, 604,800 (7 days); LLMGW_OFF: without end */
+    bool semantic;       /* like questions too, not only the same one */
+    llmgw_opt max_error; /* at most this share of the requests that the fuzzy tier looks at may be answered
+                            wrongly by it, 0 to 1; unset: 0.02 */
+    bool strict;  /* the promise is a theorem, also when answers change; costs hits and revalidations */
+    bool per_hit; /* max_error is a share of the fuzzy hits, not of the requests */
+    llmgw_opt similarity; /* a fixed similarity instead of max_error, 0 to 1: no promise */
+    /* Cost of sampled revalidations, and of the judge, of all who share the store; unset: 1. 0: none, then
+       nothing fuzzy is served, except with a fixed similarity. Counted by known prices; calls of unknown
+       price are limited by their number. A day ends at midnight UTC */
+    llmgw_opt revalidate_usd_per_day;
+    int revalidate_per_day; /* and at most this many, 10,000 */
+    llmgw_same_fn same;     /* NULL: equal text after normalisation, equal JSON, or alike enough */
+    void *same_user;
+    const char *judge;    /* a model or route that is asked (yes or no) whether two free texts say the same,
+                             where the comparison cannot tell; NULL: none */
+    llmgw_embed_fn embed; /* NULL: none */
+    void *embed_user;
+    int embed_dim; /* of embed's vectors, 1 to 4,096 */
+    /* "provider/model" or an alias: its embeddings endpoint (openai dialect); NULL: none */
+    const char *embed_model;
+    int embed_ms;           /* its own deadline, 300; later, the words alone decide */
+    size_t max_entry_bytes; /* request and answer together, 1 MiB; larger ones are not stored */
+    size_t max_ask_bytes;   /* a longer question is not matched fuzzily, 2,000; at most 8,192 */
+} llmgw_cache;
 
 /* Log items: silent by default. X(name, level, text); levels: 0 error, 1 warning, 2 info. */
 #define LLMGW_LOG_ITEMS(X)                                                                                   \
@@ -558,7 +672,9 @@ typedef struct llmgw_route {
     X(FAILOVER, 2, "a call goes on with another attempt")                                                    \
     X(BREAKER, 1, "a circuit breaker opened or closed")                                                      \
     X(KEY_DEAD, 1, "a provider refused a key, which is left alone for a while")                              \
-    X(HEADROOM, 1, "a limit is used to headroom_percent")
+    X(HEADROOM, 1, "a limit is used to headroom_percent")                                                    \
+    X(STORE, 1, "the store cannot be used, was switched off by a failure, or is not written for a while")    \
+    X(CACHE, 2, "the cache purged answers that had become wrong")
 
 #define LLMGWI_LOG_ENUM(name, level, text) LLMGW_LOG_##name,
 typedef enum llmgw_log_item { LLMGW_LOG_ITEMS(LLMGWI_LOG_ENUM) LLMGW_LOG_ITEM_COUNT } llmgw_log_item;
@@ -590,8 +706,12 @@ typedef struct llmgw_options {
     size_t model_count;
     const llmgw_route *routes;
     size_t route_count;
-    bool no_environment; /* do not look for providers' keys in the environment */
-    const char *ca_file; /* PEM file of certificates to trust instead of the system's */
+    bool no_environment;    /* do not look for providers' keys in the environment */
+    const char *ca_file;    /* PEM file of certificates to trust instead of the system's */
+    llmgw_store store;      /* durable state; "store": {"path": ..., "max_bytes": "1GiB"} in the file */
+    llmgw_cache cache;      /* "cache": {"ttl": "7d", "semantic": true, "max_error": 0.02} in the file */
+    bool background_thread; /* one thread of ours drives the gateway: duties and transfers go on while nobody
+                               polls. Callbacks still wait for llmgw_poll */
 
     llmgw_log_fn log;
     void *log_user;
@@ -634,12 +754,13 @@ typedef struct llmgw_options {
     int breaker_open_ms;       /* 5,000: first time open; it doubles with each probe that fails */
     int breaker_open_max_ms;   /* 120,000 */
     int breaker_slow_ms;       /* a first token, or a whole reply, that comes later counts as failed; 0: ten
-                                   times the target's median of first tokens, at least 5 s; four times its
-                                   95th percentile of whole replies, at least 30 s (from 20 attempts on) */
+                                  times the target's median of first tokens, at least 5 s; four times its
+                                  95th percentile of whole replies, at least 30 s (from 20 attempts on) */
     int key_dead_ms;           /* 60,000: a refused key is left alone; doubles up to an hour */
     int headroom_percent;      /* 80: LLMGW_LOG_HEADROOM when a configured limit is used to this share */
     int reserve_output_tokens; /* 4,096: for a request without max_tokens, against tpm */
     int standby_ms;            /* 50,000: an idle standby connection is refreshed after this */
+    int duty_us;               /* 500: what a call or poll may spend on duties (commits, eviction, samples) */
 } llmgw_options;
 
 /* ---- functions ---------------------------------------------------------------------------- */
@@ -736,6 +857,83 @@ typedef struct llmgw_target {
 LLMGW_API size_t llmgw_targets(llmgw *gw, llmgw_target *targets, size_t count);
 LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?" for none such */
 
+/* ---- the cache ---- */
+
+/* Commits all that waits to be written and has the disk confirm it. E_STORE: it could not. Any thread; in a
+   callback: LLMGW_E_MISUSE. */
+LLMGW_API llmgw_code llmgw_flush(llmgw *gw);
+
+/* Finishes duties: samples that wait to be revalidated, then llmgw_flush. Blocking, drives the gateway. Any
+   thread; in a callback: LLMGW_E_MISUSE. LLMGW_E_DEADLINE: not all were done (also for want of budget). */
+LLMGW_API llmgw_code llmgw_drain(llmgw *gw, int deadline_ms);
+
+/* How the cache does. Counts are since the store was made, over all processes, as of the last commit, and of
+   this gateway besides. */
+typedef struct llmgw_cache_numbers {
+    bool on;                /* false: reason says why */
+    char reason[160];       /* "" or what switched it off; no secrets */
+    int64_t entries, bytes; /* whole store only */
+    int64_t requests;       /* that the cache looked at */
+    int64_t exact_hits, semantic_hits, stale_hits, joined;
+    int64_t fuzzy_requests; /* that the fuzzy tier looked at: T of the promise */
+    double max_error;
+    double threshold;   /* learned, of the score; NAN: nothing fuzzy is served yet */
+    double error;       /* estimated share of fuzzy_requests answered wrongly (per_hit: of semantic_hits) */
+    double error_bound; /* it is at most this, with 95 % confidence */
+    int64_t revalidations, revalidated_wrong, pending_samples, failed_samples;
+    llmgw_cost revalidation_cost; /* with the judge's calls */
+    llmgw_cost saved;             /* by hits of every tier */
+    int64_t saved_us;
+    int64_t vetoes;      /* candidates that a guard kept back */
+    int64_t vetoes_same; /* of those, how many would have been right (as misses told) */
+    int64_t purges;      /* answer classes removed because they had become wrong */
+    int64_t feedback_right, feedback_wrong;
+    /* Share of fresh answers that the comparison called different although the caller's feedback, or the
+       judge, called them the same; NAN: not known */
+    double comparator_error;
+} llmgw_cache_numbers;
+
+/* Fills numbers for a route or model name, or for all (name NULL). Any thread. E_STORE: there is no cache. */
+LLMGW_API llmgw_code llmgw_cache_stats(llmgw *gw, const char *name, llmgw_cache_numbers *numbers);
+
+/* The application says whether an answer from the cache was right; reply.cached.entry names it. A wrong one
+   is removed and counts as evidence like a sample. Any thread, also from a callback. E_NOT_FOUND: gone. */
+LLMGW_API llmgw_code llmgw_cache_feedback(llmgw *gw, uint64_t entry, bool right);
+
+/* Which entries. What is NULL or 0 does not restrict; all NULL and 0: every entry. */
+typedef struct llmgw_cache_filter {
+    const llmgw_request *request; /* the entry that would answer this request exactly */
+    const char *cache_namespace;
+    const char *model;       /* as requests name it: an alias, a route or "provider/model" */
+    const char *answered_by; /* as the provider named itself: reply.model_echo */
+    int older_s;             /* stored at least so long ago */
+} llmgw_cache_filter;
+
+/* Removes entries, now and on disk; returns how many, or -code. Any thread. */
+LLMGW_API int64_t llmgw_cache_remove(llmgw *gw, const llmgw_cache_filter *filter);
+
+/* One line of JSON, without its newline. False stops. */
+typedef bool (*llmgw_line_fn)(const char *line, size_t len, void *user);
+
+/* Writes all entries (filter NULL) and the evidence as JSON lines, the evidence last. Returns how many
+   lines, or -code. What was sealed comes out in the clear. Any thread. */
+LLMGW_API int64_t llmgw_cache_export(llmgw *gw, const llmgw_cache_filter *filter, llmgw_line_fn line,
+                                     void *user);
+
+/* Reads one line that llmgw_cache_export wrote. Entries that are there already stay. A bad line is refused
+   with LLMGW_E_ARGUMENT and changes nothing. Any thread. */
+LLMGW_API llmgw_code llmgw_cache_import(llmgw *gw, const char *line, size_t len, llmgw_error *error);
+
+/* Imports word vectors (a text file in GloVe format: a word, then its numbers, on each line) into the store,
+   in 8 bits a number; they improve the fuzzy tier of all who share it. Slow; once. At most max_words of the
+   file's first lines (0: 400,000), of 2 to 512 numbers. Any thread. */
+LLMGW_API llmgw_code llmgw_cache_vectors(llmgw *gw, const char *path, int64_t max_words, llmgw_error *error);
+
+/* Seals the whole store anew under another key of 32 bytes (LLMGW_SODIUM), which opens it from then on. No
+   other process or gateway may have it open. Broken off, LLMGW_LOG_STORE says so at the next llmgw_open: call
+   it again, with the key that the store opens with. Any thread; in a callback: LLMGW_E_MISUSE. */
+LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *error);
+
 #ifdef __cplusplus
 }
 #endif
@@ -759,8 +957,10 @@ LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -802,6 +1002,24 @@ LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?
 #define LLMGWI_BASE_SWAP(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 #define LLMGWI_BASE_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define LLMGWI_BASE_NEVER INT64_MAX
+
+/* Code that runs seldom, or beside a system call, is not worth the compiler's slowest passes: between these two it
+   is built small and quickly. Measured with bench/build.c and bench/wire.c; a user's -O0 and -Os stay as they are. */
+#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && defined(__clang__)
+#define LLMGWI_BASE_SMALL_BEGIN _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
+#define LLMGWI_BASE_SMALL_END _Pragma("clang attribute pop")
+#elif defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
+/* One string: gcc reads every one of them again for each function. */
+/* clang-format off */
+#define LLMGWI_BASE_SMALL_BEGIN \
+    _Pragma("GCC push_options") \
+    _Pragma("GCC optimize(\"O1,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,no-cprop-registers,ira-region=one\")")
+/* clang-format on */
+#define LLMGWI_BASE_SMALL_END _Pragma("GCC pop_options")
+#else
+#define LLMGWI_BASE_SMALL_BEGIN
+#define LLMGWI_BASE_SMALL_END
+#endif
 
 /* Left-out dialects vanish from their table; their functions stay unreferenced. */
 #ifdef LLMGW_NO_OPENAI
@@ -929,6 +1147,19 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_char(const char *p, size_t n) {
     for (size_t i = 2; i < size; i++)
         if ((s[i] & 0xC0) != 0x80) return 0;
     return size;
+}
+
+/* ---- hashing: XXH3, or keyed where a stolen file must not let anyone test guesses ---- */
+
+typedef struct llmgwi_base_hasher {
+    uint64_t (*fn)(const void *key, const void *p, size_t n);
+    const void *key;
+} llmgwi_base_hasher;
+
+/* hasher NULL: XXH3. */
+LLMGWI_BASE_UNUSED static uint64_t llmgwi_base_hash(const llmgwi_base_hasher *hasher, const void *p,
+                                                    size_t n) {
+    return hasher ? hasher->fn(hasher->key, p, n) : (uint64_t)XXH3_64bits(p, n);
 }
 
 /* ---- buffers: append only, capped, always NUL-terminated once they hold anything ---- */
@@ -1194,6 +1425,7 @@ static const llmgwi_base_clock llmgwi_base_real_clock = {llmgwi_base_now_us, llm
 typedef pthread_mutex_t llmgwi_base_mutex;
 typedef pthread_cond_t llmgwi_base_cond;
 typedef pthread_once_t llmgwi_base_once;
+typedef pthread_t llmgwi_base_thread;
 #define LLMGWI_BASE_ONCE PTHREAD_ONCE_INIT
 
 static void llmgwi_base_once_run(llmgwi_base_once *once, void (*fn)(void)) { (void)pthread_once(once, fn); }
@@ -1218,6 +1450,29 @@ static void llmgwi_base_cond_init(llmgwi_base_cond *cond) {
 static void llmgwi_base_cond_free(llmgwi_base_cond *cond) { (void)pthread_cond_destroy(cond); }
 
 static void llmgwi_base_cond_signal(llmgwi_base_cond *cond) { (void)pthread_cond_signal(cond); }
+
+typedef struct llmgwi_base_start {
+    void (*fn)(void *user);
+    void *user;
+} llmgwi_base_start;
+
+static void *llmgwi_base_thread_main(void *arg) {
+    llmgwi_base_start *start = (llmgwi_base_start *)arg;
+    start->fn(start->user);
+    return NULL;
+}
+
+/* start lives as long as the thread, which gets no signal of the host's. */
+static bool llmgwi_base_thread_begin(llmgwi_base_thread *thread, llmgwi_base_start *start) {
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool begun = pthread_create(thread, NULL, llmgwi_base_thread_main, start) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return begun;
+}
+
+static void llmgwi_base_thread_end(llmgwi_base_thread thread) { (void)pthread_join(thread, NULL); }
 
 /* at_us: llmgwi_base_now_us time, LLMGWI_BASE_NEVER waits without limit. May wake early. */
 static void llmgwi_base_cond_wait(llmgwi_base_cond *cond, llmgwi_base_mutex *mutex, int64_t at_us) {
@@ -1637,6 +1892,101 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
     return -1;
 }
 
+/* ---- signature kernels ---- */
+
+#include <math.h>
+
+#define LLMGWI_BASE_RECORD 40 /* bytes: 8 of a number, 32 of a signature */
+
+/* Writes those of at most 65,535 records whose signature differs from sig in at most limit bits, as
+   place << 16 | bits. out has room for n. Branch-light: nearly every record fails, but which one passes
+   nobody can predict. */
+typedef size_t (*llmgwi_base_scan_fn)(const char *records, size_t n, const uint64_t sig[4], unsigned limit,
+                                      uint32_t *out);
+
+/* Population count of 256 bits, added up inside the words as far as the fields hold it. */
+static LLMGWI_BASE_HOT unsigned llmgwi_base_bits256(const uint64_t x[4]) {
+    const uint64_t m1 = 0x5555555555555555u, m2 = 0x3333333333333333u, m4 = 0x0F0F0F0F0F0F0F0Fu;
+    uint64_t sum = 0;
+    for (int i = 0; i < 4; i += 2) {
+        uint64_t a = x[i] - ((x[i] >> 1) & m1), b = x[i + 1] - ((x[i + 1] >> 1) & m1);
+        a = (a & m2) + ((a >> 2) & m2) + (b & m2) + ((b >> 2) & m2);
+        sum += (a & m4) + ((a >> 4) & m4);
+    }
+    sum = (sum & 0x00FF00FF00FF00FFu) + ((sum >> 8) & 0x00FF00FF00FF00FFu); /* 256 does not fit a byte */
+    return (unsigned)((sum * 0x0001000100010001u) >> 48);
+}
+
+static size_t llmgwi_base_scan_plain(const char *records, size_t n, const uint64_t sig[4], unsigned limit,
+                                     uint32_t *out) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t x[4];
+        memcpy(x, records + i * LLMGWI_BASE_RECORD + 8, sizeof x);
+        for (int k = 0; k < 4; k++) x[k] ^= sig[k];
+        unsigned bits = llmgwi_base_bits256(x);
+        out[found] = (uint32_t)(i << 16) | bits;
+        found += bits <= limit;
+    }
+    return found;
+}
+
+/* Bytes ahead of the scan that are asked for: blocks of LMDB do not follow each other in memory. Measured:
+   640 to 5,120 tried, at 100,000 entries 1.3 times as fast as without. */
+#define LLMGWI_BASE_SCAN_AHEAD 2560
+
+LLMGWI_BASE_UNUSED static void llmgwi_base_scan_expect(const char *records, size_t n) {
+    for (size_t i = 0; i < n && i < LLMGWI_BASE_SCAN_AHEAD; i += 64) __builtin_prefetch(records + i);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("popcnt"))) static size_t
+llmgwi_base_scan_popcnt(const char *records, size_t n, const uint64_t sig[4], unsigned limit, uint32_t *out) {
+    const uint64_t a = sig[0], b = sig[1], c = sig[2], d = sig[3];
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t x[4];
+        __builtin_prefetch(records + i * LLMGWI_BASE_RECORD + LLMGWI_BASE_SCAN_AHEAD);
+        memcpy(x, records + i * LLMGWI_BASE_RECORD + 8, sizeof x);
+        unsigned bits = (unsigned)__builtin_popcountll(x[0] ^ a) + (unsigned)__builtin_popcountll(x[1] ^ b) +
+                        (unsigned)__builtin_popcountll(x[2] ^ c) + (unsigned)__builtin_popcountll(x[3] ^ d);
+        out[found] = (uint32_t)(i << 16) | bits;
+        found += bits <= limit;
+    }
+    return found;
+}
+#endif
+
+LLMGWI_BASE_UNUSED static llmgwi_base_scan_fn llmgwi_base_scan_best(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("popcnt")) return llmgwi_base_scan_popcnt;
+#endif
+    return llmgwi_base_scan_plain;
+}
+
+/* Sum of products of two vectors of 8-bit numbers; n at most 4,096, so that 32 bits hold it. */
+LLMGWI_BASE_UNUSED static int32_t llmgwi_base_dot8(const signed char *a, const signed char *b, size_t n) {
+    int32_t sum = 0;
+    size_t i = 0;
+#if LLMGWI_BASE_SSE2
+    __m128i total = _mm_setzero_si128();
+    for (; i + 16 <= n; i += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(a + i));
+        __m128i y = _mm_loadu_si128((const __m128i *)(const void *)(b + i));
+        __m128i low = _mm_madd_epi16(_mm_srai_epi16(_mm_unpacklo_epi8(x, x), 8),
+                                     _mm_srai_epi16(_mm_unpacklo_epi8(y, y), 8));
+        __m128i high = _mm_madd_epi16(_mm_srai_epi16(_mm_unpackhi_epi8(x, x), 8),
+                                      _mm_srai_epi16(_mm_unpackhi_epi8(y, y), 8));
+        total = _mm_add_epi32(total, _mm_add_epi32(low, high));
+    }
+    int32_t parts[4];
+    _mm_storeu_si128((__m128i *)(void *)parts, total);
+    sum = parts[0] + parts[1] + parts[2] + parts[3];
+#endif
+    for (; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
 /* ------------------------------------------------------------------------------------------- */
 /* >>text   purpose: UTF-8, sentence ends, the seam of a resumed text, an estimate of tokens.    */
 /*          uses: nothing   guarantees: pure, no allocation, linear time                         */
@@ -1657,6 +2007,8 @@ static size_t llmgwi_text_encode(uint32_t point, char *out) {
     out[0] = (char)(lead[size] | point);
     return size;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- sentence ends: a stream that is cut is resumed at the last one ---- */
 
@@ -2224,6 +2576,8 @@ static size_t llmgwi_text_seam(const char *k, size_t kn, const char *n, size_t n
     return drop && drop != SIZE_MAX ? skip + drop : drop;
 }
 
+LLMGWI_BASE_SMALL_END
+
 /* ---- an estimate of tokens: the pieces that o200k_base cuts a text into, and what a piece of its kind and
    length cost on average in English, code, JSON and Chinese (measured; tests/test_text.c has samples) ---- */
 
@@ -2382,6 +2736,2635 @@ static int64_t llmgwi_text_tokens(const char *p, size_t n) {
     }
     return n && count.cost < 100 ? 1 : (count.cost + 50) / 100;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* ---- normal form and features ---- */
+
+/* Two texts are compared in a normal form; how alike two questions are is told by their features, sets of
+   hashes: stems of the words that carry meaning, each weighted by how rare it is, and character n-grams. */
+
+typedef struct llmgwi_text_fold_row {
+    uint32_t from, to;
+    int16_t add;
+    uint8_t step; /* 2: every other character is upper case */
+} llmgwi_text_fold_row;
+
+/* Upper to lower case: simple case folding of Latin, Greek, Cyrillic, Armenian (Unicode 15, CaseFolding.txt);
+   what stands alone in its block and in no living orthography is left out. Sorted. */
+static const llmgwi_text_fold_row llmgwi_text_folds[] = {
+    {'A', 'Z', 32, 1},
+    {0xC0, 0xD6, 32, 1},
+    {0xD8, 0xDE, 32, 1},
+    {0x100, 0x12F, 1, 2},
+    {0x130, 0x130, 'i' - 0x130, 1},
+    {0x132, 0x137, 1, 2},
+    {0x139, 0x148, 1, 2},
+    {0x14A, 0x177, 1, 2},
+    {0x178, 0x178, 0xFF - 0x178, 1},
+    {0x179, 0x17E, 1, 2},
+    {0x17F, 0x17F, 's' - 0x17F, 1},
+    {0x18F, 0x18F, 0x259 - 0x18F, 1},
+    {0x1A0, 0x1A5, 1, 2},
+    {0x1AF, 0x1AF, 1, 1},
+    {0x1B3, 0x1B6, 1, 2},
+    {0x1CD, 0x1DC, 1, 2},
+    {0x1DE, 0x1EF, 1, 2},
+    {0x1F8, 0x21F, 1, 2},
+    {0x222, 0x233, 1, 2},
+    {0x246, 0x24F, 1, 2},
+    {0x386, 0x386, 38, 1},
+    {0x388, 0x38A, 37, 1},
+    {0x38C, 0x38C, 64, 1},
+    {0x38E, 0x38F, 63, 1},
+    {0x391, 0x3A1, 32, 1},
+    {0x3A3, 0x3AB, 32, 1},
+    {0x3C2, 0x3C2, 1, 1},
+    {0x3D8, 0x3EF, 1, 2},
+    {0x400, 0x40F, 80, 1},
+    {0x410, 0x42F, 32, 1},
+    {0x460, 0x481, 1, 2},
+    {0x48A, 0x4BF, 1, 2},
+    {0x4C0, 0x4C0, 15, 1},
+    {0x4C1, 0x4CE, 1, 2},
+    {0x4D0, 0x52F, 1, 2},
+    {0x531, 0x556, 48, 1},
+    {0x1E00, 0x1E95, 1, 2},
+    {0x1E9E, 0x1E9E, 0xDF - 0x1E9E, 1},
+    {0x1EA0, 0x1EFF, 1, 2},
+};
+
+/* What a character is to words. Letters and digits: LLMGWI_TEXT_LETTER. */
+enum {
+    LLMGWI_TEXT_LETTER,
+    LLMGWI_TEXT_BREAK,     /* parts words */
+    LLMGWI_TEXT_BLANK,     /* white space and controls */
+    LLMGWI_TEXT_UNSEEN,    /* soft hyphen, zero width, direction and variation marks */
+    LLMGWI_TEXT_COMBINING, /* accents of decomposed text: kept in the normal form, left out of features */
+    LLMGWI_TEXT_RUN /* written without blanks between words, and emoji: pairs of characters are words */
+};
+
+typedef struct llmgwi_text_kind_row {
+    uint32_t from, to;
+    uint8_t kind;
+} llmgwi_text_kind_row;
+
+/* Sorted; what is in no row is a letter (Unicode 15, blocks and general categories, coarsened). */
+static const llmgwi_text_kind_row llmgwi_text_kinds[] = {
+    {0x00, 0x20, 2},       {0x21, 0x2F, 1},       {0x3A, 0x40, 1},     {0x5B, 0x60, 1},
+    {0x7B, 0x7E, 1},       {0x7F, 0xA0, 2},       {0xA1, 0xA9, 1},     {0xAB, 0xAC, 1},
+    {0xAD, 0xAD, 3},       {0xAE, 0xB1, 1},       {0xB4, 0xB4, 1},     {0xB6, 0xB8, 1},
+    {0xBB, 0xBB, 1},       {0xBF, 0xBF, 1},       {0xD7, 0xD7, 1},     {0xF7, 0xF7, 1},
+    {0x300, 0x36F, 4},     {0x37E, 0x37E, 1},     {0x387, 0x387, 1},   {0x55A, 0x55F, 1},
+    {0x589, 0x58A, 1},     {0x591, 0x5BD, 4},     {0x5BE, 0x5BE, 1},   {0x5BF, 0x5BF, 4},
+    {0x5C0, 0x5C0, 1},     {0x5C1, 0x5C2, 4},     {0x5C3, 0x5C3, 1},   {0x5C4, 0x5C5, 4},
+    {0x5C7, 0x5C7, 4},     {0x60C, 0x60D, 1},     {0x61B, 0x61B, 1},   {0x61C, 0x61C, 3},
+    {0x61D, 0x61F, 1},     {0x640, 0x640, 3},     {0x64B, 0x65F, 4},   {0x66A, 0x66D, 1},
+    {0x670, 0x670, 4},     {0x6D4, 0x6D4, 1},     {0x964, 0x965, 1},   {0xE00, 0xEFF, 5},
+    {0x1000, 0x109F, 5},   {0x1680, 0x1680, 2},   {0x1780, 0x17FF, 5}, {0x180B, 0x180E, 3},
+    {0x2000, 0x200A, 2},   {0x200B, 0x200F, 3},   {0x2010, 0x2027, 1}, {0x2028, 0x2029, 2},
+    {0x202A, 0x202E, 3},   {0x202F, 0x202F, 2},   {0x2030, 0x205E, 1}, {0x205F, 0x205F, 2},
+    {0x2060, 0x206F, 3},   {0x207A, 0x207E, 1},   {0x208A, 0x208E, 1}, {0x20A0, 0x20CF, 1},
+    {0x20D0, 0x20FF, 4},   {0x2190, 0x245F, 1},   {0x2500, 0x25FF, 1}, {0x2600, 0x27BF, 5},
+    {0x27C0, 0x2BFF, 1},   {0x2E00, 0x2E7F, 1},   {0x2E80, 0x2FFF, 5}, {0x3000, 0x3000, 2},
+    {0x3001, 0x3004, 1},   {0x3005, 0x3007, 5},   {0x3008, 0x3020, 1}, {0x3021, 0x302F, 5},
+    {0x3030, 0x3030, 1},   {0x3031, 0x303C, 5},   {0x303D, 0x303F, 1}, {0x3040, 0x30FA, 5},
+    {0x30FB, 0x30FB, 1},   {0x30FC, 0x9FFF, 5},   {0xAC00, 0xD7AF, 5}, {0xE000, 0xF8FF, 1},
+    {0xF900, 0xFAFF, 5},   {0xFE00, 0xFE0F, 3},   {0xFE10, 0xFE6F, 1}, {0xFEFF, 0xFEFF, 3},
+    {0xFF5F, 0xFF65, 1},   {0xFF66, 0xFFDC, 5},   {0xFFE0, 0xFFFF, 1}, {0x1F000, 0x1FAFF, 5},
+    {0x20000, 0x3FFFF, 5}, {0xE0000, 0xE0FFF, 3},
+};
+
+typedef struct llmgwi_text_plain_row {
+    uint32_t point;
+    char plain[4];
+} llmgwi_text_plain_row;
+
+/* Typography to ASCII. Sorted. */
+static const llmgwi_text_plain_row llmgwi_text_plains[] = {
+    {0xAB, "\""},    {0xB4, "'"},     {0xBB, "\""},  {0x2BC, "'"},   {0x61F, "?"},   {0x2010, "-"},
+    {0x2011, "-"},   {0x2012, "-"},   {0x2013, "-"}, {0x2014, "-"},  {0x2015, "-"},  {0x2018, "'"},
+    {0x2019, "'"},   {0x201A, "'"},   {0x201B, "'"}, {0x201C, "\""}, {0x201D, "\""}, {0x201E, "\""},
+    {0x201F, "\""},  {0x2026, "..."}, {0x2032, "'"}, {0x2033, "\""}, {0x2039, "'"},  {0x203A, "'"},
+    {0x2212, "-"},   {0x3001, ","},   {0x3002, "."}, {0xFB00, "ff"}, {0xFB01, "fi"}, {0xFB02, "fl"},
+    {0xFB03, "ffi"}, {0xFB04, "ffl"},
+};
+
+/* The base letters of U+00C0 to U+017F; a blank: the letter is its own base. Questions are typed with and
+   without accents. */
+static const char llmgwi_text_bases[] = "aaaaaa ceeeeiiii nooooo ouuuuy  aaaaaa ceeeeiiii nooooo ouuuuy y"
+                                        "aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiii  jjkk llllll "
+                                        " llnnnnnn   oooooo  rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzzs";
+
+/* The last of count rows of size bytes, each beginning with a uint32_t, that begins at point or before. */
+static const void *llmgwi_text_find_row(const void *rows, size_t count, size_t size, uint32_t point) {
+    const char *base = (const char *)rows;
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        uint32_t from;
+        memcpy(&from, base + middle * size, sizeof from);
+        if (from <= point)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low ? base + (low - 1) * size : NULL;
+}
+
+#define LLMGWI_TEXT_ROW(type, rows, point)                                                                   \
+    ((const type *)llmgwi_text_find_row(rows, LLMGWI_BASE_COUNT(rows), sizeof(type), point))
+
+/* Lower case; full-width ASCII is ASCII. */
+static uint32_t llmgwi_text_fold(uint32_t point) {
+    if (point >= 0xFF01 && point <= 0xFF5E) point -= 0xFF01 - '!';
+    if (point >= 'a' && point <= 'z') return point;
+    const llmgwi_text_fold_row *row = LLMGWI_TEXT_ROW(llmgwi_text_fold_row, llmgwi_text_folds, point);
+    if (!row || point > row->to || (point - row->from) % row->step) return point;
+    return (uint32_t)((int32_t)point + row->add);
+}
+
+/* Of a folded character. */
+static int llmgwi_text_kind_of(uint32_t point) {
+    if (point >= 'a' && point <= 'z') return LLMGWI_TEXT_LETTER;
+    const llmgwi_text_kind_row *row = LLMGWI_TEXT_ROW(llmgwi_text_kind_row, llmgwi_text_kinds, point);
+    return row && point <= row->to ? (int)row->kind : (int)LLMGWI_TEXT_LETTER;
+}
+
+static uint32_t llmgwi_text_unaccented(uint32_t point) {
+    if (point < 0xC0 || point > 0x17F) return point;
+    char base = llmgwi_text_bases[point - 0xC0];
+    return base == ' ' ? point : (uint32_t)(unsigned char)base;
+}
+
+/* NULL: the character is its own plain form. */
+static const char *llmgwi_text_plain(uint32_t point) {
+    if (point < 0xAB) return NULL;
+    const llmgwi_text_plain_row *row = LLMGWI_TEXT_ROW(llmgwi_text_plain_row, llmgwi_text_plains, point);
+    return row && row->point == point ? row->plain : NULL;
+}
+
+/* Decodes and folds the character at *at and steps over it. A byte that is no UTF-8: U+FFFD. */
+static uint32_t llmgwi_text_next(llmgwi_base_str text, size_t *at) {
+    uint32_t point = 0xFFFD;
+    size_t size = llmgwi_text_decode(text.p + *at, text.n - *at, true, &point);
+    if (size == 0) point = 0xFFFD, size = 1;
+    *at += size;
+    return llmgwi_text_fold(point);
+}
+
+/* Case, white space, typography and a final period, exclamation or question mark make no difference. Appends
+   to out; false: it did not fit. */
+static bool llmgwi_text_normal(llmgwi_base_str text, llmgwi_base_buf *out) {
+    char piece[8];
+    size_t start = out->n;
+    bool blank = false;
+    for (size_t at = 0; at < text.n;) {
+        uint32_t point = llmgwi_text_next(text, &at);
+        int kind = llmgwi_text_kind_of(point);
+        if (kind == LLMGWI_TEXT_BLANK) blank = true;
+        if (kind == LLMGWI_TEXT_BLANK || kind == LLMGWI_TEXT_UNSEEN) continue;
+        const char *plain = llmgwi_text_plain(point);
+        if (blank && out->n > start) llmgwi_base_buf_add(out, " ", 1);
+        if (plain)
+            llmgwi_base_buf_text(out, plain);
+        else
+            llmgwi_base_buf_add(out, piece, llmgwi_text_encode(point, piece));
+        blank = false;
+    }
+    size_t end = out->n;
+    while (end > start && llmgwi_text_in(out->p[end - 1], ".!? ")) end--;
+    if (end > start && end < out->n) out->p[out->n = end] = 0; /* all marks: they are the text */
+    return out->failed == LLMGWI_BASE_FINE;
+}
+
+/* ---- words ---- */
+
+#define LLMGWI_TEXT_FEATURES 1          /* version: a change makes stored features useless */
+#define LLMGWI_TEXT_WORDS 128           /* distinct words kept, at most */
+#define LLMGWI_TEXT_GRAMS 1024          /* distinct character n-grams kept, at most */
+#define LLMGWI_TEXT_FEATURE_BYTES 16384 /* of a text that are looked at */
+#define LLMGWI_TEXT_WORD 40             /* characters of a word that are looked at */
+#define LLMGWI_TEXT_RARE 8.0f           /* rarity of a word in no table: beyond the last that is in one */
+#define LLMGWI_TEXT_SHORT_RARE 5.0f /* of numbers of one or two digits and pairs of a script without blanks */
+#define LLMGWI_TEXT_PRIOR 200.0     /* questions that the shipped table counts as */
+
+/* Kept for similarity of sets. Words: the cosine of vectors with weights llmgwi_text_rarity(rarity, ...) (a
+   word counts once). Grams: unweighted, shared / sqrt(count of one * count of the other). Of a text with too
+   many, those with the smallest hashes are kept, so that what two long texts share is still seen. */
+typedef struct llmgwi_text_features {
+    uint32_t words[LLMGWI_TEXT_WORDS]; /* hashes of stems of words that carry meaning; ascending, distinct */
+    float rarity[LLMGWI_TEXT_WORDS];   /* prior inverse document frequency of each (natural logarithm), > 0 */
+    uint64_t names[LLMGWI_TEXT_WORDS]; /* hash of the word as it stands (folded): key of its word vector */
+    uint32_t grams[LLMGWI_TEXT_GRAMS]; /* hashes of character 3- to 5-grams, ascending, distinct */
+    size_t word_count, gram_count;
+    bool cut; /* something did not fit */
+} llmgwi_text_features;
+
+/* A table of words: "word" and what is said of it, that begins with no letter from a to z and ends with one
+   from A to Z. Sorted. Returns what is said, NULL: the word is not there. */
+static const char *llmgwi_text_look(const char *table, size_t size, llmgwi_base_str word) {
+    size_t low = 0, high = size;
+    while (low < high) {
+        size_t at = (low + high) / 2, n = 0;
+        while (at > low && !(table[at - 1] >= 'A' && table[at - 1] <= 'Z')) at--;
+        const char *record = table + at;
+        while (record[n] >= 'a' && record[n] <= 'z') n++;
+        int order = memcmp(record, word.p, n < word.n ? n : word.n);
+        if (order == 0 && n == word.n) return record + n;
+        if (order < 0 || (order == 0 && n < word.n)) {
+            low = at + n;
+            while (!(table[low] >= 'A' && table[low] <= 'Z')) low++;
+            low++;
+        } else {
+            high = at;
+        }
+    }
+    return NULL;
+}
+#define LLMGWI_TEXT_LOOK(table, word) llmgwi_text_look(table, sizeof(table) - 1, word)
+
+/* English words that stand for another, :it, or for nothing: irregular forms, contractions, spellings and short
+   forms in general use. From A to Z there is only A. Written for this file. */
+static const char llmgwi_text_forms[] =
+    "ad:advertisementAadmin:administratorAadvert:advertisementAaeroplane:airplaneAaint:notAam:beAamongst:"
+    "amongAanalyses:analysisAapp:applicationAare:beAarent:notAate:eatAbecame:becomeAbeen:beAbegan:beginAb"
+    "egun:beginAbeing:beAbike:bicycleAbit:biteAbitten:biteAblew:blowAblown:blowAbought:buyAbroke:breakAbr"
+    "oken:breakAbrought:bringAbuilt:buildAcame:comeAcannot:notAcant:notAcatalogue:catalogAcaught:catchAch"
+    "eque:checkAchildren:childAchose:chooseAchosen:chooseAconfig:configurationAcouldnt:notAcoz:becauseAcr"
+    "ises:crisisAcriteria:criterionAcuz:becauseAdealt:dealAdefence:defenseAdialogue:dialogAdid:doAdidnt:n"
+    "otAdied:dieAdoc:documentAdocs:documentationAdoes:doAdoesnt:notAdoing:doAdone:doAdont:notAdrank:drink"
+    "Adrawn:drawAdrew:drawAdriven:driveAdrove:driveAdrunk:drinkAdug:digAdying:dieAeaten:eatAexam:examinat"
+    "ionAfallen:fallAfed:feedAfeet:footAfell:fallAfelt:feelAfled:fleeAflew:flyAflown:flyAforgave:forgiveA"
+    "forgiven:forgiveAforgot:forgetAforgotten:forgetAfought:fightAfridge:refrigeratorAfroze:freezeAfrozen"
+    ":freezeAgave:giveAgeese:gooseAgiven:giveAgoes:goAgone:goAgonna:goAgot:getAgotta:getAgotten:getAgrew:"
+    "growAgrey:grayAgrown:growAhad:haveAhadnt:notAhalves:halfAhas:haveAhasnt:notAhavent:notAhaving:haveAh"
+    "eard:hearAheld:holdAhelloAheyAhiAhid:hideAhidden:hideAhows:howAhung:hangAim:iAindices:indexAinfo:inf"
+    "ormationAis:beAisnt:notAive:iAjewellery:jewelryAkept:keepAkindlyAknew:knowAknives:knifeAknown:knowAl"
+    "ab:laboratoryAlaid:layAlearnt:learnAleaves:leafAled:leadAlent:lendAlets:letAlicence:licenseAlives:li"
+    "feAlost:loseAlying:lieAmade:makeAmath:mathematicsAmaths:mathematicsAmeant:meanAmen:manAmet:meetAmice"
+    ":mouseAmistaken:mistakeAmistook:mistakeAmum:momAmustnt:notAneednt:notAoffence:offenseAok:okayAoverdr"
+    "awn:overdrawAoverdrew:overdrawApaid:payApayment:payApayments:payApeople:personApercentage:percentAph"
+    "one:telephoneAphoto:photographApic:pictureApleaseAplough:plowAplsAplzAprogramme:programAprogrammes:p"
+    "rogramAran:runArang:ringArepo:repositoryAridden:rideArisen:riseArode:rideArose:riseArung:ringAsaid:s"
+    "ayAsang:singAsank:sinkAsat:sitAseen:seeAselves:selfAsent:sendAshaken:shakeAshipment:shipAshipments:s"
+    "hipAshone:shineAshook:shakeAshot:shootAshouldnt:notAshown:showAshrank:shrinkAshrunk:shrinkAslept:sle"
+    "epAslid:slideAsold:sellAsought:seekAspelt:spellAspent:spendAspoke:speakAspoken:speakAstole:stealAsto"
+    "len:stealAstood:standAstruck:strikeAstuck:stickAsung:singAsunk:sinkAswam:swimAswept:sweepAswore:swea"
+    "rAsworn:swearAswum:swimAswung:swingAtaken:takeAtaught:teachAteeth:toothAthanksAthats:thatAtheres:the"
+    "reAtheyre:theyAtheyve:theyAtho:thoughAthought:thinkAthrew:throwAthrown:throwAthru:throughAtil:untilA"
+    "till:untilAtold:tellAtook:takeAtore:tearAtorn:tearAtv:televisionAtying:tieAtyre:tireAu:youAunderstoo"
+    "d:understandAur:yourAused:useAuses:useAusing:useAwanna:wantAwas:beAwasnt:notAwent:goAwere:beAwerent:"
+    "notAweve:weAwhats:whatAwheres:whereAwhilst:whileAwhos:whoAwithdrawn:withdrawAwithdrew:withdrawAwives"
+    ":wifeAwoke:wakeAwoken:wakeAwomen:womanAwon:winAwont:notAwore:wearAworn:wearAwouldnt:notAwritten:writ"
+    "eAwrote:writeAyoure:youAyouve:youA";
+
+/* The 1,500 most frequent stems of English, each with its band of rarity. Rarity: -log of the share of texts of 12
+   words that have it, as follows from its frequency in the web: the list of symspellpy 6.10.1 (MIT licence,
+   frequency_dictionary_en_82_765.txt, from Google's n-grams), stemmed by the functions below, summed by stem. Made
+   again when these change. Each part begins with a letter that no other part has. */
+static const char *const llmgwi_text_common[] = {
+    "aHabilitiZablZaboutPabovYabstractZacademicZacceptYaccessVaccessoriXaccommodZaccordZaccountVachievZac"
+    "rossZactWactionWactivYactivitiWactualZadaptZaddSadditZadditionalYaddressUadjustZadministrXadoptZadul"
+    "tYadvancWadvertisYadvertizZadvicZaffectZaffiliZafricaZafterUagainXagainstXageXagenciYagentZagoZagree"
+    "mYaidZairXairportZalYalbumZalertZallNallowWalmostZalongZalreadiZalsoSalternatZalthoughZalwayYamazonZ"
+    "amendZamericaYamericanVamongZamountYanOanalZanalysisYandGangelZanimZanimalYannouncZannualZanothWansw"
+    "erYantiZanyRanyonZanythZapartZappXappearZapplicVapproachZappropriZapprovZaprZaprilXarchivWareaUarmZa"
+    "roundXarrivZartUarticlUartistYasNasiaZasianZaskWassZassessZassignZassistantZassociWassociatZassumZat"
+    "NattachZattackZattorneyZattractZauctionZaudioYaugZaugustYaustraliaZauthorVauthoritiZautoZautomaticZa"
+    "vailTaveragZawardYawayZbabiYbackTbackgroundZbadZbagZbalZbalancZbandZbankXbarYbasUbasicZbasisZbasketZ"
+    "batteriZbayZbeGbeachYbearZbeautiXbecausVbecomWbedZbeforVbeginXbelievZbelowXbenefitYbestUbetterXbetwe"
+    "enVbidYbigWbilXbinZbitYblackVblockZblogWbloodZbluXboardVboatZbodiXbookRbornZbothWboxWboyZbrandYbreak"
+    "YbreastZbriefZbringYbritishZbrotherZbrownZbrowsYbrowserZbudgetZbugZbuildVbushZbusiRbutQbuttonZbuyTbu"
+    "yerZbyLcablZcalUcalculZcalendarYcaliforniaYcameraXcampZcanPcanadaXcanadianZcancerZcapZcapitalZcarSca"
+    "rdVcareerYcarolinaZcarriZcartXcasUcashZcasinoZcatZcategoriUcausYcdWcelXcenterWcentralYcenturiZcertai"
+    "nZcertifiZcertificZchairZchallengZchangTchannelZchapterZcharactZchargYchartZchatZcheapZcheckUchemicZ"
+    "chicagoZchildUchinaYchinesZchoicZchoosYchristianZchristmaZchurchZcitiTclaimZclassVclassicZclassifiZc"
+    "leanZclearYclickSclientZclinicZclipZclosWclothZclubXcoYcodUcollectVcollegWcolorZcolumnZcomTcombinZco"
+    "mfortZcommandZcommentTcommercialZcommissZcommitZcommitteYcommonYcommunicXcommunitiVcompaniTcomparWco"
+    "mpetitZcompletVcomponZcomputTconceptZconcernZconditVconductZconferYconfigurZconfirmZconnectWconsidYc"
+    "onsistZconstitutZconstructYconsultZconsumZcontactRcontainXcontentVcontinuXcontractXcontributZcontrol"
+    "VconversZconvertZcookZcoolZcopiYcopyrightUcorZcorporXcorrectZcostVcouldVcouncilYcountZcountiVcountri"
+    "VcouplZcoursVcourtXcoverXcreatVcreditWcriticZcrossZculturZcurrentUcustomUcutYdailiZdamagZdancZdarkZd"
+    "atSdataTdatabasYdavidZdayRdeUdealXdeathZdebtZdecXdecembXdecidZdecisZdeepZdefaultZdefinZdefinitZdegre"
+    "ZdelZdeletZdelivZdeliveriYdemandZdepartWdependZdescribZdescriptWdesignTdesktopZdetailUdetectZdetermi"
+    "nYdevelopSdevicZdieZdifferVdigitalWdirectTdirectoriWdisablZdisclaimZdiscountYdiscussWdiseasZdisplayX"
+    "distancZdistributYdistrictYdivisZdoOdoctorZdocumWdogZdollarZdomainZdoorZdoublZdownWdownloadUdrawZdre"
+    "amZdrinkZdrivWdriverZdropZdrugYdueZdurWeachUearYearnZearthZeasiXeastYeatZebayVeconomicYeditUeducUeff"
+    "ectVeffortZeitherZelectZelectricZelectronicXelemZelsZemailTemergZemployXemployeZenablZendUenergiYeng"
+    "inWenglandZenglishXenhancZenjoyZenoughZensurZenterXenterprizZentertainYentirZentriYenvironYenvironme"
+    "ntalZequipXerrorYespecialZessentialZestZestablishZestatXestimZeurZeuropZeuropeanZevaluZevenVeventUev"
+    "erZeveriWeveryonZeverythZevidZexaminZexamplXexcelZexceptZexchangZexecutYexhibitZexistYexpectYexpensZ"
+    "experiWexpertZexplainZexplorZexpressYextendZextensZextraZextremZeyeZfacYfacilitiYfactYfactorZfaculti"
+    "ZfailZfairZfalYfamiVfanZfarZfarmZfastZfatZfaxYfeaturUfebZfebruariYfederalZfeeZfeedYfeedbackXfeelXfem"
+    "alZfewYfieldXfightZfigurYfilTfilmXfilterZfinZfinalXfinancYfinancialXfindSfinishZfirZfirmZfirstSfishZ"
+    "fitYfivZfixZflashZflightZfloorZfloridaZflowZflowerZfocusZfollowUfoodWfootZfootbalZforJforcXforeignZf"
+    "orgetZformVformatXformerZforumTforwardZfoundVfoundatZfourYframZfrancYfreQfrenchZfriZfridayZfriendUfr"
+    "omNfrontZfuckZfulUfunZfunctionXfundXfurniturZfurtherZfuturYgainZgalleriWgamSgardenXgasZgayXgenZgener"
+    "ZgeneralUgeorgZgermanZgermaniZgetQgiftWgirlWgivUglassZglobalZgoSgoalZgodYgoingXgoldZgolfZgoodTgooglZ"
+    "governVgradZgraduatZgrandZgrantZgraphicZgreatUgreaterZgreenYgroundZgroupTgrowZgrowthZguestZguidVguyZ",
+    "hairZhalZhalfZhandXhandlZhappenZhappiZhardYhardwarZhatZhavLheQheadXhealthThearYheartZheatZhelpRherQh"
+    "idZhighThigherZhilZhimWhisRhistoriWhistoricZhitZholdWholidayYhomPhomepagZhopYhorsZhospitalZhostXhotX"
+    "hotelShourVhousUhowShowevXhugZhumanXiLidYideaYidentifiYifPiiYiiiZimagUimmediZimpactZimplemZimportZim"
+    "portantXimprovXinHincZinchZincludSincomZincreasWindependZindexVindiaZindianZindicZindividualXindustr"
+    "iWindustrialZinformPinnZinputZinsidZinstalYinsteadZinstitutYinstructZinstrumZinsurantWinteractZinter"
+    "estVinterfacZinternVinternalZinternetVinterviewZintoTintroducZintroductZinvestXinvestigZinvolvYirela"
+    "ndZislandXissuUitMitaZitemSitsSjamZjanUjanuariUjapanZjavaZjobUjohnWjoinVjonZjournalXjulZjuliXjumpZju"
+    "nVjustTkeepWkeyXkeywordZkidYkilZkindZkingZkingdomZkitZkitchenZknowTknowledgZlaXlabelZlaboratoriZladi"
+    "ZlakZlandYlanguagXlargXlargerZlastTlatZlaterZlatestYlawVlawyerZleadWleaderZlearnUleastZleavZleftXleg"
+    "alXlengthZlesbianZlessXletXletterZlevelVlibrariWlicensXlifUlightWlikSlimitWlinUlinkSlinuxZlistQliste"
+    "nZlittlWlivVloadZloanXlocalVlocatUlogXloginXlogoZlondonYlongVlookTlosXlossZlotXlovVlowWlowerZltdZlyr"
+    "icZmacZmachinZmagazinYmailUmainVmaintainZmajorYmakQmalZmanUmanagSmaniUmanualZmanufacturXmapTmarYmarc"
+    "hXmariZmarkYmarketUmasterZmatchYmaterialXmatterZmaturZmaxZmaximumZmayRmeSmeanWmeasurYmediaWmedicXmed"
+    "icinZmeetUmemberSmembershipZmemoriXmenuZmessagTmetalZmethodXmexicoZmichaelZmicrosoftZmiddlZmightYmil"
+    "XmilfZmilitariZmillionYminZmindZminutYmissZmissionZmixZmobilXmodZmodelVmodernZmodifiZmodulZmonZmonda"
+    "yZmoneyWmonitZmonthVmorOmornZmortgagZmostTmotherZmotorZmountZmountainZmovXmoviUmuchVmultiZmultiplZmu"
+    "seumZmusicTmustVmyQnamSnationZnationalVnaturZnaturalYnavigZnearYnecessariZneedSnetYnetworkUneverXnew"
+    "MnewslettYnextTnicZnightXnoQnokiaZnonVnormalZnorthWnotMnothZnoticXnotifiZnovYnovembXnowSnudZnumberTn"
+    "ursZobjectXobservZobtainZoccurZoctYoctobXofGoffVofferUofficUofficialYoftenZoilZoldWonKoncZoneQonlinS"
+    "openUoperWoperatZopinZopportunitiYoptionWorMorderTorganizWoriginalXotherPourQoutRoutdoorZoutputZouts"
+    "idZoverToveralZoverviewZownVownerYpackZpackagXpagPpaintZpanelZpaperXparentYparkWpartTpartiWparticula"
+    "rYpartnerYpassYpasswordYpastYpatchZpatientZpatternZpaulZpayTpaypalZpcXpeacZperWpercentYperfectZperfo"
+    "rmZperformantXperiodYpermitZpersonRpersonalVpetZpeterZphonZphotoXphotographVphotographiZphysicZpicZp"
+    "ickZpicturUpiecZplacUplanUplantZplayVplayerXplusZpmSpointVpokerYpolZpolicZpoliciTpoliticYpoolZpopZpo"
+    "pulZpopularYpornYportZpositWpossablXpostQposterZpotentialZpowerUpracticXpreferZpreparZpresentWpresid"
+    "YpressWpressurZpreventZpreviousWpricRprimariZprintVprinterZpriorZprivaciUprivatWproZprobablZproblemV"
+    "procedurZprocessUproducYproductQprofessZprofessionalXprofilWprofitZprogramSprogressZprojectUpromotZp"
+    "ropertiVproposZprotectWproteinZprovidSprovisZpublicTpublishWpurchasYpurposYpussiZputYqualifiZqualiti"
+    "WquarterZquestionVquickYquitZquotWracZradioYraisZrangXrankZrapZratRratherZreTreachZreadTreaderZreadi"
+    "ZrealVrealliXreasonYreceivVrecentWrecipZrecommendXrecordVredXreducZreferVreflectZregardZregionYregio"
+    "nalZregistVregistrZregulZregularZrelatTrelationshipZreleasVremainZremembZremotZremovYrentZrentalYrep"
+    "VrepairZreplacZreportSrepresZrepublicZrequestWrequirUresearchUreservUresidZresolutZresortZresourcUre"
+    "spectYrespondZresponsVrestZrestaurantZresultTretailZreturnUreviewRrevisZrichardZridZrightSringZringt"
+    "onZrisZriskZriverZroadXrobertZrockZrolXroomVrootZroundZrulXrunW",
+    "safZsafetiZsalUsamVsamplZsanXsaturdayZsavVsaySscalZschedulZschoolTsciencWscorZscreenZscriptZseaZsear"
+    "chPseasonZseatZsecondWsectionVsectorZsecurZsecuritiVseeRseekZseemYselWselectUselfYsellerWsenatZsendU"
+    "seniorZsensZsepZseparZseptembXseriXservYserverWservicPsessionZsetTseveralZsexUsexiZshalWsharWsheUshe"
+    "etZshipTshirtZshoZshootZshopTshortYshouldTshowTsidXsignUsignificantZsilverZsimilarYsimpZsimplZsincWs"
+    "inglXsitPsituatZsixZsizVskilZskinZsmalWsmithZsoRsocialXsocietiYsoftwarUsolutXsomSsomeonZsomethYsonZs"
+    "ongYsoniZsoonZsortYsoundYsourcVsouthWspacYspeakZspeakerZspecialUspecifiYspecificYspeedZspendZsponsor"
+    "YsportUspringZstZstaffXstagZstandZstandardWstarWstartUstatRstatemYstationZstatisticZstatusYstayZstep"
+    "YstilWstockWstonZstopZstorTstoragZstoriVstrategiZstreamZstreetXstringZstrongZstructurZstudentUstudiV"
+    "studioZstuffZstylYsubjectUsubmitXsubscribYsuccessYsuchUsuggestYsuitZsummariZsummerZsunYsundayZsuperZ"
+    "suppWsupportTsurYsurfacZsurveyZswitchZsystemStablWtagZtakStalkXtapZtargetZtaskZtaxXteachZteacherZtea"
+    "mWtechZtechnicZtechniquZtechnologiVteenVtelVtelephonUtelevisZtermTtestVtexaYtextWthanTthankZthatLthe"
+    "EtheirRthemTthenUtheoriZtherRthereforZthesStheyQthingVthinkUthirdZthisLthomaZthosVthoughZthousandZth"
+    "reWthreadWthroughUthuZthursdayZthusZticketYtimPtipYtitlVtoGtodayVtogethZtooXtoolVtopTtopicVtotalVtou"
+    "rYtowardZtownZtoyYtrackXtradXtrademarkZtrafficZtrainWtransferZtranslatZtransportZtravelUtreZtreatmen"
+    "tZtrialZtripZtruZtrustZtryYtryingZtueZtuesdayZturnXtwoTtypUunderUunderstandYunionZuniquZunitTunivers"
+    "itiUuntilYupRupdatVupgradZuponZusPuseOuserTusualZutilitiZvacatZvalidZvalleyZvaluVvanZvariablZvarieti"
+    "ZvariousZvehiclZveriUversionVviaZvideoTviewRvirginiaZvirtualZvisitUvisualZvoicZvolumZvotYwaitZwalYwa"
+    "lkZwantUwarXwarnZwashingtonYwatchXwaterWwayUweOwearZweatherZwebSwebsitVwedYwednesdayZweekVweightZwel"
+    "UwelcomYwestXwesternZwhatRwhenSwherUwhetherZwhichRwhilWwhitWwhoSwholZwhyWwidZwilPwilliamZwinWwindZwi"
+    "ndowVwirelessZwishZwithLwithinVwithoutWwomanUwonderZwoodZwordWworkRworkerZworldTworldwidZwouldSwritU"
+    "yahooXyearRyellowZyesXyetYyorkXyouLyoungYyourNzipZzonZ"};
+#define LLMGWI_TEXT_BAND(letter) (0.50f + 0.25f * (float)((letter) - 'A')) /* of a band: rarity */
+
+/* ---- stems ---- */
+
+/* Porter's measure: how often a vowel is followed by a consonant in word[0..n). */
+static int llmgwi_text_measure(const char *word, size_t n) {
+    int measure = 0;
+    bool vowel = false;
+    for (size_t i = 0; i < n; i++) {
+        bool now = llmgwi_text_in(word[i], "aeiou") || (word[i] == 'y' && i > 0 && !vowel);
+        measure += vowel && !now;
+        vowel = now;
+    }
+    return measure;
+}
+
+typedef struct llmgwi_text_suffix {
+    const char *suffix, *becomes;
+    size_t size; /* of suffix */
+    int measure; /* what is left of the suffix has at least this one */
+} llmgwi_text_suffix;
+
+/* In rows that end with an empty suffix: the first that fits the end of the word is taken, or nothing. After
+   M. F. Porter, An algorithm for suffix stripping, 1980, with fewer cases, and British to American spelling. */
+static const llmgwi_text_suffix llmgwi_text_plurals[] = {
+    {"sses", "ss", 4, 0}, {"xes", "x", 3, 0}, {"ches", "ch", 4, 0}, {"shes", "sh", 4, 0}, {"ies", "y", 3, 1},
+    {"ss", "ss", 2, 0},   {"us", "us", 2, 0}, {"is", "is", 2, 0},   {"s", "", 1, 0},      {"", "", 0, 0},
+};
+static const llmgwi_text_suffix llmgwi_text_tenses[] = {
+    {"ied", "y", 3, 1},  {"eed", "ee", 3, 1}, {"edly", "", 4, 1}, {"ed", "", 2, 1},
+    {"ingly", "", 5, 1}, {"ings", "", 4, 1},  {"ing", "", 3, 1},  {"", "", 0, 0},
+};
+static const llmgwi_text_suffix llmgwi_text_endings[] = {
+    {"ification", "ify", 9, 0},
+    {"isation", "ize", 7, 1},
+    {"ization", "ize", 7, 1},
+    {"ational", "ate", 7, 1},
+    {"fulness", "", 7, 1},
+    {"ousness", "ous", 7, 1},
+    {"iveness", "ive", 7, 1},
+    {"ability", "able", 7, 1},
+    {"ibility", "able", 7, 1},
+    {"ically", "ic", 6, 1},
+    {"isable", "ize", 6, 1},
+    {"izable", "ize", 6, 1},
+    {"ation", "ate", 5, 1},
+    {"ously", "ous", 5, 1},
+    {"ively", "ive", 5, 1},
+    {"fully", "", 5, 1},
+    {"ator", "ate", 4, 1},
+    {"ally", "al", 4, 1},
+    {"ably", "able", 4, 1},
+    {"ibly", "able", 4, 1},
+    {"ible", "able", 4, 1},
+    {"ness", "", 4, 1},
+    {"ment", "", 4, 2},
+    {"less", "less", 4, 0},
+    {"ence", "", 4, 2},
+    {"ency", "", 4, 2},
+    {"ance", "ant", 4, 2},
+    {"ancy", "ant", 4, 1},
+    {"ical", "ic", 4, 1},
+    {"iser", "ize", 4, 1},
+    {"izer", "ize", 4, 1},
+    {"ival", "ive", 4, 1},
+    {"oval", "ove", 4, 1},
+    {"ful", "", 3, 1},
+    {"ise", "ize", 3, 1},
+    {"yse", "yze", 3, 1},
+    {"our", "or", 3, 1},
+    {"tre", "ter", 3, 1},
+    {"ion", "", 3, 2},
+    {"ly", "", 2, 1},
+    {"", "", 0, 0},
+};
+static const llmgwi_text_suffix llmgwi_text_remains[] = {
+    {"able", "", 4, 2}, {"ate", "", 3, 2}, {"ive", "", 3, 2}, {"ent", "", 3, 2},
+    {"ist", "", 3, 2},  {"er", "", 2, 2},  {"or", "", 2, 2},  {"", "", 0, 0},
+};
+
+static size_t llmgwi_text_suffixed(char *word, size_t n, const llmgwi_text_suffix *row) {
+    for (; row->size; row++) {
+        size_t size = row->size;
+        if (n <= size || word[n - 1] != row->suffix[size - 1] ||
+            memcmp(word + n - size, row->suffix, size) != 0)
+            continue;
+        if (llmgwi_text_measure(word, n - size) < row->measure) return n;
+        memcpy(word + n - size, row->becomes, strlen(row->becomes));
+        return n - size + strlen(row->becomes);
+    }
+    return n;
+}
+
+/* Of a word of a to z, in place. A stem is no word: its final e is missing and its y is an i. */
+static size_t llmgwi_text_stem(char *word, size_t n) {
+    size_t was;
+    if (n < 4) return n;
+    n = llmgwi_text_suffixed(word, n, llmgwi_text_plurals);
+    was = n;
+    n = llmgwi_text_suffixed(word, n, llmgwi_text_tenses);
+    if (n < was && n > 3 && word[n - 1] == word[n - 2] && !llmgwi_text_in(word[n - 1], "lsz")) n--;
+    n = llmgwi_text_suffixed(word, n, llmgwi_text_endings);
+    n = llmgwi_text_suffixed(word, n, llmgwi_text_remains);
+    if (n > 3 && word[n - 1] == 'e') n--;
+    if (n > 2 && word[n - 1] == 'y' && !llmgwi_text_in(word[n - 2], "aeiou")) word[n - 1] = 'i';
+    if (n > 3 && word[n - 1] == 'l' && word[n - 2] == 'l') n--;
+    return n;
+}
+
+/* ---- collecting features ---- */
+
+/* While features are collected there are up to twice as many, unsorted, with repeats. */
+typedef struct llmgwi_text_word {
+    uint32_t hash;
+    float rarity;
+    uint64_t name;
+} llmgwi_text_word;
+
+typedef struct llmgwi_text_collector {
+    const llmgwi_base_hasher *hasher;
+    llmgwi_text_word words[2 * LLMGWI_TEXT_WORDS];
+    uint32_t grams[2 * LLMGWI_TEXT_GRAMS];
+    size_t word_count, gram_count;
+    uint32_t word_limit, gram_limit;      /* hashes from here on are not among the smallest */
+    uint32_t token[LLMGWI_TEXT_WORD + 2]; /* the word being read, folded, a blank before it */
+    size_t token_n;
+    bool plain; /* it is letters from a to z only */
+    bool run;   /* it is of a script without blanks */
+    bool cut;
+} llmgwi_text_collector;
+
+/* Sorts, drops repeats and all but the smallest most. */
+static void llmgwi_text_pack_words(llmgwi_text_collector *c) {
+    size_t n = 0;
+    for (size_t i = 0; i < c->word_count; i++) {
+        llmgwi_text_word word = c->words[i];
+        size_t at = n;
+        while (at > 0 && c->words[at - 1].hash > word.hash) at--;
+        if (at > 0 && c->words[at - 1].hash == word.hash) continue;
+        memmove(c->words + at + 1, c->words + at, (n - at) * sizeof word);
+        c->words[at] = word;
+        n++;
+    }
+    if (n >= LLMGWI_TEXT_WORDS) c->word_limit = c->words[LLMGWI_TEXT_WORDS - 1].hash;
+    c->cut = c->cut || n > LLMGWI_TEXT_WORDS;
+    c->word_count = n < LLMGWI_TEXT_WORDS ? n : LLMGWI_TEXT_WORDS;
+}
+
+/* Shell's sort, gaps of M. Ciura: there are some hundred. */
+static void llmgwi_text_sort(uint32_t *hashes, size_t n) {
+    static const size_t gaps[] = {701, 301, 132, 57, 23, 10, 4, 1};
+    for (size_t g = 0; g < LLMGWI_BASE_COUNT(gaps); g++) {
+        for (size_t i = gaps[g]; i < n; i++) {
+            uint32_t hash = hashes[i];
+            size_t at = i;
+            for (; at >= gaps[g] && hashes[at - gaps[g]] > hash; at -= gaps[g])
+                hashes[at] = hashes[at - gaps[g]];
+            hashes[at] = hash;
+        }
+    }
+}
+
+static void llmgwi_text_pack_grams(llmgwi_text_collector *c) {
+    size_t n = 0;
+    llmgwi_text_sort(c->grams, c->gram_count);
+    for (size_t i = 0; i < c->gram_count; i++)
+        if (n == 0 || c->grams[n - 1] != c->grams[i]) c->grams[n++] = c->grams[i];
+    if (n >= LLMGWI_TEXT_GRAMS) c->gram_limit = c->grams[LLMGWI_TEXT_GRAMS - 1];
+    c->cut = c->cut || n > LLMGWI_TEXT_GRAMS;
+    c->gram_count = n < LLMGWI_TEXT_GRAMS ? n : LLMGWI_TEXT_GRAMS;
+}
+
+/* Of a stem of a to z, from the shipped table. */
+static float llmgwi_text_prior(llmgwi_base_str stem) {
+    size_t page = LLMGWI_BASE_COUNT(llmgwi_text_common) - 1;
+    while (page > 0 && stem.p[0] < llmgwi_text_common[page][0]) page--;
+    const char *table = llmgwi_text_common[page], *said = llmgwi_text_look(table, strlen(table), stem);
+    return said ? LLMGWI_TEXT_BAND(*said) : LLMGWI_TEXT_RARE;
+}
+
+/* rarity 0: it is in the shipped table, or in none. */
+static void llmgwi_text_add_word(llmgwi_text_collector *c, llmgwi_base_str stem, float rarity,
+                                 uint64_t name) {
+    uint32_t hash = (uint32_t)llmgwi_base_hash(c->hasher, stem.p, stem.n);
+    if (hash > c->word_limit) c->cut = true;
+    if (hash >= c->word_limit) return;
+    if (c->word_count == LLMGWI_BASE_COUNT(c->words)) llmgwi_text_pack_words(c);
+    llmgwi_text_word *word = &c->words[c->word_count++];
+    word->hash = hash;
+    word->rarity = rarity > 0 ? rarity : llmgwi_text_prior(stem);
+    word->name = name;
+}
+
+/* All of 3 to 5 characters of points[0..n). */
+static void llmgwi_text_add_grams(llmgwi_text_collector *c, const uint32_t *points, size_t n) {
+    for (size_t size = 3; size <= 5; size++) {
+        for (size_t i = 0; i + size <= n; i++) {
+            uint32_t hash = (uint32_t)llmgwi_base_hash(c->hasher, points + i, size * sizeof *points);
+            if (hash > c->gram_limit) c->cut = true;
+            if (hash >= c->gram_limit) continue;
+            if (c->gram_count == LLMGWI_BASE_COUNT(c->grams)) llmgwi_text_pack_grams(c);
+            c->grams[c->gram_count++] = hash;
+        }
+    }
+}
+
+static size_t llmgwi_text_spell(const uint32_t *points, size_t n, bool accents, char *out) {
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++)
+        at += llmgwi_text_encode(accents ? points[i] : llmgwi_text_unaccented(points[i]), out + at);
+    return at;
+}
+
+/* p: what llmgwi_text_forms says of a word. True: it stands for another, *word. */
+static bool llmgwi_text_formed(const char *p, llmgwi_base_str *word) {
+    size_t n = 0;
+    if (*p != ':') return false;
+    while (p[1 + n] >= 'a' && p[1 + n] <= 'z') n++;
+    *word = llmgwi_base_view(p + 1, n);
+    return true;
+}
+
+/* A word of a to z. False: it is left out. */
+static bool llmgwi_text_plain_word(llmgwi_text_collector *c, llmgwi_base_str word, uint64_t name) {
+    char stem[LLMGWI_TEXT_WORD + 4];
+    const char *said = LLMGWI_TEXT_LOOK(llmgwi_text_forms, word);
+    if (said && !llmgwi_text_formed(said, &word)) return false;
+    memcpy(stem, word.p, word.n);
+    size_t n = llmgwi_text_stem(stem, word.n);
+    llmgwi_base_str view = llmgwi_base_view(stem, n);
+    llmgwi_text_add_word(c, view, 0, name);
+    return true;
+}
+
+/* A run without blanks: each pair of characters, or the only one, is a word. */
+static void llmgwi_text_run(llmgwi_text_collector *c) {
+    char pair[8];
+    size_t pairs = c->token_n > 1 ? c->token_n - 1 : 1;
+    for (size_t i = 0; i < pairs; i++) {
+        size_t n = llmgwi_text_spell(c->token + 1 + i, c->token_n > 1 ? 2 : 1, false, pair);
+        uint64_t name = llmgwi_base_hash(c->hasher, pair, n);
+        llmgwi_text_add_word(c, llmgwi_base_view(pair, n), LLMGWI_TEXT_SHORT_RARE, name);
+    }
+}
+
+static bool llmgwi_text_token_word(llmgwi_text_collector *c) {
+    char spelt[4 * LLMGWI_TEXT_WORD];
+    size_t n = llmgwi_text_spell(c->token + 1, c->token_n, true, spelt);
+    uint64_t name = llmgwi_base_hash(c->hasher, spelt, n);
+    n = llmgwi_text_spell(c->token + 1, c->token_n, false, spelt);
+    if (c->plain) return llmgwi_text_plain_word(c, llmgwi_base_view(spelt, n), name);
+    bool number = spelt[0] >= '0' && spelt[0] <= '9' && c->token_n < 3;
+    llmgwi_text_add_word(c, llmgwi_base_view(spelt, n), number ? LLMGWI_TEXT_SHORT_RARE : LLMGWI_TEXT_RARE,
+                         name);
+    return true;
+}
+
+/* The word that was read, if there is one, is over. */
+static void llmgwi_text_end_token(llmgwi_text_collector *c) {
+    if (c->token_n == 0) return;
+    bool kept = true;
+    c->token[0] = ' ';
+    if (c->run)
+        llmgwi_text_run(c);
+    else
+        kept = llmgwi_text_token_word(c);
+    for (size_t i = 1; i <= c->token_n; i++) c->token[i] = llmgwi_text_unaccented(c->token[i]);
+    c->token[c->token_n + 1] = ' ';
+    if (kept) llmgwi_text_add_grams(c, c->token, c->token_n + 2);
+    c->token_n = 0;
+}
+
+static void llmgwi_text_push(llmgwi_text_collector *c, uint32_t point, bool run) {
+    if (c->token_n && c->run != run) llmgwi_text_end_token(c);
+    if (c->token_n == LLMGWI_TEXT_WORD) {
+        c->cut = c->cut || !run;
+        if (!run) return;
+        llmgwi_text_end_token(c);
+    }
+    if (c->token_n == 0) c->plain = true, c->run = run;
+    c->plain = c->plain && llmgwi_text_unaccented(point) - 'a' < 26;
+    c->token[++c->token_n] = point;
+}
+
+/* An apostrophe stands between token and rest, which begins with a letter. Parts the word; of an English
+   contraction only the negation is kept: don't, can't = not. */
+static size_t llmgwi_text_contraction(llmgwi_text_collector *c, llmgwi_base_str rest) {
+    static const char *const tails[] = {"s", "t", "d", "m", "re", "ve", "ll"};
+    size_t n = 0;
+    while (n < rest.n && n < 3 && (rest.p[n] | 32) >= 'a' && (rest.p[n] | 32) <= 'z') n++;
+    if (rest.n > n && (unsigned char)rest.p[n] >= 0x80) return 0;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(tails); i++) {
+        if (!llmgwi_base_is_nocase(llmgwi_base_view(rest.p, n), tails[i])) continue;
+        if (i == 1 && c->token[c->token_n] == 'n') {
+            static const uint32_t negation[] = {'n', 'o', 't'};
+            memcpy(c->token + 1, negation, sizeof negation);
+            c->token_n = 3;
+        }
+        return n;
+    }
+    return 0;
+}
+
+/* Does the mark belong to the word? 1,000.5 and 2.10.0 are one, and so are c++ and f#. */
+static bool llmgwi_text_joins(const llmgwi_text_collector *c, uint32_t point, uint32_t last,
+                              llmgwi_base_str rest) {
+    size_t digits = 0;
+    while (digits < rest.n && digits < 4 && llmgwi_text_in(rest.p[digits], "0123456789")) digits++;
+    if (point == '.' || point == ',') return last - '0' < 10 && (point == '.' ? digits > 0 : digits == 3);
+    uint32_t next = rest.n ? (unsigned char)rest.p[0] : 0;
+    if (c->token_n == 0 || c->token_n > 3 || c->run || llmgwi_text_alnum(next) || next >= 0x80) return false;
+    return point == '#' ? last - 'a' < 26 : point == '+' && (next == '+' || last == '+');
+}
+
+/* A mark between characters of a word may belong to it. Returns how many bytes after it are stepped over. */
+static size_t llmgwi_text_mark_of(llmgwi_text_collector *c, uint32_t point, llmgwi_base_str rest) {
+    const char *plain = llmgwi_text_plain(point);
+    uint32_t last = c->token_n ? c->token[c->token_n] : 0;
+    size_t skip = 0;
+    if (llmgwi_text_joins(c, point, last, rest)) {
+        if (point != ',') llmgwi_text_push(c, point, false);
+        return 0;
+    }
+    if (c->token_n && (point == '\'' || (plain && *plain == '\''))) skip = llmgwi_text_contraction(c, rest);
+    llmgwi_text_end_token(c);
+    return skip;
+}
+
+static void llmgwi_text_collect(llmgwi_text_collector *c, llmgwi_base_str text) {
+    for (size_t at = 0; at < text.n;) {
+        uint32_t point = llmgwi_text_next(text, &at);
+        int kind = llmgwi_text_kind_of(point);
+        const char *plain = point >= 0xFB00 && point <= 0xFB04 ? llmgwi_text_plain(point) : NULL;
+        if (plain)
+            for (; *plain; plain++) llmgwi_text_push(c, (uint32_t)*plain, false);
+        else if (kind == LLMGWI_TEXT_LETTER || kind == LLMGWI_TEXT_RUN)
+            llmgwi_text_push(c, point, kind == LLMGWI_TEXT_RUN);
+        else if (kind == LLMGWI_TEXT_BREAK)
+            at += llmgwi_text_mark_of(c, point, llmgwi_base_view(text.p + at, text.n - at));
+        else if (kind == LLMGWI_TEXT_BLANK)
+            llmgwi_text_end_token(c);
+    }
+    llmgwi_text_end_token(c);
+}
+
+static void llmgwi_text_features_of(llmgwi_base_str text, const llmgwi_base_hasher *hasher,
+                                    llmgwi_text_features *out) {
+    llmgwi_text_collector c;
+    memset(&c, 0, sizeof c);
+    memset(out, 0, sizeof *out);
+    c.hasher = hasher;
+    c.word_limit = c.gram_limit = UINT32_MAX;
+    c.cut = text.n > LLMGWI_TEXT_FEATURE_BYTES;
+    if (c.cut) text.n = LLMGWI_TEXT_FEATURE_BYTES;
+    llmgwi_text_collect(&c, text);
+    llmgwi_text_pack_words(&c);
+    llmgwi_text_pack_grams(&c);
+    out->word_count = c.word_count;
+    out->gram_count = c.gram_count;
+    for (size_t i = 0; i < out->word_count; i++) {
+        out->words[i] = c.words[i].hash;
+        out->rarity[i] = c.words[i].rarity;
+        out->names[i] = c.words[i].name;
+    }
+    if (out->gram_count) memcpy(out->grams, c.grams, out->gram_count * sizeof c.grams[0]);
+    out->cut = c.cut;
+}
+
+/* What a word weighs that df of docs questions had, > 0: the root of its inverse document frequency, so that a
+   shared word adds that to the product of two questions (better than its square on all that was measured). prior:
+   of llmgwi_text_features.rarity; it counts as much as LLMGWI_TEXT_PRIOR questions. */
+static float llmgwi_text_rarity(float prior, double df, double docs) {
+    double share = (df + LLMGWI_TEXT_PRIOR * exp(-(double)prior)) / (docs + LLMGWI_TEXT_PRIOR);
+    return (float)sqrt(-log(share < 0.9 ? share : 0.9));
+}
+
+/* ---- guards: what makes two like questions different ---- */
+
+/* A guard may only say "not the same": it costs a hit when it is wrong, and a wrong answer when it is silent.
+   So rules are general (numbers, sides of a table, order of operands), and no rule asks what a sentence means.
+   A text becomes tokens, tokens become facts in the order of the text, two lists of facts are compared. */
+
+#define LLMGWI_TEXT_FACTS 168         /* facts of one question */
+#define LLMGWI_TEXT_FACTS_BYTES 2048  /* at most this big */
+#define LLMGWI_TEXT_GUARD_BYTES 8192  /* of a text that are looked at */
+#define LLMGWI_TEXT_GUARD_TOKENS 1024 /* of a text that are looked at */
+#define LLMGWI_TEXT_GUARD_WORD 48     /* bytes of a word; what is longer is cut */
+#define LLMGWI_TEXT_GUARD_SLOTS 8192  /* of the index of words; a power of two */
+#define LLMGWI_TEXT_GUARD_SPAN 400    /* bytes of a quotation; what is longer is none */
+#define LLMGWI_TEXT_GUARD_LONG 2048   /* bytes of a question: what is longer is pasted material */
+#define LLMGWI_TEXT_GUARD_ANSWER 256  /* facts of one answer */
+
+typedef enum llmgwi_text_fact_kind {
+    LLMGWI_TEXT_FACT_WORD = 0, /* side: first letter; group: length */
+    LLMGWI_TEXT_FACT_NAME,     /* a capital where none is needed; likewise */
+    LLMGWI_TEXT_FACT_NUMBER,
+    LLMGWI_TEXT_FACT_GROUP, /* group, side: of the table below */
+    LLMGWI_TEXT_FACT_NOT,
+    LLMGWI_TEXT_FACT_SOFT,     /* a word that denies without a "not": "fails", "missing" */
+    LLMGWI_TEXT_FACT_ROLE,     /* "from", "than": what stands before and after may be swapped */
+    LLMGWI_TEXT_FACT_OPPOSITE, /* of "unlocked": word is that of "locked" */
+    LLMGWI_TEXT_FACT_SPAN,     /* a quotation, code in backticks */
+    LLMGWI_TEXT_FACT_LINK      /* URL, file, address */
+} llmgwi_text_fact_kind;
+
+enum {
+    LLMGWI_TEXT_FACT_WEAK = 1,    /* a number that is often no number: "one", "first", "second" */
+    LLMGWI_TEXT_FACT_ASKED = 2,   /* after "in", "as": a form that is asked for */
+    LLMGWI_TEXT_FACT_QUOTED = 4,  /* in a quotation */
+    LLMGWI_TEXT_FACT_SINGLE = 8,  /* a character of a script without blanks */
+    LLMGWI_TEXT_FACT_SHORT = 16,  /* of capitals: "PIN" */
+    LLMGWI_TEXT_FACT_FOREIGN = 32 /* a "not" of a text that is not English */
+};
+
+typedef struct llmgwi_text_fact {
+    uint32_t word; /* hash of the stem, of the number, of the side */
+    uint16_t group;
+    uint8_t kind, side, flags;
+} llmgwi_text_fact;
+
+typedef struct llmgwi_text_facts {
+    llmgwi_text_fact facts[LLMGWI_TEXT_FACTS]; /* in the order of the text */
+    uint16_t count;
+    bool cut;    /* there was more */
+    bool yes_no; /* begins with "is", "does": who does what to whom depends on the order of words */
+} llmgwi_text_facts;
+
+/* ---- guards: words ---- */
+
+/* Rows with a meaning of their own; all others are sides that exclude each other. */
+enum {
+    LLMGWI_TEXT_ROW_PLAIN = 0, /* like a word of the table, but none */
+    LLMGWI_TEXT_ROW_STOP,
+    LLMGWI_TEXT_ROW_AUX, /* stop words that begin a question of yes or no */
+    LLMGWI_TEXT_ROW_AS,  /* what follows is a form, a language or a unit that is asked for */
+    LLMGWI_TEXT_ROW_NOT,
+    LLMGWI_TEXT_ROW_NOT_FOREIGN, /* means something else in English */
+    LLMGWI_TEXT_ROW_SOFT,
+    LLMGWI_TEXT_ROW_ROLE,
+    LLMGWI_TEXT_ROW_NUMBER,
+    LLMGWI_TEXT_ROW_NUMBER_WEAK,
+    LLMGWI_TEXT_ROW_TIMES, /* multiplies the number before */
+    LLMGWI_TEXT_ROW_TIME,  /* relative to now */
+    LLMGWI_TEXT_ROW_ENGLISH,
+    LLMGWI_TEXT_ROW_GERMAN,
+    LLMGWI_TEXT_ROW_FIRST /* the first row of sides: programming languages */
+};
+
+enum {
+    LLMGWI_TEXT_BOTH = 0, /* conflicts only with another side of the row */
+    LLMGWI_TEXT_EITHER,   /* conflicts with silence, too */
+    LLMGWI_TEXT_IF_ASKED  /* conflicts with silence when it is asked for: "as a table" */
+};
+
+typedef struct llmgwi_text_guard_row {
+    const char *why; /* what the veto says */
+    int silence;
+    const char
+        *sides; /* sides parted by "/", their words by blanks, words of a phrase by "_". ^word: only with a
+                          capital that no sentence asks for; #word: only after a number; ~word: denies, too */
+} llmgwi_text_guard_row;
+
+static const llmgwi_text_guard_row llmgwi_text_guard_rows[] = {
+    {"", 0,
+     "news mean means meaning united later latter lower_case together found used left_over go_through there "
+     "going long_term thing things nothing_else current_account current_accounts electric_current "
+     "alternating_current direct_current high_school high_schools second_hand first_aid black_box "
+     "open_source new_york_times "
+     "new_year last_name first_name last_names first_names middle_name"},
+    {"", 0,
+     "of and or but so if then that this these those it its it's itself there's here he she they them we us "
+     "our ours "
+     "you your yours i me my mine be been being had having shall might must "
+     "let lets let's please thanks thank hi hello hey just also too very really quite rather some any such "
+     "at for with by about like via per out more much many get gets got getting gotten done doing "
+     "there's which what what's how how's st nd rd th s d ll ve re m t one's ones way ways best good need "
+     "needs want "
+     "wants wanted know tell explain describe give show help would_like kind sort_of not_sure don't_know "
+     "do_not_know "
+     "dont_know don't_understand do_not_understand don't_get not_only not_just not_to_mention why_not "
+     "why_don't_you why_don't_we "
+     "or_not if_not whether_or_not no_idea no_problem no_matter can't_you couldn't_you don't_you won't_you "
+     "isn't_it isn't_there "
+     "aren't_there not_clear not_familiar don't_mind no_doubt what_is_the what_are_the as_soon_as as_well "
+     "as_well_as "
+     "one_of one_another which_one this_one the_one that_one at_all in_order_to such_as due_to have_to "
+     "has_to able_to need_to "
+     "want_to how_to going_to used_to according_to"},
+    {"", 0, "is are was were does do did can could will would should has have am shall may must"},
+    {"", 0, "in as"},
+    {"", 0,
+     "not no never none neither nor nobody nothing nowhere without cannot cant dont doesnt wont isnt didnt "
+     "couldnt "
+     "wouldnt shouldnt hasnt havent arent wasnt werent ain't aint except excluding no_longer "
+     "nicht kein keine keinen keiner keinem keines nie niemals ohne nichts niemand "
+     "pas jamais sans aucun aucune rien nunca ning\xC3\xBAn ninguna ninguno jam\xC3\xA1s tampoco "
+     "senza nessun nessuno n\xC3\xA3o nunca sem \xD0\xBD\xD0\xB5 \xD0\xBD\xD0\xB5\xD1\x82 "
+     "\xD0\xB1\xD0\xB5\xD0\xB7 \xE4\xB8\x8D \xE6\xB2\xA1 \xE6\xB2\x92 \xE7\x84\xA1 \xE6\x97\xA0 \xE5\x88\xAB "
+     "\xE3\x81\xAA_\xE3\x81\x84 \xE3\x81\xBE_\xE3\x81\x9B_\xE3\x82\x93 \xE3\x81\xAA_\xE3\x81\x8F"},
+    {"", 0, "sin nada non mai niente nie nem"},
+    {"", 0,
+     "fail fails failed failing failure broken broke breaks stopped stops unable missing decline declined "
+     "impossible lack "
+     "lacks lacking absent error errors problem problems issue issues trouble wrong incorrect forgot "
+     "forgotten forget lost "
+     "waiting delayed delay avoid avoiding prevent empty invalid unsuccessful inactive unknown unfamiliar "
+     "pending stuck blocked hardly barely disappeared gone instead don't_remember can't_remember "
+     "cannot_remember don't_recall "
+     "can't_recall free dead denied rejected refused refuses defekt kaputt"},
+    {"", 0,
+     "from/to into onto towards toward/than over_against/minus subtract "
+     "subtracted_from/divided_by/per/instead_of rather_than/beats beat"},
+    {"", 0,
+     "zero/ /two "
+     "ii_/three/four/five/six/seven/eight/nine/ten/eleven/twelve/thirteen/fourteen/fifteen/sixteen/seventeen/"
+     "eighteen/nineteen/twenty/thirty/forty fourty/fifty/sixty/seventy/eighty/ninety/half"},
+    {"", 0, "one/twice couple"},
+    {"", 0, "dozen/hundred/thousand/million mn/billion bn/trillion"},
+    {"", 0,
+     "today today's tonight tonight's tomorrow tomorrow's yesterday yesterday's now nowadays currently "
+     "current latest recent recently "
+     "upcoming ago breaking up_to_date up_to_date right_now at_the_moment these_days this_week this_month "
+     "this_year "
+     "this_morning this_afternoon this_evening this_weekend this_season this_quarter next_week next_month "
+     "next_year next_weekend "
+     "next_monday next_tuesday next_wednesday next_thursday next_friday next_saturday next_sunday last_week "
+     "last_month last_year last_night last_weekend last_monday last_tuesday last_wednesday last_thursday "
+     "last_friday "
+     "last_saturday last_sunday this_monday this_tuesday this_wednesday this_thursday this_friday "
+     "this_saturday this_sunday "
+     "past_week past_month past_year so_far what_time_is_it "
+     "what's_the_time what_day_is_it what's_the_date as_of live_score live_scores present_day at_present "
+     "at_this_time "
+     "heute gestern jetzt derzeit aktuell aktuelle aktuellen aktueller \xC3\xBC"
+     "bermorgen "
+     "aujourd'hui demain maintenant actuellement hoy ma\xC3\xB1"
+     "ana ayer ahora actualmente oggi domani ieri adesso "
+     "hoje amanh\xC3\xA3 ontem agora \xE4\xBB\x8A_\xE5\xA4\xA9 \xE6\x98\x8E_\xE5\xA4\xA9 "
+     "\xE6\x98\xA8_\xE5\xA4\xA9 "
+     "\xE7\x8E\xB0_\xE5\x9C\xA8 \xE6\x9C\x80_\xE6\x96\xB0 \xE4\xBB\x8A_\xE6\x97\xA5 "
+     "\xE6\x98\x8E_\xE6\x97\xA5 "
+     "\xE6\x98\xA8_\xE6\x97\xA5 \xE4\xBB\x8A"},
+    {"", 0, "the a an"},
+    {"", 0,
+     "der die das ist und wie ich ein eine einen einem einer den dem mein meine f\xC3\xBCr mit auf zu im "
+     "wann wo warum von welche welcher welches kann sind bei aus nach \xC3\xBC"
+     "ber wir sie es im zum zur wer"},
+    {"language", LLMGWI_TEXT_EITHER,
+     "python py/java/javascript js/typescript ts/c++ cpp/c# csharp/golang/php/kotlin/perl/"
+     "scala/haskell/matlab/bash/powershell/sql/lua/fortran/cobol/elixir/erlang/clojure/vba/groovy/pascal"},
+    {"language", LLMGWI_TEXT_EITHER,
+     "english/french franz\xC3\xB6sisch fran\xC3\xA7"
+     "ais/german deutsch/spanish espa\xC3\xB1ol/italian italiano/portuguese/"
+     "dutch/swedish/danish/norwegian/finnish/^polish/russian/ukrainian/greek/turkish/arabic/hebrew/hindi/"
+     "chinese mandarin "
+     "cantonese/japanese/korean/vietnamese/thai/indonesian/latin/czech/hungarian/romanian/bulgarian/persian "
+     "farsi/urdu/bengali/swahili"},
+    {"entities", LLMGWI_TEXT_EITHER,
+     "france/germany/spain/italy/portugal/netherlands holland/belgium belgian/switzerland swiss/austria "
+     "austrian/"
+     "sweden/norway/denmark/finland/iceland icelandic/poland/russia/ukraine/greece/^turkey/egypt "
+     "egyptian/israel israeli/"
+     "india indian/china/japan/korea/vietnam/thailand/indonesia/australia australian/new_zealand/canada "
+     "canadian/"
+     "mexico mexican/brazil brazilian/argentina argentinian/chile chilean/peru peruvian/colombia "
+     "colombian/cuba cuban/"
+     "usa ^us u.s u.s.a america american united_states/uk united_kingdom britain british "
+     "great_britain/england/scotland "
+     "scottish/ireland irish/wales welsh/nigeria nigerian/kenya kenyan/morocco moroccan/ethiopia "
+     "ethiopian/iran iranian/iraq "
+     "iraqi/pakistan pakistani/bangladesh/malaysia malaysian/singapore/philippines "
+     "filipino/nepal/hungary/romania/bulgaria/"
+     "croatia/serbia/slovakia/slovenia/estonia/latvia/lithuania/luxembourg/malta/cyprus/saudi_arabia/qatar/"
+     "ghana/south_africa"},
+    {"entities", LLMGWI_TEXT_EITHER,
+     "paris/london/berlin/madrid/rome/vienna/lisbon/amsterdam/brussels/zurich/geneva/munich/hamburg/"
+     "frankfurt/"
+     "cologne/barcelona/milan/venice/florence/naples/athens/istanbul/moscow/kyiv "
+     "kiev/warsaw/prague/budapest/dublin/"
+     "edinburgh/manchester/stockholm/oslo/copenhagen/helsinki/new_york nyc "
+     "new_york_city/los_angeles/chicago/boston/"
+     "seattle/san_francisco/washington/houston/dallas/miami/denver/atlanta/philadelphia/phoenix/toronto/"
+     "montreal/vancouver/"
+     "tokyo/osaka/kyoto/beijing/shanghai/hong_kong/seoul/bangkok/delhi/mumbai/sydney/melbourne/cairo/dubai/"
+     "nairobi/lagos/"
+     "rio/buenos_aires/lima"},
+    {"entities", LLMGWI_TEXT_EITHER,
+     "california/texas/florida/ohio/oregon/nevada/arizona/alaska/hawaii/utah/colorado/michigan/illinois/"
+     "virginia/montana/"
+     "europe european/asia asian/africa african/antarctica/bavaria bavarian/sicily/andalusia"},
+    {"entities", LLMGWI_TEXT_BOTH,
+     "mercury/venus/^earth/mars/jupiter/saturn/uranus/neptune/pluto/^moon/^sun"},
+    {"entities", LLMGWI_TEXT_BOTH, "windows/linux ubuntu debian/macos mac osx/android/ios iphone ipad"},
+    {"entities", LLMGWI_TEXT_BOTH,
+     "google/microsoft/apple/amazon/facebook/twitter/netflix/tesla/samsung/sony/nokia/intel/nvidia/amd/ibm/"
+     "oracle/toyota/"
+     "ford/honda/bmw/volkswagen"},
+    {"entities", LLMGWI_TEXT_BOTH, "mysql/postgresql postgres/sqlite/mongodb/redis/cassandra/mariadb"},
+    {"entities", LLMGWI_TEXT_BOTH, "react/angular/vue/svelte/django/flask/rails/laravel"},
+    {"entities", LLMGWI_TEXT_BOTH, "excel/powerpoint/word_document/outlook/photoshop/gimp/google_sheets"},
+    {"entities", LLMGWI_TEXT_BOTH, "visa/mastercard/paypal/american_express amex/apple_pay/google_pay"},
+    {"dates", LLMGWI_TEXT_EITHER,
+     "monday mondays/tuesday tuesdays/wednesday wednesdays/thursday thursdays/friday fridays/saturday "
+     "saturdays/sunday sundays/"
+     "weekend weekends/weekday weekdays"},
+    {"dates", LLMGWI_TEXT_EITHER,
+     "january ^jan/february ^feb/^march/april ^apr/^may/june/july/august ^aug/september ^sept ^sep/october "
+     "^oct/november ^nov/"
+     "december ^dec"},
+    {"dates", LLMGWI_TEXT_BOTH, "spring springtime/summer summertime/autumn/winter wintertime"},
+    {"dates", LLMGWI_TEXT_BOTH,
+     "morning mornings/afternoon afternoons/evening evenings night nights nighttime/noon/midnight"},
+    {"dates", LLMGWI_TEXT_BOTH, "#am #a.m/#pm #p.m"},
+    {"dates", LLMGWI_TEXT_BOTH, "century centuries/decade decades/#bc #bce/#ad #ce"},
+    {"dates", LLMGWI_TEXT_BOTH,
+     "christmas/easter/halloween/thanksgiving/new_year's_eve/ramadan/hanukkah/diwali"},
+    {"units", LLMGWI_TEXT_BOTH,
+     "#second #seconds seconds #sec #s/minute minutes #min #mins/hour hours hourly #h #hr #hrs/day days "
+     "daily #d/"
+     "week weeks weekly/month months monthly/year years yearly annual annually per_annum/millisecond "
+     "milliseconds #ms/quarterly"},
+    {"units", LLMGWI_TEXT_IF_ASKED,
+     "meter meters metre metres #m/kilometer kilometers kilometre kilometres km kms/centimeter centimeters "
+     "centimetre cm/"
+     "millimeter millimeters millimetre mm/mile miles/foot feet #ft/inch inches/yard yards/light_year "
+     "light_years"},
+    {"units", LLMGWI_TEXT_IF_ASKED,
+     "kilogram kilograms kilo kilos kg/gram grams #g/milligram milligrams mg/pound pounds lb lbs/ounce "
+     "ounces oz/ton tons "
+     "tonne tonnes/stone"},
+    {"units", LLMGWI_TEXT_IF_ASKED,
+     "liter liters litre litres #l/milliliter milliliters millilitre ml/gallon gallons/cup cups/pint "
+     "pints/tablespoon "
+     "tablespoons tbsp/teaspoon teaspoons tsp/barrel barrels"},
+    {"units", LLMGWI_TEXT_IF_ASKED, "celsius #c centigrade/fahrenheit #f/kelvin #k"},
+    {"units", LLMGWI_TEXT_IF_ASKED,
+     "byte bytes/bit bits/kilobyte kilobytes kb/megabyte megabytes mb/gigabyte gigabytes gb/terabyte "
+     "terabytes tb/"
+     "megabit megabits mbit mbps/gigabit gigabits gbit gbps"},
+    {"units", LLMGWI_TEXT_IF_ASKED,
+     "$ dollar dollars usd bucks/euro euros eur \xE2\x82\xAC/pound pounds sterling gbp \xC2\xA3 quid/yen jpy "
+     "\xC2\xA5/rupee rupees inr "
+     "\xE2\x82\xB9/franc francs chf/yuan renminbi cny/cent cents/peso pesos/bitcoin btc/ethereum eth/ruble "
+     "rubles rub/won krw/"
+     "aud/cad/krona kronor sek"},
+    {"units", LLMGWI_TEXT_BOTH,
+     "watt watts #w kw kilowatt kilowatts/volt volts #v/ampere amperes amp amps #a/joule joules/calorie "
+     "calories kcal/newton newtons/pascal pascals/hertz hz khz mhz ghz/ohm ohms/kwh kilowatt_hours"},
+    {"units", LLMGWI_TEXT_BOTH,
+     "kmh km_h kph kilometers_per_hour kilometres_per_hour/mph miles_per_hour/knots"},
+    {"units", LLMGWI_TEXT_BOTH, "% percent per_cent percentage/permille"},
+    {"units", LLMGWI_TEXT_BOTH, "square squared/cube cubed cubic"},
+    {"ordinals", LLMGWI_TEXT_BOTH,
+     "first initial oldest earliest/second/third/fourth/fifth/sixth/seventh/eighth/ninth/tenth/last final "
+     "newest/"
+     "eleventh/twelfth/next/previous preceding"},
+    {"format", LLMGWI_TEXT_IF_ASKED,
+     "json/xml/yaml yml/csv/markdown/html/latex/pdf/table tabular/bullet bullets bullet_points bullet_point "
+     "bulleted_list bullet_list/"
+     "list/paragraph paragraphs prose/poem poetry haiku/essay/email e_mail/story/tweet/numbered_list/diagram "
+     "chart/"
+     "flowchart/code pseudocode/song/letter/rap/dialogue/plain_text/speech/script/docx/png/jpg "
+     "jpeg/svg/gif/mp3/mp4/wav"},
+    {"length", LLMGWI_TEXT_IF_ASKED,
+     "sentence sentences/paragraph paragraphs/word words/line lines/page pages/character characters/verse "
+     "verses/chapter chapters"},
+    {"length", LLMGWI_TEXT_EITHER,
+     "briefly concisely in_brief in_short in_a_nutshell tldr short_answer short_summary brief_summary "
+     "one_liner "
+     "succinctly/in_detail in_depth thoroughly at_length comprehensively detailed extensive comprehensive "
+     "thorough in_full"},
+    {"audience", LLMGWI_TEXT_BOTH,
+     "for_beginners for_a_beginner for_kids for_children for_a_child like_i'm_five like_i_am_five "
+     "in_simple_terms "
+     "in_layman's_terms simply for_dummies in_plain_english to_a_child to_kids to_a_beginner/for_experts "
+     "for_an_expert for_professionals "
+     "in_technical_terms technically for_engineers for_scientists for_specialists to_an_expert"},
+    {"tone", LLMGWI_TEXT_BOTH,
+     "formal formally/informal informally casual casually/funny humorous/serious seriously"},
+    {"question", LLMGWI_TEXT_BOTH,
+     "when what_time what_date what_year which_year what_day which_day/where what_place which_place "
+     "what_location/"
+     "who whose whom/why what_reason how_come what_causes what_caused what_is_the_reason reason/how_many "
+     "how_much/how_often "
+     "how_frequently/how_old what_age/how_tall what_height/how_far what_distance"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "increase raise grow growth boost gain rise rising rose grew higher/decrease reduce reduction lower cut "
+     "drop dropped shrink fall fell falling decline lessen"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "maximum max maximal maximize maximise biggest largest greatest highest most/minimum min minimal "
+     "minimize minimise smallest lowest least"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "buy purchase bought buying buyer/sell sold selling seller sale"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "open opened opening/close closed closing shut"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "start begin began beginning launch/stop end ended ending ~halt quit finish"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "enable enabled activate activated activation turn_on switch_on/disable disabled deactivate deactivated "
+     "turn_off switch_off deactivation"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "on/off"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "up/down"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "top/bottom"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "left/right correct true/wrong false incorrect"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "inside indoor indoors interior inner/outside outdoor outdoors exterior outer"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "add insert append adding added/remove delete erase removing removed drop_column deleted"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "win won winning winner/~lose losing loser defeat"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "pass passed/~failing_grade flunk"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "accept accepted approve approved approval/~reject ~rejection ~refuse disapprove"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "love like_most loved/hate hated dislike"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "early earlier/late later_than"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "fast faster fastest quick quickly rapid speed_up accelerate/slow slower slowest slowly slow_down "
+     "decelerate"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "hot hotter hottest warm warmer heat heated/cold colder coldest cool cooler chill cooling"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "big bigger large larger huge/small smaller tiny little"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "high/low"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "long longer longest/short shorter shortest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "tall taller tallest/short shorter shortest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "heavy heavier heaviest/light lighter lightest/dark darker darkest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "old older oldest elderly/new newer young younger youngest"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "easy easier easiest simple simpler simplest/hard harder hardest difficult complicated complex"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "soft softer/firm rigid"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "cheap cheaper cheapest inexpensive affordable/expensive costly pricey"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "rich wealthy richest/poor poorest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "strong stronger strongest/weak weaker weakest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "safe safer safest/dangerous risky unsafe hazardous"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "positive positively/negative negatively"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "advantage advantages benefit benefits pro pros upside upsides/disadvantage disadvantages drawback "
+     "drawbacks con cons downside downsides"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "success succeed successful/~failure ~fail"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "import imported importing/export exported exporting"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "upload uploaded uploading/download downloaded downloading"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "push pushed/pull pulled"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "send sending sent/receive receiving received"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "lend lent lending/borrow borrowed borrowing"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "give_away donate/take_away"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "deposit deposited depositing pay_in top_up topping_up/withdraw withdrew withdrawing withdrawal "
+     "withdrawals cash_out"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "credit/debit"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "income revenue earnings earn/expense expenses expenditure spend"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "profit profits/loss losses"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "asset assets/liability liabilities"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "supply/demand"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "arrive arriving arrival arrivals/depart departing departure departures"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "enter entering entrance entry/exit exiting"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "attack offense offensive/defend defense defence defensive"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "create build construct/destroy demolish"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "encrypt encryption encrypted/decrypt decryption decrypted"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "encode encoding/decode decoding"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "compress compression zip/decompress unzip extract"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "lock locked locking/unlock unlocked unlocking"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "install installed installing installation/uninstall uninstalled uninstalling"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "log_in login sign_in signin log_into logging_in/log_out logout sign_out signout log_off/sign_up signup "
+     "register"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "subscribe subscribed subscription/unsubscribe unsubscribed cancel_subscription"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "connect connected connecting/disconnect disconnected disconnecting"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "allow allowed permit permitted legal legally/forbid forbidden ban banned prohibit prohibited illegal "
+     "illegally"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "include included including/exclude excluded"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "appear/~disappear ~vanish"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "freeze freezing frozen/unfreeze thaw melt melting"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "expand expanding expansion/contract contracting contraction"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "ascending ascend increasing_order/descending descend decreasing_order"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "forward forwards/backward backwards reverse"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "north northern/south southern/east eastern/west western"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "day_shift/night_shift"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "wet moist/dry"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "full/~empty vacant"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "public/private"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "male man men boy boys husband/female woman women girl girls wife"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "father dad son/mother mom mum daughter"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "brother brothers/sister sisters"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "king/queen"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "uncle/aunt"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "cat cats kitten/dog dogs puppy"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "cow cows/pig pigs/sheep/horse horses/goat goats/chicken chickens"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "bird birds/fish fishes/snake snakes/spider spiders"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "parent parents/child children"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "teacher teachers/student students pupil"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "doctor/patient"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "employer employers/employee employees"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "landlord/tenant"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "host hosts/guest guests"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "client clients/server servers"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "input inputs/output outputs"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "read reading/write writing"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "question questions/answer answers"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "cause causes/effect effects consequence consequences symptom symptoms/cure treatment treat remedy"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "theory/practice"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "past/future"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "ancient/modern contemporary"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "temporary temporarily/permanent permanently"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "internal/external"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "major majority/minor minority"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "natural/artificial synthetic"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "real/fake"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "wild/domestic tame"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "liquid/solid/gas gaseous"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "acid acidic/base_solution alkaline"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "vegetarian vegan/meat"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "vowel vowels/consonant consonants"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "singular/plural"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "synonym synonyms/antonym antonyms"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "prefix prefixes/suffix suffixes"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "numerator/denominator"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "addition/subtraction/multiplication/division"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "sum/difference/product/quotient"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "plus +/minus_sign -/times * multiplied_by/divided :"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "horizontal horizontally/vertical vertically"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "width wide wider widest/height/depth deep deeper deepest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "narrow narrower/broad"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "thick thicker thickest/thin thinner thinnest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "row rows/column columns"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "odd/even_number even_numbers"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "prime/composite"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "encourage/discourage"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "agree agreed/disagree disagreed"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "married/divorced divorce/single unmarried"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "alive live_birth/~dead die died dying death"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "birth born/deceased"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "healthy healthier/unhealthy sick ill illness"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "happy happier happiest happiness/sad sadder sadness unhappy"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "clean cleaner/dirty"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "loud louder loudest noisy/quiet quieter quietest silent"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "bright brighter/dim"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "sweet/sour/bitter/salty"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "raw uncooked/cooked"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "boil boiling boiled/fry fried frying/bake baked baking/grill grilled grilling/steam steamed"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "lead leader/follow follower"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "sink sank/float floated"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "absorb absorption/emit emission reflect"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "clockwise/counterclockwise anticlockwise counter_clockwise"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "sunrise/sunset"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "breakfast/lunch/dinner supper"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "domestic_flight/international international_flight"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "gain_weight put_on_weight/lose_weight slim"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "inhale/exhale"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "attract attraction/repel repulsion"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "optimist optimistic/pessimist pessimistic"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "introvert/extrovert"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "microscope/telescope"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "mutable/immutable"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "static/dynamic"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "synchronous sync/asynchronous async"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "relational/non_relational nosql"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "stack/queue/heap"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "array/linked_list"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "client_side frontend/backend server_side"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "hire hired hiring recruit/fire fired firing dismiss layoff"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "promote promoted promotion/demote demoted demotion"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "inflation/deflation"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "surplus/deficit shortage"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "bull bullish/bear bearish"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "fixed/variable"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "gross/net"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "wholesale/retail"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "tenure_track/adjunct"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "union/intersection"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "above/below"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "before prior_to/after following"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "over/under"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "near nearest nearby closest/far farthest furthest"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "always/rarely seldom/sometimes occasionally/usually often"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "all every each entire everyone everybody/some_of a_few several/last/first/none nobody"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "more_than greater_than at_least over_age exceed/less_than fewer_than at_most fewer/exactly equal_to"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "arteries artery/veins vein"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "mammal mammals/reptile reptiles/amphibian amphibians/insect insects"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "red/blue/green/yellow/purple violet/pink/brown/white/black/grey gray"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "gold golden/silver/bronze/copper/iron/aluminum aluminium/steel/titanium/tin"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "hydrogen/oxygen/nitrogen/carbon/helium/sodium/potassium/calcium/chlorine"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "apple_tree apples/banana bananas/oranges/lemon lemons/grape grapes/strawberry strawberries/cherry "
+     "cherries/pear pears"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "tomato tomatoes/potato potatoes/onion onions/carrot carrots/cucumber cucumbers/pepper peppers/garlic"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "rice/pasta spaghetti/bread/noodles/quinoa"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "beef steak/pork/lamb/turkey_meat/salmon/tuna/shrimp"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "milk/coffee/tea/beer/wine/juice/vodka/whiskey"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "butter/margarine/olive_oil/lard"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "car cars automobile/bike bicycle bicycles/truck trucks/train trains/airplane plane planes "
+     "aircraft/boat boats ship ships/motorcycle motorcycles/bus buses"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "guitar/piano/violin/drums/flute/trumpet/cello"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "football soccer/basketball/tennis/baseball/golf/hockey/cricket/volleyball/rugby/badminton"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "heart/liver/kidney kidneys/lung lungs/brain/stomach/skin"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "knee/elbow/shoulder/wrist/ankle/hip/neck"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "pacific/atlantic/arctic/indian_ocean"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "christianity christian/islam muslim/judaism jewish/buddhism buddhist/hinduism hindu"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "president/prime_minister/senator/governor/mayor/king_of"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "laptop/desktop/tablet/smartphone"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "breadth_first bfs breadth/depth_first dfs"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "username user_name/password passwords passcode/pin"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "deutsch_/erh\xC3\xB6hen steigern/senken verringern reduzieren"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "kaufen/verkaufen"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "\xC3\xB6"
+     "ffnen/schlie\xC3\x9F"
+     "en"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "aktivieren einschalten/deaktivieren ausschalten"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "vor/nach"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "acheter/vendre"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "ouvrir/fermer"},
+    {"antonyms", LLMGWI_TEXT_BOTH,
+     "augmenter/diminuer r\xC3\xA9"
+     "duire"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "avant/apr\xC3\xA8s"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "comprar/vender"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "abrir/cerrar"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "aumentar/disminuir reducir"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "antes/despu\xC3\xA9s"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "\xE4\xB9\xB0/\xE5\x8D\x96"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "\xE5\xBC\x80/\xE5\x85\xB3"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "\xE5\xA4\xA7/\xE5\xB0\x8F"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "\xE4\xB8\x8A/\xE4\xB8\x8B"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "\xE5\x89\x8D/\xE5\x90\x8E"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "best/worst"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "better/worse"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "good/bad"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "most many/few little_of"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "every each all/some"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "strength strengths/weakness weaknesses"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "zoom_in/zoom_out"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "check_in checking_in/check_out checking_out"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "opt_in/opt_out"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "move_in moving_in/move_out moving_out"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "clock_in/clock_out"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "plug_in/unplug"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "in_front_of/behind"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "more/less fewer"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "polite/rude"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "honest/dishonest lying"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "win_rate/loss_rate"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "patient_person/impatient"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "friend friends/enemy enemies"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "peace/war"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "day daytime/night nighttime"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "sender/recipient receiver"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "import_duty/export_duty"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "ancestor ancestors/descendant descendants"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "predator predators/prey"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "winner winners/loser losers"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "victory/defeat"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "virtue/vice"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "optional/mandatory required compulsory"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "active/passive"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "manual manually/automatic automatically"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "local/remote"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "online/offline"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "single_player/multiplayer"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "full_time/part_time"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "renewable/fossil"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "fresh/stale/frozen_food"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "sharp/blunt dull"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "smooth/rough"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "straight/curved"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "inner_join/outer_join"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "analog analogue/digital"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "hardware/software"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "employed/unemployed"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "guilty/innocent"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "friendly/hostile"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "genuine/counterfeit"},
+    {"antonyms", LLMGWI_TEXT_BOTH, "minimize_window/maximize_window"},
+};
+
+static const double llmgwi_text_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
+                                             15, 16, 17, 18, 19, 20, 30, 40, 50, 60, 70, 80, 90, 0.5};
+static const double llmgwi_text_factors[] = {12, 100, 1e3, 1e6, 1e9, 1e12};
+
+/* A word of the table. */
+typedef struct llmgwi_text_entry {
+    uint32_t hash; /* 0: free */
+    uint16_t row;
+    uint8_t side, needs;
+    bool soft;
+} llmgwi_text_entry;
+
+enum { LLMGWI_TEXT_NEEDS_CAPITAL = 1, LLMGWI_TEXT_NEEDS_NUMBER = 2, LLMGWI_TEXT_NEEDS_STEM = 4 };
+
+static llmgwi_text_entry llmgwi_text_entries[LLMGWI_TEXT_GUARD_SLOTS]; /* written once, then only read */
+static size_t llmgwi_text_entry_count;
+
+static uint32_t llmgwi_text_guard_hash(const char *p, size_t n) {
+    uint32_t hash = (uint32_t)llmgwi_base_hash(NULL, p, n);
+    return hash ? hash : 1;
+}
+
+static bool llmgwi_text_ends(const char *word, size_t n, const char *end) {
+    size_t m = strlen(end);
+    return n > m && memcmp(word + n - m, end, m) == 0;
+}
+
+/* Drops an ending if a vowel and two more letters are left; a doubled consonant before it becomes one. */
+static bool llmgwi_text_stem_drop(const char *word, size_t *n, const char *end) {
+    size_t left = *n - strlen(end), vowels = 0;
+    if (!llmgwi_text_ends(word, *n, end) || left < 3) return false;
+    for (size_t i = 0; i < left; i++) vowels += llmgwi_text_in(word[i], "aeiouy");
+    if (!vowels) return false;
+    bool doubled =
+        end[0] != 's' && word[left - 1] == word[left - 2] && !llmgwi_text_in(word[left - 1], "lsz");
+    *n = doubled ? left - 1 : left;
+    return true;
+}
+
+/* The stem of a folded word: coarse, for English; the same for "bakes", "baked" and "baking". */
+static size_t llmgwi_text_stem_of(const char *word, size_t n) {
+    if (llmgwi_text_ends(word, n, "'s")) n -= 2;
+    if (n > 4 && (llmgwi_text_ends(word, n, "ies") || llmgwi_text_ends(word, n, "ied"))) return n - 2;
+    if (llmgwi_text_ends(word, n, "sses") || llmgwi_text_ends(word, n, "xes") ||
+        llmgwi_text_ends(word, n, "ches") || llmgwi_text_ends(word, n, "shes"))
+        n -= 2;
+    else if (!llmgwi_text_ends(word, n, "ss") && !llmgwi_text_ends(word, n, "us") &&
+             !llmgwi_text_ends(word, n, "is"))
+        (void)llmgwi_text_stem_drop(word, &n, "s");
+    if (!llmgwi_text_stem_drop(word, &n, "ing") && !llmgwi_text_stem_drop(word, &n, "ed"))
+        (void)llmgwi_text_stem_drop(word, &n, "ly");
+    if (n > 3 && word[n - 1] == 'e') n--;
+    return n;
+}
+
+static void llmgwi_text_entry_put(uint32_t hash, size_t row, size_t side, unsigned needs, bool soft) {
+    if (llmgwi_text_entry_count >= LLMGWI_TEXT_GUARD_SLOTS / 4 * 3)
+        return; /* a test sees to it that it is not */
+    size_t at = hash & (LLMGWI_TEXT_GUARD_SLOTS - 1);
+    for (; llmgwi_text_entries[at].hash; at = (at + 1) & (LLMGWI_TEXT_GUARD_SLOTS - 1)) {
+        const llmgwi_text_entry *old = &llmgwi_text_entries[at];
+        if (old->hash == hash && old->row == row && old->side == side && (old->needs & ~needs) == 0) return;
+    }
+    llmgwi_text_entries[at].hash = hash;
+    llmgwi_text_entries[at].row = (uint16_t)row;
+    llmgwi_text_entries[at].side = (uint8_t)side;
+    llmgwi_text_entries[at].needs = (uint8_t)needs;
+    llmgwi_text_entries[at].soft = soft;
+    llmgwi_text_entry_count++;
+}
+
+/* A word as it stands, and its stem: "bought" is no stem of "buy", "buys" has one. */
+static void llmgwi_text_entry_add(const char *word, size_t n, size_t row, size_t side) {
+    unsigned needs = 0;
+    bool soft = *word == '~' || row == LLMGWI_TEXT_ROW_SOFT;
+    if (*word == '^') needs = LLMGWI_TEXT_NEEDS_CAPITAL;
+    if (*word == '#') needs = LLMGWI_TEXT_NEEDS_NUMBER;
+    if (llmgwi_text_in(*word, "^#~")) word++, n--;
+    llmgwi_text_entry_put(llmgwi_text_guard_hash(word, n), row, side, needs, soft);
+    size_t stem = llmgwi_text_stem_of(word, n);
+    if (row >= LLMGWI_TEXT_ROW_FIRST && llmgwi_text_guard_rows[row].silence != LLMGWI_TEXT_EITHER &&
+        stem >= 3 && !memchr(word, '_', n))
+        llmgwi_text_entry_put(llmgwi_text_guard_hash(word, stem), row, side, needs | LLMGWI_TEXT_NEEDS_STEM,
+                              soft);
+}
+
+static void llmgwi_text_entries_once(void) {
+    for (size_t row = 0; row < LLMGWI_BASE_COUNT(llmgwi_text_guard_rows); row++) {
+        size_t side = 0;
+        for (const char *p = llmgwi_text_guard_rows[row].sides; *p;) {
+            size_t n = strcspn(p, " /");
+            if (n) llmgwi_text_entry_add(p, n, row, side);
+            p += n;
+            side += *p == '/';
+            p += *p != 0;
+        }
+    }
+}
+
+/* has: what is known of the word, LLMGWI_TEXT_NEEDS_... One that needs what is known goes before one that needs
+   nothing: "9 am". */
+static const llmgwi_text_entry *llmgwi_text_entry_find(const char *word, size_t n, unsigned has) {
+    uint32_t hash = llmgwi_text_guard_hash(word, n);
+    const llmgwi_text_entry *found = NULL;
+    for (size_t at = hash & (LLMGWI_TEXT_GUARD_SLOTS - 1); llmgwi_text_entries[at].hash;
+         at = (at + 1) & (LLMGWI_TEXT_GUARD_SLOTS - 1)) {
+        const llmgwi_text_entry *entry = &llmgwi_text_entries[at];
+        if (entry->hash != hash || (entry->needs & ~has) != 0) continue;
+        if (entry->needs & ~(unsigned)LLMGWI_TEXT_NEEDS_STEM) return entry;
+        if (!found) found = entry;
+    }
+    return found;
+}
+
+/* The same word in another row: "pounds" are money, too. */
+static const llmgwi_text_entry *llmgwi_text_entry_next(const llmgwi_text_entry *entry, unsigned has) {
+    size_t at = (size_t)(entry - llmgwi_text_entries);
+    for (;;) {
+        at = (at + 1) & (LLMGWI_TEXT_GUARD_SLOTS - 1);
+        const llmgwi_text_entry *next = &llmgwi_text_entries[at];
+        if (!next->hash) return NULL;
+        bool other = next->hash == entry->hash && next->row != entry->row;
+        if (other && next->row >= LLMGWI_TEXT_ROW_FIRST && (next->needs & ~has) == 0) return next;
+    }
+}
+
+/* ---- guards: tokens ---- */
+
+enum {
+    LLMGWI_TEXT_TOKEN_WORD = 0,
+    LLMGWI_TEXT_TOKEN_NUMBER,
+    LLMGWI_TEXT_TOKEN_SIGN,
+    LLMGWI_TEXT_TOKEN_LINK,
+    LLMGWI_TEXT_TOKEN_SPAN
+};
+
+enum {
+    LLMGWI_TEXT_IS_FIRST = 1,   /* of a sentence */
+    LLMGWI_TEXT_IS_CAPITAL = 2, /* begins with one */
+    LLMGWI_TEXT_IS_UPPER = 4,   /* two or more, nothing else */
+    LLMGWI_TEXT_IS_MIXED = 8,   /* a capital after a small letter, an underscore */
+    LLMGWI_TEXT_IS_QUOTED = 16,
+    LLMGWI_TEXT_IS_GLUED = 32, /* to the token before */
+    LLMGWI_TEXT_IS_SINGLE = 64 /* a character of a script without blanks */
+};
+
+typedef struct llmgwi_text_piece {
+    uint16_t at, n;
+    uint8_t kind, flags;
+} llmgwi_text_piece;
+
+typedef struct llmgwi_text_guard {
+    char text[LLMGWI_TEXT_GUARD_BYTES]; /* with its case, but with marks of ASCII */
+    size_t n, at;
+    llmgwi_text_piece pieces[LLMGWI_TEXT_GUARD_TOKENS];
+    size_t count;
+    size_t quote_end; /* 0: not in a quotation */
+    bool first;       /* the next word begins a sentence */
+    bool cut;
+    bool bare; /* capitals mean nothing here: a title, German, shouting */
+    bool english;
+    llmgwi_text_fact *facts;
+    size_t fact_count, fact_cap;
+    double number, number_total; /* being put together: "two hundred" */
+    bool number_open, number_weak;
+} llmgwi_text_guard;
+
+/* Scripts that are written without blanks: a character is a word. */
+static bool llmgwi_text_single(uint32_t c) {
+    return (c >= 0x3041 && c < 0x3100) || (c >= 0x3400 && c < 0xA000) || (c >= 0x20000 && c < 0x40000);
+}
+
+/* What stands for a character in ASCII; 0: itself. */
+static char llmgwi_text_plain_mark(uint32_t c) {
+    if (c >= 0xFF01 && c <= 0xFF5E) return (char)(c - 0xFF01 + 0x21);
+    if (c == 0x2018 || c == 0x2019 || c == 0x201A || c == 0x2BC) return '\'';
+    if ((c >= 0x201C && c <= 0x201F) || c == 0xAB || c == 0xBB || (c >= 0x300C && c <= 0x300F)) return '"';
+    if (c == 0x2212 || (c >= 0x2010 && c <= 0x2015)) return '-';
+    if (c == 0xD7) return '*';
+    if (c == 0xF7) return '/';
+    if (c == 0x3002) return '.';
+    if (c == 0xA0 || c == 0xA1 || c == 0xBF || (c >= 0x2000 && c <= 0x206F) || (c >= 0x3000 && c <= 0x303F))
+        return ' ';
+    return 0;
+}
+
+/* Copies up to the cap, with ASCII for typographic marks, and blanks around characters that are words. */
+static void llmgwi_text_guard_load(llmgwi_text_guard *g, llmgwi_base_str text) {
+    size_t at = 0, n = 0;
+    while (at < text.n && n + 6 < sizeof g->text) {
+        uint32_t point = (unsigned char)text.p[at];
+        size_t size = llmgwi_base_char(text.p + at, text.n - at);
+        if (size > 1) (void)llmgwi_text_decode(text.p + at, text.n - at, true, &point);
+        char mark = size > 1 ? llmgwi_text_plain_mark(point) : text.p[at];
+        if (size == 0 || mark == 0) mark = size > 1 ? 0 : ' ';
+        bool single = size > 1 && llmgwi_text_single(point);
+        if (single) g->text[n++] = ' ';
+        if (mark)
+            g->text[n++] = mark;
+        else
+            memcpy(g->text + n, text.p + at, size), n += size;
+        if (single) g->text[n++] = ' ';
+        at += size ? size : 1;
+    }
+    g->n = n;
+    g->cut = at < text.n;
+}
+
+/* 0 after the end. */
+static char llmgwi_text_guard_at(const llmgwi_text_guard *g, size_t at) {
+    return at < g->n ? g->text[at] : '\0';
+}
+
+static bool llmgwi_text_is_digit(char c) { return c >= '0' && c <= '9'; }
+
+static bool llmgwi_text_is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+
+/* Letters, also all beyond ASCII. */
+static bool llmgwi_text_is_letter(char c) {
+    return llmgwi_text_is_upper(c) || (c >= 'a' && c <= 'z') || (unsigned char)c >= 0x80;
+}
+
+static void llmgwi_text_guard_piece(llmgwi_text_guard *g, unsigned kind, size_t n, unsigned flags) {
+    if (g->count == LLMGWI_TEXT_GUARD_TOKENS) {
+        g->cut = true;
+        g->n = g->at; /* ends the walk */
+        return;
+    }
+    llmgwi_text_piece *piece = &g->pieces[g->count++];
+    const llmgwi_text_piece *last = g->count > 1 ? piece - 1 : NULL;
+    bool glued = last && (size_t)last->at + last->n == g->at && last->kind != LLMGWI_TEXT_TOKEN_SPAN;
+    piece->at = (uint16_t)g->at;
+    piece->n = (uint16_t)n;
+    piece->kind = (uint8_t)kind;
+    if (g->quote_end) flags |= LLMGWI_TEXT_IS_QUOTED;
+    if (glued) flags |= LLMGWI_TEXT_IS_GLUED;
+    piece->flags = (uint8_t)flags;
+    g->at += n;
+    g->first = false;
+}
+
+/* What a word's letters say. */
+static unsigned llmgwi_text_guard_case(const llmgwi_text_guard *g, size_t at, size_t n) {
+    size_t upper = 0, lower = 0;
+    unsigned flags = 0;
+    for (size_t i = at; i < at + n; i++) {
+        char c = g->text[i];
+        if (llmgwi_text_is_upper(c) && lower) flags |= LLMGWI_TEXT_IS_MIXED;
+        if (c == '_') flags |= LLMGWI_TEXT_IS_MIXED;
+        upper += llmgwi_text_is_upper(c);
+        lower += c >= 'a' && c <= 'z';
+    }
+    if (llmgwi_text_is_upper(g->text[at])) flags |= LLMGWI_TEXT_IS_CAPITAL;
+    /* Latin, Greek and Cyrillic capitals of two bytes */
+    unsigned lead = (unsigned char)g->text[at], next = n > 1 ? (unsigned char)g->text[at + 1] : 0;
+    if ((lead == 0xC3 && next < 0x9F) || (lead == 0xCE && next >= 0x91 && next < 0xAA) ||
+        (lead == 0xD0 && next >= 0x80 && next < 0xB0))
+        flags |= LLMGWI_TEXT_IS_CAPITAL;
+    if (upper > 1 && (lower == 0 || (lower == 1 && g->text[at + n - 1] == 's')))
+        flags |= LLMGWI_TEXT_IS_UPPER;
+    return flags & LLMGWI_TEXT_IS_UPPER ? flags & ~(unsigned)LLMGWI_TEXT_IS_MIXED : flags;
+}
+
+/* Letters, with apostrophes and underscores between them; "C++", "C#", "U.S.A.". */
+static void llmgwi_text_guard_word(llmgwi_text_guard *g) {
+    size_t end = g->at;
+    uint32_t point;
+    size_t size = llmgwi_text_decode(g->text + g->at, g->n - g->at, true, &point);
+    if (llmgwi_text_single(point)) {
+        llmgwi_text_guard_piece(g, LLMGWI_TEXT_TOKEN_WORD, size, LLMGWI_TEXT_IS_SINGLE);
+        return;
+    }
+    while (llmgwi_text_is_letter(llmgwi_text_guard_at(g, end)) ||
+           (end > g->at && llmgwi_text_in(llmgwi_text_guard_at(g, end), "'_") &&
+            llmgwi_text_is_letter(llmgwi_text_guard_at(g, end + 1)) && end + 1 != g->quote_end))
+        end++;
+    while (end == g->at + 1 && llmgwi_text_in(llmgwi_text_guard_at(g, end), "+#")) {
+        end++;
+        if (llmgwi_text_guard_at(g, end) == '+') end++;
+    }
+    unsigned flags =
+        llmgwi_text_guard_case(g, g->at, end - g->at) | (g->first ? (unsigned)LLMGWI_TEXT_IS_FIRST : 0u);
+    llmgwi_text_guard_piece(g, LLMGWI_TEXT_TOKEN_WORD, end - g->at, flags);
+}
+
+/* Digits, with commas before three of them, and points between. */
+static void llmgwi_text_guard_number(llmgwi_text_guard *g) {
+    size_t end = g->at;
+    while (llmgwi_text_is_digit(llmgwi_text_guard_at(g, end))) {
+        end++;
+        char c = llmgwi_text_guard_at(g, end);
+        size_t digits = 0;
+        while (digits < 4 && llmgwi_text_is_digit(llmgwi_text_guard_at(g, end + 1 + digits))) digits++;
+        if ((c == ',' && digits == 3) || (c == '.' && digits)) end++;
+    }
+    llmgwi_text_guard_piece(g, LLMGWI_TEXT_TOKEN_NUMBER, end - g->at, 0);
+}
+
+/* Where a run without white space, quotes and trailing marks ends. */
+static size_t llmgwi_text_guard_run(const llmgwi_text_guard *g, size_t at) {
+    size_t end = at;
+    while (end < g->n && !llmgwi_text_in(g->text[end], " \t\r\n\"`<>()") && end != g->quote_end) end++;
+    while (end > at && llmgwi_text_in(g->text[end - 1], ".,;:!?'*]}")) end--;
+    return end;
+}
+
+/* "main.c", "example.org", but not "U.S." or the end of a sentence without its blank. */
+static bool llmgwi_text_guard_dotted(const llmgwi_text_guard *g, size_t at, size_t end) {
+    size_t dot = end, letters = 0;
+    while (dot > at && g->text[dot - 1] != '.') dot--;
+    if (dot <= at + 2 || end - dot > 5 || end == dot) return false;
+    for (size_t i = dot; i < end; i++)
+        if (!((g->text[i] >= 'a' && g->text[i] <= 'z') || llmgwi_text_is_digit(g->text[i]))) return false;
+    for (size_t i = at; i < end; i++) letters += llmgwi_text_is_letter(g->text[i]);
+    const llmgwi_text_entry *entry = llmgwi_text_entry_find(g->text + dot, end - dot, 0);
+    if (end - dot == 1 && !llmgwi_text_in(g->text[dot], "chr")) return false;
+    return letters > 1 && !llmgwi_text_is_digit(g->text[dot]) &&
+           (!entry || entry->row >= LLMGWI_TEXT_ROW_FIRST);
+}
+
+/* URL, address, path, file. */
+static bool llmgwi_text_guard_link(llmgwi_text_guard *g) {
+    size_t end = llmgwi_text_guard_run(g, g->at), slashes = 0, at_signs = 0;
+    llmgwi_base_str run = llmgwi_base_view(g->text + g->at, end - g->at);
+    for (size_t i = 0; i < run.n; i++) {
+        slashes += run.p[i] == '/' || run.p[i] == '\\';
+        at_signs += run.p[i] == '@' && i > 0 && i + 1 < run.n;
+    }
+    bool rooted = run.n > 2 && (run.p[0] == '/' || run.p[0] == '~') &&
+                  llmgwi_text_is_letter(run.p[1 + (run.p[1] == '/')]);
+    bool words = run.n > 0 && llmgwi_text_is_letter(run.p[0]) && slashes > 1;
+    bool option = run.n > 3 && run.p[0] == '-' && run.p[1] == '-' && llmgwi_text_is_letter(run.p[2]);
+    bool is = run.n < 512 &&
+              (words || rooted || option || at_signs || (run.n > 4 && memcmp(run.p, "www.", 4) == 0) ||
+               llmgwi_text_guard_dotted(g, g->at, end));
+    if (is) llmgwi_text_guard_piece(g, LLMGWI_TEXT_TOKEN_LINK, run.n, 0);
+    return is;
+}
+
+/* Opens a quotation at g->at, if one that ends begins here. Its words follow as quoted ones. */
+static bool llmgwi_text_guard_quote(llmgwi_text_guard *g) {
+    char c = g->text[g->at];
+    size_t marks = 1, end;
+    while (c == '`' && llmgwi_text_guard_at(g, g->at + marks) == '`') marks++;
+    end = g->at + marks;
+    char before = g->at ? g->text[g->at - 1] : ' ';
+    if (c == '\'' && (llmgwi_text_is_letter(before) || llmgwi_text_is_digit(before))) return false;
+    for (; end < g->n && end - g->at < LLMGWI_TEXT_GUARD_SPAN; end++) {
+        bool letter = llmgwi_text_is_letter(llmgwi_text_guard_at(g, end + 1));
+        if (g->text[end] == c && !(c == '\'' && letter)) break;
+    }
+    if (end <= g->at + marks || llmgwi_text_guard_at(g, end) != c) return false;
+    size_t from = g->at + marks;
+    g->at = from;
+    llmgwi_text_guard_piece(g, LLMGWI_TEXT_TOKEN_SPAN, end - from, c == '`' ? LLMGWI_TEXT_IS_MIXED : 0);
+    g->at = from;
+    if (c == '`')
+        g->at = end + marks < g->n ? end + marks : g->n;
+    else
+        g->quote_end = end;
+    return true;
+}
+
+/* A sign of arithmetic stands after a number; those of money, degrees, per cent anywhere. */
+static void llmgwi_text_guard_mark(llmgwi_text_guard *g) {
+    char c = g->text[g->at];
+    size_t next = g->at + 1;
+    while (llmgwi_text_guard_at(g, next) == ' ') next++;
+    const llmgwi_text_piece *last = g->count ? &g->pieces[g->count - 1] : NULL;
+    bool after = last && last->kind == LLMGWI_TEXT_TOKEN_NUMBER;
+    bool math = after && llmgwi_text_in(c, "+*/^=<>-") && llmgwi_text_is_digit(llmgwi_text_guard_at(g, next));
+    bool minus = c == '-' && !after && llmgwi_text_is_digit(llmgwi_text_guard_at(g, g->at + 1)) &&
+                 (g->at == 0 || g->text[g->at - 1] == ' ');
+    if (math && c == '/') g->text[g->at] = ':'; /* a slash parts the sides in the table */
+    if (math || minus || llmgwi_text_in(c, "%$")) {
+        llmgwi_text_guard_piece(g, LLMGWI_TEXT_TOKEN_SIGN, 1, 0);
+        return;
+    }
+    if (llmgwi_text_in(c, ".!?:\n")) g->first = true;
+    g->at++;
+}
+
+static void llmgwi_text_guard_tokens(llmgwi_text_guard *g) {
+    g->first = true;
+    while (g->at < g->n) {
+        char c = g->text[g->at];
+        bool start = g->at == 0 || llmgwi_text_in(g->text[g->at - 1], " \t\r\n\"'(<[");
+        if (g->quote_end && g->at >= g->quote_end) {
+            g->quote_end = 0;
+            g->at++;
+        } else if (!g->quote_end && llmgwi_text_in(c, "\"'`") && llmgwi_text_guard_quote(g)) {
+            continue;
+        } else if (start && llmgwi_text_guard_link(g)) {
+            continue;
+        } else if (llmgwi_text_is_letter(c)) {
+            llmgwi_text_guard_word(g);
+        } else if (llmgwi_text_is_digit(c)) {
+            llmgwi_text_guard_number(g);
+        } else {
+            llmgwi_text_guard_mark(g);
+        }
+    }
+}
+
+/* ---- guards: facts ---- */
+
+static void llmgwi_text_guard_fact(llmgwi_text_guard *g, llmgwi_text_fact_kind kind, uint32_t word,
+                                   unsigned group, unsigned side, unsigned flags) {
+    if (g->fact_count == g->fact_cap) {
+        g->cut = true;
+        return;
+    }
+    llmgwi_text_fact *fact = &g->facts[g->fact_count++];
+    fact->word = word;
+    fact->kind = (uint8_t)kind;
+    fact->group = (uint16_t)group;
+    fact->side = (uint8_t)side;
+    fact->flags = (uint8_t)flags;
+}
+
+/* Simple folding of the letters that have two bytes, in place. */
+static void llmgwi_text_guard_fold(char *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned lead = (unsigned char)p[i], next = i + 1 < n ? (unsigned char)p[i + 1] : 0;
+        p[i] = llmgwi_base_lower(p[i]);
+        if (!next) continue;
+        if (lead == 0xC3 && next < 0x9F && next != 0x97) p[i + 1] = (char)(next + 0x20);
+        if (lead == 0xCE && next >= 0x91 && next <= 0x9F) p[i + 1] = (char)(next + 0x20);
+        if (lead == 0xCE && next >= 0xA0 && next <= 0xA9) p[i] = (char)0xCF, p[i + 1] = (char)(next - 0x20);
+        if (lead == 0xD0 && next >= 0x90 && next <= 0x9F) p[i + 1] = (char)(next + 0x20);
+        if (lead == 0xD0 && next >= 0xA0 && next <= 0xAF) p[i] = (char)0xD1, p[i + 1] = (char)(next - 0x20);
+        i += lead >= 0xC0;
+    }
+}
+
+/* The folded word of a piece, appended to what out holds. */
+static size_t llmgwi_text_guard_folded(const llmgwi_text_guard *g, size_t piece, char *out, size_t n,
+                                       size_t cap) {
+    const llmgwi_text_piece *at = &g->pieces[piece];
+    size_t more = at->n < cap - n ? at->n : cap - n;
+    memcpy(out + n, g->text + at->at, more);
+    llmgwi_text_guard_fold(out + n, more);
+    return n + more;
+}
+
+/* The longest phrase of the table that begins at piece; words: how many pieces it has. */
+static const llmgwi_text_entry *llmgwi_text_guard_phrase(const llmgwi_text_guard *g, size_t piece,
+                                                         unsigned has, size_t *words) {
+    char text[4 * LLMGWI_TEXT_GUARD_WORD];
+    const llmgwi_text_entry *found = NULL;
+    size_t n = 0;
+    for (size_t i = piece; i < g->count && i < piece + 4 && n + 2 < sizeof text; i++) {
+        if (g->pieces[i].kind != LLMGWI_TEXT_TOKEN_WORD && g->pieces[i].kind != LLMGWI_TEXT_TOKEN_SIGN) break;
+        if (i > piece && (g->pieces[i].flags & LLMGWI_TEXT_IS_FIRST)) break;
+        if (i > piece) text[n++] = '_';
+        n = llmgwi_text_guard_folded(g, i, text, n, sizeof text - 1);
+        const llmgwi_text_entry *entry = llmgwi_text_entry_find(text, n, has);
+        if (!entry) continue;
+        found = entry;
+        *words = i - piece + 1;
+    }
+    return found;
+}
+
+/* The entry of one word: as it stands, without what an apostrophe joins, by its stem. */
+static const llmgwi_text_entry *llmgwi_text_guard_entry(const char *word, size_t n, unsigned has) {
+    if (llmgwi_text_ends(word, n, "n't")) return llmgwi_text_entry_find("not", 3, 0);
+    const char *mark = (const char *)memchr(word, '\'', n);
+    const llmgwi_text_entry *entry = llmgwi_text_entry_find(word, n, has);
+    if (!entry && mark) entry = llmgwi_text_entry_find(word, (size_t)(mark - word), has);
+    size_t stem = llmgwi_text_stem_of(word, n);
+    if (!entry && stem >= 3) entry = llmgwi_text_entry_find(word, stem, has | LLMGWI_TEXT_NEEDS_STEM);
+    return entry;
+}
+
+/* Ends a number made of words, if one is open. */
+static void llmgwi_text_guard_number_end(llmgwi_text_guard *g) {
+    if (!g->number_open) return;
+    double value = g->number_total + g->number;
+    g->number_open = false;
+    g->number_total = g->number = 0;
+    llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_NUMBER,
+                           llmgwi_text_guard_hash((const char *)&value, sizeof value), 0, 0,
+                           g->number_weak ? LLMGWI_TEXT_FACT_WEAK : 0);
+}
+
+/* "two" after "hundred" adds, after "one" it is another number. */
+static void llmgwi_text_guard_number_add(llmgwi_text_guard *g, double value, bool weak) {
+    bool adds = g->number_open && ((g->number >= 20 && value < 10) || (g->number >= 100 && value < 100) ||
+                                   (g->number_total > 0 && g->number <= 0));
+    if (!adds) llmgwi_text_guard_number_end(g);
+    g->number += value;
+    g->number_weak = weak && !g->number_open;
+    g->number_open = true;
+}
+
+static void llmgwi_text_guard_number_times(llmgwi_text_guard *g, double factor) {
+    if (!g->number_open) g->number = 1;
+    g->number_open = true;
+    g->number_weak = false;
+    g->number = (g->number > 0 ? g->number : 1) * factor;
+    if (factor < 1e3) return;
+    g->number_total += g->number;
+    g->number = 0;
+}
+
+/* 3.50 is 3.5, but Python 3.10 is not Python 3.1. */
+static bool llmgwi_text_guard_versioned(const llmgwi_text_guard *g, size_t piece) {
+    if (piece == 0 || g->pieces[piece - 1].kind != LLMGWI_TEXT_TOKEN_WORD) return false;
+    char word[LLMGWI_TEXT_GUARD_WORD];
+    size_t n = llmgwi_text_guard_folded(g, piece - 1, word, 0, sizeof word);
+    const llmgwi_text_entry *entry = llmgwi_text_guard_entry(word, n, 0);
+    unsigned capital = LLMGWI_TEXT_IS_CAPITAL | LLMGWI_TEXT_IS_UPPER | LLMGWI_TEXT_IS_MIXED;
+    return (entry && entry->row == LLMGWI_TEXT_ROW_FIRST) || (n == 1 && word[0] == 'v') ||
+           llmgwi_base_is(llmgwi_base_view(word, n), "version") ||
+           (!entry && (g->pieces[piece - 1].flags & capital) &&
+            !(g->pieces[piece - 1].flags & LLMGWI_TEXT_IS_FIRST));
+}
+
+static void llmgwi_text_guard_digits(llmgwi_text_guard *g, size_t piece) {
+    const llmgwi_text_piece *at = &g->pieces[piece];
+    char digits[24];
+    size_t n = 0, points = 0;
+    for (size_t i = 0; i < at->n; i++) {
+        char c = g->text[at->at + i];
+        points += c == '.';
+        if (c != ',' && n < sizeof digits - 1) digits[n++] = c;
+    }
+    digits[n] = 0;
+    if (points > 1 || n > 17 || (points && llmgwi_text_guard_versioned(g, piece))) {
+        llmgwi_text_guard_number_end(g);
+        llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_NUMBER, llmgwi_text_guard_hash(g->text + at->at, at->n), 0,
+                               0, 0);
+        return;
+    }
+    double value = 0, scale = 0; /* not strtod: it asks the locale */
+    for (size_t i = 0; i < n; i++) {
+        if (digits[i] == '.')
+            scale = 1;
+        else
+            value = value * 10 + (digits[i] - '0'), scale *= 10;
+    }
+    bool minus = piece && g->pieces[piece - 1].kind == LLMGWI_TEXT_TOKEN_SIGN && g->text[at->at - 1] == '-' &&
+                 g->pieces[piece - 1].at + 1 == at->at &&
+                 (piece < 2 || g->pieces[piece - 2].kind != LLMGWI_TEXT_TOKEN_NUMBER);
+    llmgwi_text_guard_number_end(g);
+    llmgwi_text_guard_number_add(g, (scale > 0 ? value / scale : value) * (minus ? -1 : 1), false);
+    size_t end = (size_t)at->at + at->n;
+    if (llmgwi_text_guard_at(g, end) == 'k' && !llmgwi_text_is_letter(llmgwi_text_guard_at(g, end + 1)))
+        llmgwi_text_guard_number_times(g, 1e3);
+}
+
+/* "II" to "XX" are numbers. */
+static bool llmgwi_text_guard_roman(const char *word, size_t n, double *value) {
+    static const char roman[] = " ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx ";
+    double number = 2;
+    for (const char *p = roman + 1; *p && n > 1; number++) {
+        size_t m = strcspn(p, " ");
+        if (m == n && memcmp(p, word, n) == 0) {
+            *value = number;
+            return true;
+        }
+        p += m + 1;
+    }
+    return false;
+}
+
+/* "unlocked" is the opposite of "locked", if the other text says "locked". */
+static void llmgwi_text_guard_opposite(llmgwi_text_guard *g, const char *word, size_t n) {
+    static const char *const prefixes[] = {"un", "dis", "non", "in", "im",  "ir",
+                                           "il", "mis", "de",  "ab", "anti"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(prefixes); i++) {
+        size_t m = strlen(prefixes[i]);
+        if (n < m + 3 || memcmp(word, prefixes[i], m) != 0) continue;
+        llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_OPPOSITE, llmgwi_text_guard_hash(word + m, n - m), 0, 0,
+                               0);
+    }
+}
+
+/* A word that is in no row. */
+static void llmgwi_text_guard_plain(llmgwi_text_guard *g, const llmgwi_text_piece *piece, const char *word,
+                                    size_t n, unsigned flags) {
+    double value;
+    if ((piece->flags & LLMGWI_TEXT_IS_UPPER) && !g->bare && llmgwi_text_guard_roman(word, n, &value)) {
+        llmgwi_text_guard_number_add(g, value, false);
+        return;
+    }
+    size_t stem = llmgwi_text_stem_of(word, n);
+    bool capital = (piece->flags & LLMGWI_TEXT_IS_CAPITAL) && !(piece->flags & LLMGWI_TEXT_IS_FIRST);
+    bool name = (capital || (piece->flags & (LLMGWI_TEXT_IS_MIXED | LLMGWI_TEXT_IS_UPPER))) && !g->bare;
+    if (piece->flags & LLMGWI_TEXT_IS_SINGLE) name = false, flags |= LLMGWI_TEXT_FACT_SINGLE;
+    if (piece->flags & LLMGWI_TEXT_IS_UPPER) flags |= LLMGWI_TEXT_FACT_SHORT;
+    llmgwi_text_guard_fact(g, name ? LLMGWI_TEXT_FACT_NAME : LLMGWI_TEXT_FACT_WORD,
+                           llmgwi_text_guard_hash(word, stem), (unsigned)(n < 255 ? n : 255),
+                           (unsigned char)word[0], flags);
+    if (!name) llmgwi_text_guard_opposite(g, word, stem);
+}
+
+static void llmgwi_text_guard_listed(llmgwi_text_guard *g, const llmgwi_text_entry *entry, unsigned flags) {
+    unsigned char key[3] = {(unsigned char)(entry->row & 255), (unsigned char)(entry->row >> 8), entry->side};
+    uint32_t word = llmgwi_text_guard_hash((const char *)key, sizeof key);
+    switch (entry->row) {
+    case LLMGWI_TEXT_ROW_NUMBER:
+        llmgwi_text_guard_number_add(g, llmgwi_text_numbers[entry->side], false);
+        break;
+    case LLMGWI_TEXT_ROW_NUMBER_WEAK: llmgwi_text_guard_number_add(g, entry->side + 1, true); break;
+    case LLMGWI_TEXT_ROW_TIMES: llmgwi_text_guard_number_times(g, llmgwi_text_factors[entry->side]); break;
+    case LLMGWI_TEXT_ROW_NOT_FOREIGN:
+        if (g->english) break; /* else: */ /* fall through */
+    case LLMGWI_TEXT_ROW_NOT:
+        llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_NOT, 1, 0, 0,
+                               flags | (g->english ? 0u : (unsigned)LLMGWI_TEXT_FACT_FOREIGN));
+        break;
+    case LLMGWI_TEXT_ROW_ROLE:
+        llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_ROLE, word, 0, entry->side, flags);
+        break;
+    default:
+        if (entry->row >= LLMGWI_TEXT_ROW_FIRST)
+            llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_GROUP, word, entry->row, entry->side, flags);
+    }
+}
+
+/* A quoted word counts, whatever it is; one of no row conflicts with its absence. */
+static void llmgwi_text_guard_cited(llmgwi_text_guard *g, const char *word, size_t n, bool listed) {
+    llmgwi_text_guard_number_end(g);
+    llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_WORD,
+                           llmgwi_text_guard_hash(word, llmgwi_text_stem_of(word, n)), (unsigned)n,
+                           (unsigned char)word[0], listed ? 0 : LLMGWI_TEXT_FACT_QUOTED);
+}
+
+/* What is known of the word before it is looked up. */
+static unsigned llmgwi_text_guard_has(const llmgwi_text_guard *g, size_t i) {
+    const llmgwi_text_piece *piece = &g->pieces[i];
+    bool capital = (piece->flags & LLMGWI_TEXT_IS_UPPER) ||
+                   ((piece->flags & LLMGWI_TEXT_IS_CAPITAL) && !(piece->flags & LLMGWI_TEXT_IS_FIRST));
+    bool number = i && g->pieces[i - 1].kind == LLMGWI_TEXT_TOKEN_NUMBER;
+    return (capital ? (unsigned)LLMGWI_TEXT_NEEDS_CAPITAL : 0u) |
+           (number || g->number_open ? (unsigned)LLMGWI_TEXT_NEEDS_NUMBER : 0u);
+}
+
+/* The facts of the word or phrase at piece i; returns how many pieces it has. asked: after "in", "as". */
+static size_t llmgwi_text_guard_step(llmgwi_text_guard *g, size_t i, bool *asked) {
+    const llmgwi_text_piece *piece = &g->pieces[i];
+    char word[LLMGWI_TEXT_GUARD_WORD];
+    size_t n = llmgwi_text_guard_folded(g, i, word, 0, sizeof word), words = 1;
+    unsigned has = llmgwi_text_guard_has(g, i);
+    const llmgwi_text_entry *entry = llmgwi_text_guard_phrase(g, i, has, &words);
+    if (piece->flags & LLMGWI_TEXT_IS_QUOTED) {
+        llmgwi_text_guard_cited(g, word, n, llmgwi_text_guard_entry(word, n, has) != NULL);
+        return 1;
+    }
+    if (!entry) entry = llmgwi_text_guard_entry(word, n, has);
+    unsigned row = entry ? entry->row : (unsigned)LLMGWI_TEXT_ROW_PLAIN;
+    bool number =
+        row == LLMGWI_TEXT_ROW_NUMBER || row == LLMGWI_TEXT_ROW_NUMBER_WEAK || row == LLMGWI_TEXT_ROW_TIMES;
+    bool joins = g->number_open && n == 3 && memcmp(word, "and", 3) == 0 && g->number >= 100;
+    if (!number && !joins) llmgwi_text_guard_number_end(g);
+    unsigned flags = *asked ? (unsigned)LLMGWI_TEXT_FACT_ASKED : 0u;
+    *asked = row == LLMGWI_TEXT_ROW_AS ||
+             (*asked && (row == LLMGWI_TEXT_ROW_STOP || row == LLMGWI_TEXT_ROW_ENGLISH || number));
+    if (entry && entry->soft)
+        llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_SOFT,
+                               llmgwi_text_guard_hash(word, llmgwi_text_stem_of(word, n)), 0, 0, 0);
+    if (row == LLMGWI_TEXT_ROW_PLAIN || row == LLMGWI_TEXT_ROW_SOFT)
+        llmgwi_text_guard_plain(g, piece, word, n, flags);
+    else
+        llmgwi_text_guard_listed(g, entry, flags);
+    bool sides = entry && (row >= LLMGWI_TEXT_ROW_FIRST || row == LLMGWI_TEXT_ROW_STOP);
+    for (size_t k = 0;
+         sides && k < 4 && (entry = llmgwi_text_entry_next(entry, has | LLMGWI_TEXT_NEEDS_STEM)) != NULL; k++)
+        llmgwi_text_guard_listed(g, entry, flags);
+    return words;
+}
+
+static void llmgwi_text_guard_span(llmgwi_text_guard *g, const llmgwi_text_piece *piece) {
+    char text[LLMGWI_TEXT_GUARD_SPAN];
+    size_t n = piece->n < sizeof text ? piece->n : sizeof text;
+    bool code = (piece->flags & LLMGWI_TEXT_IS_MIXED) != 0; /* its case matters */
+    memcpy(text, g->text + piece->at, n);
+    if (!code) llmgwi_text_guard_fold(text, n);
+    while (n && llmgwi_text_in(text[n - 1], " .,!?")) n--;
+    llmgwi_text_guard_number_end(g);
+    llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_SPAN, llmgwi_text_guard_hash(text, n), 0, code, 0);
+}
+
+static void llmgwi_text_guard_name_link(llmgwi_text_guard *g, const llmgwi_text_piece *piece) {
+    char text[512];
+    size_t n = piece->n < sizeof text ? piece->n : sizeof text;
+    memcpy(text, g->text + piece->at, n);
+    llmgwi_text_guard_fold(text, n);
+    while (n && text[n - 1] == '/') n--;
+    llmgwi_text_guard_number_end(g);
+    llmgwi_text_guard_fact(g, LLMGWI_TEXT_FACT_LINK, llmgwi_text_guard_hash(text, n), 0, 0, 0);
+}
+
+/* Do capitals mark names here? Not in titles, not in German, not in shouting. */
+static void llmgwi_text_guard_judge(llmgwi_text_guard *g) {
+    size_t capital = 0, words = 0, german = 0, english = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        const llmgwi_text_piece *piece = &g->pieces[i];
+        char word[LLMGWI_TEXT_GUARD_WORD];
+        if (piece->kind != LLMGWI_TEXT_TOKEN_WORD) continue;
+        size_t n = llmgwi_text_guard_folded(g, i, word, 0, sizeof word), words_of = 0;
+        const llmgwi_text_entry *entry = llmgwi_text_guard_phrase(g, i, 0, &words_of);
+        (void)words_of;
+        const llmgwi_text_entry *own = llmgwi_text_entry_find(word, n, 0);
+        german += own && own->row == LLMGWI_TEXT_ROW_GERMAN;
+        english += own && (own->row == LLMGWI_TEXT_ROW_ENGLISH || own->row == LLMGWI_TEXT_ROW_AUX);
+        if ((entry && entry->row < LLMGWI_TEXT_ROW_FIRST) || n < 4 || (piece->flags & LLMGWI_TEXT_IS_FIRST))
+            continue;
+        words++;
+        capital += (piece->flags & LLMGWI_TEXT_IS_CAPITAL) != 0;
+    }
+    g->english = english > 0;
+    g->bare = german > english || (capital >= 4 && capital * 4 > words * 3);
+}
+
+static int llmgwi_text_guard_small(const llmgwi_text_guard *g, size_t piece) {
+    const llmgwi_text_piece *at = &g->pieces[piece];
+    int value = 0;
+    if (at->kind != LLMGWI_TEXT_TOKEN_NUMBER || at->n > 2) return 0;
+    for (size_t i = 0; i < at->n; i++)
+        value = value * 10 + (llmgwi_text_is_digit(g->text[at->at + i]) ? g->text[at->at + i] - '0' : 0);
+    return value;
+}
+
+/* "2024-05-01" at piece i: the facts of "1 May 2024". */
+static bool llmgwi_text_guard_date(llmgwi_text_guard *g, size_t i) {
+    if (i + 4 >= g->count || g->pieces[i].n != 4 || g->pieces[i + 4].at != g->pieces[i].at + 8) return false;
+    int month = llmgwi_text_guard_small(g, i + 2);
+    const llmgwi_text_entry *january = llmgwi_text_entry_find("january", 7, 0);
+    if (month < 1 || month > 12 || llmgwi_text_guard_small(g, i + 4) < 1 || !january) return false;
+    llmgwi_text_entry entry = *january;
+    entry.side = (uint8_t)(month - 1);
+    llmgwi_text_guard_digits(g, i);
+    llmgwi_text_guard_number_end(g);
+    llmgwi_text_guard_listed(g, &entry, 0);
+    llmgwi_text_guard_digits(g, i + 4);
+    return true;
+}
+
+static void llmgwi_text_guard_facts(llmgwi_text_guard *g) {
+    bool asked = false;
+    for (size_t i = 0, words = 1; i < g->count; i += words, words = 1) {
+        const llmgwi_text_piece *piece = &g->pieces[i];
+        if (piece->kind == LLMGWI_TEXT_TOKEN_NUMBER && llmgwi_text_guard_date(g, i))
+            words = 5;
+        else if (piece->kind == LLMGWI_TEXT_TOKEN_NUMBER)
+            llmgwi_text_guard_digits(g, i);
+        else if (piece->kind == LLMGWI_TEXT_TOKEN_LINK)
+            llmgwi_text_guard_name_link(g, piece);
+        else if (piece->kind == LLMGWI_TEXT_TOKEN_SPAN)
+            llmgwi_text_guard_span(g, piece);
+        else
+            words = llmgwi_text_guard_step(g, i, &asked);
+    }
+    llmgwi_text_guard_number_end(g);
+}
+
+static bool llmgwi_text_guard_yes_no(const llmgwi_text_guard *g) {
+    char word[LLMGWI_TEXT_GUARD_WORD];
+    if (g->count == 0 || g->pieces[0].kind != LLMGWI_TEXT_TOKEN_WORD) return false;
+    size_t n = llmgwi_text_guard_folded(g, 0, word, 0, sizeof word);
+    const llmgwi_text_entry *entry = llmgwi_text_entry_find(word, n, 0);
+    return entry && entry->row == LLMGWI_TEXT_ROW_AUX;
+}
+
+/* Tokens of a text. g is big (16 KB): on the stack of the caller. */
+static void llmgwi_text_guard_open(llmgwi_text_guard *g, llmgwi_base_str text) {
+    static llmgwi_base_once once = LLMGWI_BASE_ONCE;
+    llmgwi_base_once_run(&once, llmgwi_text_entries_once);
+    memset((char *)g + offsetof(llmgwi_text_guard, n), 0, sizeof *g - offsetof(llmgwi_text_guard, n));
+    llmgwi_text_guard_load(g, text);
+    llmgwi_text_guard_tokens(g);
+    llmgwi_text_guard_judge(g);
+}
+
+static size_t llmgwi_text_guard_read(llmgwi_base_str text, llmgwi_text_fact *facts, size_t cap, bool *cut,
+                                     bool *yes_no) {
+    llmgwi_text_guard g;
+    llmgwi_text_guard_open(&g, text);
+    g.facts = facts;
+    g.fact_cap = cap;
+    llmgwi_text_guard_facts(&g);
+    *cut = g.cut;
+    *yes_no = llmgwi_text_guard_yes_no(&g);
+    return g.fact_count;
+}
+
+/* What may set this question apart from one like it. */
+static void llmgwi_text_facts_of(llmgwi_base_str text, llmgwi_text_facts *out) {
+    memset(out, 0, sizeof *out);
+    out->count =
+        (uint16_t)llmgwi_text_guard_read(text, out->facts, LLMGWI_TEXT_FACTS, &out->cut, &out->yes_no);
+}
+
+/* ---- guards: comparison ---- */
+
+/* Two lists of facts, one of them may be seen from the other side. */
+typedef struct llmgwi_text_list {
+    const llmgwi_text_fact *facts;
+    size_t count;
+    bool yes_no;
+} llmgwi_text_list;
+
+static bool llmgwi_text_has(const llmgwi_text_list *list, int kind, uint32_t word) {
+    for (size_t i = 0; i < list->count; i++)
+        if (list->facts[i].kind == kind && list->facts[i].word == word) return true;
+    return false;
+}
+
+static bool llmgwi_text_is_word(const llmgwi_text_fact *fact) { return fact->kind <= LLMGWI_TEXT_FACT_GROUP; }
+
+/* As a word of any kind. */
+static bool llmgwi_text_says(const llmgwi_text_list *list, uint32_t word) {
+    for (size_t i = 0; i < list->count; i++)
+        if (llmgwi_text_is_word(&list->facts[i]) && list->facts[i].word == word) return true;
+    return false;
+}
+
+static size_t llmgwi_text_only(const llmgwi_text_list *a, const llmgwi_text_list *b, int kind,
+                               unsigned without) {
+    size_t count = 0;
+    for (size_t i = 0; i < a->count; i++)
+        count += a->facts[i].kind == kind && !(a->facts[i].flags & without) &&
+                 !llmgwi_text_has(b, kind, a->facts[i].word);
+    return count;
+}
+
+static bool llmgwi_text_differ_numbers(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    const int kind = LLMGWI_TEXT_FACT_NUMBER;
+    if (llmgwi_text_only(a, b, kind, LLMGWI_TEXT_FACT_WEAK) ||
+        llmgwi_text_only(b, a, kind, LLMGWI_TEXT_FACT_WEAK))
+        return true;
+    return llmgwi_text_only(a, b, kind, 0) && llmgwi_text_only(b, a, kind, 0);
+}
+
+/* Is fact i a number with its unit after it? */
+static bool llmgwi_text_measured(const llmgwi_text_list *list, size_t i) {
+    return i + 1 < list->count && list->facts[i].kind == LLMGWI_TEXT_FACT_NUMBER &&
+           list->facts[i + 1].kind == LLMGWI_TEXT_FACT_GROUP &&
+           strcmp(llmgwi_text_guard_rows[list->facts[i + 1].group].why, "units") == 0;
+}
+
+/* "10 per cent" and "10 dollars"; "50 pounds in dollars" and "50 dollars in pounds". */
+static bool llmgwi_text_differ_units(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    for (size_t i = 0; i < a->count; i++) {
+        bool same = false, other = false;
+        for (size_t j = 0; llmgwi_text_measured(a, i) && j < b->count; j++) {
+            if (!llmgwi_text_measured(b, j) || a->facts[i].word != b->facts[j].word) continue;
+            if (a->facts[i + 1].word == b->facts[j + 1].word)
+                same = true;
+            else
+                other = true;
+        }
+        if (other && !same) return true;
+    }
+    return false;
+}
+
+static bool llmgwi_text_denied(const llmgwi_text_list *list, int kind) {
+    for (size_t i = 0; i < list->count; i++)
+        if (list->facts[i].kind == kind) return true;
+    return false;
+}
+
+/* Is what is denied at place i of a said by b? A word follows its "not", in other languages it may go before. */
+static bool llmgwi_text_denies(const llmgwi_text_list *a, size_t i, const llmgwi_text_list *b) {
+    size_t next = i + 1, last = i;
+    while (next < a->count && !llmgwi_text_is_word(&a->facts[next])) next++;
+    while (last > 0 && !llmgwi_text_is_word(&a->facts[last - 1])) last--;
+    if (next < a->count && llmgwi_text_says(b, a->facts[next].word)) return true;
+    bool before = next == a->count || (a->facts[i].flags & LLMGWI_TEXT_FACT_FOREIGN);
+    return before && (last == 0 || llmgwi_text_says(b, a->facts[last - 1].word));
+}
+
+/* "It does not work" and "it fails" say the same, and "not happy" and "unhappy". A "not" that belongs to what only
+   one of them tells is no conflict. */
+static bool llmgwi_text_differ_negation(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    bool not_a = llmgwi_text_denied(a, LLMGWI_TEXT_FACT_NOT),
+         not_b = llmgwi_text_denied(b, LLMGWI_TEXT_FACT_NOT);
+    if (not_a == not_b) return false;
+    const llmgwi_text_list *with = not_a ? a : b, *without = not_a ? b : a;
+    for (size_t i = 0; i < without->count; i++)
+        if (without->facts[i].kind == LLMGWI_TEXT_FACT_OPPOSITE &&
+            llmgwi_text_says(with, without->facts[i].word))
+            return false;
+    if (llmgwi_text_only(without, with, LLMGWI_TEXT_FACT_SOFT, 0)) return false;
+    for (size_t i = 0; i < with->count; i++)
+        if (with->facts[i].kind == LLMGWI_TEXT_FACT_NOT && llmgwi_text_denies(with, i, without)) return true;
+    return false;
+}
+
+/* "not unlocked" and "locked" are no opposites. */
+static bool llmgwi_text_differ_prefix(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    if (llmgwi_text_denied(a, LLMGWI_TEXT_FACT_NOT) != llmgwi_text_denied(b, LLMGWI_TEXT_FACT_NOT))
+        return false;
+    for (size_t i = 0; i < a->count; i++) {
+        uint32_t word = a->facts[i].word;
+        if (a->facts[i].kind != LLMGWI_TEXT_FACT_OPPOSITE || llmgwi_text_says(a, word)) continue;
+        if (llmgwi_text_says(b, word) && !llmgwi_text_has(b, LLMGWI_TEXT_FACT_OPPOSITE, word)) return true;
+    }
+    return false;
+}
+
+/* Does the other list say another side of this row, or nothing where it should? Answers may say more. */
+static bool llmgwi_text_clashes(const llmgwi_text_list *a, const llmgwi_text_fact *fact,
+                                const llmgwi_text_list *b, bool answers) {
+    bool other = false, silent = true;
+    for (size_t i = 0; i < b->count; i++) {
+        const llmgwi_text_fact *there = &b->facts[i];
+        if (there->kind != LLMGWI_TEXT_FACT_GROUP || there->group != fact->group) continue;
+        if (there->side == fact->side) return false;
+        silent = false;
+        if (!llmgwi_text_has(a, LLMGWI_TEXT_FACT_GROUP, there->word)) other = true;
+    }
+    int silence = llmgwi_text_guard_rows[fact->group].silence;
+    bool must = silence == LLMGWI_TEXT_EITHER ||
+                (silence == LLMGWI_TEXT_IF_ASKED && (fact->flags & LLMGWI_TEXT_FACT_ASKED));
+    return other || (must && !answers && (silent || silence == LLMGWI_TEXT_EITHER));
+}
+
+static const char *llmgwi_text_differ_sides(const llmgwi_text_list *a, const llmgwi_text_list *b,
+                                            bool answers) {
+    for (size_t i = 0; i < a->count; i++)
+        if (a->facts[i].kind == LLMGWI_TEXT_FACT_GROUP && llmgwi_text_clashes(a, &a->facts[i], b, answers))
+            return llmgwi_text_guard_rows[a->facts[i].group].why;
+    return NULL;
+}
+
+/* Is word among the step words before (-1) or after (1) place? Stops at another role. */
+static bool llmgwi_text_near(const llmgwi_text_list *list, size_t place, int way, size_t steps,
+                             uint32_t word) {
+    for (size_t i = place; steps && (way > 0 ? i + 1 < list->count : i > 0); steps--) {
+        i = way > 0 ? i + 1 : i - 1;
+        const llmgwi_text_fact *fact = &list->facts[i];
+        if (fact->kind == LLMGWI_TEXT_FACT_ROLE) return false;
+        if (!llmgwi_text_is_word(fact))
+            steps++;
+        else if (fact->word == word)
+            return true;
+    }
+    return false;
+}
+
+/* Is there a word that stands on this side of place i of a, and on the other side of place j of b? */
+static bool llmgwi_text_crosses(const llmgwi_text_list *a, size_t i, const llmgwi_text_list *b, size_t j,
+                                int way) {
+    for (size_t k = 0; k < a->count; k++) {
+        uint32_t word = a->facts[k].word;
+        if (!llmgwi_text_is_word(&a->facts[k]) || !llmgwi_text_near(a, i, way, way > 0 ? 2 : 3, word))
+            continue;
+        if (llmgwi_text_near(a, i, -way, way > 0 ? 3 : 2, word)) continue;
+        if (llmgwi_text_near(b, j, -way, way > 0 ? 3 : 2, word) && !llmgwi_text_near(b, j, way, 3, word))
+            return true;
+    }
+    return false;
+}
+
+/* "from X" there, "to X" here. Sides of the row: 0 from, 1 to. */
+static bool llmgwi_text_turned(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    for (size_t i = 0; i < a->count; i++) {
+        if (a->facts[i].kind != LLMGWI_TEXT_FACT_ROLE || a->facts[i].side != 0) continue;
+        for (size_t j = 0; j < b->count; j++) {
+            if (b->facts[j].kind != LLMGWI_TEXT_FACT_ROLE || b->facts[j].side != 1 || i + 1 == a->count)
+                continue;
+            const llmgwi_text_fact *x = &a->facts[i + 1];
+            bool again = false;
+            for (size_t k = 0; k + 1 < b->count; k++)
+                again |= b->facts[k].kind == LLMGWI_TEXT_FACT_ROLE && b->facts[k].side == 0 &&
+                         b->facts[k + 1].word == x->word;
+            if (llmgwi_text_is_word(x) && j + 1 < b->count && b->facts[j + 1].word == x->word && !again)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The neighbours of two roles are each other's. */
+static bool llmgwi_text_mirrored(const llmgwi_text_list *a, size_t i, const llmgwi_text_list *b, size_t j) {
+    if (i == 0 || j == 0 || i + 1 >= a->count || j + 1 >= b->count) return false;
+    const llmgwi_text_fact *x = &a->facts[i], *y = &b->facts[j];
+    return x[-1].word == y[1].word && x[1].word == y[-1].word && x[1].word != x[-1].word &&
+           llmgwi_text_is_word(x - 1) && llmgwi_text_is_word(x + 1);
+}
+
+/* The word next to place i, on the side of way; 0: none. */
+static uint32_t llmgwi_text_beside(const llmgwi_text_list *list, size_t i, int way) {
+    if (way < 0) return i ? list->facts[i - 1].word : 0;
+    return i + 1 < list->count ? list->facts[i + 1].word : 0;
+}
+
+/* Does the role at place i of a stand between the same words in b? */
+static bool llmgwi_text_kept(const llmgwi_text_list *a, size_t i, const llmgwi_text_list *b) {
+    for (size_t j = 0; j < b->count; j++)
+        if (b->facts[j].kind == a->facts[i].kind && b->facts[j].side == a->facts[i].side &&
+            llmgwi_text_beside(a, i, -1) == llmgwi_text_beside(b, j, -1) &&
+            llmgwi_text_beside(a, i, 1) == llmgwi_text_beside(b, j, 1))
+            return true;
+    return false;
+}
+
+/* Does b say at least three quarters of the words of a? */
+static bool llmgwi_text_covered(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    size_t words = 0, said = 0;
+    for (size_t i = 0; i < a->count; i++) {
+        if (!llmgwi_text_is_word(&a->facts[i])) continue;
+        words++;
+        said += llmgwi_text_says(b, a->facts[i].word);
+    }
+    return said * 4 >= words * 3;
+}
+
+/* Who swaps operands keeps the other words; who words it differently moves them. */
+static bool llmgwi_text_swapped(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    bool near = llmgwi_text_covered(a, b) && llmgwi_text_covered(b, a);
+    for (size_t i = 0; i < a->count; i++) {
+        int kind = a->facts[i].kind;
+        if (kind != LLMGWI_TEXT_FACT_ROLE && kind != LLMGWI_TEXT_FACT_NOT) continue;
+        if (llmgwi_text_kept(a, i, b)) continue;
+        bool wide = near && kind == LLMGWI_TEXT_FACT_ROLE;
+        for (size_t j = 0; j < b->count; j++)
+            if (b->facts[j].kind == kind && b->facts[j].side == a->facts[i].side &&
+                (llmgwi_text_mirrored(a, i, b, j) ||
+                 (wide && llmgwi_text_crosses(a, i, b, j, 1) && llmgwi_text_crosses(a, i, b, j, -1))))
+                return true;
+    }
+    return false;
+}
+
+/* The next count words from place at; false: there are not so many. */
+static bool llmgwi_text_words_at(const llmgwi_text_list *list, size_t at, const llmgwi_text_fact **words,
+                                 size_t count) {
+    size_t n = 0;
+    for (; at < list->count && n < count; at++)
+        if (llmgwi_text_is_word(&list->facts[at]))
+            words[n++] = &list->facts[at];
+        else if (list->facts[at].kind != LLMGWI_TEXT_FACT_OPPOSITE)
+            return false;
+    return n == count;
+}
+
+/* Do these three words stand in a row? way -1: from the last to the first. */
+static bool llmgwi_text_in_row(const llmgwi_text_list *list, const llmgwi_text_fact *const *x, int way) {
+    const llmgwi_text_fact *y[3];
+    for (size_t j = 0; j < list->count; j++)
+        if (llmgwi_text_is_word(&list->facts[j]) && llmgwi_text_words_at(list, j, y, 3) &&
+            y[1]->word == x[1]->word && y[0]->word == x[way < 0 ? 2 : 0]->word &&
+            y[2]->word == x[way < 0 ? 0 : 2]->word)
+            return true;
+    return false;
+}
+
+/* "Does X owe Y" and "does Y owe X": three words in a row, turned round. */
+static bool llmgwi_text_reversed(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    const llmgwi_text_fact *x[3];
+    for (size_t i = 0; i < a->count; i++) {
+        if (!llmgwi_text_is_word(&a->facts[i]) || !llmgwi_text_words_at(a, i, x, 3)) continue;
+        bool names = x[0]->kind == LLMGWI_TEXT_FACT_NAME && x[2]->kind == LLMGWI_TEXT_FACT_NAME;
+        if ((!names && !(a->yes_no && b->yes_no)) || x[0]->word == x[2]->word) continue;
+        if ((x[0]->flags | x[1]->flags) & LLMGWI_TEXT_FACT_SINGLE) continue;
+        if (llmgwi_text_in_row(b, x, -1) && !llmgwi_text_in_row(b, x, 1)) return true;
+    }
+    return false;
+}
+
+/* "ICF" and "International Chess Federation": is the name made of the first letters of words in a row? */
+static bool llmgwi_text_spelled(const llmgwi_text_fact *name, const llmgwi_text_list *list) {
+    size_t n = name->group;
+    char letters[8];
+    if (n < 2 || n > sizeof letters || !(name->flags & LLMGWI_TEXT_FACT_SHORT)) return false;
+    for (size_t i = 0; i + n <= list->count; i++) {
+        size_t at = 0;
+        for (; at < n && list->facts[i + at].kind <= LLMGWI_TEXT_FACT_NAME; at++)
+            letters[at] = (char)list->facts[i + at].side;
+        if (at == n && llmgwi_text_guard_hash(letters, llmgwi_text_stem_of(letters, n)) == name->word)
+            return true;
+    }
+    return false;
+}
+
+/* Names that only a says; without those that b says by their first letters. */
+static size_t llmgwi_text_names_only(const llmgwi_text_list *a, const llmgwi_text_list *b, unsigned without) {
+    size_t count = 0, spelled = 0;
+    for (size_t i = 0; i < a->count; i++)
+        count += a->facts[i].kind == LLMGWI_TEXT_FACT_NAME && !(a->facts[i].flags & without) &&
+                 !llmgwi_text_says(b, a->facts[i].word) && !llmgwi_text_spelled(&a->facts[i], b);
+    for (size_t i = 0; i < b->count; i++)
+        if (b->facts[i].kind == LLMGWI_TEXT_FACT_NAME && llmgwi_text_spelled(&b->facts[i], a))
+            spelled += b->facts[i].group;
+    return count > spelled ? count - spelled : 0;
+}
+
+/* A name on one side only is a conflict between questions, unless it is one of capitals ("PIN", "ATM"): those are
+   mostly things, and left out as words are. */
+static bool llmgwi_text_differ_names(const llmgwi_text_list *a, const llmgwi_text_list *b, bool answers) {
+    const unsigned capitals = LLMGWI_TEXT_FACT_SHORT;
+    if (llmgwi_text_names_only(a, b, 0) && llmgwi_text_names_only(b, a, 0)) return true;
+    return !answers && (llmgwi_text_names_only(a, b, capitals) || llmgwi_text_names_only(b, a, capitals));
+}
+
+/* A quotation is that of the other text, or its words stand there without the marks. */
+static bool llmgwi_text_differ_quotes(const llmgwi_text_list *a, const llmgwi_text_list *b) {
+    bool spans = llmgwi_text_denied(b, LLMGWI_TEXT_FACT_SPAN);
+    if (spans && llmgwi_text_only(a, b, LLMGWI_TEXT_FACT_SPAN, 0)) return true;
+    for (size_t i = 0; i < a->count; i++) {
+        if ((a->facts[i].flags & LLMGWI_TEXT_FACT_QUOTED) && !llmgwi_text_says(b, a->facts[i].word))
+            return true;
+        bool code = a->facts[i].kind == LLMGWI_TEXT_FACT_SPAN && a->facts[i].side;
+        if (code && !llmgwi_text_has(b, LLMGWI_TEXT_FACT_SPAN, a->facts[i].word)) return true;
+    }
+    return false;
+}
+
+/* What a says against b; not the other way round. */
+static const char *llmgwi_text_against(const llmgwi_text_list *a, const llmgwi_text_list *b, bool answers) {
+    const char *why = llmgwi_text_differ_sides(a, b, answers);
+    if (why) return why;
+    if (llmgwi_text_differ_units(a, b)) return "units";
+    if (llmgwi_text_differ_prefix(a, b)) return "antonyms";
+    if (llmgwi_text_turned(a, b) || llmgwi_text_swapped(a, b) || llmgwi_text_reversed(a, b))
+        return "operands";
+    if (llmgwi_text_only(a, b, LLMGWI_TEXT_FACT_LINK, 0)) return "links";
+    return llmgwi_text_differ_quotes(a, b) ? "quotes" : NULL;
+}
+
+/* answers: two answers, which may name different things besides. */
+static const char *llmgwi_text_differ(const llmgwi_text_list *a, const llmgwi_text_list *b, bool answers) {
+    if (llmgwi_text_differ_numbers(a, b)) return "numbers";
+    const char *why = llmgwi_text_against(a, b, answers);
+    if (!why) why = llmgwi_text_against(b, a, answers);
+    if (why) return why;
+    if (llmgwi_text_differ_negation(a, b)) return "negation";
+    return llmgwi_text_differ_names(a, b, answers) ? "entities" : NULL;
+}
+
+static llmgwi_text_list llmgwi_text_list_of(const llmgwi_text_fact *facts, size_t count, bool yes_no) {
+    llmgwi_text_list list;
+    list.facts = facts;
+    list.count = count;
+    list.yes_no = yes_no;
+    return list;
+}
+
+/* Why two questions, however alike, are not the same; NULL: nothing speaks against it. */
+static const char *llmgwi_text_veto(const llmgwi_text_facts *a, const llmgwi_text_facts *b) {
+    llmgwi_text_list x = llmgwi_text_list_of(a->facts, a->count, a->yes_no);
+    llmgwi_text_list y = llmgwi_text_list_of(b->facts, b->count, b->yes_no);
+    if (a->cut || b->cut) return "long text";
+    return llmgwi_text_differ(&x, &y, false);
+}
+
+/* ---- guards: what is never matched fuzzily ---- */
+
+static bool llmgwi_text_is_code(llmgwi_base_str text) {
+    size_t marks = 0, lines = 0, run = 0, longest = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        char c = text.p[i], next = i + 1 < text.n ? text.p[i + 1] : '\n';
+        marks += llmgwi_text_in(c, "{}[]();=<>\\|$#&") ? 1u : 0u;
+        lines += next == '\n' && llmgwi_text_in(c, ";{},|\t>") ? 1u : 0u;
+        run = llmgwi_text_in(c, " \t\r\n") ? 0 : run + 1;
+        longest = run > longest && !(run > 60 && c == '/') ? run : longest;
+    }
+    return llmgwi_base_has(text, "```") || (marks >= 8 && marks * 16 > text.n) || lines > 2 || longest > 200;
+}
+
+/* What a teller says of the past: "I found my card today" asks nothing of today. */
+static bool llmgwi_text_tells(const char *word, size_t n, bool *first_person) {
+    static const char *const persons[] = {"i",  "i'm",  "i've", "i'd",   "im",  "ive", "my",
+                                          "me", "mine", "we",   "we've", "our", "us"};
+    static const char *const past[] = {
+        "was",     "were", "wasn't", "weren't",  "did",     "didn't",    "had",      "hadn't", "have",
+        "haven't", "has",  "hasn't", "been",     "made",    "got",       "went",     "took",   "found",
+        "bought",  "sent", "paid",   "lost",     "thought", "saw",       "came",     "gave",   "left",
+        "told",    "said", "spent",  "withdrew", "ago",     "yesterday", "recently", "earlier"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(persons); i++)
+        *first_person = *first_person || llmgwi_base_is(llmgwi_base_view(word, n), persons[i]);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(past); i++)
+        if (llmgwi_base_is(llmgwi_base_view(word, n), past[i])) return true;
+    return n > 4 && word[n - 2] == 'e' && word[n - 1] == 'd';
+}
+
+/* NULL: may be matched with a like question; else why not. Relative time makes a question one of its day, unless
+   somebody tells what happened to them. */
+static const char *llmgwi_text_unfit(llmgwi_base_str text) {
+    if (text.n > LLMGWI_TEXT_GUARD_LONG) return "long text";
+    if (llmgwi_text_is_code(text)) return "code";
+    llmgwi_text_guard g;
+    llmgwi_text_guard_open(&g, text);
+    if (g.cut) return "long text";
+    bool person = false, past = false, time = false;
+    for (size_t i = 0, words = 1; i < g.count; i += words, words = 1) {
+        if (g.pieces[i].kind != LLMGWI_TEXT_TOKEN_WORD || (g.pieces[i].flags & LLMGWI_TEXT_IS_QUOTED))
+            continue;
+        char word[LLMGWI_TEXT_GUARD_WORD];
+        size_t n = llmgwi_text_guard_folded(&g, i, word, 0, sizeof word);
+        const llmgwi_text_entry *entry = llmgwi_text_guard_phrase(&g, i, 0, &words);
+        if (!entry) entry = llmgwi_text_guard_entry(word, n, 0);
+        time = time || (entry && entry->row == LLMGWI_TEXT_ROW_TIME);
+        past = llmgwi_text_tells(word, n, &person) || past;
+    }
+    return time && !(person && past) ? "relative time" : NULL;
+}
+
+/* ---- guards: are two answers the same? ---- */
+
+/* Long words are rare ones. Numbers and names count as much as the longest. */
+static double llmgwi_text_weight(const llmgwi_text_fact *fact) {
+    if (fact->kind == LLMGWI_TEXT_FACT_NUMBER || fact->kind == LLMGWI_TEXT_FACT_NAME) return 1.5;
+    if (fact->kind == LLMGWI_TEXT_FACT_GROUP) return 1.2;
+    if (fact->kind != LLMGWI_TEXT_FACT_WORD) return 0;
+    return fact->group < 4 ? 0.6 : fact->group < 10 ? 0.3 + fact->group * 0.12 : 1.5;
+}
+
+/* The weight of what a says, each word once; shared: of that, what b says too. */
+static double llmgwi_text_weigh(const llmgwi_text_list *a, const llmgwi_text_list *b, double *shared) {
+    double sum = 0;
+    *shared = 0;
+    for (size_t i = 0; i < a->count; i++) {
+        llmgwi_text_list before = llmgwi_text_list_of(a->facts, i, false);
+        double weight = llmgwi_text_weight(&a->facts[i]);
+        if (weight <= 0 || llmgwi_text_says(&before, a->facts[i].word)) continue;
+        sum += weight;
+        if (llmgwi_text_says(b, a->facts[i].word)) *shared += weight;
+    }
+    return sum;
+}
+
+/* What two answers contradict each other in; NULL: nothing that is seen. */
+static const char *llmgwi_text_contradict(llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_text_fact facts_a[LLMGWI_TEXT_GUARD_ANSWER], facts_b[LLMGWI_TEXT_GUARD_ANSWER];
+    bool cut_a, cut_b, yes_a, yes_b;
+    size_t count_a = llmgwi_text_guard_read(a, facts_a, LLMGWI_TEXT_GUARD_ANSWER, &cut_a, &yes_a);
+    size_t count_b = llmgwi_text_guard_read(b, facts_b, LLMGWI_TEXT_GUARD_ANSWER, &cut_b, &yes_b);
+    llmgwi_text_list x = llmgwi_text_list_of(facts_a, count_a, yes_a),
+                     y = llmgwi_text_list_of(facts_b, count_b, yes_b);
+    return llmgwi_text_differ(&x, &y, true);
+}
+
+/* Do two answers in free text say the same? 1: yes; 0: no; between: how alike. Looks at the first 8 KB. */
+static double llmgwi_text_alike(llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_text_fact facts_a[LLMGWI_TEXT_GUARD_ANSWER], facts_b[LLMGWI_TEXT_GUARD_ANSWER];
+    bool cut_a, cut_b, yes_a, yes_b;
+    double both_a, both_b;
+    size_t count_a = llmgwi_text_guard_read(a, facts_a, LLMGWI_TEXT_GUARD_ANSWER, &cut_a, &yes_a);
+    size_t count_b = llmgwi_text_guard_read(b, facts_b, LLMGWI_TEXT_GUARD_ANSWER, &cut_b, &yes_b);
+    llmgwi_text_list x = llmgwi_text_list_of(facts_a, count_a, yes_a),
+                     y = llmgwi_text_list_of(facts_b, count_b, yes_b);
+    double all_a = llmgwi_text_weigh(&x, &y, &both_a), all_b = llmgwi_text_weigh(&y, &x, &both_b);
+    if (all_a <= 0 || all_b <= 0)
+        return all_a <= 0 && all_b <= 0 && a.n == b.n && memcmp(a.p, b.p, a.n) == 0 ? 1 : 0;
+    double dice = (both_a + both_b) / (all_a + all_b);
+    double in_a = both_a / all_a, in_b = both_b / all_b;
+    double inside = in_a > in_b ? in_a : in_b; /* how much of the shorter one is in the longer */
+    double alike = dice > .9999 ? 1 : .7 * dice + .3 * inside;
+    if (cut_a || cut_b) { /* what was not seen counts by its length */
+        double longer = (double)(a.n > b.n ? a.n : b.n), shorter = (double)(a.n > b.n ? b.n : a.n);
+        alike *= .9 * shorter / longer;
+    }
+    if (llmgwi_text_differ(&x, &y, true) && alike > .2) alike = .2;
+    return alike;
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>json   purpose: read and write RFC 8259.   uses: text                                      */
@@ -3065,6 +6048,240 @@ static void llmgwi_json_put_base64(llmgwi_base_buf *buf, const unsigned char *p,
     *o = 0;
 }
 
+/* ---- canonical text: one spelling for all texts of the same value ---- */
+
+#define LLMGWI_JSON_CANON_BYTES ((size_t)256 << 10) /* of a text; a longer one has none */
+#define LLMGWI_JSON_CANON_DEPTH 64                  /* the walk is recursive */
+#define LLMGWI_JSON_CANON_ZEROS 24                  /* 1e24 is written out, 1e25 is not */
+
+/* A member that was written: where, the bytes of its key with the quotes, and of all of it. */
+typedef struct llmgwi_json_canon_member {
+    size_t at;
+    uint32_t key, n;
+} llmgwi_json_canon_member;
+
+typedef struct llmgwi_json_canon {
+    llmgwi_json json;
+    llmgwi_base_buf *out;
+    llmgwi_base_buf scratch;
+    llmgwi_json_canon_member *members; /* a stack: those of all objects that are open */
+    size_t count, cap;
+} llmgwi_json_canon;
+
+/* Keys with their quotes: none begins another. */
+static int llmgwi_json_canon_compare(const char *base, const llmgwi_json_canon_member *a,
+                                     const llmgwi_json_canon_member *b) {
+    return memcmp(base + a->at, base + b->at, a->key < b->key ? a->key : b->key);
+}
+
+static void llmgwi_json_canon_swap(llmgwi_json_canon_member *a, llmgwi_json_canon_member *b) {
+    llmgwi_json_canon_member other = *a;
+    *a = *b;
+    *b = other;
+}
+
+static void llmgwi_json_canon_sift(const char *base, llmgwi_json_canon_member *list, size_t i, size_t n) {
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && llmgwi_json_canon_compare(base, &list[child], &list[child + 1]) < 0) child++;
+        if (llmgwi_json_canon_compare(base, &list[i], &list[child]) >= 0) return;
+        llmgwi_json_canon_swap(&list[i], &list[child]);
+    }
+}
+
+/* A heap: never worse than n log n, no memory (libc's qsort may allocate past the caller's allocator). */
+static void llmgwi_json_canon_sort(const char *base, llmgwi_json_canon_member *list, size_t n) {
+    for (size_t i = n / 2; i-- > 0;) llmgwi_json_canon_sift(base, list, i, n);
+    for (size_t end = n; end-- > 1;) {
+        llmgwi_json_canon_swap(&list[0], &list[end]);
+        llmgwi_json_canon_sift(base, list, 0, end);
+    }
+}
+
+/* A lone surrogate has no UTF-8: it would become the same as a U+FFFD that was meant. */
+static bool llmgwi_json_canon_string(llmgwi_json_canon *canon, llmgwi_json_text text) {
+    llmgwi_base_buf_add(canon->out, "\"", 1);
+    if (text.escaped) {
+        llmgwi_base_buf_clear(&canon->scratch);
+        if (!llmgwi_json_unescape(text, &canon->scratch)) return false;
+        if (strstr(canon->scratch.p, "\xEF\xBF\xBD") || memchr(canon->scratch.p, 0, canon->scratch.n))
+            return llmgwi_json_fail(&canon->json, "no canonical text"); /* a NUL hides what follows it */
+        (void)llmgwi_json_put_escaped(canon->out, llmgwi_base_buf_str(&canon->scratch));
+    } else {
+        llmgwi_base_buf_view(canon->out, text.raw);
+    }
+    return llmgwi_base_buf_add(canon->out, "\"", 1);
+}
+
+/* digits x 10^exponent, of n digits without zeros at either end. */
+static void llmgwi_json_canon_decimal(llmgwi_base_buf *out, const char *digits, size_t n, int exponent) {
+    static const char zeros[LLMGWI_JSON_CANON_ZEROS + 1] = "000000000000000000000000";
+    char text[16];
+    int point = (int)n + exponent; /* digits before the point */
+    if (exponent >= 0 && exponent <= LLMGWI_JSON_CANON_ZEROS) {
+        llmgwi_base_buf_add(out, digits, n);
+        llmgwi_base_buf_add(out, zeros, (size_t)exponent);
+    } else if (exponent < 0 && point > 0) {
+        llmgwi_base_buf_add(out, digits, (size_t)point);
+        llmgwi_base_buf_add(out, ".", 1);
+        llmgwi_base_buf_add(out, digits + point, n - (size_t)point);
+    } else if (exponent < 0 && point >= -LLMGWI_JSON_CANON_ZEROS) {
+        llmgwi_base_buf_add(out, "0.", 2);
+        llmgwi_base_buf_add(out, zeros, (size_t)-point);
+        llmgwi_base_buf_add(out, digits, n);
+    } else {
+        llmgwi_base_buf_add(out, digits, n);
+        snprintf(text, sizeof text, "e%d", exponent);
+        llmgwi_base_buf_text(out, text);
+    }
+}
+
+/* The same value in one spelling, exactly: 1.0, 10e-1 and 1 are one. Integers stand as they were written. */
+static bool llmgwi_json_canon_number(llmgwi_json_canon *canon) {
+    char digits[LLMGWI_JSON_NUMBER_BYTES];
+    llmgwi_base_str raw;
+    bool whole, point = false, minus = *canon->json.p == '-';
+    size_t n = 0, from = 0, i = minus;
+    int exponent = 0;
+    canon->json.pending = canon->json.fresh = false;
+    if (!llmgwi_json_scan_number(&canon->json, &raw, &whole)) return false;
+    if (whole)
+        return llmgwi_base_buf_view(canon->out, llmgwi_base_is(raw, "-0") ? llmgwi_base_cstr("0") : raw);
+    if (raw.n > sizeof digits) return llmgwi_json_fail(&canon->json, "no canonical text");
+    for (; i < raw.n && (raw.p[i] | 32) != 'e'; i++) {
+        if (raw.p[i] == '.') point = true;
+        if (raw.p[i] != '.') digits[n++] = raw.p[i], exponent -= point;
+    }
+    if (i < raw.n) {
+        int64_t power;
+        llmgwi_base_str text = llmgwi_base_view(raw.p + i + 1, raw.n - i - 1);
+        if (text.p[0] == '+') text.p++, text.n--;
+        if (!llmgwi_json_to_int(text, &power) || power < -1000000 || power > 1000000)
+            return llmgwi_json_fail(&canon->json, "no canonical text");
+        exponent += (int)power;
+    }
+    while (n && digits[n - 1] == '0') n--, exponent++;
+    while (from < n && digits[from] == '0') from++;
+    if (from == n) return llmgwi_base_buf_text(canon->out, "0");
+    if (minus) llmgwi_base_buf_add(canon->out, "-", 1);
+    llmgwi_json_canon_decimal(canon->out, digits + from, n - from, exponent);
+    return !canon->out->failed;
+}
+
+static bool llmgwi_json_canon_value(llmgwi_json_canon *canon, bool ordered);
+
+/* The next member's key, written. llmgwi_json_member decodes only short ones. */
+static bool llmgwi_json_canon_key(llmgwi_json_canon *canon, bool first) {
+    llmgwi_json *json = &canon->json;
+    llmgwi_json_text text;
+    if (!llmgwi_json_next(json, '}')) return false;
+    llmgwi_json_space(json);
+    if (json->p == json->end || *json->p != '"') return llmgwi_json_fail(json, "expected a string as key");
+    if (!llmgwi_json_scan(json, &text)) return false;
+    llmgwi_json_space(json);
+    if (json->p == json->end || *json->p != ':') return llmgwi_json_fail(json, "expected ':'");
+    json->p++;
+    json->pending = true;
+    if (!first) llmgwi_base_buf_add(canon->out, ",", 1);
+    llmgwi_json_canon_member *members = (llmgwi_json_canon_member *)llmgwi_base_grow(
+        canon->out->mem, canon->members, &canon->cap, canon->count, LLMGWI_JSON_CANON_BYTES, sizeof *members);
+    if (!members) {
+        canon->out->failed = LLMGWI_BASE_NO_MEMORY;
+        return llmgwi_json_fail(json, "out of memory");
+    }
+    canon->members = members;
+    members[canon->count].at = canon->out->n;
+    if (!llmgwi_json_canon_string(canon, text)) return llmgwi_json_fail(json, "no canonical text");
+    members[canon->count].key = (uint32_t)(canon->out->n - members[canon->count].at);
+    canon->count++;
+    return llmgwi_base_buf_add(canon->out, ":", 1);
+}
+
+/* Puts the members of an object, written from begin on, in the order of their keys, or leaves them in theirs.
+   False: a key comes twice. */
+static bool llmgwi_json_canon_order(llmgwi_json_canon *canon, size_t begin, size_t first, bool ordered) {
+    size_t n = canon->count - first, i = 1;
+    if (n < 2) return true;
+    llmgwi_json_canon_member *list = canon->members + first;
+    const char *base = canon->out->p;
+    while (i < n && llmgwi_json_canon_compare(base, &list[i - 1], &list[i]) < 0) i++;
+    if (i >= n) return true;
+    llmgwi_json_canon_sort(base, list, n);
+    for (i = 1; i < n; i++)
+        if (llmgwi_json_canon_compare(base, &list[i - 1], &list[i]) == 0)
+            return llmgwi_json_fail(&canon->json, "a key comes twice");
+    if (ordered) return true;
+    llmgwi_base_buf_clear(&canon->scratch);
+    for (i = 0; i < n; i++) {
+        if (i) llmgwi_base_buf_add(&canon->scratch, ",", 1);
+        llmgwi_base_buf_add(&canon->scratch, base + list[i].at, list[i].n);
+    }
+    if (canon->scratch.failed) return false;
+    memcpy(canon->out->p + begin, canon->scratch.p, canon->scratch.n);
+    return true;
+}
+
+/* Members of "properties" stay as they stand: providers write an answer's members in the order of a schema's. */
+static bool llmgwi_json_canon_object(llmgwi_json_canon *canon, bool ordered) {
+    size_t first = canon->count;
+    if (!llmgwi_json_object(&canon->json) || !llmgwi_base_buf_add(canon->out, "{", 1)) return false;
+    size_t begin = canon->out->n;
+    while (llmgwi_json_canon_key(canon, canon->count == first)) {
+        size_t i = canon->count - 1, at = canon->members[i].at;
+        llmgwi_base_str key = llmgwi_base_view(canon->out->p + at, canon->members[i].key);
+        if (!llmgwi_json_canon_value(canon, llmgwi_base_is(key, "\"properties\""))) return false;
+        canon->members[i].n = (uint32_t)(canon->out->n - at);
+    }
+    if (canon->json.error || canon->out->failed) return false;
+    if (!llmgwi_json_canon_order(canon, begin, first, ordered)) return false;
+    canon->count = first;
+    return llmgwi_base_buf_add(canon->out, "}", 1);
+}
+
+static bool llmgwi_json_canon_array(llmgwi_json_canon *canon) {
+    if (!llmgwi_json_array(&canon->json)) return false;
+    llmgwi_base_buf_add(canon->out, "[", 1);
+    for (bool first = true; llmgwi_json_item(&canon->json); first = false) {
+        if (!first) llmgwi_base_buf_add(canon->out, ",", 1);
+        if (!llmgwi_json_canon_value(canon, false)) return false;
+    }
+    return !canon->json.error && llmgwi_base_buf_add(canon->out, "]", 1);
+}
+
+static bool llmgwi_json_canon_value(llmgwi_json_canon *canon, bool ordered) {
+    llmgwi_json_text text;
+    llmgwi_base_str raw;
+    llmgwi_json_kind kind = llmgwi_json_peek(&canon->json);
+    if (kind == LLMGWI_JSON_OBJECT) return llmgwi_json_canon_object(canon, ordered);
+    if (kind == LLMGWI_JSON_ARRAY) return llmgwi_json_canon_array(canon);
+    if (kind == LLMGWI_JSON_NUMBER) return llmgwi_json_canon_number(canon);
+    if (kind == LLMGWI_JSON_STRING)
+        return llmgwi_json_string(&canon->json, &text) && llmgwi_json_canon_string(canon, text);
+    return llmgwi_json_skip(&canon->json, &raw) && llmgwi_base_buf_view(canon->out, raw);
+}
+
+/* Appends the value's canonical text: no white space, keys in the order of their bytes (those of "properties" in
+   their own), strings with the fewest escapes, numbers in one spelling. No value is changed and no precision
+   lost. False: it has none (no JSON, too long or deep, a key twice, a lone surrogate, a NUL), and out is as it
+   was; or out.failed says what happened. */
+LLMGWI_BASE_UNUSED static bool llmgwi_json_canonical(llmgwi_base_str text, llmgwi_base_buf *out,
+                                                     int max_depth) {
+    llmgwi_json_canon canon;
+    size_t before = out->n;
+    if (text.n > LLMGWI_JSON_CANON_BYTES || out->failed) return false;
+    if (max_depth > LLMGWI_JSON_CANON_DEPTH) max_depth = LLMGWI_JSON_CANON_DEPTH;
+    llmgwi_json_init(&canon.json, text.p, text.n, max_depth);
+    canon.out = out;
+    llmgwi_base_buf_init(&canon.scratch, out->mem, LLMGWI_JSON_CANON_BYTES * 8);
+    canon.members = NULL;
+    canon.count = canon.cap = 0;
+    bool good = llmgwi_json_canon_value(&canon, false) && llmgwi_json_end(&canon.json) && !out->failed;
+    if (canon.scratch.failed == LLMGWI_BASE_NO_MEMORY) out->failed = LLMGWI_BASE_NO_MEMORY;
+    llmgwi_base_free(out->mem, canon.members, canon.cap * sizeof *canon.members);
+    llmgwi_base_buf_free(&canon.scratch);
+    if (!good && out->p && !out->failed) out->p[out->n = before] = 0;
+    return good;
+}
+
 /* ------------------------------------------------------------------------------------------- */
 /* >>frame   purpose: a stream of bytes to server-sent events (WHATWG HTML, 9.2.6).              */
 /*           uses: nothing   guarantees: the same events for every way of cutting the same bytes; */
@@ -3210,6 +6427,8 @@ static bool llmgwi_frame_finish(llmgwi_frame *frame) {
 /*             that names it                                                                      */
 /* ------------------------------------------------------------------------------------------- */
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- known providers ---- */
 
 /* What the members of the openai family do in their own way (WIRE.md 5). */
@@ -3269,6 +6488,8 @@ typedef struct llmgwi_dialect_target {
     unsigned quirks;
     const char *url; /* base, without a last slash; NULL: not known */
 } llmgwi_dialect_target;
+
+LLMGWI_BASE_SMALL_END
 
 /* ---- the answer being put together ---- */
 
@@ -3521,6 +6742,8 @@ static void llmgwi_dialect_identify(llmgwi_dialect_answer *answer, llmgwi_json_t
     if (id.raw.n && !answer->id[0]) answer->id = llmgwi_dialect_name(answer, id);
     if (model.raw.n && !answer->model[0]) answer->model = llmgwi_dialect_name(answer, model);
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- finish reasons ---- */
 
@@ -4718,6 +7941,8 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
+LLMGWI_BASE_SMALL_END
+
 /* One message or delta, taken apart; acted on when the choice is complete. */
 typedef struct llmgwi_dialect_delta {
     llmgwi_json_text content, reasoning, refusal, finish;
@@ -4876,6 +8101,7 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
     while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json);
 }
 
+LLMGWI_BASE_UNUSED
 static void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     int64_t total = -1;
     llmgwi_base_str key;
@@ -5007,6 +8233,8 @@ static bool llmgwi_dialect_openai_event(llmgwi_dialect_answer *answer, llmgwi_ba
     if (llmgwi_base_is(name, "error")) llmgwi_dialect_error(&answer->error, 0, data, answer->max_depth);
     return answer->error.code == LLMGW_OK;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- anthropic: messages ---- */
 
@@ -5195,6 +8423,8 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
     llmgwi_json_close(out, '}');
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* Anthropic's own counts: input excludes what the cache read and wrote. Kept apart until the sum is
    taken, since a later event restates only some of them. */
@@ -5450,6 +8680,8 @@ static bool llmgwi_dialect_anthropic_event(llmgwi_dialect_answer *answer, llmgwi
     return answer->error.code == LLMGW_OK;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- gemini: generateContent ---- */
 
 /* functionResponse wants the tool's name, which only the call has: the nearest one before the result. */
@@ -5636,6 +8868,8 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_gemini_config(build);
     llmgwi_json_close(out, '}');
 }
+
+LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgw_usage usage;
@@ -5962,6 +9196,8 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
     return llmgwi_dialect_gemini_bodies(answer, data, "stream event");
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- the table: a fourth dialect is one row and its functions ---- */
 
 typedef struct llmgwi_dialect {
@@ -5987,6 +9223,72 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
                                    NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
                                    llmgwi_dialect_gemini_event}, ){NULL, NULL, NULL, NULL, NULL, NULL, false,
                                                                    NULL, NULL, NULL}};
+
+/* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
+
+#define LLMGWI_DIALECT_EMBED_DIM 4096 /* numbers of a vector, at most */
+
+static void llmgwi_dialect_embed_build(llmgwi_dialect_build *build) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair(build, "input", "prompt", llmgwi_base_cstr(build->request->prompt));
+    llmgwi_json_pair(out, "encoding_format", "float");
+    llmgwi_json_close(out, '}');
+}
+
+/* The numbers of "embedding", as floats one after the other in the answer's text. */
+static void llmgwi_dialect_embed_vector(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_json_number number;
+    if (answer->any || llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return;
+    while (llmgwi_json_item(json) && llmgwi_json_get_number(json, &number)) {
+        float value = (float)number.d;
+        bool sane = number.d > -1e30 && number.d < 1e30;
+        if (!sane || answer->text.n >= LLMGWI_DIALECT_EMBED_DIM * sizeof value ||
+            !llmgwi_base_buf_add(&answer->text, &value, sizeof value)) {
+            (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL,
+                                      "embedding: not a vector of at most 4,096 numbers");
+            return;
+        }
+    }
+    answer->any = answer->text.n != 0;
+}
+
+static bool llmgwi_dialect_embed_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0);
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_is(key, "usage")) {
+                llmgwi_dialect_openai_usage(answer, &json);
+            } else if (llmgwi_base_is(key, "error") && llmgwi_json_peek(&json) != LLMGWI_JSON_NULL) {
+                (void)llmgwi_json_skip(&json, &error);
+            } else if (llmgwi_base_is(key, "data") && llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) {
+                if (!llmgwi_json_array(&json)) break;
+                while (llmgwi_json_item(&json)) {
+                    if (llmgwi_json_peek(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
+                    while (llmgwi_json_member(&json, &key))
+                        if (llmgwi_base_is(key, "embedding")) llmgwi_dialect_embed_vector(answer, &json);
+                }
+            }
+        }
+    if (!llmgwi_dialect_parsed(answer, &json, "embedding") || !llmgwi_dialect_unless(answer, error))
+        return false;
+    answer->finish = LLMGW_FINISH_STOP;
+    return llmgwi_dialect_whole_reply(answer, "embedding: no vector");
+}
+
+static const llmgwi_dialect llmgwi_dialect_embeddings = {"embeddings",
+                                                         "/embeddings",
+                                                         "/embeddings",
+                                                         NULL,
+                                                         NULL,
+                                                         NULL,
+                                                         false,
+                                                         llmgwi_dialect_embed_build,
+                                                         llmgwi_dialect_embed_reply,
+                                                         NULL};
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
@@ -6779,6 +10081,7 @@ static llmgwi_base_str llmgwi_schema_unfence(llmgwi_base_str text) {
 #define LLMGWI_CONFIG_KEYS 16
 #define LLMGWI_CONFIG_SECRETS (LLMGW_MAX_NAMES * (LLMGWI_CONFIG_KEYS + 4))
 #define LLMGWI_CONFIG_FILE_BYTES ((size_t)4 << 20)
+#define LLMGWI_CONFIG_SEAL_BYTES 32
 #define LLMGWI_CONFIG_PROBE_MS 50 /* connect deadline to a local server that nobody configured */
 
 /* A header line; the list is in the form the http section wants. Lines may hold keys: wiped. */
@@ -6856,12 +10159,14 @@ typedef struct llmgwi_config_route {
     int hedge_percent;  /* of the calls */
     int standby;        /* targets; 0: none */
     unsigned valid;     /* LLMGW_VALID_... */
+    int ttl_s;          /* of its answers in the cache; 0: the cache's, LLMGW_OFF: not cached */
 } llmgwi_config_route;
 
 typedef struct llmgwi_config {
     const llmgwi_base_mem *mem;
     llmgwi_base_arena arena;
-    llmgw_options options; /* numbers resolved; pointers are the caller's: not used after open */
+    llmgw_options options; /* numbers resolved; pointers are the caller's: not used after open, but for those
+                              of store and cache, whose texts and key are ours */
     const char *ca_file;
     int source; /* while opening: 0 C, 1 file, 2 environment */
     llmgwi_config_provider **providers;
@@ -7389,9 +10694,9 @@ static bool llmgwi_config_route_how(llmgwi_config_route *route, const llmgw_rout
     return true;
 }
 
-/* What a route does besides: hedging, standby connections, checks of the answer. */
+/* What a route does besides: hedging, standby connections, checks of the answer, its life in the cache. */
 static bool llmgwi_config_route_extras(llmgwi_config_route *route, const llmgw_route *from, const char *path,
-                                       const char *hedge, llmgw_error *error) {
+                                       const char *hedge, const char *ttl, llmgw_error *error) {
     const unsigned valid = LLMGW_VALID_NOT_EMPTY | LLMGW_VALID_NOT_REFUSED | LLMGW_VALID_SCHEMA;
     int hedge_ms = from->hedge_ms == LLMGW_OFF ? 0 : from->hedge_ms;
     if (hedge_ms < LLMGW_P95) return llmgwi_config_wrong(error, path, hedge, "expected milliseconds or p95");
@@ -7407,6 +10712,9 @@ static bool llmgwi_config_route_extras(llmgwi_config_route *route, const llmgw_r
         return llmgwi_config_wrong(error, path, "standby", "expected fewer than there are targets");
     if (from->valid & ~valid)
         return llmgwi_config_wrong(error, path, "valid", "a bit that is no LLMGW_VALID_...");
+    if (from->ttl_s < LLMGW_OFF)
+        return llmgwi_config_wrong(error, path, ttl, "expected seconds, 0 or LLMGW_OFF");
+    route->ttl_s = from->ttl_s;
     route->hedge_ms = hedge_ms;
     route->hedge_percent = from->hedge_percent ? from->hedge_percent : 5;
     route->standby = from->standby;
@@ -7451,7 +10759,8 @@ static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *fr
     route->name = llmgwi_base_arena_dup(&config->arena, from->name);
     route->source = config->source;
     if (!llmgwi_config_route_how(route, from, path, error) ||
-        !llmgwi_config_route_extras(route, from, path, config->source ? "hedge" : "hedge_ms", error) ||
+        !llmgwi_config_route_extras(route, from, path, config->source ? "hedge" : "hedge_ms",
+                                    config->source ? "ttl" : "ttl_s", error) ||
         !llmgwi_config_route_targets(config, route, from, path, error))
         return false;
     route->index = config->route_count;
@@ -7465,14 +10774,19 @@ typedef enum llmgwi_config_type {
     LLMGWI_CONFIG_TEXT,   /* const char * */
     LLMGWI_CONFIG_INT,    /* int */
     LLMGWI_CONFIG_WIDE,   /* int64_t */
-    LLMGWI_CONFIG_SIZE,   /* size_t */
-    LLMGWI_CONFIG_USD,    /* llmgw_opt */
+    LLMGWI_CONFIG_SIZE,   /* size_t; as BYTES */
+    LLMGWI_CONFIG_BYTES,  /* int64_t: a number, or "64MiB" */
+    LLMGWI_CONFIG_TIME,   /* int: seconds, "7d", or LLMGW_OFF from "off" */
+    LLMGWI_CONFIG_BOOL,   /* bool */
+    LLMGWI_CONFIG_SEAL,   /* const void *: 32 bytes from 64 hexadecimal digits or "env:NAME" */
+    LLMGWI_CONFIG_USD,    /* llmgw_opt, of money or of a share */
     LLMGWI_CONFIG_LIST,   /* const char *const *, then its size_t count */
     LLMGWI_CONFIG_PAIRS,  /* the same, from an object: "Name: value" */
     LLMGWI_CONFIG_REALS,  /* const double *, then its size_t count */
     LLMGWI_CONFIG_HEDGE,  /* int: milliseconds, or LLMGW_P95 from "p95" */
     LLMGWI_CONFIG_VALID,  /* unsigned: LLMGW_VALID_... from a list of words */
     LLMGWI_CONFIG_FIELDS, /* an object with fields of its own */
+    LLMGWI_CONFIG_ON,     /* the same, and that it is there sets its first field, a bool */
     LLMGWI_CONFIG_NAMED,  /* an object of named objects */
     LLMGWI_CONFIG_LATER   /* DESIGN knows it, this version does not */
 } llmgwi_config_type;
@@ -7527,6 +10841,34 @@ static const llmgwi_config_field llmgwi_config_route_fields[] = {
     {"hedge_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_route, hedge_percent), NULL},
     {"standby", LLMGWI_CONFIG_INT, offsetof(llmgw_route, standby), NULL},
     {"valid", LLMGWI_CONFIG_VALID, offsetof(llmgw_route, valid), NULL},
+    {"ttl", LLMGWI_CONFIG_TIME, offsetof(llmgw_route, ttl_s), NULL},
+    {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
+
+static const llmgwi_config_field llmgwi_config_store_fields[] = {
+    {"path", LLMGWI_CONFIG_TEXT, offsetof(llmgw_store, path), NULL},
+    {"max_bytes", LLMGWI_CONFIG_BYTES, offsetof(llmgw_store, max_bytes), NULL},
+    {"max_readers", LLMGWI_CONFIG_INT, offsetof(llmgw_store, max_readers), NULL},
+    {"no_sync", LLMGWI_CONFIG_BOOL, offsetof(llmgw_store, no_sync), NULL},
+    {"commit_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_store, commit_ms), NULL},
+    {"key", LLMGWI_CONFIG_SEAL, offsetof(llmgw_store, key), NULL},
+    {"required", LLMGWI_CONFIG_BOOL, offsetof(llmgw_store, required), NULL},
+    {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
+
+static const llmgwi_config_field llmgwi_config_cache_fields[] = {
+    {"on", LLMGWI_CONFIG_BOOL, offsetof(llmgw_cache, on), NULL},
+    {"ttl", LLMGWI_CONFIG_TIME, offsetof(llmgw_cache, ttl_s), NULL},
+    {"semantic", LLMGWI_CONFIG_BOOL, offsetof(llmgw_cache, semantic), NULL},
+    {"max_error", LLMGWI_CONFIG_USD, offsetof(llmgw_cache, max_error), NULL},
+    {"strict", LLMGWI_CONFIG_BOOL, offsetof(llmgw_cache, strict), NULL},
+    {"per_hit", LLMGWI_CONFIG_BOOL, offsetof(llmgw_cache, per_hit), NULL},
+    {"similarity", LLMGWI_CONFIG_USD, offsetof(llmgw_cache, similarity), NULL},
+    {"revalidate_usd_per_day", LLMGWI_CONFIG_USD, offsetof(llmgw_cache, revalidate_usd_per_day), NULL},
+    {"revalidate_per_day", LLMGWI_CONFIG_INT, offsetof(llmgw_cache, revalidate_per_day), NULL},
+    {"judge", LLMGWI_CONFIG_TEXT, offsetof(llmgw_cache, judge), NULL},
+    {"embed_model", LLMGWI_CONFIG_TEXT, offsetof(llmgw_cache, embed_model), NULL},
+    {"embed_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_cache, embed_ms), NULL},
+    {"max_entry_bytes", LLMGWI_CONFIG_SIZE, offsetof(llmgw_cache, max_entry_bytes), NULL},
+    {"max_ask_bytes", LLMGWI_CONFIG_SIZE, offsetof(llmgw_cache, max_ask_bytes), NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
 static const llmgwi_config_field llmgwi_config_top_fields[] = {
@@ -7568,9 +10910,11 @@ static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"headroom_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_options, headroom_percent), NULL},
     {"reserve_output_tokens", LLMGWI_CONFIG_INT, offsetof(llmgw_options, reserve_output_tokens), NULL},
     {"standby_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, standby_ms), NULL},
+    {"duty_us", LLMGWI_CONFIG_INT, offsetof(llmgw_options, duty_us), NULL},
+    {"background_thread", LLMGWI_CONFIG_BOOL, offsetof(llmgw_options, background_thread), NULL},
+    {"store", LLMGWI_CONFIG_FIELDS, offsetof(llmgw_options, store), llmgwi_config_store_fields},
+    {"cache", LLMGWI_CONFIG_ON, offsetof(llmgw_options, cache), llmgwi_config_cache_fields},
     {"prices", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"store", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"cache", LLMGWI_CONFIG_LATER, 0, NULL},
     {"budget", LLMGWI_CONFIG_LATER, 0, NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
@@ -7631,6 +10975,94 @@ static const char *llmgwi_config_text(llmgwi_config_load *load) {
     return copy;
 }
 
+/* A whole number and one of these units as one word ("7d", "64MiB"). False: it is none, or over INT64_MAX. */
+static bool llmgwi_config_unit(const char *text, const char *const *units, const int64_t *factors,
+                               size_t count, int64_t *out) {
+    llmgwi_base_str digits = llmgwi_base_view(text, strspn(text, "0123456789"));
+    size_t unit = llmgwi_config_word(units, count, text + digits.n);
+    if (!digits.n || unit == count || !llmgwi_json_to_int(digits, out) || *out > INT64_MAX / factors[unit])
+        return false;
+    *out *= factors[unit];
+    return true;
+}
+
+/* A number, or a text with a unit; NULL: number has it. Else what is wrong ("" if that was said already). */
+static const char *llmgwi_config_quantity(llmgwi_config_load *load, const char *const *units,
+                                          const int64_t *factors, size_t count, const char *expected,
+                                          int64_t *out) {
+    llmgwi_json_number number;
+    if (llmgwi_json_peek(&load->json) == LLMGWI_JSON_STRING) {
+        const char *text = llmgwi_config_text(load);
+        return !text ? "" : llmgwi_config_unit(text, units, factors, count, out) ? NULL : expected;
+    }
+    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_NUMBER) return expected;
+    if (!llmgwi_json_get_number(&load->json, &number)) return "";
+    *out = number.i;
+    return number.integer && number.i >= 0 ? NULL : expected;
+}
+
+static bool llmgwi_config_bytes(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    static const int64_t factors[] = {1, 1 << 10, 1 << 20, 1 << 30, INT64_C(1) << 40};
+    int64_t value = 0;
+    const char *why = llmgwi_config_quantity(load, units, factors, LLMGWI_BASE_COUNT(units),
+                                             "expected a number of bytes or a text like \"64MiB\"", &value);
+    if (why) return llmgwi_config_load_wrong(load, why);
+    if (field->type == LLMGWI_CONFIG_BYTES)
+        *(int64_t *)(void *)(into + field->at) = value;
+    else /* ranges are checked later: what does not fit is too much for any of them */
+        *(size_t *)(void *)(into + field->at) = (uint64_t)value > SIZE_MAX ? SIZE_MAX : (size_t)value;
+    return true;
+}
+
+static bool llmgwi_config_time(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    static const char *const units[] = {"s", "m", "h", "d"};
+    static const int64_t factors[] = {1, 60, 3600, 86400};
+    static const char expected[] =
+        "expected seconds, a text like \"45s\", \"30m\", \"12h\", \"7d\", or \"off\"";
+    llmgwi_json ahead = load->json;
+    llmgwi_json_text word;
+    int64_t value = LLMGW_OFF;
+    bool off = llmgwi_json_peek(&ahead) == LLMGWI_JSON_STRING && llmgwi_json_string(&ahead, &word) &&
+               llmgwi_json_is(word, "off");
+    if (off) load->json = ahead;
+    const char *why =
+        off ? NULL : llmgwi_config_quantity(load, units, factors, LLMGWI_BASE_COUNT(units), expected, &value);
+    if (why || value > INT_MAX) return llmgwi_config_load_wrong(load, why ? why : expected);
+    *(int *)(void *)(into + field->at) = (int)value;
+    return true;
+}
+
+static bool llmgwi_config_bool(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    llmgwi_json_kind kind = llmgwi_json_peek(&load->json);
+    if (kind != LLMGWI_JSON_TRUE && kind != LLMGWI_JSON_FALSE)
+        return llmgwi_config_load_wrong(load, "expected true or false");
+    *(bool *)(void *)(into + field->at) = kind == LLMGWI_JSON_TRUE;
+    return llmgwi_json_skip(&load->json, NULL) || llmgwi_config_load_wrong(load, "");
+}
+
+/* The store's key. Its digits are a secret like any key; a variable that is not set is an error: without it the
+   store would be written in the clear. */
+static bool llmgwi_config_seal(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    static const char expected[] = "expected \"env:NAME\" or 64 hexadecimal digits";
+    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_STRING) return llmgwi_config_load_wrong(load, expected);
+    const char *text = llmgwi_config_text(load), *digits = text ? llmgwi_config_value(text) : NULL;
+    unsigned char *key =
+        (unsigned char *)llmgwi_base_arena_get(&load->config->arena, LLMGWI_CONFIG_SEAL_BYTES);
+    if (!text) return false;
+    if (!digits) return llmgwi_config_load_wrong(load, "its environment variable is not set");
+    if (!key || !llmgwi_config_secret(load->config, digits)) return llmgwi_config_memory(load->error);
+    if (strlen(digits) != 2 * LLMGWI_CONFIG_SEAL_BYTES ||
+        strspn(digits, "0123456789abcdefABCDEF") != 2 * LLMGWI_CONFIG_SEAL_BYTES)
+        return llmgwi_config_load_wrong(load, expected);
+    for (size_t i = 0; i < 2 * LLMGWI_CONFIG_SEAL_BYTES; i++) {
+        char c = llmgwi_base_lower(digits[i]);
+        key[i / 2] = (unsigned char)(key[i / 2] << 4 | (c <= '9' ? c - '0' : c - 'a' + 10));
+    }
+    *(const void **)(void *)(into + field->at) = key;
+    return true;
+}
+
 static bool llmgwi_config_number(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
     llmgwi_json_number number;
     if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_NUMBER)
@@ -7645,12 +11077,8 @@ static bool llmgwi_config_number(llmgwi_config_load *load, const llmgwi_config_f
         return llmgwi_config_load_wrong(load, "expected a whole number");
     if (wide)
         *(int64_t *)(void *)(into + field->at) = number.i;
-    else if (field->type != LLMGWI_CONFIG_SIZE)
-        *(int *)(void *)(into + field->at) = (int)number.i;
-    else if (number.i < 0)
-        return llmgwi_config_load_wrong(load, "expected a whole number from 0");
     else
-        *(size_t *)(void *)(into + field->at) = (size_t)number.i;
+        *(int *)(void *)(into + field->at) = (int)number.i;
     return true;
 }
 
@@ -7777,13 +11205,18 @@ static bool llmgwi_config_field_read(llmgwi_config_load *load, const llmgwi_conf
         return (*(const char **)(void *)(into + field->at) = llmgwi_config_text(load)) != NULL;
     case LLMGWI_CONFIG_INT:
     case LLMGWI_CONFIG_WIDE:
-    case LLMGWI_CONFIG_SIZE:
     case LLMGWI_CONFIG_USD: return llmgwi_config_number(load, field, into);
+    case LLMGWI_CONFIG_SIZE:
+    case LLMGWI_CONFIG_BYTES: return llmgwi_config_bytes(load, field, into);
+    case LLMGWI_CONFIG_TIME: return llmgwi_config_time(load, field, into);
+    case LLMGWI_CONFIG_BOOL: return llmgwi_config_bool(load, field, into);
+    case LLMGWI_CONFIG_SEAL: return llmgwi_config_seal(load, field, into);
     case LLMGWI_CONFIG_LIST:
     case LLMGWI_CONFIG_PAIRS: return llmgwi_config_list(load, field, into);
     case LLMGWI_CONFIG_REALS: return llmgwi_config_reals(load, field, into);
     case LLMGWI_CONFIG_HEDGE: return llmgwi_config_hedge(load, field, into);
     case LLMGWI_CONFIG_VALID: return llmgwi_config_valid(load, field, into);
+    case LLMGWI_CONFIG_ON: *(bool *)(void *)(into + field->at) = true; /* fall through */
     case LLMGWI_CONFIG_FIELDS: return llmgwi_config_fields(load, field->fields, into + field->at);
     case LLMGWI_CONFIG_NAMED: return llmgwi_config_named(load, field);
     case LLMGWI_CONFIG_LATER: break;
@@ -7907,7 +11340,6 @@ static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name,
                                   const llmgwi_config_target **targets, size_t *count,
                                   const llmgwi_config_route **from, llmgw_error *error) {
     const llmgwi_config_route *route = llmgwi_config_route_find(config, name);
-    const char *hint = llmgwi_config_hint(name);
     *from = route;
     *targets = route ? route->targets : own;
     *count = route ? route->target_count : 1;
@@ -7918,6 +11350,7 @@ static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name,
         llmgwi_config_target_known(config, own);
         return true;
     }
+    const char *hint = llmgwi_config_hint(name);
     if (hint)
         (void)llmgwi_base_error(
             error, LLMGW_E_NO_KEY,
@@ -7979,6 +11412,7 @@ static const llmgwi_config_default llmgwi_config_defaults[] = {
     LLMGWI_CONFIG_DEFAULT(headroom_percent, false, 80, 1, 100, true),
     LLMGWI_CONFIG_DEFAULT(reserve_output_tokens, false, 4096, 1, 10000000, false),
     LLMGWI_CONFIG_DEFAULT(standby_ms, false, 50000, 1, 86400000, true),
+    LLMGWI_CONFIG_DEFAULT(duty_us, false, 500, 10, 1000000, false),
 };
 
 /* Takes over what from sets and to does not, or the default where from is NULL; checks ranges. */
@@ -8005,6 +11439,184 @@ static bool llmgwi_config_numbers(llmgw_options *to, const llmgw_options *from, 
             *narrow = (int)value;
     }
     return true;
+}
+
+/* ---- store and cache ---- */
+
+/* A field of options.store or options.cache: of the types TEXT, INT, BYTES, SIZE, USD (a number that may be unset),
+   BOOL (true in C or in the file) and SEAL. */
+typedef struct llmgwi_config_durable {
+    const char *name;
+    llmgwi_config_type type;
+    size_t at;
+    double value, low, high; /* default (of USD: -1, there is none) and range of numbers */
+    bool off;                /* LLMGW_OFF is allowed */
+} llmgwi_config_durable;
+
+#define LLMGWI_CONFIG_DURABLE(name, type, field, value, low, high, off)                                      \
+    { name, LLMGWI_CONFIG_##type, offsetof(llmgw_options, field), value, low, high, off }
+static const llmgwi_config_durable llmgwi_config_durables[] = {
+    LLMGWI_CONFIG_DURABLE("store.path", TEXT, store.path, 0, 1, 3900,
+                          false), /* PATH_MAX, and room for names */
+    LLMGWI_CONFIG_DURABLE("store.max_bytes", BYTES, store.max_bytes, 1073741824, 1048576, 17592186044416.0,
+                          false),
+    LLMGWI_CONFIG_DURABLE("store.max_readers", INT, store.max_readers, 126, 1, 65536, false),
+    LLMGWI_CONFIG_DURABLE("store.no_sync", BOOL, store.no_sync, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("store.commit_ms", INT, store.commit_ms, 50, 1, 60000, true),
+    LLMGWI_CONFIG_DURABLE("store.key", SEAL, store.key, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("store.required", BOOL, store.required, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("cache.on", BOOL, cache.on, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("cache.ttl", INT, cache.ttl_s, 604800, 1, INT_MAX, true),
+    LLMGWI_CONFIG_DURABLE("cache.semantic", BOOL, cache.semantic, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("cache.max_error", USD, cache.max_error, 0.02, 0, 1, false),
+    LLMGWI_CONFIG_DURABLE("cache.strict", BOOL, cache.strict, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("cache.per_hit", BOOL, cache.per_hit, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("cache.similarity", USD, cache.similarity, -1, 0, 1, false),
+    LLMGWI_CONFIG_DURABLE("cache.revalidate_usd_per_day", USD, cache.revalidate_usd_per_day, 1, 0, 1000000,
+                          false),
+    LLMGWI_CONFIG_DURABLE("cache.revalidate_per_day", INT, cache.revalidate_per_day, 10000, 1, 1000000000,
+                          false),
+    LLMGWI_CONFIG_DURABLE("cache.judge", TEXT, cache.judge, 0, 1, 256, false),
+    LLMGWI_CONFIG_DURABLE("cache.embed_dim", INT, cache.embed_dim, 0, 1, 4096, false),
+    LLMGWI_CONFIG_DURABLE("cache.embed_model", TEXT, cache.embed_model, 0, 1, 256, false),
+    LLMGWI_CONFIG_DURABLE("cache.embed_ms", INT, cache.embed_ms, 300, 1, 600000, false),
+    LLMGWI_CONFIG_DURABLE("cache.max_entry_bytes", SIZE, cache.max_entry_bytes, 1048576, 1024, 1073741824,
+                          false),
+    LLMGWI_CONFIG_DURABLE("cache.max_ask_bytes", SIZE, cache.max_ask_bytes, 2000, 1, 8192, false),
+};
+
+/* A text's own copy. */
+static bool llmgwi_config_durable_text(llmgwi_config *config, const llmgwi_config_durable *row, char *to,
+                                       const char *from, llmgw_error *error) {
+    const char **text = (const char **)(void *)(to + row->at);
+    if (!*text) *text = *(const char *const *)(const void *)(from + row->at);
+    if (!*text) return true;
+    size_t n = strlen(*text);
+    if (n < 1 || (double)n > row->high || !llmgwi_config_clean(*text))
+        return llmgwi_config_wrong(error, row->name, "", "empty, too long, or holds a control character");
+    *text = llmgwi_base_arena_copy(&config->arena, *text, n);
+    return !config->arena.failed || llmgwi_config_memory(error);
+}
+
+/* The key's own copy, in memory that is wiped. */
+static bool llmgwi_config_durable_key(llmgwi_config *config, const llmgwi_config_durable *row, char *to,
+                                      const char *from, llmgw_error *error) {
+    const void **key = (const void **)(void *)(to + row->at);
+    if (!*key) *key = *(const void *const *)(const void *)(from + row->at);
+    if (*key) *key = llmgwi_base_arena_copy(&config->arena, (const char *)*key, LLMGWI_CONFIG_SEAL_BYTES);
+    return !config->arena.failed || llmgwi_config_memory(error);
+}
+
+/* A number of any type, as a double: all ranges are exact in it. Unset: 0, of USD NAN. */
+static double llmgwi_config_durable_get(const llmgwi_config_durable *row, const char *from) {
+    const void *at = from + row->at;
+    const llmgw_opt *opt = (const llmgw_opt *)at;
+    if (row->type == LLMGWI_CONFIG_INT) return *(const int *)at;
+    if (row->type == LLMGWI_CONFIG_BYTES) return (double)*(const int64_t *)at;
+    if (row->type == LLMGWI_CONFIG_SIZE) return (double)*(const size_t *)at;
+    return opt->set ? opt->value : row->value;
+}
+
+static bool llmgwi_config_durable_set(const llmgwi_config_durable *row, char *to) {
+    return row->type == LLMGWI_CONFIG_USD ? ((const llmgw_opt *)(const void *)(to + row->at))->set
+                                          : llmgwi_config_durable_get(row, to) != 0;
+}
+
+static void llmgwi_config_durable_put(const llmgwi_config_durable *row, char *to, double value) {
+    void *at = to + row->at;
+    if (row->type == LLMGWI_CONFIG_INT)
+        *(int *)at = (int)value;
+    else if (row->type == LLMGWI_CONFIG_BYTES)
+        *(int64_t *)at = (int64_t)value;
+    else if (row->type == LLMGWI_CONFIG_SIZE)
+        *(size_t *)at = (size_t)value;
+    else
+        *(llmgw_opt *)at = llmgw_set(value);
+}
+
+/* What C gives, else the file, else the default. */
+static bool llmgwi_config_durable_number(const llmgwi_config_durable *row, char *to, const char *from,
+                                         llmgw_error *error) {
+    bool opt = row->type == LLMGWI_CONFIG_USD, given = llmgwi_config_durable_set(row, to);
+    char why[96];
+    if (!given && opt) {
+        *(llmgw_opt *)(void *)(to + row->at) = *(const llmgw_opt *)(const void *)(from + row->at);
+        given = llmgwi_config_durable_set(row, to);
+    }
+    double value = given || opt ? llmgwi_config_durable_get(row, to) : llmgwi_config_durable_get(row, from);
+    if (!given && !opt && value == 0) value = row->value;
+    bool none = !given && (opt ? row->value < 0 : value == 0);
+    if (none) return true;
+    if (!(value >= row->low && value <= row->high) && !(row->off && value == LLMGW_OFF)) {
+        snprintf(why, sizeof why, "expected %.0f to %.0f%s", row->low, row->high,
+                 row->off ? ", or LLMGW_OFF" : "");
+        return llmgwi_config_wrong(error, row->name, "", why);
+    }
+    llmgwi_config_durable_put(row, to, value);
+    return true;
+}
+
+static bool llmgwi_config_durable_take(llmgwi_config *config, const llmgwi_config_durable *row, char *to,
+                                       const char *from, llmgw_error *error) {
+    bool *flag = (bool *)(void *)(to + row->at);
+    if (row->type == LLMGWI_CONFIG_TEXT) return llmgwi_config_durable_text(config, row, to, from, error);
+    if (row->type == LLMGWI_CONFIG_SEAL) return llmgwi_config_durable_key(config, row, to, from, error);
+    if (row->type != LLMGWI_CONFIG_BOOL) return llmgwi_config_durable_number(row, to, from, error);
+    *flag = *flag || *(const bool *)(const void *)(from + row->at);
+    return true;
+}
+
+/* What cannot stand together. */
+static bool llmgwi_config_durable_odd(const llmgw_options *options, llmgw_error *error) {
+    const llmgw_cache *cache = &options->cache;
+    if (cache->on && !options->store.path)
+        return llmgwi_config_wrong(error, "cache.on", "", "needs store.path");
+    if (cache->similarity.set && (cache->max_error.set || cache->strict || cache->per_hit))
+        return llmgwi_config_wrong(error, "cache.similarity", "",
+                                   "not together with max_error, strict or per_hit: it promises nothing");
+    if (cache->embed && cache->embed_model)
+        return llmgwi_config_wrong(error, "cache.embed_model", "", "not together with embed");
+    if (cache->embed && !cache->embed_dim)
+        return llmgwi_config_wrong(error, "cache.embed_dim", "", "expected 1 to 4,096");
+    return true;
+}
+
+/* Fills in options.store and options.cache for good. file is changed: of what excludes each other, what C says
+   stands. */
+static bool llmgwi_config_durable_all(llmgwi_config *config, llmgw_options *file, llmgw_error *error) {
+    llmgw_options *options = &config->options;
+    llmgw_cache *cache = &options->cache;
+    if (cache->max_error.set || cache->strict || cache->per_hit) file->cache.similarity.set = false;
+    if (cache->similarity.set) file->cache.max_error.set = file->cache.strict = file->cache.per_hit = false;
+    if (cache->embed) file->cache.embed_model = NULL;
+    bool promised = cache->max_error.set || file->cache.max_error.set;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++)
+        if (!llmgwi_config_durable_take(config, &llmgwi_config_durables[i], (char *)options,
+                                        (const char *)file, error))
+            return false;
+    if (cache->similarity.set && !promised) cache->max_error.set = false; /* its default is none then */
+    options->background_thread = options->background_thread || file->background_thread;
+    return llmgwi_config_durable_odd(options, error);
+}
+
+/* The models that the cache asks must lead somewhere. */
+static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_error *error) {
+    const llmgw_cache *cache = &config->options.cache;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgwi_config_target own;
+    llmgw_error why;
+    size_t count;
+    memset(&why, 0, sizeof why);
+    if (cache->judge && !llmgwi_config_resolve(config, cache->judge, &own, &targets, &count, &route, &why))
+        return llmgwi_config_wrong(error, "cache.judge", "", why.text);
+    if (!cache->embed_model) return true;
+    if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
+        return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
+    if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
+    return strcmp(own.provider->dialect->name, "openai") == 0 ||
+           llmgwi_config_wrong(error, "cache.embed_model", "",
+                               "expected a model of a provider that speaks the openai dialect");
 }
 
 /* The whole file, NUL-terminated; the caller frees buf. */
@@ -8092,14 +11704,16 @@ static bool llmgwi_config_open(llmgwi_config *config, const llmgwi_base_mem *mem
     llmgwi_base_str document = text ? llmgwi_base_cstr(text) : llmgwi_base_buf_str(&buf);
     if (ok && (text || options->config_path)) ok = llmgwi_config_parse(&load, &file, document);
     ok = ok && llmgwi_config_numbers(&config->options, &file, error) &&
-         llmgwi_config_numbers(&config->options, NULL, error);
+         llmgwi_config_numbers(&config->options, NULL, error) &&
+         llmgwi_config_durable_all(config, &file, error);
     if (ok)
         config->ca_file =
             llmgwi_base_arena_dup(&config->arena, options->ca_file ? options->ca_file : file.ca_file);
     FILE *ca = ok && config->ca_file ? fopen(config->ca_file, "rb") : NULL;
     if (ok && config->ca_file && !ca) ok = llmgwi_config_wrong(error, "ca_file", "", strerror(errno));
     if (ca) (void)fclose(ca);
-    ok = ok && llmgwi_config_merge(config, options, &load, error);
+    ok = ok && llmgwi_config_merge(config, options, &load, error) &&
+         llmgwi_config_durable_models(config, error);
     llmgwi_config_load_free(&load);
     if (buf.p) llmgwi_base_wipe(buf.p, buf.cap);
     llmgwi_base_buf_free(&buf);
@@ -9015,6 +12629,7619 @@ static size_t llmgwi_route_next(const llmgwi_route_plan *plan) {
 }
 
 /* ------------------------------------------------------------------------------------------- */
+/* >>store   purpose: the only LMDB.   uses: nothing   guarantees: a failure switches it off and  */
+/*           says so; no call of this section waits for another process unless told to             */
+/* ------------------------------------------------------------------------------------------- */
+#ifndef LLMGW_NO_STORE
+#include <dirent.h>
+#include <lmdb.h>
+#include <setjmp.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#ifdef LLMGW_SODIUM
+#include <sodium.h>
+#endif
+#endif
+
+/* ---- tables ---- */
+
+/* name, what its keys and values are, in LMDB's flags. A new table is a new schema. */
+#define LLMGWI_STORE_TABLES(X)                                                                               \
+    X(ENTRY, 0)                                                                                              \
+    X(ASK, MDB_INTEGERKEY)                                                                                   \
+    X(TAIL, MDB_DUPSORT | MDB_DUPFIXED)                                                                      \
+    X(BLOCK, 0)                                                                                              \
+    X(CLASS, MDB_INTEGERKEY)                                                                                 \
+    X(MEMBER, MDB_INTEGERKEY | MDB_DUPSORT | MDB_DUPFIXED | MDB_INTEGERDUP)                                  \
+    X(UNIT, 0)                                                                                               \
+    X(SAMPLE, MDB_INTEGERKEY)                                                                                \
+    X(WEIGHT, MDB_INTEGERKEY)                                                                                \
+    X(VECTOR, MDB_INTEGERKEY)                                                                                \
+    X(META, 0)
+
+#define LLMGWI_STORE_TABLE_ENUM(name, flags) LLMGWI_STORE_##name,
+enum { LLMGWI_STORE_TABLES(LLMGWI_STORE_TABLE_ENUM) LLMGWI_STORE_TABLE_COUNT };
+#undef LLMGWI_STORE_TABLE_ENUM
+
+/* ---- what the other sections hold of it ---- */
+
+typedef struct llmgwi_store llmgwi_store;
+
+typedef struct llmgwi_store_txn {
+    llmgwi_store *store;
+    void *txn; /* NULL: none is open */
+    int slot;
+    bool write;
+    int error; /* the first failure of a call in it, 0: none. Not: not found */
+} llmgwi_store_txn;
+
+typedef struct llmgwi_store_cursor {
+    void *cursor;
+    llmgwi_store_txn *txn;
+    int table;
+} llmgwi_store_cursor;
+
+typedef enum llmgwi_store_step {
+    LLMGWI_STORE_FIRST,
+    LLMGWI_STORE_NEXT,
+    LLMGWI_STORE_NEXT_KEY,
+    LLMGWI_STORE_NEXT_DUP,
+    LLMGWI_STORE_SEEK, /* the first at or behind *key */
+    LLMGWI_STORE_AT,   /* *key itself, its first dup */
+    LLMGWI_STORE_LAST,
+    LLMGWI_STORE_SEEK_DUP, /* in *key, the first dup at or behind *value */
+    LLMGWI_STORE_LAST_DUP  /* of the key that the cursor is at; value only */
+} llmgwi_store_step;
+
+/* Where in a record a sealed part begins (*at), and the id it was sealed for. False: nowhere. */
+typedef bool (*llmgwi_store_sealed_fn)(void *user, int table, llmgwi_base_str key, llmgwi_base_str value,
+                                       size_t *at, llmgwi_base_str *id);
+
+/* ---- without LMDB no store opens, and what needs an open one is never reached ---- */
+
+#ifdef LLMGW_NO_STORE
+/* Always 0. Volatile: a compiler that knew it would warn of code that is then never reached. */
+static volatile size_t llmgwi_store_nothing;
+
+static llmgwi_base_str llmgwi_store_no_view(void) {
+    return llmgwi_base_view((const char *)(uintptr_t)llmgwi_store_nothing, llmgwi_store_nothing);
+}
+
+static llmgwi_store *llmgwi_store_open(const llmgwi_base_mem *mem, const llmgw_store *desc,
+                                       llmgw_error *error) {
+    (void)mem, (void)desc;
+    (void)llmgwi_base_error(error, LLMGW_E_STORE, "store.path: built without a store (LLMGW_NO_STORE)");
+    return NULL;
+}
+
+static void llmgwi_store_close(llmgwi_store *store, bool forked) { (void)store, (void)forked; }
+
+static bool llmgwi_store_on(const llmgwi_store *store) {
+    (void)store;
+    return llmgwi_store_nothing != 0;
+}
+
+static const char *llmgwi_store_why(llmgwi_store *store, char *text, size_t size) {
+    (void)store, (void)size;
+    text[0] = 0;
+    return text;
+}
+
+static bool llmgwi_store_read(llmgwi_store *store, llmgwi_store_txn *txn) {
+    memset(txn, 0, sizeof *txn);
+    txn->store = store;
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_write(llmgwi_store *store, llmgwi_store_txn *txn, bool wait) {
+    (void)wait;
+    return llmgwi_store_read(store, txn);
+}
+
+static bool llmgwi_store_end(llmgwi_store_txn *txn, bool commit) {
+    (void)txn, (void)commit;
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_get(llmgwi_store_txn *txn, int table, llmgwi_base_str key, llmgwi_base_str *value) {
+    (void)txn, (void)table, (void)key;
+    *value = llmgwi_store_no_view();
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_put(llmgwi_store_txn *txn, int table, llmgwi_base_str key, llmgwi_base_str value) {
+    (void)txn, (void)table, (void)key, (void)value;
+    return llmgwi_store_nothing != 0;
+}
+
+static void *llmgwi_store_reserve(llmgwi_store_txn *txn, int table, llmgwi_base_str key, size_t size) {
+    (void)txn, (void)table, (void)key, (void)size;
+    return NULL;
+}
+
+static bool llmgwi_store_append_dup(llmgwi_store_txn *txn, int table, llmgwi_base_str key,
+                                    llmgwi_base_str value) {
+    return llmgwi_store_put(txn, table, key, value);
+}
+
+static bool llmgwi_store_del(llmgwi_store_txn *txn, int table, llmgwi_base_str key,
+                             const llmgwi_base_str *dup) {
+    (void)dup;
+    return llmgwi_store_put(txn, table, key, key);
+}
+
+static bool llmgwi_store_cursor_open(llmgwi_store_txn *txn, int table, llmgwi_store_cursor *cursor) {
+    cursor->cursor = NULL;
+    cursor->txn = txn;
+    cursor->table = table;
+    return llmgwi_store_nothing != 0;
+}
+
+static void llmgwi_store_cursor_close(llmgwi_store_cursor *cursor) { (void)cursor; }
+
+static bool llmgwi_store_cursor_del(llmgwi_store_cursor *cursor) {
+    (void)cursor;
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_move(llmgwi_store_cursor *cursor, llmgwi_store_step step, llmgwi_base_str *key,
+                              llmgwi_base_str *value) {
+    (void)cursor, (void)step;
+    *key = *value = llmgwi_store_no_view();
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_dups(llmgwi_store_cursor *cursor, llmgwi_base_str key, bool first,
+                              llmgwi_base_str *page) {
+    (void)first;
+    return llmgwi_store_move(cursor, LLMGWI_STORE_AT, &key, page);
+}
+
+static uint64_t llmgwi_store_count(llmgwi_store_txn *txn, int table) {
+    (void)txn, (void)table;
+    return 0;
+}
+
+static uint64_t llmgwi_store_ids(llmgwi_store_txn *txn, uint64_t count) {
+    (void)txn, (void)count;
+    return 0;
+}
+
+static uint64_t llmgwi_store_id(llmgwi_store_txn *txn) { return llmgwi_store_ids(txn, 1); }
+
+static uint64_t llmgwi_store_used_bytes(llmgwi_store_txn *txn) {
+    (void)txn;
+    return 0;
+}
+
+static uint64_t llmgwi_store_max_bytes(const llmgwi_store *store) {
+    (void)store;
+    return 0;
+}
+
+static bool llmgwi_store_sync(llmgwi_store *store) { return llmgwi_store_on(store); }
+
+static bool llmgwi_store_seal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str plain,
+                              llmgwi_base_buf *out) {
+    (void)store, (void)id, (void)plain, (void)out;
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_unseal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str sealed,
+                                llmgwi_base_buf *out) {
+    return llmgwi_store_seal(store, id, sealed, out);
+}
+
+static bool llmgwi_store_sealed(const llmgwi_store *store) { return llmgwi_store_on(store); }
+
+static const llmgwi_base_hasher *llmgwi_store_hasher(llmgwi_store *store) {
+    (void)store;
+    return NULL;
+}
+
+static void llmgwi_store_digest(llmgwi_store *store, const void *p, size_t n, unsigned char out[16]) {
+    (void)store, (void)p, (void)n;
+    memset(out, 0, 16);
+}
+
+static bool llmgwi_store_rotating(llmgwi_store *store) { return llmgwi_store_on(store); }
+
+static bool llmgwi_store_rekey(llmgwi_store *store, const void *key, llmgwi_store_sealed_fn fn, void *user,
+                               llmgw_error *error) {
+    (void)store, (void)key, (void)fn, (void)user;
+    (void)llmgwi_base_error(error, LLMGW_E_STORE, "built without a store (LLMGW_NO_STORE)");
+    return llmgwi_store_nothing != 0;
+}
+#else
+
+typedef struct llmgwi_store_table {
+    const char *name;
+    unsigned flags;
+} llmgwi_store_table;
+
+#define LLMGWI_STORE_TABLE_ROW(name, flags) {#name, flags},
+static const llmgwi_store_table llmgwi_store_tables[] = {LLMGWI_STORE_TABLES(LLMGWI_STORE_TABLE_ROW)};
+#undef LLMGWI_STORE_TABLE_ROW
+
+/* Every call of LMDB that can fail goes through this: a test says which fail. */
+#ifdef LLMGWI_STORE_FAULTS
+static int llmgwi_store_fault(const char *call); /* 0: it goes on; else the code that it fails with */
+static LLMGWI_BASE_THREAD_LOCAL int llmgwi_store_fault_code;
+#define LLMGWI_STORE_LMDB(call, args)                                                                        \
+    ((llmgwi_store_fault_code = llmgwi_store_fault(#call)) != 0 ? llmgwi_store_fault_code : call args)
+#else
+#define LLMGWI_STORE_LMDB(call, args) (call args)
+#endif
+
+/* ---- what a store is ---- */
+
+#define LLMGWI_STORE_SCHEMA 1u
+#define LLMGWI_STORE_MAGIC "llmgw.h store"
+#define LLMGWI_STORE_SLACK ((size_t)4 << 20)      /* of the map, and an eighth: deleting needs pages too */
+#define LLMGWI_STORE_MAX_BYTES ((int64_t)1 << 30) /* default */
+#define LLMGWI_STORE_MIN_BYTES ((int64_t)1 << 20)
+#define LLMGWI_STORE_READERS 126 /* default */
+#define LLMGWI_STORE_MAX_READERS 4096
+#define LLMGWI_STORE_PATH 4096
+#define LLMGWI_STORE_WAIT_US ((int64_t)30 * 1000000) /* for another writer, when told to wait */
+#define LLMGWI_STORE_FREE_RECORDS 65536         /* of LMDB's free list, one a commit: looked at, at most */
+#define LLMGWI_STORE_DRAIN_US ((int64_t)500000) /* for readers, before the map moves */
+#define LLMGWI_STORE_CHECK_US ((int64_t)60 * 1000000) /* between looks for readers that died */
+#ifndef LLMGWI_STORE_PAUSE_US
+#define LLMGWI_STORE_PAUSE_US ((int64_t)60 * 1000000) /* no writes after the disk was full */
+#endif
+
+/* One parked read transaction; alone on its cache line. */
+typedef struct llmgwi_store_slot {
+    MDB_txn *txn;
+    int busy; /* atomic */
+    char pad[64 - sizeof(MDB_txn *) - sizeof(int)];
+} llmgwi_store_slot;
+
+struct llmgwi_store {
+    struct llmgwi_store *next; /* registry */
+    dev_t device;              /* of the directory */
+    ino_t inode;
+    int count;      /* gateways; under the registry's lock */
+    uint32_t forks; /* llmgwi_base_fork_count when it was opened */
+    MDB_env *env;
+    MDB_dbi tables[LLMGWI_STORE_TABLE_COUNT];
+    int lock_fd; /* who writes holds it exclusively; who reads without LMDB's locks, shared */
+    int users_fd; /* each process that has it open holds it shared; who opens it first, exclusively meanwhile */
+    bool read_only;
+    bool unlocked; /* not even LMDB's lock file can be written */
+    int off;       /* atomic: switched off */
+    int hold;      /* atomic: the map is about to move: no new readers */
+    uint64_t max_bytes;
+    size_t page_bytes;
+    const char *map;
+    struct llmgwi_store_keys *keys; /* atomic; NULL: not sealed */
+
+    llmgwi_base_mutex mutex; /* guards what follows, never held while anything waits */
+    llmgwi_base_cond cond;
+    bool writing;
+    int64_t paused_until_us;
+    int64_t checked_us; /* for readers that died; atomic */
+    char why[160];
+
+    size_t slot_count;
+    llmgwi_store_slot *slots;
+};
+
+/* Stores are shared by gateways that may have allocators of their own, and outlive any of them. */
+static const llmgwi_base_mem llmgwi_store_mem = {NULL, NULL};
+
+/* ---- LMDB's assertions ---- */
+
+/* In a damaged file LMDB may find what it takes to be impossible: it calls a hook, then abort. The hook jumps back
+   to where this section called LMDB; the store is switched off by the code that comes of it. */
+static LLMGWI_BASE_THREAD_LOCAL jmp_buf llmgwi_store_back;
+static LLMGWI_BASE_THREAD_LOCAL bool llmgwi_store_armed;
+
+static void llmgwi_store_asserted(MDB_env *env, const char *text) {
+    (void)env, (void)text;
+    if (!llmgwi_store_armed) return;
+    llmgwi_store_armed = false;
+    longjmp(llmgwi_store_back, 1);
+}
+
+typedef struct llmgwi_store_call {
+    MDB_txn *txn;
+    MDB_dbi table;
+    MDB_cursor *cursor;
+    MDB_val *key, *value;
+    unsigned how; /* flags, or an MDB_cursor_op */
+} llmgwi_store_call;
+
+/* The only setjmp: nothing local changes after it. */
+static int llmgwi_store_run(int (*fn)(const llmgwi_store_call *), const llmgwi_store_call *call) {
+    if (setjmp(llmgwi_store_back)) return MDB_CORRUPTED;
+    llmgwi_store_armed = true;
+    int code = fn(call);
+    llmgwi_store_armed = false;
+    return code;
+}
+
+static int llmgwi_store_call_get(const llmgwi_store_call *c) {
+    return LLMGWI_STORE_LMDB(mdb_get, (c->txn, c->table, c->key, c->value));
+}
+
+static int llmgwi_store_call_put(const llmgwi_store_call *c) {
+    return LLMGWI_STORE_LMDB(mdb_put, (c->txn, c->table, c->key, c->value, c->how));
+}
+
+static int llmgwi_store_call_del(const llmgwi_store_call *c) {
+    return LLMGWI_STORE_LMDB(mdb_del, (c->txn, c->table, c->key, c->value));
+}
+
+static int llmgwi_store_call_move(const llmgwi_store_call *c) {
+    return LLMGWI_STORE_LMDB(mdb_cursor_get, (c->cursor, c->key, c->value, (MDB_cursor_op)c->how));
+}
+
+static int llmgwi_store_call_cursor_del(const llmgwi_store_call *c) {
+    return LLMGWI_STORE_LMDB(mdb_cursor_del, (c->cursor, c->how));
+}
+
+/* The transaction is gone in any case. */
+static int llmgwi_store_call_commit(const llmgwi_store_call *c) {
+    int code = LLMGWI_STORE_LMDB(mdb_txn_commit, (c->txn));
+#ifdef LLMGWI_STORE_FAULTS
+    if (llmgwi_store_fault_code) mdb_txn_abort(c->txn);
+#endif
+    return code;
+}
+
+/* ---- failures ---- */
+
+static void llmgwi_store_say(llmgwi_store *store, const char *what, int code, int64_t paused_until_us) {
+    llmgwi_base_lock(&store->mutex);
+    if (!LLMGWI_BASE_LOAD(&store->off))
+        (void)snprintf(store->why, sizeof store->why, "%s: %s", what, mdb_strerror(code));
+    store->paused_until_us = paused_until_us;
+    llmgwi_base_unlock(&store->mutex);
+}
+
+/* After these nothing in the file or the map can be relied on. */
+static bool llmgwi_store_is_fatal(const llmgwi_store_txn *txn, int code) {
+    static const int fatal[] = {MDB_PANIC, MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_CURSOR_FULL};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(fatal); i++)
+        if (fatal[i] == code) return true;
+    return code == EIO && !txn->write;
+}
+
+/* The disk has no room. LMDB calls a write that ended early EIO: a full disk may look like that too. */
+static bool llmgwi_store_is_no_room(const llmgwi_store_txn *txn, int code) {
+    return code == ENOSPC || code == EDQUOT || (code == EIO && txn->write);
+}
+
+/* Returns code == 0. */
+static bool llmgwi_store_result(llmgwi_store_txn *txn, const char *what, int code) {
+    if (code == MDB_SUCCESS) return true;
+    if (code == MDB_NOTFOUND || code == MDB_KEYEXIST) return false;
+    llmgwi_store *store = txn->store;
+    if (!txn->error) txn->error = code;
+    if (llmgwi_store_is_fatal(txn, code)) {
+        llmgwi_store_say(store, what, code, 0);
+        LLMGWI_BASE_STORE(&store->off, 1);
+    } else if (llmgwi_store_is_no_room(txn, code)) {
+        llmgwi_store_say(store, what, code, llmgwi_base_now_us(NULL) + LLMGWI_STORE_PAUSE_US);
+    }
+    return false;
+}
+
+static bool llmgwi_store_on(const llmgwi_store *store) {
+    return store && !LLMGWI_BASE_LOAD(&store->off) &&
+           store->forks == LLMGWI_BASE_LOAD(&llmgwi_base_fork_count);
+}
+
+/* "", or why it was switched off, or does not write for a while. */
+static const char *llmgwi_store_why(llmgwi_store *store, char *text, size_t size) {
+    text[0] = 0;
+    if (!store) return text;
+    llmgwi_base_lock(&store->mutex);
+    llmgwi_base_copy_cut(text, size, store->why, strlen(store->why));
+    llmgwi_base_unlock(&store->mutex);
+    return text;
+}
+
+/* ---- reading: a pool of parked transactions ---- */
+
+/* Where this thread found a free slot the last time. All begin at the first, so that no more transactions are
+   parked than threads read at the same moment: other processes need places in LMDB's table too. */
+static LLMGWI_BASE_THREAD_LOCAL unsigned llmgwi_store_hint;
+
+static int llmgwi_store_take_slot(llmgwi_store *store) {
+    size_t at = llmgwi_store_hint < store->slot_count ? llmgwi_store_hint : 0;
+    for (size_t i = 0; i < store->slot_count; i++) {
+        llmgwi_store_slot *slot = &store->slots[at];
+        if (!LLMGWI_BASE_LOAD(&slot->busy) && !__atomic_exchange_n(&slot->busy, 1, __ATOMIC_SEQ_CST)) {
+            llmgwi_store_hint = (unsigned)at;
+            /* seq_cst: who sets hold sees this slot busy, or this thread sees hold */
+            if (!__atomic_load_n(&store->hold, __ATOMIC_SEQ_CST)) return (int)at;
+            LLMGWI_BASE_STORE(&slot->busy, 0);
+            return -1;
+        }
+        at = at + 1 < store->slot_count ? at + 1 : 0;
+    }
+    return -1;
+}
+
+/* 0, or LMDB's code: then the slot is given back. */
+static int llmgwi_store_begin_read(llmgwi_store *store, llmgwi_store_txn *txn) {
+    txn->slot = llmgwi_store_take_slot(store);
+    if (txn->slot < 0) return EBUSY;
+    llmgwi_store_slot *slot = &store->slots[txn->slot];
+    int code = slot->txn ? LLMGWI_STORE_LMDB(mdb_txn_renew, (slot->txn))
+                         : LLMGWI_STORE_LMDB(mdb_txn_begin, (store->env, NULL, MDB_RDONLY, &slot->txn));
+    if (code == MDB_SUCCESS)
+        txn->txn = slot->txn;
+    else
+        LLMGWI_BASE_STORE(&slot->busy, 0);
+    return code;
+}
+
+static bool llmgwi_store_enter(llmgwi_store *store, bool wait);
+static void llmgwi_store_leave(llmgwi_store *store);
+
+/* A millisecond. */
+static void llmgwi_store_nap(llmgwi_store *store) {
+    llmgwi_base_lock(&store->mutex);
+    llmgwi_base_cond_wait(&store->cond, &store->mutex, llmgwi_base_now_us(NULL) + 1000);
+    llmgwi_base_unlock(&store->mutex);
+}
+
+/* Gives back the places of readers that died; at most once in min_us. */
+static void llmgwi_store_clear_dead(llmgwi_store *store, int64_t min_us) {
+    int64_t now = llmgwi_base_now_us(NULL), last = LLMGWI_BASE_LOAD(&store->checked_us);
+    int dead;
+    if (now - last < min_us) return;
+    LLMGWI_BASE_STORE(&store->checked_us, now);
+    (void)mdb_reader_check(store->env, &dead);
+}
+
+/* Where the map begins: a page knows its number. */
+static bool llmgwi_store_find_map(llmgwi_store *store, MDB_txn *txn) {
+    MDB_val k = {sizeof "magic" - 1, (void *)(uintptr_t) "magic"}, v = {0, NULL};
+    uint64_t number;
+    llmgwi_store_call call = {txn, store->tables[LLMGWI_STORE_META], NULL, &k, &v, 0};
+    if (llmgwi_store_run(llmgwi_store_call_get, &call)) return false;
+    const char *page = (const char *)((uintptr_t)v.mv_data & ~((uintptr_t)store->page_bytes - 1));
+    memcpy(&number, page, sizeof number);
+    store->map = page - number * store->page_bytes;
+    return true;
+}
+
+/* Another process has made the map larger. LMDB moves it at once, under the feet of readers: they have to be gone
+   first. The caller has the process's turn to write. */
+static void llmgwi_store_adopt(llmgwi_store *store) {
+    int64_t until = llmgwi_base_now_us(NULL) + LLMGWI_STORE_DRAIN_US;
+    size_t busy = 1;
+    __atomic_store_n(&store->hold, 1, __ATOMIC_SEQ_CST);
+    while (busy && llmgwi_base_now_us(NULL) < until) {
+        busy = 0;
+        for (size_t i = 0; i < store->slot_count; i++)
+            busy += __atomic_load_n(&store->slots[i].busy, __ATOMIC_SEQ_CST) != 0;
+        if (busy) llmgwi_store_nap(store);
+    }
+    if (!busy) {
+        llmgwi_store_txn none;
+        memset(&none, 0, sizeof none);
+        none.store = store;
+        MDB_txn *txn = NULL;
+        int code = LLMGWI_STORE_LMDB(mdb_env_set_mapsize, (store->env, 0));
+        if (!code) code = LLMGWI_STORE_LMDB(mdb_txn_begin, (store->env, NULL, MDB_RDONLY, &txn));
+        if (!code && !llmgwi_store_find_map(store, txn)) code = MDB_CORRUPTED;
+        if (txn) mdb_txn_abort(txn);
+        /* a map that could not be moved is gone */
+        if (code && code != MDB_READERS_FULL) (void)llmgwi_store_result(&none, "growing", MDB_PANIC);
+    }
+    __atomic_store_n(&store->hold, 0, __ATOMIC_SEQ_CST);
+}
+
+static bool llmgwi_store_read(llmgwi_store *store, llmgwi_store_txn *txn) {
+    memset(txn, 0, sizeof *txn);
+    txn->store = store;
+    if (!llmgwi_store_on(store)) return false;
+    int code = llmgwi_store_begin_read(store, txn);
+    if (code == MDB_SUCCESS) return true;
+    if (code == MDB_MAP_RESIZED && llmgwi_store_enter(store, false)) {
+        llmgwi_store_adopt(store);
+        llmgwi_store_leave(store);
+        code = llmgwi_store_begin_read(store, txn);
+    } else if (code == MDB_READERS_FULL) {
+        llmgwi_store_clear_dead(store, 1000000);
+        code = llmgwi_store_begin_read(store, txn);
+    }
+    return llmgwi_store_result(txn, "reading", code);
+}
+
+/* ---- writing: one thread of one process ---- */
+
+/* The process's turn to write, for this thread. */
+static bool llmgwi_store_enter(llmgwi_store *store, bool wait) {
+    int64_t until = wait ? llmgwi_base_now_us(NULL) + LLMGWI_STORE_WAIT_US : 0;
+    llmgwi_base_lock(&store->mutex);
+    while (store->writing && wait && llmgwi_base_now_us(NULL) < until)
+        llmgwi_base_cond_wait(&store->cond, &store->mutex, until);
+    bool entered = !store->writing && llmgwi_base_now_us(NULL) >= store->paused_until_us;
+    if (entered) store->writing = true;
+    llmgwi_base_unlock(&store->mutex);
+    return entered;
+}
+
+static void llmgwi_store_leave(llmgwi_store *store) {
+    llmgwi_base_lock(&store->mutex);
+    store->writing = false;
+    llmgwi_base_cond_signal(&store->cond);
+    llmgwi_base_unlock(&store->mutex);
+}
+
+/* This process's turn. Waiting is trying each millisecond: a lock that is never given up costs no more than
+   LLMGWI_STORE_WAIT_US. */
+static bool llmgwi_store_flock(llmgwi_store *store, int fd, int how, bool wait) {
+    int64_t until = wait ? llmgwi_base_now_us(NULL) + LLMGWI_STORE_WAIT_US : 0;
+    while (flock(fd, how | LOCK_NB)) {
+        int64_t now = llmgwi_base_now_us(NULL);
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK || now >= until) return false;
+        llmgwi_store_nap(store);
+    }
+    return true;
+}
+
+static bool llmgwi_store_write(llmgwi_store *store, llmgwi_store_txn *txn, bool wait) {
+    memset(txn, 0, sizeof *txn);
+    txn->store = store;
+    txn->write = true;
+    if (!llmgwi_store_on(store) || store->read_only || !llmgwi_store_enter(store, wait)) return false;
+    if (llmgwi_store_flock(store, store->lock_fd, LOCK_EX, wait)) {
+        MDB_txn *began = NULL;
+        llmgwi_store_clear_dead(store, LLMGWI_STORE_CHECK_US);
+        int code = LLMGWI_STORE_LMDB(mdb_txn_begin, (store->env, NULL, 0, &began));
+        if (code == MDB_MAP_RESIZED) {
+            llmgwi_store_adopt(store);
+            code = LLMGWI_STORE_LMDB(mdb_txn_begin, (store->env, NULL, 0, &began));
+        }
+        txn->txn = began;
+        if (llmgwi_store_result(txn, "beginning to write", code)) return true;
+        txn->txn = NULL;
+        (void)flock(store->lock_fd, LOCK_UN);
+    }
+    llmgwi_store_leave(store);
+    return false;
+}
+
+/* A commit went through: the disk has room again. */
+static void llmgwi_store_resume(llmgwi_store *store) {
+    llmgwi_base_lock(&store->mutex);
+    if (store->paused_until_us) store->why[0] = 0;
+    store->paused_until_us = 0;
+    llmgwi_base_unlock(&store->mutex);
+}
+
+static bool llmgwi_store_end_write(llmgwi_store_txn *txn, bool commit) {
+    llmgwi_store *store = txn->store;
+    MDB_txn *open = (MDB_txn *)txn->txn;
+    llmgwi_store_call call = {open, 0, NULL, NULL, NULL, 0};
+    bool done = false;
+    if (commit && !txn->error)
+        done = llmgwi_store_result(txn, "committing", llmgwi_store_run(llmgwi_store_call_commit, &call));
+    else
+        mdb_txn_abort(open);
+    if (done) llmgwi_store_resume(store);
+    (void)flock(store->lock_fd, LOCK_UN);
+    llmgwi_store_leave(store);
+    return done || !commit;
+}
+
+static bool llmgwi_store_end(llmgwi_store_txn *txn, bool commit) {
+    if (!txn->txn) return !commit || !txn->write;
+    bool done = true;
+    if (txn->write) {
+        done = llmgwi_store_end_write(txn, commit);
+    } else {
+        mdb_txn_reset((MDB_txn *)txn->txn);
+        LLMGWI_BASE_STORE(&txn->store->slots[txn->slot].busy, 0);
+    }
+    txn->txn = NULL;
+    return done;
+}
+
+/* ---- records ---- */
+
+static LLMGWI_BASE_HOT MDB_val llmgwi_store_val(llmgwi_base_str view) {
+    MDB_val val;
+    val.mv_size = view.n;
+    val.mv_data = (void *)(uintptr_t)view.p; /* LMDB does not write to what it is given */
+    return val;
+}
+
+static LLMGWI_BASE_HOT llmgwi_base_str llmgwi_store_view(MDB_val val) {
+    return llmgwi_base_view((const char *)val.mv_data, val.mv_size);
+}
+
+/* LMDB's page header: number, pad, flags, and how many pages it heads. */
+#define LLMGWI_STORE_HEAD 16u
+#define LLMGWI_STORE_PAGE_OVERFLOW 4u
+
+/* A value that is longer than its page has room for must stand on pages that say that they are many enough, and that
+   exist: a damaged length may not lead out of the file. */
+static LLMGWI_BASE_COLD bool llmgwi_store_is_long(const llmgwi_store *store, MDB_val value) {
+    MDB_envinfo info;
+    size_t at = (size_t)((const char *)value.mv_data - store->map), page = at / store->page_bytes;
+    uint16_t flags;
+    uint32_t pages;
+    if (at % store->page_bytes != LLMGWI_STORE_HEAD || mdb_env_info(store->env, &info)) return false;
+    memcpy(&flags, (const char *)value.mv_data - 6, sizeof flags);
+    memcpy(&pages, (const char *)value.mv_data - 4, sizeof pages);
+    return (flags & LLMGWI_STORE_PAGE_OVERFLOW) && page + pages <= info.me_last_pgno + 1 &&
+           value.mv_size <= pages * store->page_bytes - LLMGWI_STORE_HEAD;
+}
+
+/* A write transaction reads pages of its own too, which are not in the map. */
+static LLMGWI_BASE_HOT bool llmgwi_store_is_inside(const llmgwi_store_txn *txn, MDB_val value) {
+    const llmgwi_store *store = txn->store;
+    size_t at = (size_t)((const char *)value.mv_data - store->map) & (store->page_bytes - 1);
+    return txn->write || at + value.mv_size <= store->page_bytes || llmgwi_store_is_long(store, value);
+}
+
+static bool llmgwi_store_get(llmgwi_store_txn *txn, int table, llmgwi_base_str key, llmgwi_base_str *value) {
+    MDB_val k = llmgwi_store_val(key), v = {0, NULL};
+    llmgwi_store_call call = {(MDB_txn *)txn->txn, txn->store->tables[table], NULL, &k, &v, 0};
+    int code = llmgwi_store_run(llmgwi_store_call_get, &call);
+    if (code == MDB_SUCCESS && !llmgwi_store_is_inside(txn, v)) code = MDB_CORRUPTED;
+    if (code != MDB_SUCCESS) return llmgwi_store_result(txn, "reading", code);
+    *value = llmgwi_store_view(v);
+    return true;
+}
+
+static bool llmgwi_store_put_as(llmgwi_store_txn *txn, int table, llmgwi_base_str key, MDB_val *v,
+                                unsigned flags) {
+    MDB_val k = llmgwi_store_val(key);
+    llmgwi_store_call call = {(MDB_txn *)txn->txn, txn->store->tables[table], NULL, &k, v, flags};
+    return llmgwi_store_result(txn, "writing", llmgwi_store_run(llmgwi_store_call_put, &call));
+}
+
+static bool llmgwi_store_put(llmgwi_store_txn *txn, int table, llmgwi_base_str key, llmgwi_base_str value) {
+    MDB_val v = llmgwi_store_val(value);
+    return llmgwi_store_put_as(txn, table, key, &v, 0);
+}
+
+static void *llmgwi_store_reserve(llmgwi_store_txn *txn, int table, llmgwi_base_str key, size_t size) {
+    MDB_val v;
+    v.mv_size = size;
+    v.mv_data = NULL;
+    return llmgwi_store_put_as(txn, table, key, &v, MDB_RESERVE) ? v.mv_data : NULL;
+}
+
+/* Cheap when value sorts behind all others of key; right in any case. */
+static bool llmgwi_store_append_dup(llmgwi_store_txn *txn, int table, llmgwi_base_str key,
+                                    llmgwi_base_str value) {
+    MDB_val v = llmgwi_store_val(value);
+    if (llmgwi_store_put_as(txn, table, key, &v, MDB_APPENDDUP)) return true;
+    return !txn->error && llmgwi_store_put(txn, table, key, value);
+}
+
+static bool llmgwi_store_del(llmgwi_store_txn *txn, int table, llmgwi_base_str key,
+                             const llmgwi_base_str *dup) {
+    MDB_val k = llmgwi_store_val(key), v = llmgwi_store_val(dup ? *dup : key);
+    llmgwi_store_call call = {(MDB_txn *)txn->txn, txn->store->tables[table], NULL, &k, dup ? &v : NULL, 0};
+    return llmgwi_store_result(txn, "deleting", llmgwi_store_run(llmgwi_store_call_del, &call));
+}
+
+/* ---- cursors ---- */
+
+static const MDB_cursor_op llmgwi_store_steps[] = {MDB_FIRST,    MDB_NEXT,           MDB_NEXT_NODUP,
+                                                   MDB_NEXT_DUP, MDB_SET_RANGE,      MDB_SET_KEY,
+                                                   MDB_LAST,     MDB_GET_BOTH_RANGE, MDB_LAST_DUP};
+
+static bool llmgwi_store_cursor_open(llmgwi_store_txn *txn, int table, llmgwi_store_cursor *cursor) {
+    MDB_cursor *opened = NULL;
+    int code = LLMGWI_STORE_LMDB(mdb_cursor_open, ((MDB_txn *)txn->txn, txn->store->tables[table], &opened));
+    cursor->cursor = opened;
+    cursor->txn = txn;
+    cursor->table = table;
+    return llmgwi_store_result(txn, "reading", code);
+}
+
+/* Also after its transaction has ended: then LMDB has freed that of a write transaction, and this nothing. */
+static void llmgwi_store_cursor_close(llmgwi_store_cursor *cursor) {
+    if (cursor->cursor && (cursor->txn->txn || !cursor->txn->write))
+        mdb_cursor_close((MDB_cursor *)cursor->cursor);
+    cursor->cursor = NULL;
+}
+
+static bool llmgwi_store_cursor_get(llmgwi_store_cursor *cursor, MDB_val *k, MDB_val *v, MDB_cursor_op op) {
+    llmgwi_store_call call = {NULL, 0, (MDB_cursor *)cursor->cursor, k, v, (unsigned)op};
+    int code = llmgwi_store_run(llmgwi_store_call_move, &call);
+    if (code == MDB_SUCCESS && !llmgwi_store_is_inside(cursor->txn, *v)) code = MDB_CORRUPTED;
+    return llmgwi_store_result(cursor->txn, "reading", code);
+}
+
+static bool llmgwi_store_move(llmgwi_store_cursor *cursor, llmgwi_store_step step, llmgwi_base_str *key,
+                              llmgwi_base_str *value) {
+    bool keyed = step == LLMGWI_STORE_SEEK || step == LLMGWI_STORE_AT || step == LLMGWI_STORE_SEEK_DUP;
+    MDB_val k = llmgwi_store_val(keyed ? *key : llmgwi_base_view(NULL, 0));
+    MDB_val v = llmgwi_store_val(step == LLMGWI_STORE_SEEK_DUP ? *value : llmgwi_base_view(NULL, 0));
+    if (!llmgwi_store_cursor_get(cursor, &k, &v, llmgwi_store_steps[step])) return false;
+    if (step != LLMGWI_STORE_LAST_DUP) *key = llmgwi_store_view(k);
+    *value = llmgwi_store_view(v);
+    return true;
+}
+
+/* One page of the values of key: the first, or the one behind that of the last call. A single value is no page to
+   LMDB: GET_MULTIPLE then says success and leaves v as SET_KEY filled it. */
+static bool llmgwi_store_dups(llmgwi_store_cursor *cursor, llmgwi_base_str key, bool first,
+                              llmgwi_base_str *page) {
+    MDB_val k = llmgwi_store_val(key), v = llmgwi_store_val(key);
+    bool got = first ? llmgwi_store_cursor_get(cursor, &k, &v, MDB_SET_KEY) &&
+                           llmgwi_store_cursor_get(cursor, &k, &v, MDB_GET_MULTIPLE)
+                     : llmgwi_store_cursor_get(cursor, &k, &v, MDB_NEXT_MULTIPLE);
+    if (got) *page = llmgwi_store_view(v);
+    return got;
+}
+
+/* Deletes the one that the cursor is at; NEXT then goes to the one behind it. */
+static bool llmgwi_store_cursor_del(llmgwi_store_cursor *cursor) {
+    llmgwi_store_call call = {NULL, 0, (MDB_cursor *)cursor->cursor, NULL, NULL, 0};
+    return llmgwi_store_result(cursor->txn, "deleting",
+                               llmgwi_store_run(llmgwi_store_call_cursor_del, &call));
+}
+
+/* ---- figures ---- */
+
+static uint64_t llmgwi_store_count(llmgwi_store_txn *txn, int table) {
+    MDB_stat stat;
+    int code = LLMGWI_STORE_LMDB(mdb_stat, ((MDB_txn *)txn->txn, txn->store->tables[table], &stat));
+    return llmgwi_store_result(txn, "reading", code) ? (uint64_t)stat.ms_entries : 0;
+}
+
+/* The first of count new numbers; 0: it could not be written. */
+static uint64_t llmgwi_store_ids(llmgwi_store_txn *txn, uint64_t count) {
+    llmgwi_base_str key = llmgwi_base_cstr("next_id"), value;
+    uint64_t next = 1;
+    if (llmgwi_store_get(txn, LLMGWI_STORE_META, key, &value) && value.n == sizeof next)
+        memcpy(&next, value.p, sizeof next);
+    uint64_t after = next + count;
+    if (next == 0 || after > (uint64_t)1 << 63) return 0;
+    bool put =
+        llmgwi_store_put(txn, LLMGWI_STORE_META, key, llmgwi_base_view((const char *)&after, sizeof after));
+    return put ? next : 0;
+}
+
+static uint64_t llmgwi_store_id(llmgwi_store_txn *txn) { return llmgwi_store_ids(txn, 1); }
+
+/* The map is full: something has to go before the same can be written. */
+static LLMGWI_BASE_UNUSED bool llmgwi_store_was_full(const llmgwi_store_txn *txn) {
+    return txn->error == MDB_MAP_FULL || txn->error == MDB_TXN_FULL;
+}
+
+/* Pages on LMDB's free list, as of the transaction. It is table 0, which only a read transaction may look at. */
+static uint64_t llmgwi_store_free_pages(llmgwi_store_txn *txn) {
+    MDB_cursor *cursor = NULL;
+    MDB_val k, v;
+    uint64_t pages = 0;
+    if (mdb_cursor_open((MDB_txn *)txn->txn, 0, &cursor)) return 0;
+    for (int i = 0; i < LLMGWI_STORE_FREE_RECORDS && mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == MDB_SUCCESS;
+         i++) {
+        size_t count = 0;
+        if (v.mv_size >= sizeof count) memcpy(&count, v.mv_data, sizeof count);
+        pages += count;
+    }
+    mdb_cursor_close(cursor);
+    return pages;
+}
+
+/* As of the last commit. */
+static uint64_t llmgwi_store_used_bytes(llmgwi_store_txn *txn) {
+    llmgwi_store_txn other;
+    MDB_envinfo info;
+    if (txn->write) {
+        if (!llmgwi_store_read(txn->store, &other)) return 0;
+        uint64_t used = llmgwi_store_used_bytes(&other);
+        (void)llmgwi_store_end(&other, false);
+        return used;
+    }
+    if (mdb_env_info(txn->store->env, &info)) return 0;
+    uint64_t all = (uint64_t)info.me_last_pgno + 1, unused = llmgwi_store_free_pages(txn);
+    return unused < all ? (all - unused) * txn->store->page_bytes : 0;
+}
+
+static uint64_t llmgwi_store_max_bytes(const llmgwi_store *store) { return store->max_bytes; }
+
+/* Waits for the disk. */
+static bool llmgwi_store_sync(llmgwi_store *store) {
+    llmgwi_store_txn none;
+    memset(&none, 0, sizeof none);
+    none.store = store;
+    if (!llmgwi_store_on(store)) return false;
+    if (store->read_only) return true;
+    return llmgwi_store_result(&none, "syncing", LLMGWI_STORE_LMDB(mdb_env_sync, (store->env, 1)));
+}
+
+/* ---- sealing and digests ---- */
+
+/* What is sealed: a byte naming the key, 24 random ones, the text enciphered by XChaCha20, and a tag of 16. */
+#define LLMGWI_STORE_SEAL_BYTES 41u
+
+#ifdef LLMGW_SODIUM
+/* The keys in use, all random, made with the store. On disk sealed by a key made of the caller's: so that one can
+   be exchanged, and what is hashed keeps its hashes. Bytes only: it is written as it is. */
+typedef struct llmgwi_store_ring {
+    unsigned char number, former_number; /* of the keys that seal; former 0: there is none */
+    unsigned char seal[32], former[32];
+    unsigned char digest[32], hash[16];
+} llmgwi_store_ring;
+
+typedef struct llmgwi_store_keys {
+    llmgwi_store_ring ring;
+    unsigned char proof[32]; /* who gives the same key is the same owner */
+    llmgwi_base_hasher hasher;
+    struct llmgwi_store_keys *retired; /* readers may still hold it */
+} llmgwi_store_keys;
+
+static const unsigned char llmgwi_store_proof[] = "llmgw.h store: same key",
+                           llmgwi_store_wrap[] = "llmgw.h store: wrap";
+
+static void llmgwi_store_derive(const void *key, const unsigned char *purpose, size_t n,
+                                unsigned char out[32]) {
+    (void)crypto_generichash(out, 32, purpose, n, (const unsigned char *)key, 32);
+}
+
+static uint64_t llmgwi_store_sip(const void *key, const void *p, size_t n) {
+    unsigned char out[crypto_shorthash_BYTES];
+    uint64_t hash;
+    (void)crypto_shorthash(out, (const unsigned char *)p, n, (const unsigned char *)key);
+    memcpy(&hash, out, sizeof hash);
+    return hash;
+}
+
+static llmgwi_store_keys *llmgwi_store_keys_of(llmgwi_store *store) { return LLMGWI_BASE_LOAD(&store->keys); }
+
+static bool llmgwi_store_encipher(const unsigned char key[32], unsigned char number, llmgwi_base_str id,
+                                  llmgwi_base_str plain, llmgwi_base_buf *out) {
+    if (!llmgwi_base_buf_reserve(out, plain.n + LLMGWI_STORE_SEAL_BYTES)) return false;
+    unsigned char *to = (unsigned char *)out->p + out->n;
+    to[0] = number;
+    randombytes_buf(to + 1, 24);
+    (void)crypto_aead_xchacha20poly1305_ietf_encrypt(to + 25, NULL, (const unsigned char *)plain.p, plain.n,
+                                                     (const unsigned char *)id.p, id.n, NULL, to + 1, key);
+    out->n += plain.n + LLMGWI_STORE_SEAL_BYTES;
+    out->p[out->n] = 0;
+    return true;
+}
+
+static bool llmgwi_store_decipher(const unsigned char key[32], llmgwi_base_str id, llmgwi_base_str sealed,
+                                  llmgwi_base_buf *out) {
+    const unsigned char *from = (const unsigned char *)sealed.p;
+    if (sealed.n < LLMGWI_STORE_SEAL_BYTES) return false;
+    size_t n = sealed.n - LLMGWI_STORE_SEAL_BYTES;
+    if (!llmgwi_base_buf_reserve(out, n)) return false;
+    if (crypto_aead_xchacha20poly1305_ietf_decrypt((unsigned char *)out->p + out->n, NULL, NULL, from + 25,
+                                                   sealed.n - 25, (const unsigned char *)id.p, id.n, from + 1,
+                                                   key))
+        return false;
+    out->n += n;
+    out->p[out->n] = 0;
+    return true;
+}
+
+static bool llmgwi_store_seal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str plain,
+                              llmgwi_base_buf *out) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
+    if (!keys) return llmgwi_base_buf_view(out, plain);
+    return llmgwi_store_encipher(keys->ring.seal, keys->ring.number, id, plain, out);
+}
+
+/* False: these bytes were not sealed by this store for this id. */
+static bool llmgwi_store_unseal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str sealed,
+                                llmgwi_base_buf *out) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
+    if (!keys) return llmgwi_base_buf_view(out, sealed);
+    if (sealed.n == 0 || sealed.p[0] == 0) return false;
+    bool now = (unsigned char)sealed.p[0] == keys->ring.number;
+    if (!now && (unsigned char)sealed.p[0] != keys->ring.former_number) return false;
+    return llmgwi_store_decipher(now ? keys->ring.seal : keys->ring.former, id, sealed, out);
+}
+
+static const llmgwi_base_hasher *llmgwi_store_hasher(llmgwi_store *store) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
+    return keys ? &keys->hasher : NULL;
+}
+
+static bool llmgwi_store_keyed_digest(llmgwi_store *store, const void *p, size_t n, unsigned char out[16]) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
+    if (keys) (void)crypto_generichash(out, 16, (const unsigned char *)p, n, keys->ring.digest, 32);
+    return keys != NULL;
+}
+
+/* Makes these the keys in use, and the former ones' memory a thing to be freed at the end. */
+static bool llmgwi_store_keys_adopt(llmgwi_store *store, const llmgwi_store_ring *ring, const void *key) {
+    llmgwi_store_keys *keys = (llmgwi_store_keys *)llmgwi_base_zalloc(&llmgwi_store_mem, sizeof *keys);
+    if (!keys) return false;
+    (void)sodium_mlock(keys, sizeof *keys); /* best effort: the limit on locked memory is often small */
+    keys->ring = *ring;
+    keys->hasher.fn = llmgwi_store_sip;
+    keys->hasher.key = keys->ring.hash;
+    llmgwi_store_derive(key, llmgwi_store_proof, sizeof llmgwi_store_proof, keys->proof);
+    keys->retired = store->keys;
+    LLMGWI_BASE_STORE(&store->keys, keys);
+    return true;
+}
+
+static void llmgwi_store_keys_free(llmgwi_store *store) {
+    while (store->keys) {
+        llmgwi_store_keys *retired = store->keys->retired;
+        (void)sodium_munlock(store->keys, sizeof *store->keys); /* wipes it */
+        llmgwi_base_wipe(store->keys, sizeof *store->keys);
+        llmgwi_base_free(&llmgwi_store_mem, store->keys, sizeof *store->keys);
+        store->keys = retired;
+    }
+}
+
+/* The ring, sealed by the caller's key, to META. */
+static bool llmgwi_store_ring_save(llmgwi_store_txn *txn, const llmgwi_store_ring *ring, const void *key) {
+    llmgwi_base_str name = llmgwi_base_cstr("keys");
+    unsigned char wrap[32];
+    llmgwi_base_buf buf;
+    llmgwi_base_buf_init(&buf, &llmgwi_store_mem, 1024);
+    llmgwi_store_derive(key, llmgwi_store_wrap, sizeof llmgwi_store_wrap, wrap);
+    bool saved =
+        llmgwi_store_encipher(wrap, 1, name, llmgwi_base_view((const char *)ring, sizeof *ring), &buf) &&
+        llmgwi_store_put(txn, LLMGWI_STORE_META, name, llmgwi_base_buf_str(&buf));
+    llmgwi_base_wipe(wrap, sizeof wrap);
+    llmgwi_base_buf_free(&buf);
+    return saved;
+}
+
+static bool llmgwi_store_ring_read(llmgwi_base_str sealed, const void *key, llmgwi_store_ring *ring) {
+    unsigned char wrap[32];
+    llmgwi_base_buf buf;
+    llmgwi_base_buf_init(&buf, &llmgwi_store_mem, 1024);
+    llmgwi_store_derive(key, llmgwi_store_wrap, sizeof llmgwi_store_wrap, wrap);
+    bool read = llmgwi_store_decipher(wrap, llmgwi_base_cstr("keys"), sealed, &buf) && buf.n == sizeof *ring;
+    if (read) memcpy(ring, buf.p, sizeof *ring);
+    llmgwi_base_wipe(wrap, sizeof wrap);
+    if (buf.p) llmgwi_base_wipe(buf.p, buf.cap);
+    llmgwi_base_buf_free(&buf);
+    return read;
+}
+
+/* NULL: the store is open to who has this key. sealed: "keys" in META, n 0: the store is not sealed; fresh: it is
+   being made. */
+static const char *llmgwi_store_unlock(llmgwi_store *store, llmgwi_store_txn *txn, const void *key,
+                                       llmgwi_base_str sealed, bool fresh) {
+    llmgwi_store_ring ring;
+    const char *problem = NULL;
+    if (!key) return sealed.n ? "is sealed: store.key is needed" : NULL;
+    if (!sealed.n && !fresh) return "is not sealed, but store.key is set: name another directory";
+    if (sodium_init() < 0) return "libsodium cannot be initialized";
+    if (fresh) {
+        randombytes_buf(&ring, sizeof ring);
+        ring.number = 1;
+        ring.former_number = 0;
+        if (!llmgwi_store_ring_save(txn, &ring, key)) problem = "cannot be written";
+    } else if (!llmgwi_store_ring_read(sealed, key, &ring)) {
+        return "is sealed by another store.key";
+    }
+    if (!problem && !llmgwi_store_keys_adopt(store, &ring, key)) problem = "out of memory";
+    llmgwi_base_wipe(&ring, sizeof ring);
+    return problem;
+}
+
+/* For a second gateway: is it the key that the store was opened with? */
+static bool llmgwi_store_same_key(llmgwi_store *store, const void *key) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
+    unsigned char proof[32];
+    if (!key || !keys) return !key && !keys;
+    llmgwi_store_derive(key, llmgwi_store_proof, sizeof llmgwi_store_proof, proof);
+    return sodium_memcmp(proof, keys->proof, sizeof proof) == 0;
+}
+
+/* ---- another key: in bites; broken off, it goes on where it was ---- */
+
+#define LLMGWI_STORE_BITE 64 /* records in one transaction */
+
+typedef struct llmgwi_store_rekeying {
+    llmgwi_store *store;
+    llmgwi_store_sealed_fn fn;
+    void *user;
+    int table;
+    llmgwi_base_buf key, value, plain; /* where it is */
+} llmgwi_store_rekeying;
+
+static bool llmgwi_store_rotating(llmgwi_store *store) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
+    return keys && keys->ring.former_number;
+}
+
+/* One record, sealed by the former key: by the new one. What cannot be read stays as it is: it will be a miss. */
+static bool llmgwi_store_reseal(llmgwi_store_rekeying *job, llmgwi_store_txn *txn, llmgwi_base_str key,
+                                llmgwi_base_str value) {
+    const llmgwi_store_keys *keys = llmgwi_store_keys_of(job->store);
+    size_t at = 0;
+    llmgwi_base_str id = key;
+    if (!job->fn(job->user, job->table, key, value, &at, &id) || at >= value.n) return true;
+    if ((unsigned char)value.p[at] != keys->ring.former_number) return true;
+    llmgwi_base_buf_clear(&job->value);
+    llmgwi_base_buf_clear(&job->plain);
+    if (!llmgwi_store_unseal(job->store, id, llmgwi_base_view(value.p + at, value.n - at), &job->plain))
+        return !job->plain.failed;
+    return llmgwi_base_buf_add(&job->value, value.p, at) &&
+           llmgwi_store_seal(job->store, id, llmgwi_base_buf_str(&job->plain), &job->value) &&
+           llmgwi_store_put(txn, job->table, key, llmgwi_base_buf_str(&job->value));
+}
+
+/* The next records of job->table behind job->key. done: there were no more. */
+static bool llmgwi_store_rekey_bite(llmgwi_store_rekeying *job, bool *done) {
+    llmgwi_store_txn txn;
+    llmgwi_store_cursor cursor;
+    if (!llmgwi_store_write(job->store, &txn, true)) return false;
+    bool fine = llmgwi_store_cursor_open(&txn, job->table, &cursor);
+    llmgwi_base_str key = llmgwi_base_buf_str(&job->key), value;
+    bool more =
+        fine && llmgwi_store_move(&cursor, key.n ? LLMGWI_STORE_SEEK : LLMGWI_STORE_FIRST, &key, &value);
+    for (int i = 0; more && fine && i < LLMGWI_STORE_BITE; i++) {
+        bool again =
+            key.n == job->key.n && memcmp(key.p, job->key.p, key.n) == 0; /* the last of the last bite */
+        llmgwi_base_buf_clear(&job->key);
+        fine = llmgwi_base_buf_view(&job->key, key) &&
+               (again || llmgwi_store_reseal(job, &txn, llmgwi_base_buf_str(&job->key), value));
+        more = fine && llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value);
+    }
+    *done = !more;
+    if (cursor.cursor) llmgwi_store_cursor_close(&cursor);
+    return llmgwi_store_end(&txn, fine && !txn.error) && fine;
+}
+
+static bool llmgwi_store_rekey_all(llmgwi_store_rekeying *job) {
+    for (job->table = 0; job->table < LLMGWI_STORE_META; job->table++) {
+        bool done =
+            (llmgwi_store_tables[job->table].flags & MDB_DUPSORT) != 0; /* nothing in these is sealed */
+        llmgwi_base_buf_clear(&job->key);
+        while (!done)
+            if (!llmgwi_store_rekey_bite(job, &done)) return false;
+    }
+    return true;
+}
+
+static bool llmgwi_store_ring_commit(llmgwi_store *store, const llmgwi_store_ring *ring, const void *key) {
+    llmgwi_store_txn txn;
+    if (!llmgwi_store_write(store, &txn, true)) return false;
+    bool saved = llmgwi_store_ring_save(&txn, ring, key);
+    return llmgwi_store_end(&txn, saved) && saved && llmgwi_store_keys_adopt(store, ring, key);
+}
+
+/* key: the new one; where llmgwi_store_rotating says so, the present one, to go on. From the first commit on the
+   old key opens nothing. Nobody may seal meanwhile. Pages that LMDB has freed keep what stood in them, also the old
+   key's, until they are used again. */
+static bool llmgwi_store_rekey(llmgwi_store *store, const void *key, llmgwi_store_sealed_fn fn, void *user,
+                               llmgw_error *error) {
+    const llmgwi_store_keys *keys = store ? llmgwi_store_keys_of(store) : NULL;
+    if (!keys || !key) {
+        (void)llmgwi_base_error(error, LLMGW_E_STORE, "the store is not sealed: there is no key to exchange");
+        return false;
+    }
+    if (store->count > 1 || store->users_fd < 0 || flock(store->users_fd, LOCK_EX | LOCK_NB)) {
+        if (store->users_fd >= 0) (void)llmgwi_store_flock(store, store->users_fd, LOCK_SH, true);
+        (void)llmgwi_base_error(error, LLMGW_E_STORE, "another gateway or process has the store open");
+        return false;
+    }
+    llmgwi_store_rekeying job;
+    memset(&job, 0, sizeof job);
+    job.store = store;
+    job.fn = fn;
+    job.user = user;
+    llmgwi_base_buf_init(&job.key, &llmgwi_store_mem, 1024);
+    llmgwi_base_buf_init(&job.value, &llmgwi_store_mem, (size_t)1 << 30);
+    llmgwi_base_buf_init(&job.plain, &llmgwi_store_mem, (size_t)1 << 30);
+    llmgwi_store_ring ring = keys->ring;
+    bool fine = true;
+    if (!ring.former_number) {
+        memcpy(ring.former, ring.seal, sizeof ring.former);
+        ring.former_number = ring.number;
+        ring.number = (unsigned char)(ring.number == 255 ? 1 : ring.number + 1);
+        randombytes_buf(ring.seal, sizeof ring.seal);
+        fine = llmgwi_store_ring_commit(store, &ring, key);
+    }
+    fine = fine && llmgwi_store_rekey_all(&job);
+    ring.former_number = 0;
+    memset(ring.former, 0, sizeof ring.former);
+    fine = fine && llmgwi_store_ring_commit(store, &ring, key);
+    llmgwi_base_wipe(&ring, sizeof ring);
+    if (job.plain.p) llmgwi_base_wipe(job.plain.p, job.plain.cap);
+    llmgwi_base_buf_free(&job.key);
+    llmgwi_base_buf_free(&job.value);
+    llmgwi_base_buf_free(&job.plain);
+    (void)llmgwi_store_flock(store, store->users_fd, LOCK_SH, true);
+    if (!fine)
+        (void)llmgwi_base_error(error, LLMGW_E_STORE, "the store could not be sealed anew: %s", store->why);
+    return fine;
+}
+#else
+static bool llmgwi_store_seal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str plain,
+                              llmgwi_base_buf *out) {
+    (void)store, (void)id;
+    return llmgwi_base_buf_view(out, plain);
+}
+
+static bool llmgwi_store_unseal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str sealed,
+                                llmgwi_base_buf *out) {
+    (void)store, (void)id;
+    return llmgwi_base_buf_view(out, sealed);
+}
+
+static const llmgwi_base_hasher *llmgwi_store_hasher(llmgwi_store *store) {
+    (void)store;
+    return NULL;
+}
+
+static bool llmgwi_store_keyed_digest(llmgwi_store *store, const void *p, size_t n, unsigned char out[16]) {
+    (void)store, (void)p, (void)n, (void)out;
+    return false;
+}
+
+static void llmgwi_store_keys_free(llmgwi_store *store) { (void)store; }
+
+static const char *llmgwi_store_unlock(llmgwi_store *store, llmgwi_store_txn *txn, const void *key,
+                                       llmgwi_base_str sealed, bool fresh) {
+    (void)store, (void)txn, (void)fresh;
+    if (key) return "store.key needs LLMGW_SODIUM";
+    return sealed.n ? "is sealed: store.key and LLMGW_SODIUM are needed" : NULL;
+}
+
+static bool llmgwi_store_same_key(llmgwi_store *store, const void *key) {
+    (void)store;
+    return !key;
+}
+
+static bool llmgwi_store_rotating(llmgwi_store *store) {
+    (void)store;
+    return false;
+}
+
+static bool llmgwi_store_rekey(llmgwi_store *store, const void *key, llmgwi_store_sealed_fn fn, void *user,
+                               llmgw_error *error) {
+    (void)store, (void)key, (void)fn, (void)user;
+    (void)llmgwi_base_error(error, LLMGW_E_STORE, "llmgw_store_rekey needs LLMGW_SODIUM");
+    return false;
+}
+#endif
+
+static bool llmgwi_store_sealed(const llmgwi_store *store) { return LLMGWI_BASE_LOAD(&store->keys) != NULL; }
+
+/* A test can make it weak, to see that a collision costs a miss. */
+static void llmgwi_store_digest(llmgwi_store *store, const void *p, size_t n, unsigned char out[16]) {
+    if (!llmgwi_store_keyed_digest(store, p, n, out)) {
+        XXH128_canonical_t canonical;
+        XXH128_canonicalFromHash(&canonical, XXH3_128bits(p, n));
+        memcpy(out, canonical.digest, 16);
+    }
+#ifdef LLMGWI_STORE_WEAK_HASH
+    for (int bit = LLMGWI_STORE_WEAK_HASH; bit < 128; bit++)
+        out[bit / 8] = (unsigned char)(out[bit / 8] & ~(1u << bit % 8));
+#endif
+}
+
+/* ---- is the file sound? LMDB trusts what it maps: this reads first, page by page ---- */
+
+/* LMDB 0.9's format, as its mdb.c declares it (all of this machine's byte order). A page begins with its number (8),
+   a pad (2: the size of fixed items), flags (2), and where the room between its index and its nodes begins and ends
+   (2, 2), or of how many pages an overflow page is the first (4). A node: 4 bytes of size, flags (2), size of the
+   key (2), key, data. A tree: pad (4), flags (2), depth (2), four counts (32), number of its root (8). */
+#define LLMGWI_STORE_PAGE_BRANCH 1u
+#define LLMGWI_STORE_PAGE_LEAF 2u
+#define LLMGWI_STORE_PAGE_META 8u
+#define LLMGWI_STORE_PAGE_FIXED 32u
+#define LLMGWI_STORE_NODE_BIG 1u
+#define LLMGWI_STORE_NODE_TREE 2u
+#define LLMGWI_STORE_NODE_DUPS 4u
+#define LLMGWI_STORE_NODE_HEAD 8u
+#define LLMGWI_STORE_TREE_BYTES 48u
+#define LLMGWI_STORE_FILE_MAGIC 0xBEEFC0DEu
+#define LLMGWI_STORE_FILE_VERSION 1u
+#define LLMGWI_STORE_META_BYTES 152u /* with the page's head */
+#define LLMGWI_STORE_MAX_PAGE 65536u
+#define LLMGWI_STORE_MAX_DEPTH 32 /* LMDB's own */
+#define LLMGWI_STORE_CHECK_BRANCHES 262144
+#define LLMGWI_STORE_CHECK_LEAVES 4096 /* and heads of long values: all of a small store, some milliseconds */
+#define LLMGWI_STORE_CHECK_QUEUE 65536
+
+enum { LLMGWI_STORE_OF_FREE, LLMGWI_STORE_OF_MAIN, LLMGWI_STORE_OF_TABLE, LLMGWI_STORE_OF_DUPS };
+
+typedef struct llmgwi_store_visit {
+    uint64_t page;
+    int level; /* 1: a leaf */
+    int of;
+    size_t item; /* its leaves hold nothing but items of this size; 0: nodes */
+} llmgwi_store_visit;
+
+typedef struct llmgwi_store_check {
+    const llmgwi_base_mem *mem;
+    int fd;
+    size_t page_bytes;
+    uint64_t last;       /* page */
+    uint64_t whole;      /* pages in the file */
+    unsigned char *used; /* a bit a page: nothing may be in two places */
+    int branches, leaves;
+    llmgwi_store_visit *queue;
+    size_t count, cap;
+    bool no_memory;
+} llmgwi_store_check;
+
+static uint16_t llmgwi_store_u16(const unsigned char *p) {
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint32_t llmgwi_store_u32(const unsigned char *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint64_t llmgwi_store_u64(const unsigned char *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static bool llmgwi_store_check_page(const llmgwi_store_check *check, uint64_t page, uint64_t count) {
+    return page >= 2 && page <= check->last && count <= check->last - page + 1 && page < check->whole &&
+           count <= check->whole - page;
+}
+
+/* In use, or on the free list: once. */
+static bool llmgwi_store_check_claim(llmgwi_store_check *check, uint64_t page, uint64_t count) {
+    for (uint64_t at = page; at < page + count && at < check->whole; at++) {
+        if (check->used[at / 8] >> at % 8 & 1) return false;
+        check->used[at / 8] = (unsigned char)(check->used[at / 8] | 1u << at % 8);
+    }
+    return true;
+}
+
+static bool llmgwi_store_check_later(llmgwi_store_check *check, uint64_t page, int level, int of,
+                                     size_t item) {
+    if (!llmgwi_store_check_page(check, page, 1) || !llmgwi_store_check_claim(check, page, 1)) return false;
+    llmgwi_store_visit *queue = (llmgwi_store_visit *)llmgwi_base_grow(
+        check->mem, check->queue, &check->cap, check->count, LLMGWI_STORE_CHECK_QUEUE, sizeof *queue);
+    if (!queue) {
+        check->no_memory = check->count < LLMGWI_STORE_CHECK_QUEUE;
+        return !check->no_memory; /* at the cap: not looked at */
+    }
+    check->queue = queue;
+    queue += check->count++;
+    queue->page = page;
+    queue->level = level;
+    queue->of = of;
+    queue->item = item;
+    return true;
+}
+
+/* A tree's record: its root is looked at later. */
+static bool llmgwi_store_check_tree(llmgwi_store_check *check, const unsigned char *tree, int of) {
+    uint64_t root = llmgwi_store_u64(tree + 40);
+    int depth = llmgwi_store_u16(tree + 6);
+    if (root == UINT64_MAX) return depth == 0;
+    bool dups = of == LLMGWI_STORE_OF_DUPS;
+    size_t item = dups ? llmgwi_store_u32(tree) : 0;
+    if (dups && (!(llmgwi_store_u16(tree + 4) & MDB_DUPFIXED) || item == 0 || item > check->page_bytes))
+        return false;
+    return depth >= 1 && depth <= LLMGWI_STORE_MAX_DEPTH &&
+           llmgwi_store_check_later(check, root, depth, of, item);
+}
+
+static bool llmgwi_store_check_read(const llmgwi_store_check *check, uint64_t page, uint64_t skip, void *out,
+                                    size_t n) {
+    return pread(check->fd, out, n, (off_t)(page * check->page_bytes + skip)) == (ssize_t)n;
+}
+
+/* LMDB copies a list of free pages without looking: a number of them, and that many page numbers. */
+static bool llmgwi_store_check_free(llmgwi_store_check *check, const unsigned char *data, size_t size,
+                                    uint64_t big) {
+    unsigned char numbers[4096];
+    uint64_t count = 0;
+    for (size_t at = 0; at < size; at += sizeof numbers) {
+        size_t n = size - at < sizeof numbers ? size - at : sizeof numbers;
+        const unsigned char *p = big ? numbers : data + at;
+        if (big && !llmgwi_store_check_read(check, big, LLMGWI_STORE_HEAD + at, numbers, n)) return false;
+        if (at == 0 && (n < 8 || (count = llmgwi_store_u64(p)) > size / 8 - 1)) return false;
+        for (size_t i = at ? 0 : 8; i + 8 <= n && (at + i) / 8 <= count; i += 8)
+            if (llmgwi_store_u64(p + i) < 2 || llmgwi_store_u64(p + i) > check->last ||
+                !llmgwi_store_check_claim(check, llmgwi_store_u64(p + i), 1))
+                return false;
+    }
+    return size >= 8;
+}
+
+static bool llmgwi_store_check_big(llmgwi_store_check *check, const unsigned char *data, size_t size,
+                                   int of) {
+    unsigned char head[LLMGWI_STORE_HEAD];
+    uint64_t page = llmgwi_store_u64(data),
+             pages = (size + sizeof head + check->page_bytes - 1) / check->page_bytes;
+    if (!llmgwi_store_check_page(check, page, pages)) return false;
+    if (of == LLMGWI_STORE_OF_TABLE && check->leaves == 0) return true;
+    check->leaves -= of == LLMGWI_STORE_OF_TABLE;
+    if (!llmgwi_store_check_read(check, page, 0, head, sizeof head)) return false;
+    if (llmgwi_store_u64(head) != page || llmgwi_store_u16(head + 10) != LLMGWI_STORE_PAGE_OVERFLOW ||
+        llmgwi_store_u32(head + 12) < pages ||
+        !llmgwi_store_check_page(check, page, llmgwi_store_u32(head + 12)) ||
+        !llmgwi_store_check_claim(check, page, llmgwi_store_u32(head + 12)))
+        return false;
+    return of != LLMGWI_STORE_OF_FREE || llmgwi_store_check_free(check, NULL, size, page);
+}
+
+/* A page of items of one size; a few duplicates stand in their key's node, as such a page, but smaller. LMDB goes by
+   what it says of its room. */
+static bool llmgwi_store_check_items(const unsigned char *page, size_t size) {
+    if (size < LLMGWI_STORE_HEAD || !(llmgwi_store_u16(page + 10) & LLMGWI_STORE_PAGE_FIXED)) return false;
+    size_t lower = llmgwi_store_u16(page + 12), upper = llmgwi_store_u16(page + 14);
+    size_t item = llmgwi_store_u16(page + 8), count = lower / 2 - LLMGWI_STORE_HEAD / 2;
+    return lower > LLMGWI_STORE_HEAD && lower % 2 == 0 && lower <= upper && item &&
+           count * item + (upper - lower) <= size - LLMGWI_STORE_HEAD;
+}
+
+static bool llmgwi_store_check_leaf_node(llmgwi_store_check *check, const unsigned char *node, size_t room,
+                                         int of) {
+    size_t size = llmgwi_store_u32(node), key = llmgwi_store_u16(node + 6);
+    unsigned flags = llmgwi_store_u16(node + 4);
+    const unsigned char *data = node + LLMGWI_STORE_NODE_HEAD + key;
+    if (LLMGWI_STORE_NODE_HEAD + key > room) return false;
+    room -= LLMGWI_STORE_NODE_HEAD + key;
+    if (flags & LLMGWI_STORE_NODE_BIG) return room >= 8 && llmgwi_store_check_big(check, data, size, of);
+    if (size > room) return false;
+    if (of == LLMGWI_STORE_OF_FREE)
+        return !flags && key == 8 && llmgwi_store_check_free(check, data, size, 0);
+    if (of == LLMGWI_STORE_OF_MAIN && flags != LLMGWI_STORE_NODE_TREE) return false;
+    if (flags & LLMGWI_STORE_NODE_TREE)
+        return size == LLMGWI_STORE_TREE_BYTES &&
+               llmgwi_store_check_tree(
+                   check, data, of == LLMGWI_STORE_OF_MAIN ? LLMGWI_STORE_OF_TABLE : LLMGWI_STORE_OF_DUPS);
+    return !(flags & LLMGWI_STORE_NODE_DUPS) || llmgwi_store_check_items(data, size);
+}
+
+static bool llmgwi_store_check_node(llmgwi_store_check *check, const llmgwi_store_visit *visit,
+                                    const unsigned char *node, size_t room) {
+    if (visit->level == 1) return llmgwi_store_check_leaf_node(check, node, room, visit->of);
+    uint64_t child = llmgwi_store_u32(node) | (uint64_t)llmgwi_store_u16(node + 4) << 32;
+    return (size_t)llmgwi_store_u16(node + 6) + LLMGWI_STORE_NODE_HEAD <= room &&
+           llmgwi_store_check_later(check, child, visit->level - 1, visit->of, visit->item);
+}
+
+/* What a node takes in its page. */
+static size_t llmgwi_store_node_bytes(const unsigned char *node, bool leaf) {
+    size_t n = LLMGWI_STORE_NODE_HEAD + llmgwi_store_u16(node + 6);
+    if (leaf) n += llmgwi_store_u16(node + 4) & LLMGWI_STORE_NODE_BIG ? 8 : llmgwi_store_u32(node);
+    return (n + 1) & ~(size_t)1;
+}
+
+/* The nodes of a page lie end to end, from upper to its end: LMDB moves them as one. */
+static bool llmgwi_store_check_dense(const llmgwi_store_check *check, const unsigned char *page, size_t count,
+                                     bool leaf) {
+    unsigned char begins[LLMGWI_STORE_MAX_PAGE / 16]; /* a bit for each two bytes */
+    size_t at = llmgwi_store_u16(page + 14), found = 0;
+    memset(begins, 0, check->page_bytes / 16);
+    for (size_t i = 0; i < count; i++) {
+        size_t begin = llmgwi_store_u16(page + LLMGWI_STORE_HEAD + 2 * i);
+        begins[begin / 16] = (unsigned char)(begins[begin / 16] | 1u << begin / 2 % 8);
+        if (begin % 2) return false;
+    }
+    while (at < check->page_bytes && (begins[at / 16] >> at / 2 % 8 & 1) && at % 2 == 0) {
+        at += llmgwi_store_node_bytes(page + at, leaf);
+        found++;
+    }
+    return at == check->page_bytes && found == count;
+}
+
+static bool llmgwi_store_check_nodes(llmgwi_store_check *check, const llmgwi_store_visit *visit,
+                                     const unsigned char *page) {
+    size_t lower = llmgwi_store_u16(page + 12), upper = llmgwi_store_u16(page + 14);
+    size_t count = (lower - LLMGWI_STORE_HEAD) / 2,
+           least = visit->level > 1 && visit->of != LLMGWI_STORE_OF_FREE;
+    /* an offset of 65,536 would not fit: LMDB has no larger pages, and does not use the last byte of such */
+    if (lower < LLMGWI_STORE_HEAD || lower > upper || upper > check->page_bytes || count < 1 + least)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = llmgwi_store_u16(page + LLMGWI_STORE_HEAD + 2 * i);
+        if (at < upper || at + LLMGWI_STORE_NODE_HEAD > check->page_bytes ||
+            !llmgwi_store_check_node(check, visit, page + at, check->page_bytes - at))
+            return false;
+    }
+    return llmgwi_store_check_dense(check, page, count, visit->level == 1);
+}
+
+static bool llmgwi_store_check_visit(llmgwi_store_check *check, const llmgwi_store_visit *visit,
+                                     unsigned char *page) {
+    bool leaf = visit->level == 1, fixed = leaf && visit->item;
+    int *budget = leaf ? &check->leaves : &check->branches;
+    if (*budget == 0) return true;
+    if (!leaf || visit->of > LLMGWI_STORE_OF_MAIN) --*budget;
+    if (!llmgwi_store_check_read(check, visit->page, 0, page, check->page_bytes)) return false;
+    unsigned want =
+        leaf ? LLMGWI_STORE_PAGE_LEAF | (fixed ? LLMGWI_STORE_PAGE_FIXED : 0u) : LLMGWI_STORE_PAGE_BRANCH;
+    /* no other flag: LMDB writes to a page that says it is dirty, also where it cannot */
+    if (llmgwi_store_u64(page) != visit->page || llmgwi_store_u16(page + 10) != want) return false;
+    if (!fixed) return llmgwi_store_check_nodes(check, visit, page);
+    return llmgwi_store_u16(page + 8) == visit->item && llmgwi_store_check_items(page, check->page_bytes);
+}
+
+/* Both trees of this meta page, and all that hangs on them. */
+static bool llmgwi_store_check_trees(llmgwi_store_check *check, const unsigned char *meta) {
+    unsigned char *page = (unsigned char *)llmgwi_base_realloc(check->mem, NULL, 0, check->page_bytes);
+    check->used = (unsigned char *)llmgwi_base_zalloc(check->mem, (size_t)(check->whole / 8 + 1));
+    check->no_memory = !page || !check->used;
+    bool sound = page && check->used && llmgwi_store_check_tree(check, meta + 40, LLMGWI_STORE_OF_FREE) &&
+                 llmgwi_store_check_tree(check, meta + 88, LLMGWI_STORE_OF_MAIN);
+    while (sound && check->count) {
+        llmgwi_store_visit visit = check->queue[--check->count];
+        sound = llmgwi_store_check_visit(check, &visit, page);
+    }
+    llmgwi_base_free(check->mem, page, check->page_bytes);
+    llmgwi_base_free(check->mem, check->used, (size_t)(check->whole / 8 + 1));
+    llmgwi_base_free(check->mem, check->queue, check->cap * sizeof *check->queue);
+    return sound;
+}
+
+/* NULL, or what is wrong with a meta page. */
+static const char *llmgwi_store_check_meta(const unsigned char *meta) {
+    uint32_t page_bytes = llmgwi_store_u32(meta + 40);
+    if (!(llmgwi_store_u16(meta + 10) & LLMGWI_STORE_PAGE_META) ||
+        llmgwi_store_u32(meta + 16) != LLMGWI_STORE_FILE_MAGIC)
+        return "data.mdb is not an LMDB file of this kind of machine, or damaged";
+    if (llmgwi_store_u32(meta + 20) != LLMGWI_STORE_FILE_VERSION)
+        return "data.mdb was made by another version of LMDB";
+    if (page_bytes < 512 || page_bytes > LLMGWI_STORE_MAX_PAGE || (page_bytes & (page_bytes - 1)))
+        return "data.mdb is damaged";
+    if (page_bytes > (uint32_t)sysconf(_SC_PAGESIZE))
+        return "data.mdb comes from a machine with larger pages";
+    return NULL;
+}
+
+/* data.mdb, with nobody else at it. NULL: it is sound, or will be made. May lengthen it, so that no page that LMDB
+   counts lies behind its end (it does not write free pages that it never used). */
+static const char *llmgwi_store_check_file(llmgwi_store_check *check, bool may_write) {
+    unsigned char meta[2][LLMGWI_STORE_META_BYTES];
+    struct stat info;
+    if (fstat(check->fd, &info)) return "data.mdb cannot be read";
+    if (info.st_size == 0) return NULL;
+    if (!llmgwi_store_check_read(check, 0, 0, meta[0], sizeof meta[0])) return "data.mdb is cut off";
+    const char *problem = llmgwi_store_check_meta(meta[0]);
+    if (problem) return problem;
+    check->page_bytes = llmgwi_store_u32(meta[0] + 40);
+    check->whole = (uint64_t)info.st_size / check->page_bytes;
+    /* a new file whose second page found no room on the disk: nothing was ever in it */
+    if (check->whole == 1 && llmgwi_store_u64(meta[0] + 144) == 0 && may_write)
+        return ftruncate(check->fd, 0) ? "data.mdb cannot be written" : NULL;
+    if (!llmgwi_store_check_read(check, 1, 0, meta[1], sizeof meta[1])) return "data.mdb is cut off";
+    problem = llmgwi_store_check_meta(meta[1]);
+    if (problem || llmgwi_store_u32(meta[1] + 40) != check->page_bytes) return "data.mdb is damaged";
+    const unsigned char *newer = meta[llmgwi_store_u64(meta[0] + 144) < llmgwi_store_u64(meta[1] + 144)];
+    check->last = llmgwi_store_u64(newer + 136);
+    if (check->last < 1 || check->last > (uint64_t)1 << 40) return "data.mdb is damaged";
+    check->branches = LLMGWI_STORE_CHECK_BRANCHES;
+    check->leaves = LLMGWI_STORE_CHECK_LEAVES;
+    if (!llmgwi_store_check_trees(check, newer))
+        return check->no_memory ? "out of memory" : "data.mdb is damaged or cut off";
+    if (check->whole > check->last) return NULL;
+    if (!may_write) return "data.mdb is cut off";
+    return ftruncate(check->fd, (off_t)((check->last + 1) * check->page_bytes)) ? "data.mdb cannot be written"
+                                                                                : NULL;
+}
+
+/* ---- opening and closing ---- */
+
+static llmgwi_store *llmgwi_store_first; /* registry: one environment a path and process */
+
+/* A lock that another thread held while the process forked stays locked in the child for ever: each generation
+   of children has its own. */
+static llmgwi_base_mutex llmgwi_store_registry[4] = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER,
+                                                     PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER};
+
+static llmgwi_base_mutex *llmgwi_store_registry_lock(void) {
+    return &llmgwi_store_registry[LLMGWI_BASE_LOAD(&llmgwi_base_fork_count) % 4];
+}
+
+/* On its way to being open. */
+typedef struct llmgwi_store_opening {
+    llmgwi_store *store;
+    const llmgwi_base_mem *mem;
+    const llmgw_store *desc;
+    llmgw_error *error;
+    llmgwi_base_buf path, name;
+    bool alone;     /* no other process has it open, and none can finish opening it now */
+    bool has_data;  /* data.mdb is there */
+    size_t readers; /* wanted */
+} llmgwi_store_opening;
+
+static bool llmgwi_store_refuse(llmgwi_store_opening *o, const char *what) {
+    (void)llmgwi_base_error(o->error, LLMGW_E_STORE, "store.path \"%s\" %s", llmgwi_base_buf_cstr(&o->path),
+                            what);
+    return false;
+}
+
+static bool llmgwi_store_refuse_code(llmgwi_store_opening *o, const char *what, int code) {
+    (void)llmgwi_base_error(o->error, LLMGW_E_STORE, "store.path \"%s\" %s: %s",
+                            llmgwi_base_buf_cstr(&o->path), what, mdb_strerror(code));
+    return false;
+}
+
+/* Of a file in the directory; lives until the next call. */
+static const char *llmgwi_store_file(llmgwi_store_opening *o, const char *file) {
+    llmgwi_base_buf_clear(&o->name);
+    (void)(llmgwi_base_buf_view(&o->name, llmgwi_base_buf_str(&o->path)) &&
+           llmgwi_base_buf_text(&o->name, "/") && llmgwi_base_buf_text(&o->name, file));
+    return llmgwi_base_buf_cstr(&o->name);
+}
+
+static bool llmgwi_store_make_path(llmgwi_store_opening *o) {
+    const char *path = o->desc->path, *home = getenv("HOME");
+    bool of_home = path[0] == '~' && (path[1] == '/' || !path[1]) && home && *home;
+    if (of_home) (void)llmgwi_base_buf_text(&o->path, home);
+    (void)llmgwi_base_buf_text(&o->path, of_home ? path + 1 : path);
+    (void)llmgwi_base_buf_reserve(&o->name, o->path.n + 16);
+    if (o->path.failed || o->name.failed || !o->path.n) {
+        (void)llmgwi_base_error(o->error, LLMGW_E_STORE,
+                                "store.path is empty, or too long, or memory is out");
+        return false;
+    }
+    for (size_t i = 1; i <= o->path.n; i++) { /* as far as they are missing */
+        char *end = o->path.p + i;
+        if (*end != '/' && *end) continue;
+        char kept = *end;
+        *end = 0;
+        int failed = mkdir(o->path.p, 0700) && errno != EEXIST ? errno : 0;
+        bool there = access(o->path.p, F_OK) == 0;
+        *end = kept;
+        if (failed && !there) return llmgwi_store_refuse_code(o, "cannot be made", failed);
+    }
+    return true;
+}
+
+/* A directory without data.mdb is made a store only if there is nothing else in it. */
+static bool llmgwi_store_is_free(llmgwi_store_opening *o) {
+    static const char *const ours[] = {".", "..", "lost+found", "data.mdb", "lock.mdb", "lock", "users"};
+    DIR *dir = opendir(o->path.p);
+    bool free_of_others = true;
+    if (!dir) return llmgwi_store_refuse_code(o, "cannot be read", errno);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL && free_of_others;) {
+        size_t i = 0;
+        while (i < LLMGWI_BASE_COUNT(ours) && strcmp(ours[i], entry->d_name)) i++;
+        free_of_others = i < LLMGWI_BASE_COUNT(ours);
+    }
+    (void)closedir(dir);
+    return free_of_others || llmgwi_store_refuse(o, "holds other files: name a directory of its own");
+}
+
+static int llmgwi_store_lock_file(llmgwi_store_opening *o, const char *file) {
+    const char *name = llmgwi_store_file(o, file);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) return fd;
+    if (errno != EACCES && errno != EROFS && errno != EPERM) return -1;
+    o->store->read_only = true;
+    return open(name, O_RDONLY | O_CLOEXEC);
+}
+
+/* Who else has it open? */
+static bool llmgwi_store_register(llmgwi_store_opening *o) {
+    llmgwi_store *store = o->store;
+    store->lock_fd = llmgwi_store_lock_file(o, "lock");
+    if (store->lock_fd < 0 && !store->read_only)
+        return llmgwi_store_refuse_code(o, "cannot be locked", errno);
+    store->users_fd = llmgwi_store_lock_file(o, "users");
+    if (store->users_fd < 0 && !store->read_only)
+        return llmgwi_store_refuse_code(o, "cannot be locked", errno);
+    o->alone = store->users_fd < 0 || flock(store->users_fd, LOCK_EX | LOCK_NB) == 0;
+    if (!o->alone && !llmgwi_store_flock(store, store->users_fd, LOCK_SH, true))
+        return llmgwi_store_refuse(o, "is being opened by another process that does not get ready");
+    if (faccessat(AT_FDCWD, llmgwi_store_file(o, "data.mdb"), W_OK, AT_EACCESS) && errno != ENOENT)
+        store->read_only = true;
+    if (store->read_only && faccessat(AT_FDCWD, llmgwi_store_file(o, "lock.mdb"), R_OK | W_OK, AT_EACCESS))
+        store->unlocked = true;
+    /* Without LMDB's locks it is read only while nobody writes: writers will find this lock taken. */
+    if (store->unlocked && store->lock_fd >= 0 && !llmgwi_store_flock(store, store->lock_fd, LOCK_SH, true))
+        return llmgwi_store_refuse(o, "is being written, and can only be read without locks");
+    return true;
+}
+
+static bool llmgwi_store_check_data(llmgwi_store_opening *o) {
+    llmgwi_store_check check;
+    memset(&check, 0, sizeof check);
+    check.mem = o->mem;
+    check.fd = open(llmgwi_store_file(o, "data.mdb"), (o->store->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    o->has_data = check.fd >= 0;
+    if (check.fd < 0 && errno != ENOENT) return llmgwi_store_refuse_code(o, "cannot be read", errno);
+    if (check.fd < 0 && o->store->read_only)
+        return llmgwi_store_refuse(o, "cannot be written, and holds no store");
+    if (check.fd < 0) return llmgwi_store_is_free(o);
+    const char *problem = o->alone ? llmgwi_store_check_file(&check, !o->store->read_only) : NULL;
+    (void)close(check.fd);
+    return problem ? llmgwi_store_refuse(o, problem) : true;
+}
+
+/* LMDB maps its lock file sparse and writes to the map: on a full disk that would be a SIGBUS. The first process
+   takes the room before. 64 bytes a reader, and 128 (192 less one reader) before them: what LMDB will ask for. */
+static bool llmgwi_store_take_room(llmgwi_store_opening *o) {
+    if (!o->alone || o->store->read_only) return true;
+    int fd = open(llmgwi_store_file(o, "lock.mdb"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return llmgwi_store_refuse_code(o, "cannot be locked", errno);
+    int code = posix_fallocate(fd, 0, (off_t)(o->readers * 64 + 128));
+    (void)close(fd);
+    return !code || code == EOPNOTSUPP || code == EINVAL ||
+           llmgwi_store_refuse_code(o, "cannot be made", code);
+}
+
+static bool llmgwi_store_open_env(llmgwi_store_opening *o) {
+    llmgwi_store *store = o->store;
+    const int64_t most = (int64_t)(SIZE_MAX / 4);
+    int64_t max = o->desc->max_bytes > 0 ? o->desc->max_bytes : LLMGWI_STORE_MAX_BYTES;
+    if (max < LLMGWI_STORE_MIN_BYTES) max = LLMGWI_STORE_MIN_BYTES;
+    if (max > most) max = most;
+    store->max_bytes = (uint64_t)max;
+    size_t map = ((size_t)max + (size_t)max / 8 + LLMGWI_STORE_SLACK) & ~(size_t)(LLMGWI_STORE_MAX_PAGE - 1);
+    unsigned flags = MDB_NOTLS | MDB_NOMETASYNC | (o->desc->no_sync ? MDB_NOSYNC : 0u) |
+                     (store->read_only ? MDB_RDONLY : 0u) | (store->unlocked ? MDB_NOLOCK : 0u);
+    MDB_stat stat;
+    int code = LLMGWI_STORE_LMDB(mdb_env_create, (&store->env));
+    /* not the first: the size that the file says, which is the first one's */
+    if (!code && o->alone) code = LLMGWI_STORE_LMDB(mdb_env_set_mapsize, (store->env, map));
+    if (!code) code = mdb_env_set_maxreaders(store->env, (unsigned)o->readers);
+    if (!code) code = mdb_env_set_maxdbs(store->env, LLMGWI_STORE_TABLE_COUNT);
+    if (!code) code = mdb_env_set_assert(store->env, llmgwi_store_asserted);
+    if (!code) code = LLMGWI_STORE_LMDB(mdb_env_open, (store->env, o->path.p, flags, 0600));
+    if (!code) code = LLMGWI_STORE_LMDB(mdb_env_stat, (store->env, &stat));
+    if (code) return llmgwi_store_refuse_code(o, "cannot be opened", code);
+    store->page_bytes = stat.ms_psize;
+    if (!store->read_only) llmgwi_store_clear_dead(store, 0);
+    return true;
+}
+
+/* ---- schema ---- */
+
+/* How a store of an older version becomes one of the next, inside the transaction that opens it: X(version, function).
+   Versions without a row are too old. */
+#ifndef LLMGWI_STORE_UPGRADES
+#define LLMGWI_STORE_UPGRADES(X)
+#endif
+
+typedef struct llmgwi_store_upgrade {
+    uint32_t from;
+    bool (*fn)(llmgwi_store_txn *txn);
+} llmgwi_store_upgrade;
+
+#define LLMGWI_STORE_UPGRADE_ROW(from, fn) {from, fn},
+static const llmgwi_store_upgrade llmgwi_store_upgrades[] = {
+    LLMGWI_STORE_UPGRADES(LLMGWI_STORE_UPGRADE_ROW){LLMGWI_STORE_SCHEMA, NULL}};
+#undef LLMGWI_STORE_UPGRADE_ROW
+
+static bool llmgwi_store_put_meta(llmgwi_store_txn *txn, const char *name, const void *value, size_t n) {
+    return llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr(name),
+                            llmgwi_base_view((const char *)value, n));
+}
+
+/* A record of META of exactly n bytes. */
+static bool llmgwi_store_get_meta(llmgwi_store_txn *txn, const char *name, void *value, size_t n) {
+    llmgwi_base_str found;
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr(name), &found) || found.n != n)
+        return false;
+    memcpy(value, found.p, n);
+    return true;
+}
+
+/* One step after another, to the present version. */
+static bool llmgwi_store_upgrade_from(llmgwi_store_opening *o, llmgwi_store_txn *txn, uint32_t version) {
+    while (version < LLMGWI_STORE_SCHEMA) {
+        size_t i = 0;
+        while (i < LLMGWI_BASE_COUNT(llmgwi_store_upgrades) && llmgwi_store_upgrades[i].from != version) i++;
+        if (i == LLMGWI_BASE_COUNT(llmgwi_store_upgrades) || !llmgwi_store_upgrades[i].fn)
+            return llmgwi_store_refuse(o, "was made by a version of llmgw.h that is too old: remove it");
+        if (!txn->write)
+            return llmgwi_store_refuse(o, "was made by an older version of llmgw.h, which has it open");
+        if (!llmgwi_store_upgrades[i].fn(txn))
+            return llmgwi_store_refuse(o, "could not be brought to this version");
+        version++;
+    }
+    return !txn->write || llmgwi_store_put_meta(txn, "schema", &version, sizeof version);
+}
+
+/* META says whose store it is, and of what version. */
+static bool llmgwi_store_read_schema(llmgwi_store_opening *o, llmgwi_store_txn *txn) {
+    char magic[sizeof LLMGWI_STORE_MAGIC];
+    uint32_t version;
+    if (!llmgwi_store_get_meta(txn, "magic", magic, sizeof magic) || strcmp(magic, LLMGWI_STORE_MAGIC) ||
+        !llmgwi_store_get_meta(txn, "schema", &version, sizeof version))
+        return llmgwi_store_refuse(o, "is not a store of llmgw.h");
+    if (version > LLMGWI_STORE_SCHEMA)
+        return llmgwi_store_refuse(o, "was made by a newer version of llmgw.h");
+    return llmgwi_store_upgrade_from(o, txn, version);
+}
+
+static bool llmgwi_store_write_schema(llmgwi_store_txn *txn) {
+    const uint32_t version = LLMGWI_STORE_SCHEMA;
+    return llmgwi_store_put_meta(txn, "magic", LLMGWI_STORE_MAGIC, sizeof LLMGWI_STORE_MAGIC) &&
+           llmgwi_store_put_meta(txn, "schema", &version, sizeof version);
+}
+
+/* MDB_NOTFOUND: this is no store of ours. */
+static int llmgwi_store_open_tables(llmgwi_store *store, MDB_txn *txn, bool create) {
+    for (int i = 0; i < LLMGWI_STORE_TABLE_COUNT; i++) {
+        const llmgwi_store_table *table = &llmgwi_store_tables[i];
+        unsigned flags = table->flags | (create ? (unsigned)MDB_CREATE : 0u), found = 0;
+        int code = LLMGWI_STORE_LMDB(mdb_dbi_open, (txn, table->name, flags, &store->tables[i]));
+        if (code) return code == MDB_INCOMPATIBLE ? MDB_NOTFOUND : code;
+        if (mdb_dbi_flags(txn, store->tables[i], &found) || found != table->flags) return MDB_NOTFOUND;
+    }
+    return MDB_SUCCESS;
+}
+
+static bool llmgwi_store_set_up(llmgwi_store_opening *o, llmgwi_store_txn *txn) {
+    llmgwi_store *store = o->store;
+    MDB_stat stat;
+    MDB_dbi main_table;
+    llmgwi_base_str sealed = llmgwi_base_view(NULL, 0);
+    int code = LLMGWI_STORE_LMDB(mdb_dbi_open, ((MDB_txn *)txn->txn, NULL, 0, &main_table));
+    if (!code) code = mdb_stat((MDB_txn *)txn->txn, main_table, &stat);
+    bool fresh = !code && stat.ms_entries == 0;
+    if (!code) code = llmgwi_store_open_tables(store, (MDB_txn *)txn->txn, fresh && txn->write);
+    if (code == MDB_NOTFOUND) return llmgwi_store_refuse(o, "is not a store of llmgw.h");
+    if (code) return llmgwi_store_refuse_code(o, "cannot be read", code);
+    if (fresh ? !llmgwi_store_write_schema(txn) : !llmgwi_store_read_schema(o, txn)) return false;
+    (void)llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr("keys"), &sealed);
+    const char *problem = llmgwi_store_unlock(store, txn, o->desc->key, sealed, fresh);
+    if (problem) return llmgwi_store_refuse(o, problem);
+    uint64_t max;
+    bool told = llmgwi_store_get_meta(txn, "max_bytes", &max, sizeof max);
+    if (!txn->write && told) store->max_bytes = max;
+    if (!txn->write || (told && max == store->max_bytes)) return true;
+    return llmgwi_store_put_meta(txn, "max_bytes", &store->max_bytes, sizeof store->max_bytes);
+}
+
+/* LMDB keeps tables that a transaction opened only if it is committed, also one that reads. */
+static bool llmgwi_store_open_content(llmgwi_store_opening *o) {
+    llmgwi_store *store = o->store;
+    llmgwi_store_txn txn;
+    MDB_txn *reader = NULL;
+    if (o->alone && !store->read_only) {
+        if (!llmgwi_store_write(store, &txn, true))
+            return llmgwi_store_refuse_code(o, "cannot be written", txn.error ? txn.error : EBUSY);
+        bool done = llmgwi_store_set_up(o, &txn), kept = llmgwi_store_end(&txn, done);
+        if (done && !kept) return llmgwi_store_refuse_code(o, "cannot be written", txn.error);
+        /* a put that failed has said nothing yet */
+        if (!done && txn.error) return llmgwi_store_refuse_code(o, "cannot be written", txn.error);
+        if (!done) return false;
+    } else {
+        memset(&txn, 0, sizeof txn);
+        txn.store = store;
+        int code = LLMGWI_STORE_LMDB(mdb_txn_begin, (store->env, NULL, MDB_RDONLY, &reader));
+        if (code) return llmgwi_store_refuse_code(o, "cannot be read", code);
+        txn.txn = reader;
+        bool done = llmgwi_store_set_up(o, &txn);
+        code = done ? mdb_txn_commit(reader) : MDB_SUCCESS;
+        if (!done) mdb_txn_abort(reader);
+        if (!done || code) return !done ? false : llmgwi_store_refuse_code(o, "cannot be read", code);
+    }
+    reader = NULL;
+    int code = LLMGWI_STORE_LMDB(mdb_txn_begin, (store->env, NULL, MDB_RDONLY, &reader));
+    if (code) return llmgwi_store_refuse_code(o, "cannot be read", code);
+    bool found = llmgwi_store_find_map(store, reader);
+    mdb_txn_abort(reader);
+    return found || llmgwi_store_refuse(o, "cannot be read");
+}
+
+static void llmgwi_store_close_fd(int *fd) {
+    if (*fd >= 0) (void)close(*fd);
+    *fd = -1;
+}
+
+static void llmgwi_store_free(llmgwi_store *store) {
+    for (size_t i = 0; i < store->slot_count; i++)
+        if (store->slots[i].txn) mdb_txn_abort(store->slots[i].txn);
+    if (store->env) mdb_env_close(store->env);
+    llmgwi_store_close_fd(&store->lock_fd);
+    llmgwi_store_close_fd(&store->users_fd);
+    llmgwi_store_keys_free(store);
+    llmgwi_base_mutex_free(&store->mutex);
+    llmgwi_base_cond_free(&store->cond);
+    llmgwi_base_free(&llmgwi_store_mem, store->slots, store->slot_count * sizeof *store->slots);
+    llmgwi_base_free(&llmgwi_store_mem, store, sizeof *store);
+}
+
+static llmgwi_store *llmgwi_store_new(size_t readers) {
+    llmgwi_store *store = (llmgwi_store *)llmgwi_base_zalloc(&llmgwi_store_mem, sizeof *store);
+    if (!store) return NULL;
+    store->lock_fd = store->users_fd = -1;
+    store->forks = LLMGWI_BASE_LOAD(&llmgwi_base_fork_count);
+    llmgwi_base_mutex_init(&store->mutex);
+    llmgwi_base_cond_init(&store->cond);
+    store->slots = (llmgwi_store_slot *)llmgwi_base_zalloc(&llmgwi_store_mem, readers * sizeof *store->slots);
+    if (store->slots) {
+        store->slot_count = readers;
+        return store;
+    }
+    llmgwi_store_free(store);
+    return NULL;
+}
+
+static llmgwi_store *llmgwi_store_open_new(llmgwi_store_opening *o) {
+    o->readers = o->desc->max_readers > 0 ? (size_t)o->desc->max_readers : LLMGWI_STORE_READERS;
+    if (o->readers > LLMGWI_STORE_MAX_READERS) o->readers = LLMGWI_STORE_MAX_READERS;
+    o->store = llmgwi_store_new(o->readers);
+    if (!o->store) {
+        (void)llmgwi_base_error(o->error, LLMGW_E_MEMORY, "out of memory");
+        return NULL;
+    }
+    bool opened = llmgwi_store_register(o) && llmgwi_store_check_data(o) && llmgwi_store_take_room(o) &&
+                  llmgwi_store_open_env(o) && llmgwi_store_open_content(o);
+    if (opened && o->alone && o->store->users_fd >= 0) (void)flock(o->store->users_fd, LOCK_SH);
+    if (opened) return o->store;
+    llmgwi_store_free(o->store);
+    return NULL;
+}
+
+/* In a child: what is the parent's is left alone for good (to close LMDB's lock file here would give up the child's
+   own locks on it), but for its flocks, which are the parent's still, and would outlive it here. */
+static void llmgwi_store_disown(llmgwi_store *store) {
+    llmgwi_store_close_fd(&store->lock_fd);
+    llmgwi_store_close_fd(&store->users_fd);
+#ifdef LLMGW_SODIUM
+    for (llmgwi_store_keys *keys = store->keys; keys; keys = keys->retired)
+        llmgwi_base_wipe(keys, sizeof *keys);
+#endif
+}
+
+static llmgwi_store *llmgwi_store_find(dev_t device, ino_t inode) {
+    for (llmgwi_store *store = llmgwi_store_first; store; store = store->next) {
+        if (store->forks != LLMGWI_BASE_LOAD(&llmgwi_base_fork_count))
+            llmgwi_store_disown(store);
+        else if (store->device == device && store->inode == inode)
+            return store;
+    }
+    return NULL;
+}
+
+static llmgwi_store *llmgwi_store_open_at(llmgwi_store_opening *o) {
+    struct stat info;
+    if (!llmgwi_store_make_path(o)) return NULL;
+    if (stat(o->path.p, &info) || !S_ISDIR(info.st_mode)) {
+        (void)llmgwi_store_refuse(o, "is not a directory");
+        return NULL;
+    }
+    llmgwi_store *store = llmgwi_store_find(info.st_dev, info.st_ino);
+    if (!store) {
+        store = llmgwi_store_open_new(o);
+        if (!store) return NULL;
+        store->device = info.st_dev;
+        store->inode = info.st_ino;
+        store->next = llmgwi_store_first;
+        llmgwi_store_first = store;
+    } else if (!llmgwi_store_same_key(store, o->desc->key)) {
+        (void)llmgwi_store_refuse(o, "is open with another store.key, or without one");
+        return NULL;
+    }
+    store->count++;
+    return store;
+}
+
+static llmgwi_store *llmgwi_store_open(const llmgwi_base_mem *mem, const llmgw_store *desc,
+                                       llmgw_error *error) {
+    llmgwi_store_opening opening;
+    memset(&opening, 0, sizeof opening);
+    opening.mem = mem;
+    opening.desc = desc;
+    opening.error = error;
+    llmgwi_base_buf_init(&opening.path, mem, LLMGWI_STORE_PATH);
+    llmgwi_base_buf_init(&opening.name, mem, LLMGWI_STORE_PATH + 16);
+    llmgwi_base_watch_fork();
+    llmgwi_base_mutex *lock = llmgwi_store_registry_lock();
+    llmgwi_base_lock(lock);
+    llmgwi_store *store = llmgwi_store_open_at(&opening);
+    llmgwi_base_unlock(lock);
+    llmgwi_base_buf_free(&opening.path);
+    llmgwi_base_buf_free(&opening.name);
+    return store;
+}
+
+/* No transaction of the caller's may be open. */
+static void llmgwi_store_close(llmgwi_store *store, bool forked) {
+    if (!store) return;
+    llmgwi_base_mutex *lock = llmgwi_store_registry_lock();
+    llmgwi_base_lock(lock);
+    if (forked || store->forks != LLMGWI_BASE_LOAD(&llmgwi_base_fork_count)) {
+        llmgwi_store_disown(store);
+    } else if (--store->count == 0) {
+        llmgwi_store **link = &llmgwi_store_first;
+        while (*link != store) link = &(*link)->next;
+        *link = store->next;
+        llmgwi_store_free(store);
+    }
+    llmgwi_base_unlock(lock);
+}
+
+#endif /* LLMGW_NO_STORE */
+/* (store ends) */
+
+/* ------------------------------------------------------------------------------------------- */
+/* >>calibrate   purpose: which fuzzy answers may be served, learned from evidence.  uses: nothing */
+/*               guarantees: pure f(state, event, coin); CALIBRATION.md's rules                     */
+/* ------------------------------------------------------------------------------------------- */
+
+/* What is promised. max_error is a share delta: of all requests that the fuzzy tier looked at (T), at most
+   delta * T are answered wrongly (W). STRICT keeps W <= delta * T at every moment with 95 % probability,
+   whatever the order of requests, however answers change and however bad the score is; BALANCED keeps it in
+   practice and serves more. With per_hit the share is one of the hits H: W <= delta * H, STRICT with a credit of
+   four errors (without it no first hit could be served, and two early errors would close it for good).
+
+   Why it holds. W is not seen: only a share p of the hits is checked, by a coin that is drawn after the decision
+   and independently of everything. So we bet against ourselves. A component with stake c multiplies its capital,
+   for every wrong hit, by e^c if it was not checked and by e^(c - lambda) if it was, with
+   lambda = -log(1 - (1 - e^-c) / p), c if p = 1. The mean of that factor is exactly 1 if p was fixed before the
+   coin. So e^(c W - sum of lambda) is a martingale that starts at 1 (an e-process), and so is the mean of nine
+   of them with stakes .9, .45, ...; by Ville's inequality it ever reaches 1 / alpha with probability alpha at
+   most. Any number x for which the mixture of e^(c x - sum of lambda) is at least 1 / alpha therefore lies above
+   W, at all times at once. (Ville, 1939; Howard, Ramdas, McAuliffe and Sekhon, "Time-uniform Chernoff bounds via
+   nonnegative supermartingales", Probability Surveys 17, 2020; Waudby-Smith and Ramdas, "Estimating means of
+   bounded random variables by betting", JRSS B, 2024.) Right answers change nothing in it.
+
+   Two such bounds are kept. One per threshold of the score, of the wrong answers had that threshold been used
+   from the start: misses tell it too, with p = 1; it chooses the threshold. And one of the wrong answers that
+   were served in fact: it governs STRICT, and is the bound of the statistics. There a sample counts as wrong
+   from the moment it is drawn until a label says otherwise, and for good if it is lost.
+
+   What is not promised: bursts (a long clean run earns budget for many errors in a row), a minority scope inside
+   a pool (the bound is of the pool's sum), the comparator's own mistakes; and between two processes, what the
+   other has served since its last commit is not known here yet. */
+
+/* ---- score ---- */
+
+#define LLMGWI_CALIBRATE_NEAR 8
+
+typedef struct llmgwi_calibrate_near {
+    double similarity;
+    uint64_t answer_class;
+} llmgwi_calibrate_near;
+
+/* The similarity that an entry of another class would have had, at most: the best of those that are there, else
+   a little below the last one looked at. */
+static double llmgwi_calibrate_rival(const llmgwi_calibrate_near *near, size_t count) {
+    for (size_t i = 1; i < count; i++)
+        if (near[i].answer_class != near[0].answer_class) return near[i].similarity;
+    return near[count - 1].similarity - .02;
+}
+
+/* z, the higher the surer that the nearest entry's answer is right; near: live entries, nearest first. None:
+   -INFINITY. The weights are a non-negative logistic regression over banking77, clinc150 and Quora questions,
+   each set weighted alike (CALIBRATION.md 2); what is served never rests on them, it costs hits if they fit
+   badly. vectors: the similarity has a part of word vectors in it. */
+LLMGWI_BASE_UNUSED static double llmgwi_calibrate_score(const llmgwi_calibrate_near *near, size_t count,
+                                                        bool vectors) {
+    static const double weights[2][5] = {{-4.93, 2.20, 1.02, 2.57, 5.49}, {-5.20, 2.47, 1.11, 2.73, 5.34}};
+    const double *w = weights[vectors];
+    if (count > LLMGWI_CALIBRATE_NEAR) count = LLMGWI_CALIBRATE_NEAR;
+    if (!count) return -INFINITY;
+    double r = near[0].similarity, with = 0, all = 0, same = 0;
+    for (size_t i = 0; i < count; i++) {
+        double share = exp((near[i].similarity - r) / .08);
+        bool is_same = near[i].answer_class == near[0].answer_class;
+        all += share;
+        with += is_same ? share : 0;
+        same += is_same;
+    }
+    double z = w[0] + w[1] * r + w[2] * (r - llmgwi_calibrate_rival(near, count)) + w[3] * with / all +
+               w[4] * same / LLMGWI_CALIBRATE_NEAR;
+    return z < INFINITY ? z : -INFINITY; /* NAN too */
+}
+
+/* ---- evidence ---- */
+
+#define LLMGWI_CALIBRATE_LEVELS 48 /* thresholds of z */
+#define LLMGWI_CALIBRATE_BETS 9    /* components of a mixture, weighted alike */
+#define LLMGWI_CALIBRATE_NONE (-1) /* no level */
+
+typedef enum llmgwi_calibrate_count {
+    LLMGWI_CALIBRATE_REQUESTS,      /* T */
+    LLMGWI_CALIBRATE_HITS,          /* served, checked or not */
+    LLMGWI_CALIBRATE_UNSEEN,        /* N: hits of which nothing is known */
+    LLMGWI_CALIBRATE_PENDING,       /* samples drawn, not yet told. As an addition it may be below 0 */
+    LLMGWI_CALIBRATE_SAMPLED,       /* samples that a label came for */
+    LLMGWI_CALIBRATE_SAMPLED_WRONG, /* D, with the two below */
+    LLMGWI_CALIBRATE_LOST,          /* samples that no label will come for */
+    LLMGWI_CALIBRATE_TOLD_WRONG,    /* hits that the application called wrong; they are in N as well */
+    LLMGWI_CALIBRATE_COUNTS
+} llmgwi_calibrate_count;
+
+/* All of it adds up, dead by OR: processes that share a unit each add what they saw. Per level i: what fell
+   between it and the next one, so that a threshold's own number is a sum over the levels from it upward. */
+typedef struct llmgwi_calibrate_evidence {
+    int64_t counts[LLMGWI_CALIBRATE_COUNTS];
+    int64_t scored[LLMGWI_CALIBRATE_LEVELS]; /* requests */
+    int64_t wrong[LLMGWI_CALIBRATE_LEVELS];  /* wrong labels that were certain to be seen: lambda = c each. A
+                                                count, as a float would stop growing */
+    float lam[LLMGWI_CALIBRATE_LEVELS][LLMGWI_CALIBRATE_BETS]; /* sums of lambda of the other wrong labels */
+    double g[LLMGWI_CALIBRATE_BETS];                           /* of wrong hits, with those that pend */
+    double weighted;                                           /* sum of 1/p over sampled wrong hits */
+    uint32_t dead; /* components that some p was too small for, for good: bit k */
+} llmgwi_calibrate_evidence;
+
+/* A zeroed one is a new one. */
+typedef struct llmgwi_calibrate_unit {
+    llmgwi_calibrate_evidence all;   /* decisions are made from this: what is stored, and added since */
+    llmgwi_calibrate_evidence added; /* by this process since llmgwi_calibrate_take */
+    double made_for;                 /* max_error of the threshold below; 0: there is none */
+    int64_t made_at;                 /* T then */
+    int level;                       /* the threshold in force */
+} llmgwi_calibrate_unit;
+
+typedef struct llmgwi_calibrate_rules {
+    double max_error;     /* delta */
+    bool strict, per_hit; /* change neither while the unit has pending samples */
+    double floor;         /* the least share of hits that is checked; 0: .01 */
+} llmgwi_calibrate_rules;
+
+static const double llmgwi_calibrate_stakes[LLMGWI_CALIBRATE_BETS] = {
+    .9, .45, .225, .1125, .05625, .028125, .0140625, .00703125, .003515625};
+
+static double llmgwi_calibrate_level_z(int i) { return -4 + 12. / 128 * (128 * (i + 2) / 50); }
+
+/* The highest level that z reaches. */
+static int llmgwi_calibrate_level(double z) {
+    int i = LLMGWI_CALIBRATE_LEVELS - 1;
+    while (i >= 0 && !(z >= llmgwi_calibrate_level_z(i))) i--;
+    return i;
+}
+
+/* What component k's log capital gains less for a wrong answer that was checked with probability p. */
+static double llmgwi_calibrate_lambda(int k, double p) {
+    double c = llmgwi_calibrate_stakes[k];
+    return p >= 1 ? c : -log1p(expm1(-c) / p);
+}
+
+/* Components whose capital could be lost whole by one check at p, or nearly so. */
+static uint32_t llmgwi_calibrate_deadly(double p) {
+    uint32_t dead = 0;
+    if (p >= 1) return 0;
+    for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++)
+        if (!(-expm1(-llmgwi_calibrate_stakes[k]) <= .9 * p)) dead |= (uint32_t)1 << k;
+    return dead;
+}
+
+static void llmgwi_calibrate_die(llmgwi_calibrate_unit *unit, double p) {
+    uint32_t dead = llmgwi_calibrate_deadly(p);
+    unit->all.dead |= dead;
+    unit->added.dead |= dead;
+}
+
+/* The mixture's capital if x were the wrong answers; sums: of lambda. */
+static double llmgwi_calibrate_capital(const double *sums, uint32_t dead, double x) {
+    double capital = 0;
+    for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++) {
+        if (dead >> k & 1) continue;
+        capital += exp(llmgwi_calibrate_stakes[k] * x - (sums[k] > 0 ? sums[k] : 0));
+    }
+    return capital / LLMGWI_CALIBRATE_BETS;
+}
+
+/* ---- what was served: the governor, and the bound for the statistics ---- */
+
+#define LLMGWI_CALIBRATE_ALPHA .05
+#define LLMGWI_CALIBRATE_CREDIT 4 /* errors that STRICT with per_hit allows beyond the share */
+
+/* Hits that are not known to be right: wrong ones are no more. */
+static double llmgwi_calibrate_doubtful(const llmgwi_calibrate_evidence *e) {
+    const int64_t *n = e->counts;
+    int64_t sum = n[LLMGWI_CALIBRATE_UNSEEN] + n[LLMGWI_CALIBRATE_PENDING] +
+                  n[LLMGWI_CALIBRATE_SAMPLED_WRONG] + n[LLMGWI_CALIBRATE_LOST] +
+                  n[LLMGWI_CALIBRATE_TOLD_WRONG];
+    return sum > 0 ? (double)sum : 0;
+}
+
+/* U: more wrong answers were not served, at any time, with 95 % probability. */
+static double llmgwi_calibrate_most_wrong(const llmgwi_calibrate_evidence *e) {
+    double low = 0, high = llmgwi_calibrate_doubtful(e);
+    if (!(llmgwi_calibrate_capital(e->g, e->dead, high) >= 1 / LLMGWI_CALIBRATE_ALPHA)) return high;
+    for (int i = 0; i < 40 && high - low > 1e-6 * high; i++) {
+        double middle = (low + high) / 2;
+        if (llmgwi_calibrate_capital(e->g, e->dead, middle) >= 1 / LLMGWI_CALIBRATE_ALPHA)
+            high = middle;
+        else
+            low = middle;
+    }
+    return high;
+}
+
+/* Wrong answers that the promise allows, this one served too. */
+static double llmgwi_calibrate_allowed(const llmgwi_calibrate_evidence *e,
+                                       const llmgwi_calibrate_rules *rules) {
+    const int64_t *n = e->counts;
+    if (rules->per_hit)
+        return rules->max_error * (double)(n[LLMGWI_CALIBRATE_HITS] + 1) + LLMGWI_CALIBRATE_CREDIT;
+    return rules->max_error * (double)n[LLMGWI_CALIBRATE_REQUESTS];
+}
+
+/* STRICT: would the promise hold even if the next answer were wrong? */
+static bool llmgwi_calibrate_governed(const llmgwi_calibrate_evidence *e,
+                                      const llmgwi_calibrate_rules *rules) {
+    double allowed = llmgwi_calibrate_allowed(e, rules);
+    if (llmgwi_calibrate_doubtful(e) + 1 <= allowed) return true;
+    return llmgwi_calibrate_capital(e->g, e->dead, allowed - 1) >= 1 / LLMGWI_CALIBRATE_ALPHA;
+}
+
+/* The estimated share of wrong answers, of requests or (per_hit) of hits; 0 before there are any. */
+LLMGWI_BASE_UNUSED static double llmgwi_calibrate_error(const llmgwi_calibrate_unit *unit,
+                                                        const llmgwi_calibrate_rules *rules) {
+    int64_t n = unit->all.counts[rules->per_hit ? LLMGWI_CALIBRATE_HITS : LLMGWI_CALIBRATE_REQUESTS];
+    return n > 0 ? unit->all.weighted / (double)n : 0;
+}
+
+/* It was never above this, with 95 % probability. */
+LLMGWI_BASE_UNUSED static double llmgwi_calibrate_bound(const llmgwi_calibrate_unit *unit,
+                                                        const llmgwi_calibrate_rules *rules) {
+    int64_t n = unit->all.counts[rules->per_hit ? LLMGWI_CALIBRATE_HITS : LLMGWI_CALIBRATE_REQUESTS];
+    return n > 0 ? llmgwi_calibrate_most_wrong(&unit->all) / (double)n : 0;
+}
+
+/* ---- which threshold ---- */
+
+#define LLMGWI_CALIBRATE_WARM 200 /* requests before the first hit */
+#define LLMGWI_CALIBRATE_EVERY 20 /* requests between two looks at the thresholds, while one is open */
+
+/* Share of what is allowed that a threshold may use: STRICT takes it back before the governor has to stop all. */
+static double llmgwi_calibrate_eased(const llmgwi_calibrate_evidence *e,
+                                     const llmgwi_calibrate_rules *rules) {
+    if (!rules->strict) return 1;
+    double share = (1 - llmgwi_calibrate_most_wrong(e) / llmgwi_calibrate_allowed(e, rules)) / .1;
+    if (!(share > 0)) return 0;
+    return share < 1 ? share : 1;
+}
+
+/* The lowest level that the evidence allows; without per_hit, the lowest before the first one that it does not
+   allow, from the highest down. */
+static int llmgwi_calibrate_scan(const llmgwi_calibrate_evidence *e, const llmgwi_calibrate_rules *rules) {
+    double delta = rules->max_error, needed = rules->strict ? LLMGWI_CALIBRATE_LEVELS / .05 : 1 / .3;
+    double reserve = rules->strict ? 0 : rules->per_hit ? 2 : 4, least = log(needed);
+    double sums[LLMGWI_CALIBRATE_BETS], eased = -1, scored = 0;
+    int open = LLMGWI_CALIBRATE_NONE;
+    if (!(delta > 0) || e->counts[LLMGWI_CALIBRATE_REQUESTS] < LLMGWI_CALIBRATE_WARM) return open;
+    memset(sums, 0, sizeof sums);
+    for (int i = LLMGWI_CALIBRATE_LEVELS - 1; i >= 0; i--) {
+        for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++)
+            sums[k] += (double)e->lam[i][k] + llmgwi_calibrate_stakes[k] * (double)e->wrong[i];
+        scored += (double)e->scored[i];
+        double spare =
+            delta * (rules->per_hit ? scored : (double)e->counts[LLMGWI_CALIBRATE_REQUESTS]) - reserve;
+        /* No capital exceeds that of the highest stake without a wrong label: most looks at a unit that is not
+           open end here. */
+        bool is_open = llmgwi_calibrate_stakes[0] * spare >= least;
+        if (is_open) {
+            if (eased < 0) eased = llmgwi_calibrate_eased(e, rules);
+            is_open = llmgwi_calibrate_capital(sums, e->dead, spare * eased) >= needed;
+        }
+        if (is_open) open = i;
+        if (!is_open && !rules->per_hit) break;
+    }
+    return open;
+}
+
+/* The level in force. A request with a stricter max_error than the unit's is answered from the same evidence,
+   which does not depend on it, but for the components that the unit's rarer checks have killed: half the share
+   opens at about the same time as in a unit of its own, less than a third of it hardly ever. */
+static int llmgwi_calibrate_in_force(const llmgwi_calibrate_unit *unit, const llmgwi_calibrate_rules *rules) {
+    bool is_made =
+        unit->made_for > 0 && !(rules->max_error < unit->made_for) && !(rules->max_error > unit->made_for);
+    return is_made ? unit->level : llmgwi_calibrate_scan(&unit->all, rules);
+}
+
+/* Of z; INFINITY: serve nothing. */
+LLMGWI_BASE_UNUSED static double llmgwi_calibrate_threshold(const llmgwi_calibrate_unit *unit,
+                                                            const llmgwi_calibrate_rules *rules) {
+    int level = llmgwi_calibrate_in_force(unit, rules);
+    return level == LLMGWI_CALIBRATE_NONE ? INFINITY : llmgwi_calibrate_level_z(level);
+}
+
+/* ---- one request, in this order: request, rate, may_serve (of every unit that exists: all must agree), then the
+        coin with the largest of their rates, served, and later label or lost with that rate ---- */
+
+/* The probability with which the next hit is to be checked. It falls like 1/T, so that checks grow like log T;
+   more slowly for STRICT with per_hit, where each component that dies widens the bound of a budget that grows by
+   hits alone.
+   A floor below .004 would leave no component alive. */
+static double llmgwi_calibrate_rate(const llmgwi_calibrate_unit *unit, const llmgwi_calibrate_rules *rules) {
+    const int64_t *n = unit->all.counts;
+    int64_t events = rules->per_hit ? n[LLMGWI_CALIBRATE_HITS] + 1 : n[LLMGWI_CALIBRATE_REQUESTS];
+    double checks = rules->strict ? rules->per_hit ? 96 : 24 : 12;
+    double p = checks / (rules->max_error * (double)events);
+    double least = rules->floor > 0 ? rules->floor : .01;
+    if (least < .004) least = .004;
+    if (!(p < 1)) return 1;
+    /* The budget of a share of the hits grows only by hits: spent, it is closed for good. So while it is short,
+       all are checked, and what is right adds to it without a doubt. */
+    if (rules->strict && rules->per_hit && llmgwi_calibrate_eased(&unit->all, rules) < 1) return 1;
+    if (p < least) p = least;
+    return p < 1 ? p : 1;
+}
+
+/* Counts it; z: of its nearest candidate, -INFINITY if there is none. */
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_request(llmgwi_calibrate_unit *unit,
+                                                        const llmgwi_calibrate_rules *rules, double z) {
+    int level = llmgwi_calibrate_level(z);
+    unit->all.counts[LLMGWI_CALIBRATE_REQUESTS]++;
+    unit->added.counts[LLMGWI_CALIBRATE_REQUESTS]++;
+    if (level != LLMGWI_CALIBRATE_NONE) {
+        unit->all.scored[level]++;
+        unit->added.scored[level]++;
+    }
+    llmgwi_calibrate_die(unit, llmgwi_calibrate_rate(unit, rules));
+    int64_t now = unit->all.counts[LLMGWI_CALIBRATE_REQUESTS];
+    if (unit->made_for > 0 && unit->level != LLMGWI_CALIBRATE_NONE &&
+        now - unit->made_at < LLMGWI_CALIBRATE_EVERY)
+        return;
+    unit->level = llmgwi_calibrate_scan(&unit->all, rules);
+    unit->made_for = rules->max_error;
+    unit->made_at = now;
+}
+
+LLMGWI_BASE_UNUSED static bool llmgwi_calibrate_may_serve(const llmgwi_calibrate_unit *unit,
+                                                          const llmgwi_calibrate_rules *rules, double z) {
+    int level = llmgwi_calibrate_in_force(unit, rules);
+    if (level == LLMGWI_CALIBRATE_NONE || !(z >= llmgwi_calibrate_level_z(level))) return false;
+    return !rules->strict || llmgwi_calibrate_governed(&unit->all, rules);
+}
+
+/* Takes a sample for wrong (sign 1), or back (-1). */
+static void llmgwi_calibrate_bet(llmgwi_calibrate_unit *unit, double p, double sign) {
+    llmgwi_calibrate_die(unit, p);
+    for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++) {
+        if (unit->all.dead >> k & 1) continue;
+        double lambda = sign * llmgwi_calibrate_lambda(k, p);
+        unit->all.g[k] += lambda;
+        unit->added.g[k] += lambda;
+    }
+}
+
+static void llmgwi_calibrate_tally(llmgwi_calibrate_unit *unit, llmgwi_calibrate_count what, int64_t by) {
+    unit->all.counts[what] += by;
+    unit->added.counts[what] += by;
+}
+
+/* The answer went out. p_used: the coin's. */
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_served(llmgwi_calibrate_unit *unit,
+                                                       const llmgwi_calibrate_rules *rules, bool sampled,
+                                                       double p_used) {
+    (void)rules;
+    llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_HITS, 1);
+    llmgwi_calibrate_tally(unit, sampled ? LLMGWI_CALIBRATE_PENDING : LLMGWI_CALIBRATE_UNSEEN, 1);
+    if (sampled)
+        llmgwi_calibrate_bet(unit, p_used, 1);
+    else
+        llmgwi_calibrate_die(unit, p_used);
+}
+
+/* A wrong answer at z, which had been seen with probability p, against every threshold that it passes. */
+static void llmgwi_calibrate_against(llmgwi_calibrate_unit *unit, double z, double p) {
+    int level = llmgwi_calibrate_level(z);
+    if (level == LLMGWI_CALIBRATE_NONE) return;
+    if (p >= 1) {
+        unit->all.wrong[level]++;
+        unit->added.wrong[level]++;
+        return;
+    }
+    llmgwi_calibrate_die(unit, p);
+    for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++) {
+        if (unit->all.dead >> k & 1) continue;
+        float lambda = (float)llmgwi_calibrate_lambda(k, p);
+        unit->all.lam[level][k] += lambda;
+        unit->added.lam[level][k] += lambda;
+    }
+}
+
+/* A fresh answer came: of a miss with a candidate at z (p_used 1), or of a sample of a hit (was_served). */
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_label(llmgwi_calibrate_unit *unit,
+                                                      const llmgwi_calibrate_rules *rules, double z,
+                                                      bool wrong, double p_used, bool was_served) {
+    (void)rules;
+    if (was_served) {
+        llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_PENDING, -1);
+        llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_SAMPLED, 1);
+        if (!wrong) llmgwi_calibrate_bet(unit, p_used, -1);
+    }
+    if (!wrong) return;
+    llmgwi_calibrate_against(unit, z, was_served ? p_used : 1);
+    if (!was_served) return;
+    llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_SAMPLED_WRONG, 1);
+    unit->all.weighted += p_used < 1 ? 1 / p_used : 1;
+    unit->added.weighted += p_used < 1 ? 1 / p_used : 1;
+}
+
+/* No label will come of this sample: it stays wrong, whatever the rules; else whoever loses samples (a dead
+   provider, a budget of 0) would be promised what nobody checked. */
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_lost(llmgwi_calibrate_unit *unit,
+                                                     const llmgwi_calibrate_rules *rules, double z,
+                                                     double p_used) {
+    (void)rules;
+    llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_PENDING, -1);
+    llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_LOST, 1);
+    llmgwi_calibrate_against(unit, z, p_used);
+}
+
+/* The application says that a hit was wrong which no coin had chosen; z: INFINITY if it is not known. That it spoke
+   up may depend on the answer, and it may do so twice: so it can only make the bounds wider, which leaves them
+   valid, and "it was right" is no evidence. */
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_told_wrong(llmgwi_calibrate_unit *unit, double z) {
+    llmgwi_calibrate_tally(unit, LLMGWI_CALIBRATE_TOLD_WRONG, 1);
+    llmgwi_calibrate_bet(unit, 1, 1);
+    llmgwi_calibrate_against(unit, z, 1);
+}
+
+/* ---- several processes, and the store ----
+
+   At a commit: take(unit, &mine); load(&stored, bytes of now) or zeroes; merge(&stored, &mine); save(&stored).
+   Committed: adopt(unit, &stored). Not committed: merge(&unit->added, &mine), as if it had not been taken. Between
+   take and its end nothing else is adopted. To see what others added: load, adopt. */
+
+static void llmgwi_calibrate_merge(llmgwi_calibrate_evidence *into, const llmgwi_calibrate_evidence *added) {
+    for (int i = 0; i < LLMGWI_CALIBRATE_COUNTS; i++) into->counts[i] += added->counts[i];
+    for (int i = 0; i < LLMGWI_CALIBRATE_LEVELS; i++) {
+        into->scored[i] += added->scored[i];
+        into->wrong[i] += added->wrong[i];
+        for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++) into->lam[i][k] += added->lam[i][k];
+    }
+    for (int k = 0; k < LLMGWI_CALIBRATE_BETS; k++) into->g[k] += added->g[k];
+    into->weighted += added->weighted;
+    into->dead |= added->dead;
+}
+
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_take(llmgwi_calibrate_unit *unit,
+                                                     llmgwi_calibrate_evidence *mine) {
+    *mine = unit->added;
+    memset(&unit->added, 0, sizeof unit->added);
+}
+
+/* The unit is what is stored and its own additions since. */
+LLMGWI_BASE_UNUSED static void llmgwi_calibrate_adopt(llmgwi_calibrate_unit *unit,
+                                                      const llmgwi_calibrate_evidence *stored) {
+    unit->all = *stored;
+    llmgwi_calibrate_merge(&unit->all, &unit->added);
+    unit->made_for = 0;
+}
+
+/* Little-endian: version, counts, levels, sums, check sum. */
+#define LLMGWI_CALIBRATE_VERSION 1
+#define LLMGWI_CALIBRATE_INTS (LLMGWI_CALIBRATE_COUNTS + 2 * LLMGWI_CALIBRATE_LEVELS)
+#define LLMGWI_CALIBRATE_FLOATS (LLMGWI_CALIBRATE_LEVELS * LLMGWI_CALIBRATE_BETS)
+#define LLMGWI_CALIBRATE_DOUBLES (LLMGWI_CALIBRATE_BETS + 1)
+#define LLMGWI_CALIBRATE_BYTES                                                                               \
+    (4 + 8 * LLMGWI_CALIBRATE_INTS + 4 * LLMGWI_CALIBRATE_FLOATS + 8 * LLMGWI_CALIBRATE_DOUBLES + 4 + 8)
+
+static unsigned char *llmgwi_calibrate_put(unsigned char *at, uint64_t v, size_t size) {
+    for (size_t i = 0; i < size; i++) at[i] = (unsigned char)(v >> (8 * i) & 255);
+    return at + size;
+}
+
+static uint64_t llmgwi_calibrate_get(const unsigned char **at, size_t size) {
+    uint64_t v = 0;
+    for (size_t i = 0; i < size; i++) v |= (uint64_t)(*at)[i] << (8 * i);
+    *at += size;
+    return v;
+}
+
+/* False: size is not LLMGWI_CALIBRATE_BYTES. */
+LLMGWI_BASE_UNUSED static bool llmgwi_calibrate_save(const llmgwi_calibrate_evidence *e, unsigned char *bytes,
+                                                     size_t size) {
+    unsigned char *at = bytes;
+    if (size != LLMGWI_CALIBRATE_BYTES) return false;
+    at = llmgwi_calibrate_put(at, LLMGWI_CALIBRATE_VERSION, 4);
+    for (int i = 0; i < LLMGWI_CALIBRATE_COUNTS; i++)
+        at = llmgwi_calibrate_put(at, (uint64_t)e->counts[i], 8);
+    for (int i = 0; i < LLMGWI_CALIBRATE_LEVELS; i++)
+        at = llmgwi_calibrate_put(at, (uint64_t)e->scored[i], 8);
+    for (int i = 0; i < LLMGWI_CALIBRATE_LEVELS; i++) at = llmgwi_calibrate_put(at, (uint64_t)e->wrong[i], 8);
+    for (int i = 0; i < LLMGWI_CALIBRATE_FLOATS; i++) {
+        uint32_t bits;
+        memcpy(&bits, &e->lam[i / LLMGWI_CALIBRATE_BETS][i % LLMGWI_CALIBRATE_BETS], sizeof bits);
+        at = llmgwi_calibrate_put(at, bits, 4);
+    }
+    for (int i = 0; i < LLMGWI_CALIBRATE_DOUBLES; i++) {
+        uint64_t bits;
+        memcpy(&bits, i < LLMGWI_CALIBRATE_BETS ? &e->g[i] : &e->weighted, sizeof bits);
+        at = llmgwi_calibrate_put(at, bits, 8);
+    }
+    at = llmgwi_calibrate_put(at, e->dead, 4);
+    llmgwi_calibrate_put(at, llmgwi_base_hash(NULL, bytes, (size_t)(at - bytes)), 8);
+    return true;
+}
+
+/* Counts stay far from where sums overflow; those that a sample takes back may be below 0 while the process that
+   drew it has not committed. */
+static bool llmgwi_calibrate_get_counts(llmgwi_calibrate_evidence *e, const unsigned char **at) {
+    const int64_t most = (int64_t)1 << 53;
+    bool is_sane = true;
+    for (int i = 0; i < LLMGWI_CALIBRATE_INTS; i++) {
+        uint64_t bits = llmgwi_calibrate_get(at, 8);
+        int64_t v = bits >> 63 ? -(int64_t)(~bits & INT64_MAX) - 1 : (int64_t)bits;
+        bool may_be_negative = i == LLMGWI_CALIBRATE_PENDING || i == LLMGWI_CALIBRATE_UNSEEN;
+        if (v > most || v < (may_be_negative ? -most : 0)) is_sane = false;
+        int level = (i - LLMGWI_CALIBRATE_COUNTS) % LLMGWI_CALIBRATE_LEVELS;
+        if (i < LLMGWI_CALIBRATE_COUNTS)
+            e->counts[i] = v;
+        else if (i < LLMGWI_CALIBRATE_COUNTS + LLMGWI_CALIBRATE_LEVELS)
+            e->scored[level] = v;
+        else
+            e->wrong[level] = v;
+    }
+    return is_sane;
+}
+
+static bool llmgwi_calibrate_get_sums(llmgwi_calibrate_evidence *e, const unsigned char **at) {
+    const double most = 1e15;
+    bool is_sane = true;
+    for (int i = 0; i < LLMGWI_CALIBRATE_FLOATS; i++) {
+        float *lam = &e->lam[i / LLMGWI_CALIBRATE_BETS][i % LLMGWI_CALIBRATE_BETS];
+        uint32_t bits = (uint32_t)llmgwi_calibrate_get(at, 4);
+        memcpy(lam, &bits, sizeof bits);
+        if (!(*lam >= 0 && (double)*lam <= most)) is_sane = false; /* NAN too */
+    }
+    for (int i = 0; i < LLMGWI_CALIBRATE_DOUBLES; i++) {
+        double *sum = i < LLMGWI_CALIBRATE_BETS ? &e->g[i] : &e->weighted;
+        uint64_t bits = llmgwi_calibrate_get(at, 8);
+        memcpy(sum, &bits, sizeof bits);
+        if (!(*sum >= -most && *sum <= most)) is_sane = false;
+    }
+    return is_sane && e->weighted >= 0;
+}
+
+/* False: these are no such bytes, and e is as it was. */
+LLMGWI_BASE_UNUSED static bool llmgwi_calibrate_load(llmgwi_calibrate_evidence *e, const unsigned char *bytes,
+                                                     size_t size) {
+    const unsigned char *at = bytes, *end;
+    llmgwi_calibrate_evidence read;
+    if (size != LLMGWI_CALIBRATE_BYTES) return false;
+    end = bytes + size - 8;
+    if (llmgwi_calibrate_get(&end, 8) != llmgwi_base_hash(NULL, bytes, size - 8)) return false;
+    if (llmgwi_calibrate_get(&at, 4) != LLMGWI_CALIBRATE_VERSION) return false;
+    memset(&read, 0, sizeof read);
+    if (!llmgwi_calibrate_get_counts(&read, &at) || !llmgwi_calibrate_get_sums(&read, &at)) return false;
+    read.dead = (uint32_t)llmgwi_calibrate_get(&at, 4);
+    if (read.dead >> LLMGWI_CALIBRATE_BETS) return false;
+    *e = read;
+    return true;
+}
+
+/* ---- drift of an answer class ---- */
+
+/* A CUSUM of likelihood ratios: "wrong half the time" against "wrong as rarely as z says". A zeroed one is a new
+   one; it may come from the store, so any number is taken. */
+typedef struct llmgwi_calibrate_class {
+    float e;
+} llmgwi_calibrate_class;
+
+#define LLMGWI_CALIBRATE_ALARM 5.  /* from here on every hit of the class is checked */
+#define LLMGWI_CALIBRATE_PURGE 1e3 /* here the class goes */
+
+/* A sampled hit of the class was labelled. True: its answers have changed, remove its entries. */
+LLMGWI_BASE_UNUSED static bool llmgwi_calibrate_drift(llmgwi_calibrate_class *cls, double z, bool wrong) {
+    double q = 1 / (1 + exp(z)), e = (double)cls->e;
+    q = q > .4 ? .4 : q > .03 ? q : .03;
+    if (!(e >= 1 && e < LLMGWI_CALIBRATE_PURGE)) e = 1;
+    e *= wrong ? .5 / q : .5 / (1 - q);
+    bool is_over = e >= LLMGWI_CALIBRATE_PURGE;
+    cls->e = is_over ? 1 : (float)e;
+    return is_over;
+}
+
+LLMGWI_BASE_UNUSED static bool llmgwi_calibrate_alarmed(const llmgwi_calibrate_class *cls) {
+    return (double)cls->e >= LLMGWI_CALIBRATE_ALARM;
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* ------------------------------------------------------------------------------------------- */
+/* >>index   purpose: signatures of questions in the store, and the nearest of them.              */
+/*           uses: text, store   guarantees: bounded work for one query                             */
+/* ------------------------------------------------------------------------------------------- */
+
+/* How alike two questions are: a weighted mean of the cosine of their words (weighted by rarity, prior and
+   learned), of the cosine of their character n-grams (sets), and where both have one of like kind of the
+   cosine of their vectors. CALIBRATION.md 2 gives the weights, its scores are fitted to them.
+
+   To find the likest without reading all, each question has a signature of 256 bits: every feature has a
+   row of 256 signs made from its hash; the rows are added up, weighted as in the mean, and the signs of the
+   sums are kept (Charikar 2002). The share of bits in which two signatures differ tells the angle between
+   the questions, with a standard deviation of at most 8 bits. Signatures of one scope lie together: the
+   newest in TAIL, and from 409 on in BLOCKs, each of which fills four pages of LMDB. The nearest by
+   signature are compared exactly by what ASK says of them.
+
+   A signature is made with the rarities of its time and stays as it is: on 13,083 questions that came as a
+   stream, without a word learned before, the first eight were all found for 98 % of the queries.
+
+   What ASK, TAIL and BLOCK tell a thief of a sealed store who lacks its key: how many words and n-grams a
+   question has, how rare its words are, and which questions are alike (their hashes are keyed, not sealed). The
+   words themselves stay hidden. Vectors are sealed; a signature tells coarsely where one points. */
+
+#define LLMGWI_INDEX_VERSION (LLMGWI_TEXT_FEATURES * 256 + 1) /* of ASK's records and of signatures */
+#define LLMGWI_INDEX_BLOCK ((size_t)409) /* x 40 bytes + LMDB's 16 = 16,376: four pages */
+#define LLMGWI_INDEX_BLOCK_BYTES (LLMGWI_INDEX_BLOCK * LLMGWI_BASE_RECORD)
+#define LLMGWI_INDEX_DEAD ((uint64_t)1 << 63) /* in a block: the entry was removed */
+#define LLMGWI_INDEX_IDS ((uint64_t)1 << 48)  /* ids stay below; they are counted up from 1 */
+#define LLMGWI_INDEX_PICKS 4096               /* compared exactly, at most */
+#define LLMGWI_INDEX_SCAN 4000000             /* signatures looked at in one scope, the newest first */
+#define LLMGWI_INDEX_DIM 4096                 /* numbers of a vector, at most */
+#define LLMGWI_INDEX_WORD_DIM 512             /* numbers of a word's vector, at most */
+#define LLMGWI_INDEX_HITS 32
+#define LLMGWI_INDEX_SURE 8         /* so many nearest are to be the true ones: calibrate's vote */
+#define LLMGWI_INDEX_SCRATCH 8      /* kept for the next queries; more threads at once allocate their own */
+#define LLMGWI_INDEX_COUNTERS 65536 /* of documents a word is in */
+#define LLMGWI_INDEX_PIECE 256      /* of these in one record of WEIGHT */
+#define LLMGWI_INDEX_PIECES (LLMGWI_INDEX_COUNTERS / LLMGWI_INDEX_PIECE) /* and the key of the total */
+
+typedef enum llmgwi_index_kind {
+    LLMGWI_INDEX_NONE,
+    LLMGWI_INDEX_SENTENCE, /* made from word vectors */
+    LLMGWI_INDEX_EMBEDDED  /* the caller's */
+} llmgwi_index_kind;
+
+/* A question, ready to be looked for or added. Caller's memory, about 11 KB, filled by llmgwi_index_ask;
+   holds no pointers. */
+typedef struct llmgwi_index_query {
+    llmgwi_text_features features;
+    float weights[LLMGWI_TEXT_WORDS]; /* of words: rarity, learned */
+    double word_norm, gram_norm;
+    llmgwi_index_kind kind; /* of the vector */
+    size_t dim;             /* 0: no vector */
+    double vector_norm;
+    signed char vector[LLMGWI_INDEX_DIM];
+    unsigned char signature[32];
+    uint32_t now_s; /* set it after llmgwi_index_ask: what has expired by then is not found. 0: all is */
+} llmgwi_index_query;
+
+typedef struct llmgwi_index_hit {
+    uint64_t id, answer_class;
+    double similarity;
+    unsigned char key[16]; /* of its ENTRY */
+    uint32_t expire_s;     /* 0: never */
+    uint32_t created_s;
+} llmgwi_index_hit;
+
+/* Head of a record of ASK. Behind it: words (uint32_t), their prior rarities (float), grams (uint32_t),
+   vector (signed char). */
+typedef struct llmgwi_index_head {
+    uint32_t version;
+    uint16_t word_count, gram_count, dim, kind;
+    float vector_norm;
+    uint32_t vector_bytes; /* dim, or more where the store is sealed */
+    uint32_t expire_s, created_s;
+    uint32_t zero; /* so that no byte is left undefined */
+    uint64_t answer_class;
+    unsigned char scope[16], key[16];
+} llmgwi_index_head;
+
+#define LLMGWI_INDEX_RECORD_MAX                                                                              \
+    (sizeof(llmgwi_index_head) + LLMGWI_TEXT_WORDS * 8 + LLMGWI_TEXT_GRAMS * 4 + LLMGWI_INDEX_DIM + 256)
+
+#define LLMGWI_INDEX_WORD_SLOTS 256  /* twice LLMGWI_TEXT_WORDS */
+#define LLMGWI_INDEX_GRAM_SLOTS 4096 /* four times LLMGWI_TEXT_GRAMS */
+#define LLMGWI_INDEX_MEMO_SLOTS 1024
+
+/* What one search needs, 140 KB. */
+typedef struct llmgwi_index_scratch {
+    uint64_t picks[2 * LLMGWI_INDEX_PICKS + LLMGWI_INDEX_BLOCK]; /* bits that differ << 48 | id */
+    uint64_t order[LLMGWI_INDEX_PICKS];
+    uint32_t found[LLMGWI_INDEX_BLOCK];
+    uint32_t counts[257]; /* of picks, by bits that differ */
+    size_t pick_count, seen, compared;
+    unsigned limit;                          /* more bits: not picked */
+    uint32_t grams[LLMGWI_INDEX_GRAM_SLOTS]; /* of the query: hash; 0: free */
+    size_t gram_mask;
+    uint32_t words[LLMGWI_INDEX_WORD_SLOTS];    /* of the query: 1 + place; 0: free */
+    uint32_t memo[LLMGWI_INDEX_MEMO_SLOTS];     /* words of candidates seen in this search... */
+    float memo_weight[LLMGWI_INDEX_MEMO_SLOTS]; /* ...and their weights; 0: free */
+} llmgwi_index_scratch;
+
+typedef struct llmgwi_index {
+    const llmgwi_base_mem *mem;
+    llmgwi_store *store;
+    llmgwi_base_scan_fn scan;
+    uint64_t docs;                          /* questions learned from: stored and own */
+    uint32_t counts[LLMGWI_INDEX_COUNTERS]; /* stored (as last read) and own */
+    uint32_t docs_added;                    /* own, not yet saved */
+    uint16_t added[LLMGWI_INDEX_COUNTERS];  /* likewise; stays at its end */
+    uint32_t piece;                         /* save goes on here */
+    uint32_t base;                          /* of its keys in WEIGHT */
+    float likest[257];                      /* how alike questions may be whose signatures differ in i bits */
+    llmgwi_index_scratch *scratch[LLMGWI_INDEX_SCRATCH];
+} llmgwi_index;
+
+/* In one expression: compilers make one load of it. */
+static uint64_t llmgwi_index_get64(const void *p) {
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint64_t)b[0] << 56 | (uint64_t)b[1] << 48 | (uint64_t)b[2] << 40 | (uint64_t)b[3] << 32 |
+           (uint64_t)b[4] << 24 | (uint64_t)b[5] << 16 | (uint64_t)b[6] << 8 | b[7];
+}
+
+static void llmgwi_index_put64(void *p, uint64_t v) {
+    unsigned char *b = (unsigned char *)p;
+    for (int i = 7; i >= 0; i--, v >>= 8) b[i] = (unsigned char)v;
+}
+
+static llmgwi_base_str llmgwi_index_bytes(const void *p, size_t n) {
+    return llmgwi_base_view((const char *)p, n);
+}
+
+/* ---- how rare words are ---- */
+
+/* A word counts at two places of one table, and the smaller count is believed: two words must collide
+   twice to be taken for each other. */
+static float llmgwi_index_weight(const llmgwi_index *index, uint32_t word, float prior) {
+    uint32_t a = LLMGWI_BASE_LOAD(&index->counts[word & 0xFFFF]);
+    uint32_t b = LLMGWI_BASE_LOAD(&index->counts[word >> 16]);
+    float weight = llmgwi_text_rarity(prior, a < b ? a : b, (double)LLMGWI_BASE_LOAD(&index->docs));
+    return weight > 0.001f ? weight : 0.001f;
+}
+
+static void llmgwi_index_count(llmgwi_index *index, uint32_t at) {
+    if (LLMGWI_BASE_LOAD(&index->counts[at]) == UINT32_MAX) return;
+    LLMGWI_BASE_ADD(&index->counts[at], 1u);
+    if (LLMGWI_BASE_LOAD(&index->added[at]) < UINT16_MAX - 64) /* 64 threads may pass here at once */
+        LLMGWI_BASE_ADD(&index->added[at], (uint16_t)1);
+}
+
+/* The words of a question, once for each question that was asked: in memory, llmgwi_index_save writes
+   them down. Any thread. */
+static void llmgwi_index_learn_words(llmgwi_index *index, const llmgwi_text_features *features) {
+    for (size_t i = 0; i < features->word_count; i++) {
+        uint32_t word = features->words[i];
+        llmgwi_index_count(index, word & 0xFFFF);
+        if ((word & 0xFFFF) != word >> 16) llmgwi_index_count(index, word >> 16);
+    }
+    LLMGWI_BASE_ADD(&index->docs, (uint64_t)1);
+    LLMGWI_BASE_ADD(&index->docs_added, 1u);
+}
+
+static void llmgwi_index_learn(llmgwi_index *index, const llmgwi_index_query *query) {
+    llmgwi_index_learn_words(index, &query->features);
+}
+
+/* A piece as it is stored; zeros when there is none. */
+static void llmgwi_index_piece_get(llmgwi_store_txn *txn, uint32_t piece, uint32_t out[LLMGWI_INDEX_PIECE]) {
+    llmgwi_base_str value;
+    const size_t size = LLMGWI_INDEX_PIECE * sizeof *out;
+    memset(out, 0, size);
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_WEIGHT, llmgwi_index_bytes(&piece, sizeof piece), &value)) return;
+    if (value.n == size) memcpy(out, value.p, size);
+}
+
+static uint64_t llmgwi_index_docs_get(const llmgwi_index *index, llmgwi_store_txn *txn) {
+    uint32_t key = index->base + LLMGWI_INDEX_PIECES;
+    uint64_t docs = 0;
+    llmgwi_base_str value;
+    if (llmgwi_store_get(txn, LLMGWI_STORE_WEIGHT, llmgwi_index_bytes(&key, sizeof key), &value) &&
+        value.n == sizeof docs)
+        memcpy(&docs, value.p, sizeof docs);
+    return docs;
+}
+
+/* Adds what was learned here to what is stored by now, and takes over the sum. */
+static bool llmgwi_index_piece_save(llmgwi_index *index, llmgwi_store_txn *txn, uint32_t piece) {
+    uint32_t sums[LLMGWI_INDEX_PIECE];
+    size_t at = (size_t)piece * LLMGWI_INDEX_PIECE;
+    bool own = false;
+    uint32_t key = index->base + piece;
+    llmgwi_index_piece_get(txn, key, sums);
+    for (size_t i = 0; i < LLMGWI_INDEX_PIECE; i++) {
+        uint32_t more = LLMGWI_BASE_SWAP(&index->added[at + i], (uint16_t)0);
+        own = own || more;
+        sums[i] = sums[i] > UINT32_MAX - more ? UINT32_MAX : sums[i] + more;
+        LLMGWI_BASE_STORE(&index->counts[at + i], sums[i]);
+    }
+    return !own || llmgwi_store_put(txn, LLMGWI_STORE_WEIGHT, llmgwi_index_bytes(&key, sizeof key),
+                                    llmgwi_index_bytes(sums, sizeof sums));
+}
+
+/* Saves and refreshes at most budget of the 256 pieces, in turn. What a transaction that fails later took
+   with it is not learned again: it counts in this process only. */
+static bool llmgwi_index_save(llmgwi_index *index, llmgwi_store_txn *txn, size_t budget) {
+    uint32_t key = index->base + LLMGWI_INDEX_PIECES, more = LLMGWI_BASE_SWAP(&index->docs_added, 0u);
+    uint64_t docs = llmgwi_index_docs_get(index, txn) + more;
+    bool ok = !more || llmgwi_store_put(txn, LLMGWI_STORE_WEIGHT, llmgwi_index_bytes(&key, sizeof key),
+                                        llmgwi_index_bytes(&docs, sizeof docs));
+    LLMGWI_BASE_STORE(&index->docs, docs);
+    if (budget > LLMGWI_INDEX_PIECES) budget = LLMGWI_INDEX_PIECES;
+    for (; ok && budget; budget--) {
+        ok = llmgwi_index_piece_save(index, txn, index->piece);
+        index->piece = (index->piece + 1) % LLMGWI_INDEX_PIECES;
+    }
+    return ok;
+}
+
+/* ---- open and close ---- */
+
+/* likest: two questions at a distance of i bits are at an angle of more than i bits minus 2.75
+   standard deviations with a probability of 99.7 %. Found by bisection over the angle. */
+static void llmgwi_index_table(llmgwi_index *index) {
+    for (int i = 0; i <= 256; i++) {
+        double low = 0, high = i / 256.0;
+        for (int step = 0; step < 24; step++) {
+            double p = (low + high) / 2;
+            if (p * 256 + 2.75 * sqrt(256 * p * (1 - p)) < i)
+                low = p;
+            else
+                high = p;
+        }
+        index->likest[i] = (float)cos(3.14159265358979 * low) + 0.005f; /* vectors and weights are rounded */
+    }
+}
+
+/* base: of its keys in WEIGHT: several may count words of different kinds in one store. */
+static llmgwi_index *llmgwi_index_open_at(const llmgwi_base_mem *mem, llmgwi_store *store, uint32_t base) {
+    llmgwi_index *index = (llmgwi_index *)llmgwi_base_zalloc(mem, sizeof *index);
+    llmgwi_store_txn txn;
+    if (!index) return NULL;
+    index->mem = mem;
+    index->store = store;
+    index->base = base;
+    index->scan = llmgwi_base_scan_best();
+    llmgwi_index_table(index);
+    if (llmgwi_store_read(store, &txn)) {
+        for (uint32_t i = 0; i < LLMGWI_INDEX_PIECES; i++)
+            llmgwi_index_piece_get(&txn, base + i, index->counts + (size_t)i * LLMGWI_INDEX_PIECE);
+        index->docs = llmgwi_index_docs_get(index, &txn);
+        (void)llmgwi_store_end(&txn, false);
+    }
+    return index;
+}
+
+static llmgwi_index *llmgwi_index_open(const llmgwi_base_mem *mem, llmgwi_store *store) {
+    return llmgwi_index_open_at(mem, store, 0);
+}
+
+static void llmgwi_index_close(llmgwi_index *index) {
+    if (!index) return;
+    for (size_t i = 0; i < LLMGWI_INDEX_SCRATCH; i++)
+        llmgwi_base_free(index->mem, index->scratch[i], sizeof *index->scratch[i]);
+    llmgwi_base_free(index->mem, index, sizeof *index);
+}
+
+static llmgwi_index_scratch *llmgwi_index_take(llmgwi_index *index) {
+    for (size_t i = 0; i < LLMGWI_INDEX_SCRATCH; i++) {
+        llmgwi_index_scratch *scratch = LLMGWI_BASE_SWAP(&index->scratch[i], (llmgwi_index_scratch *)NULL);
+        if (scratch) return scratch;
+    }
+    return (llmgwi_index_scratch *)llmgwi_base_realloc(index->mem, NULL, 0, sizeof(llmgwi_index_scratch));
+}
+
+static void llmgwi_index_give(llmgwi_index *index, llmgwi_index_scratch *scratch) {
+    for (size_t i = 0; scratch && i < LLMGWI_INDEX_SCRATCH; i++)
+        scratch = LLMGWI_BASE_SWAP(&index->scratch[i], scratch); /* what was there moves on */
+    llmgwi_base_free(index->mem, scratch, sizeof *scratch);
+}
+
+/* ---- signatures ---- */
+
+/* Sums of weights for 256 places at once, as columns of binary numbers: plane k holds the bits of value
+   2^k. An addition is a few operations on words instead of 256. */
+#define LLMGWI_INDEX_PLANES 20
+
+typedef struct llmgwi_index_sums {
+    uint64_t planes[LLMGWI_INDEX_PLANES][4];
+    uint32_t total; /* of all weights; below 2^20, so that no plane is missing */
+} llmgwi_index_sums;
+
+static void llmgwi_index_sum(llmgwi_index_sums *sums, const uint64_t row[4], int plane) {
+    uint64_t a = row[0], b = row[1], c = row[2], d = row[3];
+    for (; plane < LLMGWI_INDEX_PLANES && (a | b | c | d); plane++) {
+        uint64_t *p = sums->planes[plane], carry[4];
+        carry[0] = p[0] & a, carry[1] = p[1] & b, carry[2] = p[2] & c, carry[3] = p[3] & d;
+        p[0] ^= a, p[1] ^= b, p[2] ^= c, p[3] ^= d;
+        a = carry[0], b = carry[1], c = carry[2], d = carry[3];
+    }
+}
+
+/* A feature, by its number among those of its kind, with a weight that may be negative. */
+static void llmgwi_index_feature(llmgwi_index_sums *sums, uint64_t kind, uint32_t feature, int weight) {
+    uint64_t row[4], state = kind << 32 | feature, flip = weight < 0 ? ~(uint64_t)0 : 0;
+    uint32_t size = (uint32_t)(weight < 0 ? -weight : weight);
+    for (int i = 0; i < 4; i++) row[i] = llmgwi_base_mix(state += LLMGWI_BASE_STEP) ^ flip;
+    sums->total += size;
+    for (int plane = 0; size; size >>= 1, plane++)
+        if (size & 1) llmgwi_index_sum(sums, row, plane);
+}
+
+/* A bit for each place that has more than half of the total. */
+static void llmgwi_index_signs(const llmgwi_index_sums *sums, unsigned char signature[32]) {
+    uint64_t more[4] = {0, 0, 0, 0}, equal[4];
+    memset(equal, 0xFF, sizeof equal);
+    for (int plane = LLMGWI_INDEX_PLANES - 1; plane >= 0; plane--) {
+        uint64_t half = (sums->total >> 1 >> plane & 1) ? ~(uint64_t)0 : 0;
+        for (int i = 0; i < 4; i++) {
+            more[i] |= equal[i] & sums->planes[plane][i] & ~half;
+            equal[i] &= ~(sums->planes[plane][i] ^ half);
+        }
+    }
+    memcpy(signature, more, sizeof more);
+}
+
+/* What words, grams and vector count for in the mean; the sum is 1 unless there is nothing to compare. */
+typedef struct llmgwi_index_mix {
+    double words, grams, vector;
+} llmgwi_index_mix;
+
+static llmgwi_index_mix llmgwi_index_shares(bool words, bool vector) {
+    static const llmgwi_index_mix shares[2][2] = {{{0, 1, 0}, {0, .6, .4}}, {{.65, .35, 0}, {.4, .2, .4}}};
+    return shares[words][vector];
+}
+
+/* Weights are rounded to whole numbers such that an n-gram weighs a power of two: one addition each. It is
+   higher beside a vector, whose many numbers weigh little. The total stays below 2^19 (1,024 n-grams, 128
+   words and 4,096 numbers of a vector). */
+static void llmgwi_index_sign(llmgwi_index_query *query) {
+    const llmgwi_text_features *f = &query->features;
+    llmgwi_index_mix mix = llmgwi_index_shares(f->word_count > 0, query->dim > 0);
+    llmgwi_index_sums sums;
+    int unit = query->dim ? 64 : 16;
+    double norm = 0, length = f->gram_count ? unit * sqrt((double)f->gram_count / mix.grams) : 256;
+    memset(&sums, 0, sizeof sums);
+    for (size_t i = 0; i < f->word_count; i++) norm += (double)query->weights[i] * (double)query->weights[i];
+    double word = norm > 0 ? length * sqrt(mix.words / norm) : 0;
+    double number = query->dim ? length * sqrt(mix.vector) / query->vector_norm : 0;
+    for (size_t i = 0; i < f->word_count; i++)
+        llmgwi_index_feature(&sums, 1, f->words[i], (int)(word * (double)query->weights[i] + .5));
+    for (size_t i = 0; i < f->gram_count; i++) llmgwi_index_feature(&sums, 2, f->grams[i], unit);
+    for (size_t i = 0; i < query->dim; i++) {
+        double v = number * query->vector[i];
+        llmgwi_index_feature(&sums, 3, (uint32_t)i, (int)(v < 0 ? v - .5 : v + .5));
+    }
+    llmgwi_index_signs(&sums, query->signature);
+}
+
+/* ---- vectors ---- */
+
+/* Rounds to 8 bits; the largest becomes 127. Not for a vector of zeros, infinities or NaNs: then none. */
+static void llmgwi_index_vector(llmgwi_index_query *query, const float *v, size_t dim,
+                                llmgwi_index_kind kind) {
+    double most = 0;
+    if (dim > LLMGWI_INDEX_DIM) return;
+    for (size_t i = 0; i < dim; i++) {
+        double size = v[i] < 0 ? -(double)v[i] : (double)v[i];
+        if (!(size <= 3.4e38)) return;
+        if (size > most) most = size;
+    }
+    if (most < 1e-30) return;
+    for (size_t i = 0; i < dim; i++) {
+        double part = (double)v[i] * 127 / most;
+        query->vector[i] = (signed char)(part < 0 ? part - .5 : part + .5);
+    }
+    query->kind = kind;
+    query->dim = dim;
+    query->vector_norm = sqrt((double)llmgwi_base_dot8(query->vector, query->vector, dim));
+}
+
+/* How many numbers the imported word vectors have; 0: there are none. */
+static size_t llmgwi_index_word_dim(llmgwi_store_txn *txn) {
+    llmgwi_base_str value;
+    uint32_t dim = 0;
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors"), &value)) return 0;
+    if (value.n == sizeof dim) memcpy(&dim, value.p, sizeof dim);
+    return dim <= LLMGWI_INDEX_WORD_DIM ? dim : 0;
+}
+
+#define LLMGWI_INDEX_COMMON 16384 /* words of a file whose sum is what all have in common: the first ones */
+
+typedef struct llmgwi_index_common {
+    uint32_t count, dim;
+    float sum[LLMGWI_INDEX_WORD_DIM];
+} llmgwi_index_common;
+
+static bool llmgwi_index_common_get(llmgwi_store_txn *txn, llmgwi_index_common *common) {
+    llmgwi_base_str value;
+    memset(common, 0, sizeof *common);
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors common"), &value)) return false;
+    if (value.n == sizeof *common) memcpy(common, value.p, sizeof *common);
+    return common->dim <= LLMGWI_INDEX_WORD_DIM;
+}
+
+/* One more of the first words. */
+static bool llmgwi_index_common_add(llmgwi_store_txn *txn, const float *numbers, uint32_t dim) {
+    llmgwi_index_common common;
+    (void)llmgwi_index_common_get(txn, &common);
+    if (common.count >= LLMGWI_INDEX_COMMON || (common.count && common.dim != dim)) return true;
+    common.dim = dim;
+    common.count++;
+    for (uint32_t i = 0; i < dim; i++) common.sum[i] += numbers[i];
+    return llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors common"),
+                            llmgwi_index_bytes(&common, sizeof common));
+}
+
+/* Takes the common direction out of a vector: all texts point that way, whatever they say. */
+static void llmgwi_index_own(llmgwi_store_txn *txn, float *v, size_t dim) {
+    llmgwi_index_common common;
+    double along = 0, norm = 0;
+    if (!dim || !llmgwi_index_common_get(txn, &common) || common.dim != dim) return;
+    for (size_t i = 0; i < dim; i++) {
+        along += (double)v[i] * (double)common.sum[i];
+        norm += (double)common.sum[i] * (double)common.sum[i];
+    }
+    for (size_t i = 0; i < dim && norm > 1e-30; i++) v[i] -= (float)(along / norm * (double)common.sum[i]);
+}
+
+/* Mean of the words' vectors, the rare ones weighing more: a / (a + p), a = .001, p the word's frequency
+      (Arora, Liang, Ma 2017), less what they all have in common. Rarity, whose root a query holds, is the logarithm of
+   one to the share of questions that have the word; a question has some ten words. */
+static void llmgwi_index_sentence(llmgwi_store_txn *txn, llmgwi_index_query *query) {
+    float sum[LLMGWI_INDEX_WORD_DIM];
+    size_t dim = llmgwi_index_word_dim(txn);
+    const llmgwi_text_features *f = &query->features;
+    memset(sum, 0, sizeof sum);
+    for (size_t i = 0; dim && i < f->word_count; i++) {
+        llmgwi_base_str value;
+        float scale;
+        uint64_t name = f->names[i];
+        if (!llmgwi_store_get(txn, LLMGWI_STORE_VECTOR, llmgwi_index_bytes(&name, sizeof name), &value) ||
+            value.n != sizeof scale + dim)
+            continue;
+        memcpy(&scale, value.p, sizeof scale);
+        double rarity = (double)query->weights[i] * (double)query->weights[i];
+        double p = .1 * exp(-rarity), weight = .001 / (.001 + p);
+        for (size_t k = 0; k < dim; k++)
+            sum[k] += (float)(weight * (double)scale * (double)(signed char)value.p[sizeof scale + k]);
+    }
+    llmgwi_index_own(txn, sum, dim);
+    if (dim) llmgwi_index_vector(query, sum, dim, LLMGWI_INDEX_SENTENCE);
+}
+
+/* A number in plain decimal or scientific notation, in any locale. */
+static bool llmgwi_index_float(llmgwi_base_str text, float *out) {
+    double value = 0, scale = 1;
+    size_t i = 0, digits = 0;
+    int power = 0;
+    bool minus = text.n && text.p[0] == '-', point = false, small = false;
+    for (i = minus; i < text.n && (text.p[i] == '.' || (text.p[i] >= '0' && text.p[i] <= '9')); i++) {
+        if (text.p[i] == '.' && point) return false;
+        point = point || text.p[i] == '.';
+        if (text.p[i] == '.') continue;
+        if (++digits > 40) return false;
+        value = value * 10 + (text.p[i] - '0');
+        if (point) scale *= 10;
+    }
+    if (i < text.n && (text.p[i] == 'e' || text.p[i] == 'E')) {
+        small = ++i < text.n && text.p[i] == '-';
+        if (i < text.n && (small || text.p[i] == '+')) i++;
+        for (; i < text.n && text.p[i] >= '0' && text.p[i] <= '9' && power < 40; i++)
+            power = power * 10 + (text.p[i] - '0');
+    }
+    if (!digits || i != text.n || power > 38) return false;
+    for (; power > 0; power--) scale *= small ? 10 : .1;
+    *out = (float)(minus ? -value / scale : value / scale);
+    return true;
+}
+
+/* Up to the next blank; text loses it. */
+static llmgwi_base_str llmgwi_index_token(llmgwi_base_str *text) {
+    const char *blank = text->n ? (const char *)memchr(text->p, ' ', text->n) : NULL;
+    llmgwi_base_str token = llmgwi_base_view(text->p, blank ? (size_t)(blank - text->p) : text->n);
+    size_t skip = token.n + (blank != NULL);
+    *text = llmgwi_base_view(text->p + skip, text->n - skip);
+    return token;
+}
+
+/* One line of a file of word vectors as GloVe and fastText write them: the word, then its numbers, blanks
+   between. All words have as many numbers as the first. True: taken. False: not such a line, a word that
+   llmgwi_text drops or splits, or it could not be written (txn->error tells). */
+static bool llmgwi_index_vector_line(llmgwi_index *index, llmgwi_store_txn *txn, llmgwi_base_str line,
+                                     llmgwi_index_query *scratch) {
+    float numbers[LLMGWI_INDEX_WORD_DIM];
+    char record[sizeof(float) + LLMGWI_INDEX_WORD_DIM];
+    llmgwi_base_str rest = llmgwi_base_trim(line), word = llmgwi_index_token(&rest);
+    uint32_t dim = 0, known = (uint32_t)llmgwi_index_word_dim(txn);
+    double most = 0;
+    while (rest.n) {
+        if (dim == LLMGWI_INDEX_WORD_DIM || !llmgwi_index_float(llmgwi_index_token(&rest), &numbers[dim]))
+            return false;
+        double size = fabs((double)numbers[dim++]);
+        if (size > most) most = size;
+    }
+    llmgwi_text_features_of(word, llmgwi_store_hasher(index->store), &scratch->features);
+    if (dim < 2 || (known && known != dim) || scratch->features.word_count != 1 || !(most > 1e-30))
+        return false;
+    float scale = (float)(most / 127);
+    memcpy(record, &scale, sizeof scale);
+    for (uint32_t i = 0; i < dim; i++) {
+        double part = (double)numbers[i] * 127 / most;
+        record[sizeof scale + i] = (char)(signed char)(part < 0 ? part - .5 : part + .5);
+    }
+    uint64_t name = scratch->features.names[0];
+    return (known || llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors"),
+                                      llmgwi_index_bytes(&dim, sizeof dim))) &&
+           llmgwi_index_common_add(txn, numbers, dim) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_VECTOR, llmgwi_index_bytes(&name, sizeof name),
+                            llmgwi_index_bytes(record, sizeof scale + dim));
+}
+
+/* ---- questions ---- */
+
+/* Makes a query of a question. txn: any transaction, or NULL (then without word vectors). embedding NULL: the
+   word vectors', if any were imported. */
+static void llmgwi_index_ask(llmgwi_index *index, llmgwi_store_txn *txn, llmgwi_base_str ask,
+                             const float *embedding, size_t dim, llmgwi_index_query *query) {
+    llmgwi_text_features *f = &query->features;
+    double norm = 0;
+    llmgwi_text_features_of(ask, llmgwi_store_hasher(index->store), f);
+    for (size_t i = 0; i < f->word_count; i++) {
+        query->weights[i] = llmgwi_index_weight(index, f->words[i], f->rarity[i]);
+        norm += (double)query->weights[i] * (double)query->weights[i];
+    }
+    query->word_norm = sqrt(norm);
+    query->gram_norm = sqrt((double)f->gram_count);
+    query->kind = LLMGWI_INDEX_NONE;
+    query->dim = 0;
+    query->vector_norm = 0;
+    query->now_s = 0;
+    if (embedding && dim)
+        llmgwi_index_vector(query, embedding, dim, LLMGWI_INDEX_EMBEDDED);
+    else if (txn)
+        llmgwi_index_sentence(txn, query);
+    llmgwi_index_sign(query);
+}
+
+/* The head of an entry's record; false: there is none, or it is not what it should be. */
+static bool llmgwi_index_head_get(llmgwi_store_txn *txn, uint64_t id, llmgwi_index_head *head,
+                                  llmgwi_base_str *value) {
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_ASK, llmgwi_index_bytes(&id, sizeof id), value)) return false;
+    if (value->n < sizeof *head) return false;
+    memcpy(head, value->p, sizeof *head);
+    size_t features = sizeof *head + head->word_count * (size_t)8 + head->gram_count * (size_t)4;
+    return head->version == LLMGWI_INDEX_VERSION && head->word_count <= LLMGWI_TEXT_WORDS &&
+           head->gram_count <= LLMGWI_TEXT_GRAMS && head->dim <= LLMGWI_INDEX_DIM && value->n >= features &&
+           value->n - features == head->vector_bytes;
+}
+
+/* ---- the nearest ---- */
+
+static void llmgwi_index_scratch_ready(llmgwi_index_scratch *s, const llmgwi_index_query *query) {
+    const llmgwi_text_features *f = &query->features;
+    size_t slots = 64;
+    memset(s->words, 0, sizeof s->words);
+    memset(s->memo_weight, 0, sizeof s->memo_weight);
+    while (slots < 4 * f->gram_count) slots *= 2;
+    s->gram_mask = slots - 1;
+    memset(s->grams, 0, slots * sizeof *s->grams);
+    for (size_t i = 0; i < f->gram_count; i++) {
+        size_t at = f->grams[i] & s->gram_mask;
+        while (s->grams[at]) at = (at + 1) & s->gram_mask;
+        s->grams[at] = f->grams[i] ? f->grams[i] : 1;
+    }
+    for (size_t i = 0; i < f->word_count; i++) {
+        size_t at = f->words[i] % LLMGWI_INDEX_WORD_SLOTS;
+        while (s->words[at]) at = (at + 1) % LLMGWI_INDEX_WORD_SLOTS;
+        s->words[at] = (uint32_t)i + 1;
+    }
+}
+
+/* How many picks are kept of so many entries: more as it takes more of them to have the nearest among them,
+   few enough that comparing them takes no longer than the scan. */
+static size_t llmgwi_index_keep(size_t seen) {
+    size_t keep = seen / 64;
+    return keep < 512 ? 512 : keep < LLMGWI_INDEX_PICKS ? keep : LLMGWI_INDEX_PICKS;
+}
+
+/* Drops the picks that are too far: exactly keep remain, if there were as many. Of those at the largest
+   distance the first that the scan met stay. Without branches on the distances: nobody can predict them. */
+static void llmgwi_index_squeeze(llmgwi_index_scratch *s, size_t keep) {
+    size_t sum = 0, out = 0;
+    unsigned limit = 0;
+    while (limit < 256 && sum + s->counts[limit] < keep) sum += s->counts[limit++];
+    size_t room = keep - sum; /* at the limit itself */
+    for (size_t i = 0; i < s->pick_count; i++) {
+        uint64_t pick = s->picks[i], bits = pick >> 48;
+        size_t edge = (bits == limit) & (room > 0);
+        s->picks[out] = pick;
+        out += (bits < limit) | edge;
+        room -= edge;
+    }
+    for (unsigned bits = limit + 1; bits <= 256; bits++) s->counts[bits] = 0;
+    s->counts[limit] = (uint32_t)(out - sum);
+    s->pick_count = out;
+    s->limit = limit;
+}
+
+/* A page of TAIL, or a BLOCK. */
+static void llmgwi_index_scan_page(const llmgwi_index *index, llmgwi_index_scratch *s, const uint64_t sig[4],
+                                   llmgwi_base_str page) {
+    size_t n = page.n / LLMGWI_BASE_RECORD;
+    for (size_t at = 0; at < n; at += LLMGWI_INDEX_BLOCK) {
+        size_t step = n - at < LLMGWI_INDEX_BLOCK ? n - at : LLMGWI_INDEX_BLOCK;
+        const char *p = page.p + at * LLMGWI_BASE_RECORD;
+        size_t found = index->scan(p, step, sig, s->limit, s->found);
+        for (size_t i = 0; i < found; i++) {
+            uint64_t id = llmgwi_index_get64(p + (s->found[i] >> 16) * LLMGWI_BASE_RECORD);
+            uint32_t bits = s->found[i] & 0xFFFF;
+            if (id >= LLMGWI_INDEX_IDS) continue; /* dead */
+            s->counts[bits]++;
+            s->picks[s->pick_count++] = (uint64_t)bits << 48 | id;
+        }
+        s->seen += step;
+        size_t keep = llmgwi_index_keep(s->seen);
+        if (s->pick_count >= 2 * keep) llmgwi_index_squeeze(s, keep);
+    }
+}
+
+/* Keys of BLOCK: the scope, and a number that counts down, so that the newest block comes first. */
+typedef struct llmgwi_index_place {
+    unsigned char scope[16], number[4];
+} llmgwi_index_place;
+
+static uint32_t llmgwi_index_number(llmgwi_base_str key) {
+    const unsigned char *b = (const unsigned char *)key.p + 16;
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+static llmgwi_base_str llmgwi_index_place_key(llmgwi_index_place *place, const unsigned char scope[16],
+                                              uint32_t number) {
+    memcpy(place->scope, scope, 16);
+    for (int i = 0; i < 4; i++) place->number[i] = (unsigned char)(number >> (24 - 8 * i));
+    return llmgwi_index_bytes(place, sizeof *place);
+}
+
+/* Is what a cursor came to a block of this scope? */
+static bool llmgwi_index_is_block(const unsigned char scope[16], llmgwi_base_str key, llmgwi_base_str value) {
+    return key.n == sizeof(llmgwi_index_place) && memcmp(key.p, scope, 16) == 0 && value.n &&
+           value.n <= LLMGWI_INDEX_BLOCK_BYTES && value.n % LLMGWI_BASE_RECORD == 0;
+}
+
+/* Moves to the scope's first block with this number or a higher one (older). */
+static bool llmgwi_index_block_seek(llmgwi_store_cursor *cursor, const unsigned char scope[16],
+                                    uint32_t number, llmgwi_base_str *key, llmgwi_base_str *value) {
+    llmgwi_index_place place;
+    *key = llmgwi_index_place_key(&place, scope, number);
+    return llmgwi_store_move(cursor, LLMGWI_STORE_SEEK, key, value) &&
+           llmgwi_index_is_block(scope, *key, *value);
+}
+
+static bool llmgwi_index_block_next(llmgwi_store_cursor *cursor, const unsigned char scope[16],
+                                    llmgwi_base_str *key, llmgwi_base_str *value) {
+    return llmgwi_store_move(cursor, LLMGWI_STORE_NEXT, key, value) &&
+           llmgwi_index_is_block(scope, *key, *value);
+}
+
+/* After the first block: lowers the limit as if all blocks were like it, so that half as many again as are
+   kept will be picked. */
+static void llmgwi_index_guess(llmgwi_index_scratch *s, uint32_t newest) {
+    size_t total = ((size_t)UINT32_MAX - newest + 1) * LLMGWI_INDEX_BLOCK, keep = llmgwi_index_keep(total);
+    if (total > 4 * keep && s->pick_count) llmgwi_index_squeeze(s, 32 + s->seen * keep / total * 3 / 2);
+}
+
+static void llmgwi_index_scan_blocks(const llmgwi_index *index, llmgwi_store_cursor *cursor,
+                                     const unsigned char scope[16], const uint64_t sig[4], bool guess,
+                                     llmgwi_index_scratch *s) {
+    llmgwi_base_str key, page, next;
+    bool more = llmgwi_index_block_seek(cursor, scope, 0, &key, &page);
+    uint32_t newest = more ? llmgwi_index_number(key) : 0;
+    while (more && s->seen < LLMGWI_INDEX_SCAN) {
+        more = llmgwi_index_block_next(cursor, scope, &key, &next);
+        if (more) llmgwi_base_scan_expect(next.p, next.n);
+        llmgwi_index_scan_page(index, s, sig, page);
+        if (guess) llmgwi_index_guess(s, newest);
+        guess = false;
+        page = next;
+    }
+}
+
+/* Picks from the scope's signatures, the newest blocks first. */
+static void llmgwi_index_scan(const llmgwi_index *index, llmgwi_store_txn *txn, const unsigned char scope[16],
+                              const llmgwi_index_query *query, bool guess, llmgwi_index_scratch *s) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key = llmgwi_index_bytes(scope, 16), page;
+    uint64_t sig[4];
+    memcpy(sig, query->signature, sizeof sig);
+    s->pick_count = s->seen = 0;
+    s->limit = 256;
+    memset(s->counts, 0, sizeof s->counts);
+    if (llmgwi_store_cursor_open(txn, LLMGWI_STORE_TAIL, &cursor)) {
+        for (bool first = true; llmgwi_store_dups(&cursor, key, first, &page); first = false)
+            llmgwi_index_scan_page(index, s, sig, page);
+        llmgwi_store_cursor_close(&cursor);
+    }
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_BLOCK, &cursor)) return;
+    llmgwi_index_scan_blocks(index, &cursor, scope, sig, guess, s);
+    llmgwi_store_cursor_close(&cursor);
+    /* the newest were unlike the others: once more, without a guess */
+    if (guess && s->limit < 256 && s->pick_count < llmgwi_index_keep(s->seen) / 2)
+        llmgwi_index_scan(index, txn, scope, query, false, s);
+}
+
+/* Picks by distance: counting sort. Returns how many; s->counts says how many of each. */
+static size_t llmgwi_index_order(llmgwi_index_scratch *s) {
+    size_t at[257], sum = 0, keep = llmgwi_index_keep(s->seen);
+    if (s->pick_count > keep) llmgwi_index_squeeze(s, keep);
+    for (int i = 0; i <= 256; i++) {
+        at[i] = sum;
+        sum += s->counts[i];
+    }
+    for (size_t i = 0; i < s->pick_count; i++)
+        s->order[at[s->picks[i] >> 48]++] = s->picks[i] & (LLMGWI_INDEX_IDS - 1);
+    return s->pick_count;
+}
+
+/* The weight of a candidate's word that the query has not. */
+static double llmgwi_index_memo(const llmgwi_index *index, llmgwi_index_scratch *s, uint32_t word,
+                                const char *rarity) {
+    size_t at = word % LLMGWI_INDEX_MEMO_SLOTS;
+    if (s->memo_weight[at] <= 0 || s->memo[at] != word) {
+        float prior;
+        memcpy(&prior, rarity, sizeof prior);
+        s->memo[at] = word;
+        s->memo_weight[at] = llmgwi_index_weight(index, word, prior);
+    }
+    return (double)s->memo_weight[at];
+}
+
+static double llmgwi_index_word_cosine(const llmgwi_index *index, llmgwi_index_scratch *s,
+                                       const llmgwi_index_query *query, const char *words,
+                                       const char *rarities, size_t n) {
+    double dot = 0, norm = 0;
+    for (size_t i = 0; i < n; i++, words += 4, rarities += 4) {
+        uint32_t word;
+        memcpy(&word, words, sizeof word);
+        size_t at = word % LLMGWI_INDEX_WORD_SLOTS;
+        while (s->words[at] && query->features.words[s->words[at] - 1] != word)
+            at = (at + 1) % LLMGWI_INDEX_WORD_SLOTS;
+        double weight = s->words[at] ? (double)query->weights[s->words[at] - 1]
+                                     : llmgwi_index_memo(index, s, word, rarities);
+        if (s->words[at]) dot += weight * weight;
+        norm += weight * weight;
+    }
+    return norm > 0 && query->word_norm > 0 ? dot / (sqrt(norm) * query->word_norm) : 0;
+}
+
+static double llmgwi_index_gram_cosine(const llmgwi_index_scratch *s, const llmgwi_index_query *query,
+                                       const char *grams, size_t n) {
+    size_t shared = 0, mask = s->gram_mask;
+    for (size_t i = 0; i < n; i++, grams += 4) {
+        uint32_t gram, in;
+        memcpy(&gram, grams, sizeof gram);
+        size_t at = gram & mask;
+        if (!gram) gram = 1;
+        while ((in = s->grams[at]) != gram && in) at = (at + 1) & mask;
+        shared += in != 0;
+    }
+    return n && query->gram_norm > 0 ? (double)shared / (query->gram_norm * sqrt((double)n)) : 0;
+}
+
+/* Of an entry's vector and the query's, which are of one kind and length. */
+static double llmgwi_index_vector_cosine(const llmgwi_index *index, const llmgwi_index_query *query,
+                                         uint64_t id, const llmgwi_index_head *head, llmgwi_base_str stored) {
+    llmgwi_base_buf plain;
+    double cosine = 0;
+    llmgwi_base_buf_init(&plain, index->mem, LLMGWI_INDEX_DIM);
+    if (llmgwi_store_sealed(index->store))
+        stored = llmgwi_store_unseal(index->store, llmgwi_index_bytes(&id, sizeof id), stored, &plain)
+                     ? llmgwi_base_buf_str(&plain)
+                     : llmgwi_base_view("", 0);
+    if (stored.n == query->dim)
+        cosine = (double)llmgwi_base_dot8(query->vector, (const signed char *)stored.p, query->dim) /
+                 (query->vector_norm * (double)head->vector_norm);
+    llmgwi_base_buf_free(&plain);
+    return cosine;
+}
+
+static double llmgwi_index_similarity(const llmgwi_index *index, llmgwi_index_scratch *s,
+                                      const llmgwi_index_query *query, uint64_t id,
+                                      const llmgwi_index_head *head, const char *body) {
+    size_t words = head->word_count, grams = head->gram_count;
+    bool vector = query->dim && query->dim == head->dim && query->kind == (llmgwi_index_kind)head->kind &&
+                  head->vector_norm > 0;
+    llmgwi_index_mix mix = llmgwi_index_shares(words || query->features.word_count, vector);
+    double sum = mix.grams * llmgwi_index_gram_cosine(s, query, body + words * 8, grams);
+    if (mix.words > 0)
+        sum += mix.words * llmgwi_index_word_cosine(index, s, query, body, body + words * 4, words);
+    if (vector)
+        sum += mix.vector *
+               llmgwi_index_vector_cosine(index, query, id, head,
+                                          llmgwi_base_view(body + words * 8 + grams * 4, head->vector_bytes));
+    return sum > 1 ? 1 : sum > 0 ? sum : 0;
+}
+
+/* Into a list of at most size hits, nearest first, the newest first among equals. Returns how many. */
+static size_t llmgwi_index_insert(llmgwi_index_hit *hits, size_t count, size_t size,
+                                  const llmgwi_index_hit *hit) {
+    size_t at = count;
+    while (at && (hits[at - 1].similarity < hit->similarity ||
+                  (hits[at - 1].similarity <= hit->similarity && hits[at - 1].id < hit->id)))
+        at--;
+    if (at >= size) return count;
+    if (count < size) count++;
+    memmove(hits + at + 1, hits + at, (count - at - 1) * sizeof *hits);
+    hits[at] = *hit;
+    return count;
+}
+
+/* Compares one pick exactly. False: it is gone, expired, or of another scope (law 7). */
+static bool llmgwi_index_compare(const llmgwi_index *index, llmgwi_store_txn *txn,
+                                 const unsigned char scope[16], const llmgwi_index_query *query,
+                                 llmgwi_index_scratch *s, llmgwi_index_hit *hit) {
+    llmgwi_index_head head;
+    llmgwi_base_str value;
+    if (!llmgwi_index_head_get(txn, hit->id, &head, &value)) return false;
+    if (memcmp(head.scope, scope, 16) != 0) return false;
+    if (head.expire_s && head.expire_s <= query->now_s) return false;
+    hit->answer_class = head.answer_class;
+    hit->expire_s = head.expire_s;
+    hit->created_s = head.created_s;
+    memcpy(hit->key, head.key, 16);
+    hit->similarity = llmgwi_index_similarity(index, s, query, hit->id, &head, value.p + sizeof head);
+    return true;
+}
+
+/* Compares the picks in order of their signatures' distance, until no later one is likely to be among the
+   first eight. */
+static size_t llmgwi_index_rank(const llmgwi_index *index, llmgwi_store_txn *txn,
+                                const unsigned char scope[16], const llmgwi_index_query *query,
+                                llmgwi_index_scratch *s, llmgwi_index_hit *hits, size_t size) {
+    size_t picks = llmgwi_index_order(s), count = 0, next = 0;
+    size_t sure = size < LLMGWI_INDEX_SURE ? size : LLMGWI_INDEX_SURE;
+    for (unsigned bits = 0; bits <= 256 && next < picks; bits++) {
+        if (count >= sure && hits[sure - 1].similarity > (double)index->likest[bits]) break;
+        for (size_t end = next + s->counts[bits]; next < end; next++) {
+            llmgwi_index_hit hit;
+            hit.id = s->order[next];
+            if (!llmgwi_index_compare(index, txn, scope, query, s, &hit)) continue;
+            count = llmgwi_index_insert(hits, count, size, &hit);
+        }
+    }
+    s->compared = next;
+    return count;
+}
+
+/* The scope's likest entries, the likest first, the newest first among equals; at most 32. They equal those
+   of a full search in most cases, not in all: the further away, the less surely. */
+static size_t llmgwi_index_near(llmgwi_index *index, llmgwi_store_txn *txn, const unsigned char scope[16],
+                                const llmgwi_index_query *query, llmgwi_index_hit *hits, size_t count) {
+    llmgwi_index_scratch *scratch;
+    if (count == 0 || (query->features.word_count == 0 && query->features.gram_count == 0)) return 0;
+    if (count > LLMGWI_INDEX_HITS) count = LLMGWI_INDEX_HITS;
+    scratch = llmgwi_index_take(index);
+    if (!scratch) return 0;
+    llmgwi_index_scratch_ready(scratch, query);
+    llmgwi_index_scan(index, txn, scope, query, true, scratch);
+    count = llmgwi_index_rank(index, txn, scope, query, scratch, hits, count);
+    llmgwi_index_give(index, scratch);
+    return count;
+}
+
+/* ---- removing ---- */
+
+/* From TAIL: the entry's signature, found by its number. */
+static bool llmgwi_index_tail_drop(llmgwi_store_txn *txn, const unsigned char scope[16], uint64_t id) {
+    char record[LLMGWI_BASE_RECORD];
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key = llmgwi_index_bytes(scope, 16), value = llmgwi_index_bytes(record, sizeof record);
+    memset(record, 0, sizeof record);
+    llmgwi_index_put64(record, id);
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_TAIL, &cursor)) return false;
+    bool found = llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK_DUP, &key, &value) &&
+                 value.n == sizeof record && llmgwi_index_get64(value.p) == id &&
+                 llmgwi_store_cursor_del(&cursor);
+    llmgwi_store_cursor_close(&cursor);
+    return found;
+}
+
+/* Where in a block an entry is; the block's size when it is not there. */
+static size_t llmgwi_index_block_find(llmgwi_base_str block, uint64_t id) {
+    size_t at = 0;
+    while (at < block.n && llmgwi_index_get64(block.p + at) != id) at += LLMGWI_BASE_RECORD;
+    return at;
+}
+
+/* Copies the living. Returns how many bytes. */
+static size_t llmgwi_index_block_live(llmgwi_base_str block, char *out) {
+    size_t n = 0;
+    for (size_t at = 0; at < block.n; at += LLMGWI_BASE_RECORD) {
+        if (llmgwi_index_get64(block.p + at) & LLMGWI_INDEX_DEAD) continue;
+        if (out) memcpy(out + n, block.p + at, LLMGWI_BASE_RECORD);
+        n += LLMGWI_BASE_RECORD;
+    }
+    return n;
+}
+
+/* Two neighbours that fit into one block become one: the older keeps its number. */
+static void llmgwi_index_block_merge(llmgwi_store_cursor *cursor, const unsigned char scope[16],
+                                     uint32_t newer) {
+    char records[LLMGWI_INDEX_BLOCK_BYTES];
+    llmgwi_index_place place;
+    llmgwi_base_str key, value, next;
+    uint32_t older;
+    if (!llmgwi_index_block_seek(cursor, scope, newer, &key, &value) || llmgwi_index_number(key) != newer)
+        return;
+    if (!llmgwi_index_block_next(cursor, scope, &key, &next)) return;
+    if (llmgwi_index_block_live(value, NULL) + llmgwi_index_block_live(next, NULL) > sizeof records) return;
+    older = llmgwi_index_number(key);
+    size_t n = llmgwi_index_block_live(next, records);
+    n += llmgwi_index_block_live(value, records + n);
+    if (llmgwi_store_put(cursor->txn, LLMGWI_STORE_BLOCK, llmgwi_index_place_key(&place, scope, older),
+                         llmgwi_index_bytes(records, n)))
+        (void)llmgwi_store_del(cursor->txn, LLMGWI_STORE_BLOCK, llmgwi_index_place_key(&place, scope, newer),
+                               NULL);
+}
+
+/* Numbers ascend with age, and ids within a scope mostly too: those of another process that committed later
+   may be out of order. True: at key and value is the newest block whose first id is not above id; *newer is
+   the block before it, 0: none. */
+static bool llmgwi_index_block_search(llmgwi_store_cursor *cursor, const unsigned char scope[16], uint64_t id,
+                                      llmgwi_base_str *key, llmgwi_base_str *value, uint32_t *newer) {
+    uint64_t low = 0, high = (uint64_t)1 << 32; /* low: all up to it begin above id; high: not */
+    while (high - low > 1) {
+        uint64_t middle = (low + high) / 2;
+        if (llmgwi_index_block_seek(cursor, scope, (uint32_t)middle, key, value) &&
+            (llmgwi_index_get64(value->p) & ~LLMGWI_INDEX_DEAD) > id)
+            low = llmgwi_index_number(*key);
+        else
+            high = middle;
+    }
+    *newer = (uint32_t)low;
+    return high <= UINT32_MAX && llmgwi_index_block_seek(cursor, scope, (uint32_t)high, key, value);
+}
+
+/* True: at key and value is the block that holds the entry, *newer is the one before it. */
+static bool llmgwi_index_block_with(llmgwi_store_cursor *cursor, const unsigned char scope[16], uint64_t id,
+                                    llmgwi_base_str *key, llmgwi_base_str *value, uint32_t *newer) {
+    if (llmgwi_index_block_search(cursor, scope, id, key, value, newer) &&
+        llmgwi_index_block_find(*value, id) < value->n)
+        return true;
+    *newer = 0;
+    size_t left = LLMGWI_INDEX_SCAN / LLMGWI_INDEX_BLOCK;
+    bool more = llmgwi_index_block_seek(cursor, scope, 0, key, value);
+    for (; more && left; left--) {
+        if (llmgwi_index_block_find(*value, id) < value->n) return true;
+        *newer = llmgwi_index_number(*key);
+        more = llmgwi_index_block_next(cursor, scope, key, value);
+    }
+    return false;
+}
+
+/* Marks an entry of a block as dead and wipes its signature; what has become half empty is merged. */
+static bool llmgwi_index_block_drop(llmgwi_store_txn *txn, const unsigned char scope[16], uint64_t id) {
+    char records[LLMGWI_INDEX_BLOCK_BYTES];
+    llmgwi_store_cursor cursor;
+    llmgwi_index_place place;
+    llmgwi_base_str key, value, bytes;
+    uint32_t newer, number;
+    bool ok = false;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_BLOCK, &cursor)) return false;
+    if (llmgwi_index_block_with(&cursor, scope, id, &key, &value, &newer)) {
+        size_t at = llmgwi_index_block_find(value, id), n = value.n;
+        number = llmgwi_index_number(key);
+        memcpy(records, value.p, n);
+        memset(records + at, 0, LLMGWI_BASE_RECORD);
+        llmgwi_index_put64(records + at, id | LLMGWI_INDEX_DEAD);
+        bytes = llmgwi_index_bytes(records, n);
+        size_t live = llmgwi_index_block_live(bytes, NULL);
+        key = llmgwi_index_place_key(&place, scope, number);
+        ok = live ? llmgwi_store_put(txn, LLMGWI_STORE_BLOCK, key, bytes)
+                  : llmgwi_store_del(txn, LLMGWI_STORE_BLOCK, key, NULL);
+        if (ok && live <= sizeof records / 2) {
+            if (live) llmgwi_index_block_merge(&cursor, scope, number);
+            if (newer) llmgwi_index_block_merge(&cursor, scope, newer);
+        }
+    }
+    llmgwi_store_cursor_close(&cursor);
+    return ok;
+}
+
+/* Removes an entry and its signature. False: it was not there, or it could not be written. */
+static bool llmgwi_index_remove(llmgwi_index *index, llmgwi_store_txn *txn, uint64_t id) {
+    llmgwi_index_head head;
+    llmgwi_base_str value = llmgwi_base_view("", 0);
+    (void)index;
+    /* also of a record of another version, or damaged: if its scope is right, its signature goes too */
+    bool scoped = llmgwi_index_head_get(txn, id, &head, &value) || (!txn->error && value.n >= sizeof head);
+    if (scoped && !llmgwi_index_tail_drop(txn, head.scope, id) && !txn->error)
+        (void)llmgwi_index_block_drop(txn, head.scope, id);
+    return !txn->error && llmgwi_store_del(txn, LLMGWI_STORE_ASK, llmgwi_index_bytes(&id, sizeof id), NULL);
+}
+
+/* ---- adding ---- */
+
+static size_t llmgwi_index_tail_count(llmgwi_store_txn *txn, const unsigned char scope[16]) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str page, key = llmgwi_index_bytes(scope, 16);
+    size_t n = 0;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_TAIL, &cursor)) return 0;
+    for (bool first = true; llmgwi_store_dups(&cursor, key, first, &page); first = false)
+        n += page.n / LLMGWI_BASE_RECORD;
+    llmgwi_store_cursor_close(&cursor);
+    return n;
+}
+
+/* Number for a scope's next block; 0: there are too many. */
+static uint32_t llmgwi_index_block_new(llmgwi_store_txn *txn, const unsigned char scope[16]) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key, value;
+    uint32_t number = UINT32_MAX;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_BLOCK, &cursor)) return 0;
+    if (llmgwi_index_block_seek(&cursor, scope, 0, &key, &value)) number = llmgwi_index_number(key) - 1;
+    llmgwi_store_cursor_close(&cursor);
+    return number;
+}
+
+/* A full tail becomes a block. */
+static bool llmgwi_index_tail_seal(llmgwi_store_txn *txn, const unsigned char scope[16]) {
+    char records[LLMGWI_INDEX_BLOCK_BYTES];
+    llmgwi_store_cursor cursor;
+    llmgwi_index_place place;
+    llmgwi_base_str page, tail = llmgwi_index_bytes(scope, 16);
+    uint32_t number = llmgwi_index_block_new(txn, scope);
+    size_t n = 0;
+    if (!number || !llmgwi_store_cursor_open(txn, LLMGWI_STORE_TAIL, &cursor)) return false;
+    for (bool first = true; llmgwi_store_dups(&cursor, tail, first, &page); first = false) {
+        size_t take = page.n - page.n % LLMGWI_BASE_RECORD;
+        if (take > sizeof records - n) take = sizeof records - n; /* never: it is sealed when it holds 409 */
+        memcpy(records + n, page.p, take);
+        n += take;
+    }
+    llmgwi_store_cursor_close(&cursor);
+    return n &&
+           llmgwi_store_put(txn, LLMGWI_STORE_BLOCK, llmgwi_index_place_key(&place, scope, number),
+                            llmgwi_index_bytes(records, n)) &&
+           llmgwi_store_del(txn, LLMGWI_STORE_TAIL, tail, NULL);
+}
+
+static bool llmgwi_index_signature_add(llmgwi_store_txn *txn, const unsigned char scope[16], uint64_t id,
+                                       const unsigned char signature[32]) {
+    char record[LLMGWI_BASE_RECORD];
+    llmgwi_index_put64(record, id);
+    memcpy(record + 8, signature, 32);
+    if (llmgwi_index_tail_count(txn, scope) >= LLMGWI_INDEX_BLOCK && !llmgwi_index_tail_seal(txn, scope))
+        return false;
+    return llmgwi_store_append_dup(txn, LLMGWI_STORE_TAIL, llmgwi_index_bytes(scope, 16),
+                                   llmgwi_index_bytes(record, sizeof record));
+}
+
+static bool llmgwi_index_ask_put(llmgwi_store_txn *txn, uint64_t id, const llmgwi_index_head *head,
+                                 const llmgwi_text_features *f, const char *vector) {
+    size_t words = f->word_count * 4, grams = f->gram_count * 4;
+    size_t size = sizeof *head + 2 * words + grams + head->vector_bytes;
+    char *p = (char *)llmgwi_store_reserve(txn, LLMGWI_STORE_ASK, llmgwi_index_bytes(&id, sizeof id), size);
+    if (!p) return false;
+    memcpy(p, head, sizeof *head);
+    p += sizeof *head;
+    memcpy(p, f->words, words);
+    memcpy(p + words, f->rarity, words);
+    memcpy(p + 2 * words, f->grams, grams);
+    if (head->vector_bytes) memcpy(p + 2 * words + grams, vector, head->vector_bytes);
+    return true;
+}
+
+/* Adds an entry; about gives key, class and times. An id that is there already is replaced. False: it could
+   not be written, and the transaction should be given up. */
+static bool llmgwi_index_add(llmgwi_index *index, llmgwi_store_txn *txn, const unsigned char scope[16],
+                             uint64_t id, const llmgwi_index_query *query, const llmgwi_index_hit *about) {
+    llmgwi_index_head head;
+    llmgwi_base_buf vector;
+    if (id == 0 || id >= LLMGWI_INDEX_IDS) return false;
+    (void)llmgwi_index_remove(index, txn, id);
+    if (txn->error) return false;
+    memset(&head, 0, sizeof head);
+    head.version = LLMGWI_INDEX_VERSION;
+    head.word_count = (uint16_t)query->features.word_count;
+    head.gram_count = (uint16_t)query->features.gram_count;
+    head.dim = (uint16_t)query->dim;
+    head.kind = (uint16_t)query->kind;
+    head.vector_norm = (float)query->vector_norm;
+    head.answer_class = about->answer_class;
+    head.expire_s = about->expire_s;
+    head.created_s = about->created_s;
+    memcpy(head.scope, scope, 16);
+    memcpy(head.key, about->key, 16);
+    llmgwi_base_buf_init(&vector, index->mem, LLMGWI_INDEX_DIM + 256); /* what sealing adds */
+    bool ok = query->dim == 0 || llmgwi_store_seal(index->store, llmgwi_index_bytes(&id, sizeof id),
+                                                   llmgwi_index_bytes(query->vector, query->dim), &vector);
+    head.vector_bytes = (uint32_t)vector.n;
+    ok = ok && llmgwi_index_signature_add(txn, scope, id, query->signature) &&
+         llmgwi_index_ask_put(txn, id, &head, &query->features, vector.p);
+    llmgwi_base_buf_free(&vector);
+    return ok;
+}
+
+/* False: there is no such entry, or it could not be written. */
+static bool llmgwi_index_set_class(llmgwi_index *index, llmgwi_store_txn *txn, uint64_t id,
+                                   uint64_t answer_class) {
+    char record[LLMGWI_INDEX_RECORD_MAX];
+    llmgwi_index_head head;
+    llmgwi_base_str value;
+    (void)index;
+    if (!llmgwi_index_head_get(txn, id, &head, &value) || value.n > sizeof record) return false;
+    memcpy(record, value.p, value.n); /* the view dies in the put */
+    head.answer_class = answer_class;
+    memcpy(record, &head, sizeof head);
+    return llmgwi_store_put(txn, LLMGWI_STORE_ASK, llmgwi_index_bytes(&id, sizeof id),
+                            llmgwi_index_bytes(record, value.n));
+}
+
+/* (index ends) */
+
+/* ------------------------------------------------------------------------------------------- */
+/* >>cache   purpose: answers given before.   uses: text, json, price, store, calibrate, index      */
+/*           guarantees: laws 7 and 8; never calls up: what it wants done it returns as jobs       */
+/* ------------------------------------------------------------------------------------------- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* ---- canonical form ---- */
+
+/* A request as a byte string: what changes its answer, in one spelling, and nothing else; equal requests give equal
+   bytes. It is what an exact hit is compared with, and what a sample is sent again from, so it reads back.
+
+       byte 0       LLMGWI_CACHE_FORM_VERSION
+       fields       tag (1 byte), length n (4 bytes, little endian), n bytes; in this order, absent ones left out:
+         MODEL        the model as the caller named it
+         NAMESPACE    cache_namespace, unless ""
+         FLAGS        4 bytes: tool_mode, serial_tools, effort, valid; left out when all are 0
+         NUMBER       1 byte, the place in llmgwi_cache_form_numbers, and 8 bytes, a double; for each that is set
+         MAX_TOKENS   8 bytes, unless 0
+         TOOL_ONE     tool_name, with LLMGW_TOOLS_ONE only
+         SCHEMA       JSON; with it SCHEMA_NAME ("reply" where there is none)
+         STOP         one text each, as they stand
+         REQUIRE      one text each, in the order of their bytes, without repetition
+         TOOL         its name, for each tool; then its TOOL_ABOUT (description), TOOL_SHAPE (parameters, JSON),
+                      TOOL_STRICT (no bytes) where it is
+         TURN         1 byte, the role, for each turn; then for each of its parts
+           PART         2 bytes: kind, is_error; then what this kind of part says: TEXT, ID, NAME, ARGUMENTS (JSON),
+                        URL, MIME, DATA, SIGNATURE, ORIGIN
+       end          ASK (1 byte) and the rest: the text of a last user turn that is nothing but one text. No length
+                    stands before it, so that what is left without it is the scope of the question.
+
+   JSON is in its canonical text, or as it is written where it has none. Numbers are little endian; -0 is 0. Shorthands
+   are written out: system is a first SYSTEM turn, prompt a last USER turn, text a first TEXT part, arguments {} and
+   the MIME type of data what they default to. What no provider is told is left out: tool_mode and serial_tools
+   without tools, user_id (it is of who asks), stream and all that governs how a call is made. A NULL and a ""
+   are one only where every dialect writes the same for both. A check by is_valid has no bytes: who gives one
+   checks what is served. */
+#define LLMGWI_CACHE_FORM_VERSION 1
+#define LLMGWI_CACHE_FORM_LIST                                                                               \
+    65536 /* turns, parts, tools, stops, requires, each: reading back takes memory */
+
+typedef enum llmgwi_cache_form_tag {
+    LLMGWI_CACHE_FORM_MODEL = 1,
+    LLMGWI_CACHE_FORM_NAMESPACE,
+    LLMGWI_CACHE_FORM_FLAGS,
+    LLMGWI_CACHE_FORM_NUMBER,
+    LLMGWI_CACHE_FORM_MAX_TOKENS,
+    LLMGWI_CACHE_FORM_TOOL_ONE,
+    LLMGWI_CACHE_FORM_SCHEMA,
+    LLMGWI_CACHE_FORM_SCHEMA_NAME,
+    LLMGWI_CACHE_FORM_STOP,
+    LLMGWI_CACHE_FORM_REQUIRE,
+    LLMGWI_CACHE_FORM_TOOL,
+    LLMGWI_CACHE_FORM_TOOL_ABOUT,
+    LLMGWI_CACHE_FORM_TOOL_SHAPE,
+    LLMGWI_CACHE_FORM_TOOL_STRICT,
+    LLMGWI_CACHE_FORM_TURN,
+    LLMGWI_CACHE_FORM_PART,
+    LLMGWI_CACHE_FORM_TEXT,
+    LLMGWI_CACHE_FORM_ID,
+    LLMGWI_CACHE_FORM_NAME,
+    LLMGWI_CACHE_FORM_ARGUMENTS,
+    LLMGWI_CACHE_FORM_URL,
+    LLMGWI_CACHE_FORM_MIME,
+    LLMGWI_CACHE_FORM_DATA,
+    LLMGWI_CACHE_FORM_SIGNATURE,
+    LLMGWI_CACHE_FORM_ORIGIN,
+    LLMGWI_CACHE_FORM_ASK,
+    LLMGWI_CACHE_FORM_TAGS
+} llmgwi_cache_form_tag;
+
+typedef struct llmgwi_cache_form {
+    llmgwi_base_buf bytes;
+    size_t ask_at,
+        ask_n; /* the question, at the very end; ask_n 0: there is none that may be matched fuzzily */
+    const char *refused; /* not NULL: not cached, and bytes are empty; static text */
+    const char *unfit;   /* not NULL: exact only; static text */
+} llmgwi_cache_form;
+
+static const size_t llmgwi_cache_form_numbers[] = {offsetof(llmgw_request, temperature),
+                                                   offsetof(llmgw_request, top_p),
+                                                   offsetof(llmgw_request, top_k),
+                                                   offsetof(llmgw_request, seed),
+                                                   offsetof(llmgw_request, frequency_penalty),
+                                                   offsetof(llmgw_request, presence_penalty)};
+
+typedef enum llmgwi_cache_form_of_what {
+    LLMGWI_CACHE_FORM_OF_REQUEST,
+    LLMGWI_CACHE_FORM_OF_TOOL,
+    LLMGWI_CACHE_FORM_OF_PART
+} llmgwi_cache_form_of_what;
+
+/* Where a text stands in its struct. kinds: of parts (bit 1 << kind) that say it to any provider. */
+typedef struct llmgwi_cache_form_row {
+    llmgwi_cache_form_of_what of;
+    unsigned kinds;
+    bool json;
+    size_t at;
+} llmgwi_cache_form_row;
+
+#define LLMGWI_CACHE_FORM_KIND(kind) (1u << LLMGW_PART_##kind)
+#define LLMGWI_CACHE_FORM_BLOBS (LLMGWI_CACHE_FORM_KIND(IMAGE) | LLMGWI_CACHE_FORM_KIND(FILE))
+#define LLMGWI_CACHE_FORM_CALLS (LLMGWI_CACHE_FORM_KIND(TOOL_CALL) | LLMGWI_CACHE_FORM_KIND(TOOL_RESULT))
+#define LLMGWI_CACHE_FORM_TEXTS                                                                              \
+    (LLMGWI_CACHE_FORM_KIND(TEXT) | LLMGWI_CACHE_FORM_KIND(TOOL_RESULT) | LLMGWI_CACHE_FORM_KIND(REASONING))
+#define LLMGWI_CACHE_FORM_SAY(of, kinds, json, type, field)                                                  \
+    { LLMGWI_CACHE_FORM_OF_##of, kinds, json, offsetof(type, field) }
+#define LLMGWI_CACHE_FORM_NONE                                                                               \
+    { LLMGWI_CACHE_FORM_OF_REQUEST, 0, false, SIZE_MAX }
+
+/* By tag. Lists, flags and numbers have no row (at SIZE_MAX). */
+static const llmgwi_cache_form_row llmgwi_cache_form_rows[LLMGWI_CACHE_FORM_TAGS] = {
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_SAY(REQUEST, 0, false, llmgw_request, model),
+    LLMGWI_CACHE_FORM_SAY(REQUEST, 0, false, llmgw_request, cache_namespace),
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_SAY(REQUEST, 0, false, llmgw_request, tool_name),
+    LLMGWI_CACHE_FORM_SAY(REQUEST, 0, true, llmgw_request, schema),
+    LLMGWI_CACHE_FORM_SAY(REQUEST, 0, false, llmgw_request, schema_name),
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_SAY(TOOL, 0, false, llmgw_tool, name),
+    LLMGWI_CACHE_FORM_SAY(TOOL, 0, false, llmgw_tool, description),
+    LLMGWI_CACHE_FORM_SAY(TOOL, 0, true, llmgw_tool, parameters),
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_SAY(PART, LLMGWI_CACHE_FORM_TEXTS, false, llmgw_part, text),
+    LLMGWI_CACHE_FORM_SAY(PART, LLMGWI_CACHE_FORM_CALLS, false, llmgw_part, id),
+    LLMGWI_CACHE_FORM_SAY(PART, LLMGWI_CACHE_FORM_CALLS | LLMGWI_CACHE_FORM_KIND(FILE), false, llmgw_part,
+                          name),
+    LLMGWI_CACHE_FORM_SAY(PART, LLMGWI_CACHE_FORM_KIND(TOOL_CALL), true, llmgw_part, arguments),
+    LLMGWI_CACHE_FORM_SAY(PART, LLMGWI_CACHE_FORM_BLOBS, false, llmgw_part, url),
+    LLMGWI_CACHE_FORM_SAY(PART, LLMGWI_CACHE_FORM_BLOBS, false, llmgw_part, mime),
+    LLMGWI_CACHE_FORM_NONE,
+    LLMGWI_CACHE_FORM_SAY(PART, ~0u, false, llmgw_part, signature),
+    LLMGWI_CACHE_FORM_SAY(PART, ~0u, false, llmgw_part, origin),
+    LLMGWI_CACHE_FORM_NONE,
+};
+
+/* ---- canonical form: writing ---- */
+
+static void llmgwi_cache_form_little(unsigned char *out, uint64_t value, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = (unsigned char)(value >> (8 * i));
+}
+
+static void llmgwi_cache_form_add(llmgwi_cache_form *form, llmgwi_cache_form_tag tag, const void *p,
+                                  size_t n) {
+    llmgwi_base_buf *buf = &form->bytes;
+    if (n > UINT32_MAX - 5) {
+        buf->failed = LLMGWI_BASE_OVER_CAP;
+        return;
+    }
+    if (!llmgwi_base_buf_reserve(buf, n + 5)) return;
+    unsigned char *out = (unsigned char *)buf->p + buf->n;
+    out[0] = (unsigned char)tag;
+    llmgwi_cache_form_little(out + 1, n, 4);
+    if (n) memcpy(out + 5, p, n);
+    buf->n += n + 5;
+    buf->p[buf->n] = 0;
+}
+
+static void llmgwi_cache_form_json(llmgwi_cache_form *form, llmgwi_cache_form_tag tag, const char *text) {
+    llmgwi_base_buf *buf = &form->bytes;
+    llmgwi_base_str raw = llmgwi_base_cstr(text);
+    size_t at = buf->n;
+    llmgwi_cache_form_add(form, tag, NULL, 0);
+    if (buf->failed || llmgwi_json_canonical(raw, buf, LLMGWI_JSON_CANON_DEPTH)) {
+        if (!buf->failed) llmgwi_cache_form_little((unsigned char *)buf->p + at + 1, buf->n - at - 5, 4);
+        return;
+    }
+    buf->n = at;
+    llmgwi_cache_form_add(form, tag, raw.p, raw.n);
+}
+
+/* The text of a tag from a request, tool or part; NULL: it says nothing. */
+static void llmgwi_cache_form_say(llmgwi_cache_form *form, llmgwi_cache_form_tag tag, const void *from) {
+    const llmgwi_cache_form_row *row = &llmgwi_cache_form_rows[tag];
+    const char *text = *(const char *const *)(const void *)((const char *)from + row->at);
+    if (text && row->json)
+        llmgwi_cache_form_json(form, tag, text);
+    else if (text)
+        llmgwi_cache_form_add(form, tag, text, strlen(text));
+}
+
+static void llmgwi_cache_form_number(llmgwi_cache_form *form, const llmgw_request *request) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_cache_form_numbers); i++) {
+        const llmgw_opt *opt =
+            (const llmgw_opt *)(const void *)((const char *)request + llmgwi_cache_form_numbers[i]);
+        unsigned char bytes[9];
+        double value = opt->value + 0.0; /* -0 becomes 0 */
+        uint64_t bits;
+        if (!opt->set) continue;
+        memcpy(&bits, &value, sizeof bits);
+        bytes[0] = (unsigned char)i;
+        llmgwi_cache_form_little(bytes + 1, bits, 8);
+        llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_NUMBER, bytes, sizeof bytes);
+    }
+}
+
+/* A set of texts: in order, each once. It has few: the next is searched for. */
+static void llmgwi_cache_form_set(llmgwi_cache_form *form, const char *const *list, size_t count) {
+    for (const char *last = NULL, *next; count; last = next) {
+        next = NULL;
+        for (size_t i = 0; i < count; i++)
+            if ((!last || strcmp(list[i], last) > 0) && (!next || strcmp(list[i], next) < 0)) next = list[i];
+        if (!next) return;
+        llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_REQUIRE, next, strlen(next));
+    }
+}
+
+static void llmgwi_cache_form_tools(llmgwi_cache_form *form, const llmgw_request *request) {
+    for (size_t i = 0; i < request->tool_count; i++) {
+        const llmgw_tool *tool = &request->tools[i];
+        llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_TOOL, tool);
+        llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_TOOL_ABOUT, tool);
+        llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_TOOL_SHAPE, tool);
+        if (tool->strict) llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_TOOL_STRICT, NULL, 0);
+    }
+}
+
+static llmgwi_base_str llmgwi_cache_form_text(const llmgw_part *part) {
+    if (part->text && part->text_len) return llmgwi_base_view(part->text, part->text_len);
+    return llmgwi_base_cstr(part->text);
+}
+
+static void llmgwi_cache_form_part(llmgwi_cache_form *form, const llmgw_part *from) {
+    llmgw_part part = *from;
+    unsigned kind = 1u << part.kind;
+    unsigned char head[2] = {(unsigned char)part.kind, part.kind == LLMGW_PART_TOOL_RESULT && part.is_error};
+    llmgwi_base_str text = llmgwi_cache_form_text(from);
+    if (!part.arguments || !part.arguments[0]) part.arguments = "{}";
+    if (part.data && !part.mime) part.mime = part.kind == LLMGW_PART_FILE ? "application/pdf" : "image/png";
+    llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_PART, head, sizeof head);
+    if (part.text && (kind & LLMGWI_CACHE_FORM_TEXTS))
+        llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_TEXT, text.p, text.n);
+    for (int tag = LLMGWI_CACHE_FORM_ID; tag < LLMGWI_CACHE_FORM_ASK; tag++) {
+        if (tag == LLMGWI_CACHE_FORM_DATA && part.data && (kind & LLMGWI_CACHE_FORM_BLOBS))
+            llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_DATA, part.data, part.data_len);
+        else if (llmgwi_cache_form_rows[tag].kinds & kind)
+            llmgwi_cache_form_say(form, (llmgwi_cache_form_tag)tag, &part);
+    }
+}
+
+static void llmgwi_cache_form_turn(llmgwi_cache_form *form, const llmgw_message *turn) {
+    unsigned char role = (unsigned char)turn->role;
+    llmgw_part text;
+    llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_TURN, &role, 1);
+    memset(&text, 0, sizeof text);
+    text.text = turn->text;
+    if (turn->text) llmgwi_cache_form_part(form, &text);
+    for (size_t i = 0; i < turn->part_count; i++) llmgwi_cache_form_part(form, &turn->parts[i]);
+}
+
+/* The question, if a last turn is one: NULL, else why not. */
+static const char *llmgwi_cache_form_question(const llmgw_message *turn, llmgwi_base_str *ask) {
+    static const char *const others[] = {"several texts", "attachment",  "attachment",
+                                         "tool call",     "tool result", "reasoning"};
+    const llmgw_part *part = turn->parts;
+    for (size_t i = 0; i < turn->part_count; i++)
+        if (turn->parts[i].kind != LLMGW_PART_TEXT) return others[turn->parts[i].kind];
+    if (turn->role != LLMGW_ROLE_USER) return "the last turn is not the user's";
+    if (turn->part_count + (turn->text ? 1 : 0) != 1) return others[LLMGW_PART_TEXT];
+    if (!turn->text && (part->signature || part->origin)) return "signed text";
+    *ask = turn->text ? llmgwi_base_cstr(turn->text) : llmgwi_cache_form_text(part);
+    return ask->n ? NULL : "empty question";
+}
+
+/* All turns; the last one as the question, if it is one. */
+static void llmgwi_cache_form_turns(llmgwi_cache_form *form, const llmgw_request *request) {
+    llmgw_message more;
+    size_t count = request->message_count;
+    const llmgw_message *last = request->prompt || !count ? &more : request->messages + count;
+    llmgwi_base_str ask = llmgwi_base_view("", 0);
+    unsigned char end = LLMGWI_CACHE_FORM_ASK;
+    memset(&more, 0, sizeof more);
+    if (request->system) {
+        more.role = LLMGW_ROLE_SYSTEM;
+        more.text = request->system;
+        llmgwi_cache_form_turn(form, &more);
+    }
+    more.role = LLMGW_ROLE_USER;
+    more.text = request->prompt;
+    if (!request->prompt && count) last = &request->messages[--count];
+    for (size_t i = 0; i < count; i++) llmgwi_cache_form_turn(form, &request->messages[i]);
+    bool none = !request->prompt && !request->message_count;
+    form->unfit = none ? "nothing is asked" : llmgwi_cache_form_question(last, &ask);
+    if (none) return;
+    if (form->unfit) {
+        llmgwi_cache_form_turn(form, last);
+        return;
+    }
+    llmgwi_base_buf_add(&form->bytes, &end, 1);
+    form->ask_at = form->bytes.n;
+    form->ask_n = ask.n;
+    llmgwi_base_buf_view(&form->bytes, ask);
+}
+
+/* What keeps a request out of the cache. force: the caller wants it there all the same. */
+static const char *llmgwi_cache_form_refuse(const llmgw_request *request, bool force) {
+    size_t parts = 0;
+    if (request->temperature.set && request->temperature.value > 0.3 && !request->seed.set && !force)
+        return "temperature";
+    for (size_t i = 0; i < request->message_count; i++)
+        parts += request->messages[i].part_count + (request->messages[i].text ? 1 : 0);
+    return parts > LLMGWI_CACHE_FORM_LIST - 2 || request->message_count > LLMGWI_CACHE_FORM_LIST - 2 ||
+                   request->tool_count > LLMGWI_CACHE_FORM_LIST ||
+                   request->stop_count > LLMGWI_CACHE_FORM_LIST ||
+                   request->require_count > LLMGWI_CACHE_FORM_LIST
+               ? "more than 65,534 parts"
+               : NULL;
+}
+
+/* Makes the form of a checked request in form.bytes, which the caller has set up with room (what is in it goes).
+   model: as the caller named it. False: out of memory or over the buffer's cap (bytes.failed says which). */
+LLMGWI_BASE_UNUSED static bool llmgwi_cache_form_of(llmgwi_cache_form *form, const llmgw_request *request,
+                                                    const char *model, bool force) {
+    llmgwi_base_buf_clear(&form->bytes);
+    form->ask_at = form->ask_n = 0;
+    form->unfit = NULL;
+    form->refused = llmgwi_cache_form_refuse(request, force);
+    if (form->refused) return true;
+    unsigned char version = LLMGWI_CACHE_FORM_VERSION, tokens[8], flags[4] = {0, 0, 0, 0};
+    size_t name = model ? strlen(model) : 0;
+    llmgwi_base_buf_add(&form->bytes, &version, 1);
+    llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_MODEL, model, name);
+    if (request->cache_namespace && request->cache_namespace[0])
+        llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_NAMESPACE, request);
+    flags[0] = (unsigned char)(request->tool_count ? request->tool_mode : 0);
+    flags[1] = request->tool_count && request->serial_tools;
+    flags[2] = (unsigned char)request->effort;
+    flags[3] = (unsigned char)request->valid;
+    if (flags[0] | flags[1] | flags[2] | flags[3])
+        llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_FLAGS, flags, sizeof flags);
+    llmgwi_cache_form_number(form, request);
+    llmgwi_cache_form_little(tokens, (uint64_t)request->max_tokens, 8);
+    if (request->max_tokens) llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_MAX_TOKENS, tokens, sizeof tokens);
+    if (flags[0] == LLMGW_TOOLS_ONE) llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_TOOL_ONE, request);
+    if (request->schema) {
+        const char *shape = request->schema_name ? request->schema_name : "reply";
+        llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_SCHEMA, request);
+        llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_SCHEMA_NAME, shape, strlen(shape));
+    }
+    for (size_t i = 0; i < request->stop_count; i++)
+        llmgwi_cache_form_add(form, LLMGWI_CACHE_FORM_STOP, request->stop[i], strlen(request->stop[i]));
+    llmgwi_cache_form_set(form, request->require, request->require_count);
+    llmgwi_cache_form_tools(form, request);
+    llmgwi_cache_form_turns(form, request);
+    return !form->bytes.failed;
+}
+
+/* ---- canonical form: reading ---- */
+
+typedef struct llmgwi_cache_form_reader {
+    llmgwi_base_str rest, value;
+    int tag;
+    llmgwi_base_arena *arena;
+    size_t counts[LLMGWI_CACHE_FORM_TAGS]; /* so far; lists have room for what the first pass counted */
+    llmgw_request *request;
+    llmgw_tool *tools;
+    llmgw_message *turns;
+    llmgw_part *parts;
+    const char **stops, **requires_list;
+} llmgwi_cache_form_reader;
+
+/* The next field. False: the end, or (tag 0) no form. */
+static bool llmgwi_cache_form_next(llmgwi_cache_form_reader *reader) {
+    llmgwi_base_str *rest = &reader->rest;
+    int tag = rest->n ? (unsigned char)rest->p[0] : 0;
+    size_t n = 0, head = tag == LLMGWI_CACHE_FORM_ASK ? 1 : 5;
+    if (!rest->n) return false;
+    reader->tag = 0;
+    if (tag == 0 || tag >= LLMGWI_CACHE_FORM_TAGS || rest->n < head) return false;
+    if (tag == LLMGWI_CACHE_FORM_ASK) n = rest->n - 1;
+    for (size_t i = 1; i < head; i++) n |= (size_t)(unsigned char)rest->p[i] << (8 * (i - 1));
+    if (n > rest->n - head) return false;
+    reader->value = llmgwi_base_view(rest->p + head, n);
+    *rest = llmgwi_base_view(rest->p + head + n, rest->n - head - n);
+    if (++reader->counts[tag] > LLMGWI_CACHE_FORM_LIST) return false;
+    reader->tag = tag;
+    return true;
+}
+
+/* A text of the tag's struct. False: there is no such struct yet, or a NUL where a C string is to be. */
+static bool llmgwi_cache_form_put_text(llmgwi_cache_form_reader *reader) {
+    const llmgwi_cache_form_row *row = &llmgwi_cache_form_rows[reader->tag];
+    size_t tools = reader->counts[LLMGWI_CACHE_FORM_TOOL], parts = reader->counts[LLMGWI_CACHE_FORM_PART];
+    char *into = (char *)reader->request;
+    bool text = reader->tag == LLMGWI_CACHE_FORM_TEXT;
+    if (row->of == LLMGWI_CACHE_FORM_OF_TOOL) into = tools ? (char *)&reader->tools[tools - 1] : NULL;
+    if (row->of == LLMGWI_CACHE_FORM_OF_PART) into = parts ? (char *)&reader->parts[parts - 1] : NULL;
+    if (!into || (!text && memchr(reader->value.p, 0, reader->value.n))) return false;
+    if (row->of == LLMGWI_CACHE_FORM_OF_PART && !(row->kinds & 1u << reader->parts[parts - 1].kind))
+        return false;
+    *(const char **)(void *)(into + row->at) =
+        llmgwi_base_arena_copy(reader->arena, reader->value.p, reader->value.n);
+    if (text) reader->parts[parts - 1].text_len = reader->value.n;
+    return true;
+}
+
+static bool llmgwi_cache_form_put_turn(llmgwi_cache_form_reader *reader, unsigned role) {
+    llmgw_message *turn = &reader->turns[reader->request->message_count++];
+    turn->role = (llmgw_role)role;
+    turn->parts = reader->parts + reader->counts[LLMGWI_CACHE_FORM_PART];
+    return role <= LLMGW_ROLE_TOOL;
+}
+
+static bool llmgwi_cache_form_put_part(llmgwi_cache_form_reader *reader, unsigned kind, bool is_error) {
+    llmgw_part *part = &reader->parts[reader->counts[LLMGWI_CACHE_FORM_PART] - 1];
+    if (!reader->request->message_count || kind > LLMGW_PART_REASONING) return false;
+    reader->turns[reader->request->message_count - 1].part_count++;
+    part->kind = (llmgw_part_kind)kind;
+    part->is_error = is_error;
+    return true;
+}
+
+static bool llmgwi_cache_form_put_data(llmgwi_cache_form_reader *reader) {
+    size_t parts = reader->counts[LLMGWI_CACHE_FORM_PART];
+    llmgw_part *part = parts ? &reader->parts[parts - 1] : NULL;
+    if (!part || !(1u << part->kind & LLMGWI_CACHE_FORM_BLOBS)) return false;
+    part->data = llmgwi_base_arena_copy(reader->arena, reader->value.p, reader->value.n);
+    part->data_len = reader->value.n;
+    return true;
+}
+
+static bool llmgwi_cache_form_put_ask(llmgwi_cache_form_reader *reader) {
+    reader->counts[LLMGWI_CACHE_FORM_PART]++;
+    (void)llmgwi_cache_form_put_turn(reader, LLMGW_ROLE_USER);
+    reader->turns[reader->request->message_count - 1].parts--;
+    reader->tag = LLMGWI_CACHE_FORM_TEXT;
+    return llmgwi_cache_form_put_part(reader, LLMGW_PART_TEXT, false) && llmgwi_cache_form_put_text(reader);
+}
+
+static bool llmgwi_cache_form_put_flags(llmgw_request *request, const unsigned char *p) {
+    request->tool_mode = (llmgw_tool_mode)p[0];
+    request->serial_tools = p[1] != 0;
+    request->effort = (llmgw_effort)p[2];
+    request->valid = p[3];
+    return p[0] <= LLMGW_TOOLS_ONE && p[2] <= LLMGW_EFFORT_HIGH;
+}
+
+/* A double, or with the bits themselves a count. */
+static bool llmgwi_cache_form_put_number(llmgw_request *request, const unsigned char *p, bool tokens) {
+    const unsigned char *bytes = tokens ? p : p + 1;
+    const double most = 9007199254740992.0; /* 2^53: the dialects make whole numbers of some */
+    uint64_t bits = 0;
+    double value;
+    for (size_t i = 0; i < 8; i++) bits |= (uint64_t)bytes[i] << (8 * i);
+    memcpy(&value, &bits, sizeof value);
+    if (tokens) request->max_tokens = (int64_t)bits;
+    if (tokens) return bits <= INT64_MAX;
+    if (p[0] >= LLMGWI_BASE_COUNT(llmgwi_cache_form_numbers) || !(value >= -most && value <= most))
+        return false;
+    *(llmgw_opt *)(void *)((char *)request + llmgwi_cache_form_numbers[p[0]]) = llmgw_set(value);
+    return true;
+}
+
+static bool llmgwi_cache_form_put_list(llmgwi_cache_form_reader *reader, const char **list) {
+    if (memchr(reader->value.p, 0, reader->value.n)) return false;
+    list[reader->counts[reader->tag] - 1] =
+        llmgwi_base_arena_copy(reader->arena, reader->value.p, reader->value.n);
+    return true;
+}
+
+static bool llmgwi_cache_form_put(llmgwi_cache_form_reader *reader) {
+    const unsigned char *p = (const unsigned char *)reader->value.p;
+    size_t n = reader->value.n;
+    switch (reader->tag) {
+    case LLMGWI_CACHE_FORM_FLAGS: return n == 4 && llmgwi_cache_form_put_flags(reader->request, p);
+    case LLMGWI_CACHE_FORM_NUMBER: return n == 9 && llmgwi_cache_form_put_number(reader->request, p, false);
+    case LLMGWI_CACHE_FORM_MAX_TOKENS:
+        return n == 8 && llmgwi_cache_form_put_number(reader->request, p, true);
+    case LLMGWI_CACHE_FORM_STOP: return llmgwi_cache_form_put_list(reader, reader->stops);
+    case LLMGWI_CACHE_FORM_REQUIRE: return llmgwi_cache_form_put_list(reader, reader->requires_list);
+    case LLMGWI_CACHE_FORM_TOOL_STRICT:
+        if (n || !reader->counts[LLMGWI_CACHE_FORM_TOOL]) return false;
+        return reader->tools[reader->counts[LLMGWI_CACHE_FORM_TOOL] - 1].strict = true;
+    case LLMGWI_CACHE_FORM_TURN: return n == 1 && llmgwi_cache_form_put_turn(reader, p[0]);
+    case LLMGWI_CACHE_FORM_PART: return n == 2 && p[1] < 2 && llmgwi_cache_form_put_part(reader, p[0], p[1]);
+    case LLMGWI_CACHE_FORM_DATA: return llmgwi_cache_form_put_data(reader);
+    case LLMGWI_CACHE_FORM_ASK: return llmgwi_cache_form_put_ask(reader);
+    default: return llmgwi_cache_form_put_text(reader);
+    }
+}
+
+/* Has every part what its kind needs? The dialects count on it. */
+static bool llmgwi_cache_form_whole(const llmgwi_cache_form_reader *reader) {
+    bool whole = reader->request->model != NULL;
+    whole = whole && (reader->request->tool_mode != LLMGW_TOOLS_ONE || reader->request->tool_name);
+    for (size_t i = 0; i < reader->counts[LLMGWI_CACHE_FORM_PART]; i++) {
+        const llmgw_part *part = &reader->parts[i];
+        unsigned kind = 1u << part->kind;
+        if (kind & LLMGWI_CACHE_FORM_CALLS) whole = whole && part->id;
+        if (part->kind == LLMGW_PART_TOOL_CALL) whole = whole && part->name && part->arguments;
+        if (part->kind == LLMGW_PART_TOOL_RESULT || part->kind == LLMGW_PART_TEXT)
+            whole = whole && part->text;
+        if (kind & LLMGWI_CACHE_FORM_BLOBS) whole = whole && !part->url != !part->data;
+    }
+    return whole;
+}
+
+/* Room for the lists of a form that was counted. */
+static bool llmgwi_cache_form_room(llmgwi_cache_form_reader *reader, llmgwi_base_arena *arena) {
+    const size_t *counts = reader->counts;
+    size_t asks = counts[LLMGWI_CACHE_FORM_ASK];
+    reader->tools =
+        (llmgw_tool *)llmgwi_base_arena_get(arena, counts[LLMGWI_CACHE_FORM_TOOL] * sizeof *reader->tools);
+    reader->turns = (llmgw_message *)llmgwi_base_arena_get(arena, (counts[LLMGWI_CACHE_FORM_TURN] + asks) *
+                                                                      sizeof *reader->turns);
+    reader->parts = (llmgw_part *)llmgwi_base_arena_get(arena, (counts[LLMGWI_CACHE_FORM_PART] + asks) *
+                                                                   sizeof *reader->parts);
+    reader->stops =
+        (const char **)llmgwi_base_arena_get(arena, counts[LLMGWI_CACHE_FORM_STOP] * sizeof *reader->stops);
+    reader->requires_list = (const char **)llmgwi_base_arena_get(arena, counts[LLMGWI_CACHE_FORM_REQUIRE] *
+                                                                            sizeof *reader->requires_list);
+    reader->arena = arena;
+    return !arena->failed;
+}
+
+/* Reads a form back to a request whose form it is; all of it lives in arena. Bytes of any kind are no danger, and what
+   comes out can be written by any dialect; values out of range are for the check that every request goes through.
+   False: no form, or out of memory (arena.failed). */
+LLMGWI_BASE_UNUSED static bool llmgwi_cache_form_read(llmgwi_base_str bytes, llmgwi_base_arena *arena,
+                                                      llmgw_request *request) {
+    llmgwi_cache_form_reader reader;
+    memset(&reader, 0, sizeof reader);
+    memset(request, 0, sizeof *request);
+    if (!bytes.n || bytes.p[0] != LLMGWI_CACHE_FORM_VERSION) return false;
+    llmgwi_base_str all = reader.rest = llmgwi_base_view(bytes.p + 1, bytes.n - 1);
+    reader.tag = LLMGWI_CACHE_FORM_TAGS;
+    while (llmgwi_cache_form_next(&reader)) {
+    }
+    if (!reader.tag || !llmgwi_cache_form_room(&reader, arena)) return false;
+    memset(reader.counts, 0, sizeof reader.counts);
+    reader.rest = all;
+    reader.request = request;
+    request->messages = reader.turns;
+    request->tools = reader.tools;
+    request->stop = reader.stops;
+    request->require = reader.requires_list;
+    while (llmgwi_cache_form_next(&reader))
+        if (!llmgwi_cache_form_put(&reader)) return false;
+    request->tool_count = reader.counts[LLMGWI_CACHE_FORM_TOOL];
+    request->stop_count = reader.counts[LLMGWI_CACHE_FORM_STOP];
+    request->require_count = reader.counts[LLMGWI_CACHE_FORM_REQUIRE];
+    return !arena->failed && llmgwi_cache_form_whole(&reader);
+}
+
+/* ---- entries ---- */
+
+/* An entry on disk: this head, six texts with a NUL each (answer, reasoning, provider, model, model_echo, id),
+   then the form. Numbers as the machine has them, like the rest of an LMDB file. In a sealed store the whole
+   is one sealed value. What is read here may come from anyone: no length is believed before it is checked. */
+#define LLMGWI_CACHE_VERSION 1u
+#define LLMGWI_CACHE_TEXTS 6
+#define LLMGWI_CACHE_OPS_ALL 768 /* with what may not be dropped: samples that were told ... */
+#define LLMGWI_CACHE_OPS 256     /* that wait for a commit */
+#define LLMGWI_CACHE_OPS_BYTES ((size_t)4 << 20)
+#define LLMGWI_CACHE_UNITS 512                /* names and scopes that are told apart; the others share one */
+#define LLMGWI_CACHE_SLOTS 1024               /* a power of two, twice the units: of their hash table */
+#define LLMGWI_CACHE_HITS 4096                /* entries whose hits wait to be written; a power of two */
+#define LLMGWI_CACHE_IDS 1024                 /* numbers of entries, reserved at a time */
+#define LLMGWI_CACHE_STALE_S ((int64_t)86400) /* an entry past its time is kept this long, for CACHE_STALE */
+#define LLMGWI_CACHE_COUNTERS_US ((int64_t)1000000) /* counters alone are written this often */
+#define LLMGWI_CACHE_REST_US ((int64_t)10000)       /* after a commit that failed or was another's turn */
+#define LLMGWI_CACHE_ENTRY_KEY ((uint64_t)1 << 63)  /* in CLASS: not a class, but where this entry is */
+
+typedef struct llmgwi_cache_head {
+    uint64_t sum; /* XXH3 of all that follows but the form; the form's digest is its key */
+    uint32_t version, flags;
+    uint64_t id, ask_id;         /* its numbers: for the caller; in the index (0: it is not there) */
+    uint64_t answer_class;       /* 0: none */
+    int64_t created_s, expire_s; /* 0: without end */
+    int64_t usage[6], pico_usd, elapsed_us;
+    uint32_t form_n, ask_n; /* the ask is the end of the form */
+    uint32_t lengths[LLMGWI_CACHE_TEXTS];
+    unsigned char scope[16];
+} llmgwi_cache_head;
+
+enum {
+    LLMGWI_CACHE_USAGE_KNOWN = 1,
+    LLMGWI_CACHE_USAGE_ESTIMATED = 2,
+    LLMGWI_CACHE_COST_KNOWN = 4,
+    LLMGWI_CACHE_COST_ESTIMATED = 8,
+    LLMGWI_CACHE_COST_SATURATED = 16
+};
+
+/* What is served, and what is stored. Views. */
+typedef struct llmgwi_cache_answer {
+    llmgwi_base_str text, reasoning, provider, model, model_echo, id;
+    llmgw_usage usage;
+    llmgw_cost cost;
+    int64_t elapsed_us;
+    int64_t created_s; /* these two on a hit */
+    uint64_t entry;
+} llmgwi_cache_answer;
+
+typedef struct llmgwi_cache_record {
+    llmgwi_cache_head head;
+    const char *texts;
+    size_t texts_n;
+    llmgwi_base_str form;
+} llmgwi_cache_record;
+
+static llmgwi_base_str llmgwi_cache_bytes(const void *p, size_t n) {
+    return llmgwi_base_view((const char *)p, n);
+}
+
+static llmgwi_base_str llmgwi_cache_number(const uint64_t *number) {
+    return llmgwi_cache_bytes(number, sizeof *number);
+}
+
+/* Takes an entry apart. False: damaged. The form is not yet known to be the key's. */
+static bool llmgwi_cache_record_read(llmgwi_base_str value, llmgwi_cache_record *out) {
+    llmgwi_cache_head *head = &out->head;
+    if (value.n < sizeof *head) return false;
+    memcpy(head, value.p, sizeof *head);
+    uint64_t texts = LLMGWI_CACHE_TEXTS, rest = value.n - sizeof *head;
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) texts += head->lengths[i];
+    if (head->version != LLMGWI_CACHE_VERSION || texts > rest || rest - texts != head->form_n) return false;
+    if (head->ask_n > head->form_n || head->id == 0) return false;
+    out->texts = value.p + sizeof *head;
+    out->texts_n = (size_t)texts;
+    out->form = llmgwi_base_view(out->texts + texts, head->form_n);
+    return head->sum == XXH3_64bits(value.p + sizeof head->sum, sizeof *head - sizeof head->sum + texts);
+}
+
+/* Writes the sum into a finished entry. */
+static void llmgwi_cache_record_sum(llmgwi_base_buf *record, size_t form_n) {
+    uint64_t sum = XXH3_64bits(record->p + sizeof sum, record->n - form_n - sizeof sum);
+    memcpy(record->p, &sum, sizeof sum);
+}
+
+static uint32_t llmgwi_cache_flag(bool on, uint32_t flag) { return on ? flag : 0; }
+
+static void llmgwi_cache_head_cost(llmgwi_cache_head *head, const llmgwi_cache_answer *answer) {
+    const llmgw_usage *usage = &answer->usage;
+    const int64_t counts[6] = {usage->input,       usage->output,         usage->cached,
+                               usage->cache_write, usage->cache_write_1h, usage->reasoning};
+    memcpy(head->usage, counts, sizeof counts);
+    head->pico_usd = answer->cost.pico_usd;
+    head->elapsed_us = answer->elapsed_us;
+    head->flags = llmgwi_cache_flag(usage->known, LLMGWI_CACHE_USAGE_KNOWN) |
+                  llmgwi_cache_flag(usage->estimated, LLMGWI_CACHE_USAGE_ESTIMATED) |
+                  llmgwi_cache_flag(answer->cost.known, LLMGWI_CACHE_COST_KNOWN) |
+                  llmgwi_cache_flag(answer->cost.estimated, LLMGWI_CACHE_COST_ESTIMATED) |
+                  llmgwi_cache_flag(answer->cost.saturated, LLMGWI_CACHE_COST_SATURATED);
+}
+
+static llmgw_cost llmgwi_cache_head_price(const llmgwi_cache_head *head) {
+    llmgw_cost cost;
+    cost.known = (head->flags & LLMGWI_CACHE_COST_KNOWN) != 0;
+    cost.estimated = (head->flags & LLMGWI_CACHE_COST_ESTIMATED) != 0;
+    cost.saturated = (head->flags & LLMGWI_CACHE_COST_SATURATED) != 0;
+    cost.pico_usd = cost.known && head->pico_usd > 0 ? head->pico_usd : 0;
+    return cost;
+}
+
+/* Appends an entry; head has all but costs, lengths and sum. */
+static bool llmgwi_cache_record_write(llmgwi_base_buf *out, llmgwi_cache_head *head, llmgwi_base_str form,
+                                      const llmgwi_cache_answer *answer) {
+    const llmgwi_base_str texts[LLMGWI_CACHE_TEXTS] = {answer->text,  answer->reasoning,  answer->provider,
+                                                       answer->model, answer->model_echo, answer->id};
+    llmgwi_cache_head_cost(head, answer);
+    head->version = LLMGWI_CACHE_VERSION;
+    head->form_n = (uint32_t)form.n;
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) {
+        if (texts[i].n > INT32_MAX) return false;
+        head->lengths[i] = (uint32_t)texts[i].n;
+    }
+    llmgwi_base_buf_add(out, head, sizeof *head);
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) {
+        llmgwi_base_buf_view(out, texts[i]);
+        llmgwi_base_buf_add(out, "", 1);
+    }
+    if (!llmgwi_base_buf_view(out, form)) return false;
+    llmgwi_cache_record_sum(out, form.n);
+    return true;
+}
+
+/* One copy of the texts into arena, and views into it. False: out of memory. */
+static bool llmgwi_cache_record_answer(const llmgwi_cache_record *record, llmgwi_base_arena *arena,
+                                       llmgwi_cache_answer *answer) {
+    const llmgwi_cache_head *head = &record->head;
+    llmgwi_base_str *views[LLMGWI_CACHE_TEXTS] = {&answer->text,  &answer->reasoning,  &answer->provider,
+                                                  &answer->model, &answer->model_echo, &answer->id};
+    memset(answer, 0, sizeof *answer);
+    char *copy = (char *)llmgwi_base_arena_get(arena, record->texts_n);
+    if (!copy) return false;
+    memcpy(copy, record->texts, record->texts_n);
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) {
+        *views[i] = llmgwi_base_view(copy, head->lengths[i]);
+        copy[head->lengths[i]] = 0;
+        copy += head->lengths[i] + 1;
+    }
+    answer->usage.known = (head->flags & LLMGWI_CACHE_USAGE_KNOWN) != 0;
+    answer->usage.estimated = (head->flags & LLMGWI_CACHE_USAGE_ESTIMATED) != 0;
+    answer->usage.input = head->usage[0];
+    answer->usage.output = head->usage[1];
+    answer->usage.cached = head->usage[2];
+    answer->usage.cache_write = head->usage[3];
+    answer->usage.cache_write_1h = head->usage[4];
+    answer->usage.reasoning = head->usage[5];
+    answer->cost = llmgwi_cache_head_price(head);
+    answer->elapsed_us = head->elapsed_us;
+    answer->created_s = head->created_s;
+    answer->entry = head->id;
+    return true;
+}
+
+/* ---- what is counted ---- */
+
+typedef enum llmgwi_cache_count {
+    LLMGWI_CACHE_N_REQUESTS = 0,
+    LLMGWI_CACHE_N_EXACT,
+    LLMGWI_CACHE_N_SEMANTIC,
+    LLMGWI_CACHE_N_STALE,
+    LLMGWI_CACHE_N_JOINED,
+    LLMGWI_CACHE_N_FUZZY, /* looked at by the fuzzy tier */
+    LLMGWI_CACHE_N_SAVED_PICO,
+    LLMGWI_CACHE_N_SAVED_US,
+    LLMGWI_CACHE_N_SAVED_UNKNOWN, /* hits whose price was unknown */
+    LLMGWI_CACHE_N_REVALIDATIONS,
+    LLMGWI_CACHE_N_REVALIDATED_WRONG,
+    LLMGWI_CACHE_N_REVALIDATION_PICO,
+    LLMGWI_CACHE_N_REVALIDATION_UNKNOWN,
+    LLMGWI_CACHE_N_SAMPLED, /* samples ever queued; less those done and failed: they wait */
+    LLMGWI_CACHE_N_FAILED_SAMPLES,
+    LLMGWI_CACHE_N_VETOES,
+    LLMGWI_CACHE_N_VETOES_SAME,
+    LLMGWI_CACHE_N_PURGES,
+    LLMGWI_CACHE_N_RIGHT, /* feedback */
+    LLMGWI_CACHE_N_WRONG,
+    LLMGWI_CACHE_N_CHECKED,  /* answers that the comparison called different, and someone else looked at */
+    LLMGWI_CACHE_N_MISTAKEN, /* ... and called the same */
+    LLMGWI_CACHE_N_DROPPED,  /* puts that did not fit the queue, or were not committed */
+    LLMGWI_CACHE_N_JUDGED,   /* calls of the judge; what they cost is in REVALIDATION_PICO */
+    LLMGWI_CACHE_NS
+} llmgwi_cache_count;
+
+#define LLMGWI_CACHE_KEY 64
+
+/* What evidence and counters are pooled over: "a:" all, "m:" + a model as callers name it, "s:" + a scope. Lives
+   until the cache is closed. What it knows is what is stored + what this cache has added since: moving while a
+   commit is under way. */
+typedef struct llmgwi_cache_evidence {
+    llmgwi_calibrate_unit unit;
+    llmgwi_calibrate_evidence moving, next; /* next: what will be stored */
+    bool is_dirty, is_moving;
+} llmgwi_cache_evidence;
+
+typedef struct llmgwi_cache_unit {
+    size_t key_n;
+    char key[LLMGWI_CACHE_KEY];
+    int64_t added[LLMGWI_CACHE_NS]; /* atomic */
+    bool is_dirty;                  /* atomic: added is not all zero */
+    bool is_moving;
+    int64_t moving[LLMGWI_CACHE_NS], stored[LLMGWI_CACHE_NS], next[LLMGWI_CACHE_NS];
+    llmgwi_cache_evidence *evidence; /* NULL: none yet. Under the mutex, as all below */
+    uint64_t seen;                   /* the store's generation of evidence when stored was read; 0: never */
+} llmgwi_cache_unit;
+
+/* ---- what waits for a commit ---- */
+
+typedef enum llmgwi_cache_op_kind {
+    LLMGWI_CACHE_OP_PUT = 0, /* bytes: an entry */
+    LLMGWI_CACHE_OP_DAMAGED, /* key: an entry that cannot be read, or that is not of this key */
+    LLMGWI_CACHE_OP_REMOVE,  /* id: an entry */
+    LLMGWI_CACHE_OP_FORGET,  /* id: in the index, of an entry that is gone */
+    LLMGWI_CACHE_OP_DRIFT,   /* id: a class of which a hit was checked; z, is_wrong */
+    LLMGWI_CACHE_OP_PURGE,   /* id: a class whose members go */
+    LLMGWI_CACHE_OP_CLASS,   /* id: an entry that belongs to class other */
+    LLMGWI_CACHE_OP_SAMPLE,  /* id: its number; bytes */
+    LLMGWI_CACHE_OP_TOLD,    /* id: a sample that is done */
+    LLMGWI_CACHE_OP_COUNT
+} llmgwi_cache_op_kind;
+
+typedef struct llmgwi_cache_op {
+    llmgwi_cache_op_kind kind;
+    unsigned flags;    /* the request's */
+    bool fuzzy;        /* PUT: goes into the index */
+    bool is_cancelled; /* atomic: it was removed before it was written */
+    bool is_wrong;
+    unsigned char key[16];
+    uint64_t id, other;
+    double z;
+    int64_t max_age_s; /* PUT: an older entry is replaced */
+    llmgwi_index_query *query;
+    llmgwi_base_buf bytes;
+} llmgwi_cache_op;
+
+#define LLMGWI_CACHE_SERVED 256       /* fuzzy hits that feedback can still be told of */
+#define LLMGWI_CACHE_ECHOES 128       /* provider and model pairs whose model_echo is watched */
+#define LLMGWI_CACHE_SAMPLES 256      /* of this process that wait or are on their way */
+#define LLMGWI_CACHE_SAMPLES_ALL 4096 /* in the store; each process may bring a group more */
+#define LLMGWI_CACHE_JUDGED 32        /* pairs that wait for the judge, or are with it */
+#define LLMGWI_CACHE_UNITS_EACH 3
+
+typedef struct llmgwi_cache_served { /* of one fuzzy hit */
+    uint64_t entry;
+    double z;
+    bool is_sampled;
+    size_t unit_count;
+    llmgwi_cache_unit *units[LLMGWI_CACHE_UNITS_EACH];
+} llmgwi_cache_served;
+
+typedef struct llmgwi_cache_echo { /* how a provider's model names itself */
+    uint64_t who, echo;            /* hashes; who 0: free */
+    uint32_t right;                /* samples of older answers that were right since it changed */
+    uint32_t is_dirty;
+} llmgwi_cache_echo;
+
+typedef struct llmgwi_cache_waiter { /* a sample of ours, as it is in the store */
+    uint64_t number;
+    int64_t lease_s, pico_usd; /* what it is likely to cost */
+    bool in_flight;
+    llmgwi_base_buf bytes;
+} llmgwi_cache_waiter;
+
+struct llmgwi_cache_pair;
+
+typedef struct llmgwi_cache_day { /* since when what samples cost is counted, and the sums then; in META */
+    int64_t day, pico_usd, count;
+    int64_t is_dirty;
+} llmgwi_cache_day;
+
+typedef struct llmgwi_cache_tally { /* hits of an entry that wait to be written; both atomic */
+    uint64_t id, hits;
+} llmgwi_cache_tally;
+
+#define LLMGWI_CACHE_CROWDS 4096 /* scopes whose requests are counted; a power of two */
+
+typedef struct llmgwi_cache_crowd { /* requests of a scope that has no unit yet */
+    uint32_t who, requests;
+} llmgwi_cache_crowd;
+
+typedef struct llmgwi_cache {
+    const llmgwi_base_mem *mem;
+    const llmgwi_base_clock *clock;
+    llmgwi_store *store;
+    llmgw_cache options; /* no strings in it */
+    bool has_embed_model, has_judge;
+    int64_t commit_us; /* the store's commit_ms */
+    llmgwi_index *index;
+    llmgwi_index *answers;                        /* only its counts: in how many answers a word stands */
+    llmgwi_cache_unit *units[LLMGWI_CACHE_SLOTS]; /* atomic pointers; never taken out */
+    size_t unit_count, scope_count;
+    llmgwi_cache_unit *all, *others;                /* "a:", and that of names beyond the cap */
+    llmgwi_cache_crowd crowds[LLMGWI_CACHE_CROWDS]; /* under the mutex */
+    llmgwi_cache_tally tallies[LLMGWI_CACHE_HITS];
+    size_t tally_at; /* duty: where the next commit goes on */
+    bool dirty;      /* atomic: some counter waits */
+
+    llmgwi_base_mutex mutex; /* all below */
+    llmgwi_cache_op *ops[LLMGWI_CACHE_OPS_ALL];
+    size_t op_count; /* atomic to read */
+    size_t op_bytes;
+    int64_t committed_us; /* the last commit */
+    int64_t rest_us;      /* after one that failed, at least; 0: it did not */
+    bool has_lost;        /* a group since the last flush */
+    uint64_t id_next, id_end;
+    bool committing;
+    uint64_t generation; /* of the evidence in the store, as of our last commit */
+    int64_t purged;      /* duty: classes, in this group */
+    int64_t purges;      /* atomic: since somebody asked */
+    bool crowded;        /* duty: the store is above its mark */
+    llmgwi_cache_served served[LLMGWI_CACHE_SERVED];
+    size_t served_at;
+    uint64_t called_wrong[64]; /* entries whose sample said so */
+    size_t called_at;
+    llmgwi_cache_echo echoes[LLMGWI_CACHE_ECHOES];
+    llmgwi_cache_waiter *waiters[LLMGWI_CACHE_SAMPLES];
+    size_t waiter_count;
+    uint64_t sample_cap; /* in the store: beyond, nothing fuzzy is served */
+    bool others_wait;    /* the store has samples that nobody holds */
+    struct llmgwi_cache_pair *pairs[LLMGWI_CACHE_JUDGED];
+    size_t pair_count;
+    uint64_t pair_number;
+    int64_t adopted_us; /* duty: when it last looked for samples that nobody holds */
+    llmgwi_cache_day day;
+    int64_t judging;         /* pairs that are with the judge */
+    int64_t judge_pico;      /* what its last call cost: likely what the next one will */
+    uint64_t dying;          /* duty: a class that is too large to go at once; 0: none */
+    uint64_t salt;           /* of this store: makes numbers of classes unique in exports */
+    unsigned char sweep[16]; /* duty: where the search for entries past their time goes on */
+    int64_t swept_us;
+} llmgwi_cache;
+
+static void llmgwi_cache_op_free(llmgwi_cache *cache, llmgwi_cache_op *op) {
+    if (!op) return;
+    llmgwi_base_buf_free(&op->bytes);
+    llmgwi_base_free(cache->mem, op->query, sizeof *op->query);
+    llmgwi_base_free(cache->mem, op, sizeof *op);
+}
+
+static llmgwi_cache_op *llmgwi_cache_op_new(llmgwi_cache *cache, llmgwi_cache_op_kind kind,
+                                            size_t max_bytes) {
+    llmgwi_cache_op *op = (llmgwi_cache_op *)llmgwi_base_zalloc(cache->mem, sizeof *op);
+    if (!op) return NULL;
+    op->kind = kind;
+    llmgwi_base_buf_init(&op->bytes, cache->mem, max_bytes);
+    return op;
+}
+
+static size_t llmgwi_cache_op_size(const llmgwi_cache_op *op) {
+    return sizeof *op + op->bytes.cap + (op->query ? sizeof *op->query : 0);
+}
+
+static void llmgwi_cache_count_one(llmgwi_cache *cache, llmgwi_cache_unit *unit, llmgwi_cache_count which,
+                                   int64_t n) {
+    LLMGWI_BASE_ADD(&unit->added[which], n);
+    if (!LLMGWI_BASE_LOAD(&unit->is_dirty)) LLMGWI_BASE_STORE(&unit->is_dirty, true);
+    if (!LLMGWI_BASE_LOAD(&cache->dirty)) LLMGWI_BASE_STORE(&cache->dirty, true);
+}
+
+/* Takes op over. False: the queue is full, and op is freed. Under the mutex. */
+static bool llmgwi_cache_queue_locked(llmgwi_cache *cache, llmgwi_cache_op *op) {
+    size_t size = llmgwi_cache_op_size(op);
+    size_t most = op->kind == LLMGWI_CACHE_OP_PUT ? LLMGWI_CACHE_OPS : LLMGWI_CACHE_OPS_ALL;
+    bool is_heavy = op->kind == LLMGWI_CACHE_OP_PUT || op->kind == LLMGWI_CACHE_OP_SAMPLE;
+    size_t room = cache->op_bytes < LLMGWI_CACHE_OPS_BYTES ? LLMGWI_CACHE_OPS_BYTES - cache->op_bytes : 0;
+    if (cache->op_count >= most || (is_heavy && size > room) || !llmgwi_store_on(cache->store)) {
+        llmgwi_cache_op_free(cache, op);
+        return false;
+    }
+    cache->ops[cache->op_count] = op;
+    cache->op_bytes += size;
+    LLMGWI_BASE_STORE(&cache->op_count, cache->op_count + 1);
+    return true;
+}
+
+static bool llmgwi_cache_queue(llmgwi_cache *cache, llmgwi_cache_op *op) {
+    llmgwi_base_lock(&cache->mutex);
+    bool done = llmgwi_cache_queue_locked(cache, op);
+    llmgwi_base_unlock(&cache->mutex);
+    if (!done) llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_DROPPED, 1);
+    return done;
+}
+
+/* A small one: a key, or a number. */
+static void llmgwi_cache_queue_small(llmgwi_cache *cache, llmgwi_cache_op_kind kind, const unsigned char *key,
+                                     uint64_t id) {
+    llmgwi_cache_op *op = llmgwi_cache_op_new(cache, kind, 0);
+    if (!op) return;
+    if (key) memcpy(op->key, key, sizeof op->key);
+    op->id = id;
+    (void)llmgwi_cache_queue(cache, op);
+}
+
+/* ---- units by name ---- */
+
+static size_t llmgwi_cache_unit_key(char kind, llmgwi_base_str name, char key[LLMGWI_CACHE_KEY]) {
+    key[0] = kind;
+    key[1] = ':';
+    if (name.n <= LLMGWI_CACHE_KEY - 2) {
+        memcpy(key + 2, name.p, name.n);
+        return name.n + 2;
+    }
+    XXH128_hash_t hash = XXH3_128bits(name.p, name.n);
+    key[1] = '#'; /* too long for a key: its hash */
+    memcpy(key + 2, &hash, sizeof hash);
+    return 2 + sizeof hash;
+}
+
+/* The slot where key is, or the empty one where it would be. The table is at most half full. */
+static llmgwi_cache_unit **llmgwi_cache_unit_slot(llmgwi_cache *cache, llmgwi_base_str key) {
+    size_t at = (size_t)XXH3_64bits(key.p, key.n);
+    for (;; at++) {
+        llmgwi_cache_unit **slot = &cache->units[at & (LLMGWI_CACHE_SLOTS - 1)];
+        llmgwi_cache_unit *unit = LLMGWI_BASE_LOAD(slot);
+        if (!unit || (unit->key_n == key.n && memcmp(unit->key, key.p, key.n) == 0)) return slot;
+    }
+}
+
+/* Makes a unit, if there is room. NULL: there is not, or no memory. Under the mutex. */
+static llmgwi_cache_unit *llmgwi_cache_unit_make(llmgwi_cache *cache, llmgwi_base_str key) {
+    llmgwi_cache_unit **slot = llmgwi_cache_unit_slot(cache, key);
+    bool is_scope = key.p[0] == 's';
+    if (*slot) return *slot;
+    if (cache->unit_count >= LLMGWI_CACHE_UNITS || (is_scope && cache->scope_count >= LLMGWI_CACHE_UNITS / 2))
+        return NULL;
+    llmgwi_cache_unit *unit = (llmgwi_cache_unit *)llmgwi_base_zalloc(cache->mem, sizeof *unit);
+    if (!unit) return NULL;
+    if (cache->options.semantic)
+        unit->evidence = (llmgwi_cache_evidence *)llmgwi_base_zalloc(cache->mem, sizeof *unit->evidence);
+    memcpy(unit->key, key.p, key.n);
+    unit->key_n = key.n;
+    cache->unit_count++;
+    cache->scope_count += is_scope;
+    LLMGWI_BASE_STORE(slot, unit);
+    return unit;
+}
+
+/* Finds a unit, or makes it. NULL: there is none. Any thread. */
+static llmgwi_cache_unit *llmgwi_cache_unit_of(llmgwi_cache *cache, llmgwi_base_str key) {
+    llmgwi_cache_unit *unit = LLMGWI_BASE_LOAD(llmgwi_cache_unit_slot(cache, key));
+    if (unit) return unit;
+    llmgwi_base_lock(&cache->mutex);
+    unit = llmgwi_cache_unit_make(cache, key);
+    llmgwi_base_unlock(&cache->mutex);
+    return unit;
+}
+
+static llmgwi_cache_unit *llmgwi_cache_unit_named(llmgwi_cache *cache, const char *name) {
+    char key[LLMGWI_CACHE_KEY];
+    size_t n = llmgwi_cache_unit_key('m', llmgwi_base_cstr(name), key);
+    llmgwi_cache_unit *unit = llmgwi_cache_unit_of(cache, llmgwi_base_view(key, n));
+    return unit ? unit : cache->others;
+}
+
+/* ---- one request on its way ---- */
+
+#define LLMGWI_CACHE_LOOK_HITS 32 /* candidates; the vote is over the first LLMGWI_CALIBRATE_NEAR that stay */
+
+/* Zeroed and owned by the engine; it lives as long as the call. */
+typedef struct llmgwi_cache_look {
+    llmgwi_cache_form form;
+    unsigned char key[16], scope[16];
+    unsigned flags;           /* request.cache */
+    int64_t ttl_s, max_age_s; /* 0: without end; 0: any */
+    llmgw_opt max_error;      /* of the request */
+    bool active;              /* the cache has a part in this request */
+    bool fuzzy;               /* ... and the fuzzy tier, too; known once is_judged */
+    bool is_judged, looked;   /* looked: the fuzzy tier did */
+    llmgw_cached cached;
+    llmgwi_cache_unit *name; /* of the model as named */
+    llmgwi_index_query *query;
+    llmgwi_index_hit hits[LLMGWI_CALIBRATE_NEAR]; /* that vote, nearest first */
+    size_t hit_count;
+    llmgwi_index_hit vetoed; /* the nearest of all, if a guard kept it back */
+    const char *veto;        /* static text; NULL: none */
+    double z, p;
+    bool is_vector; /* similarities have a part of vectors */
+    llmgwi_cache_unit *units[LLMGWI_CACHE_UNITS_EACH];
+    size_t unit_count;
+} llmgwi_cache_look;
+
+static void llmgwi_cache_look_free(llmgwi_cache *cache, llmgwi_cache_look *look) {
+    if (look->form.bytes.mem) llmgwi_base_buf_free(&look->form.bytes);
+    llmgwi_base_free(cache->mem, look->query, sizeof *look->query);
+    look->query = NULL;
+    look->active = false;
+}
+
+static bool llmgwi_cache_look_off(llmgwi_cache_look *look, const char *reason) {
+    look->active = look->fuzzy = false;
+    look->cached.verdict = LLMGW_VERDICT_NONE;
+    look->cached.reason = reason;
+    return true;
+}
+
+/* Why a request that the cache takes goes past the fuzzy tier; NULL: it does not. */
+static const char *llmgwi_cache_exact_only(const llmgwi_cache *cache, const llmgwi_cache_look *look) {
+    const llmgwi_cache_form *form = &look->form;
+    if (!cache->options.semantic) return "not semantic";
+    if (look->flags & LLMGW_CACHE_EXACT) return "exact only";
+    if (look->max_error.set && look->max_error.value <= 0 && !cache->options.similarity.set)
+        return "max_error 0";
+    if (form->unfit) return form->unfit;
+    if (form->ask_n == 0) return "no question in text";
+    if (form->ask_n > cache->options.max_ask_bytes) return "question too long";
+    return llmgwi_text_unfit(llmgwi_base_view(form->bytes.p + form->ask_at, form->ask_n));
+}
+
+/* Has the fuzzy tier a part in it? Found out once, and not for an exact hit. */
+static bool llmgwi_cache_fits(llmgwi_cache *cache, llmgwi_cache_look *look) {
+    if (look->is_judged || !look->active) return look->fuzzy;
+    const char *why = llmgwi_cache_exact_only(cache, look);
+    look->is_judged = true;
+    look->fuzzy = !why;
+    if (why && cache->options.semantic) look->cached.reason = why;
+    if (look->fuzzy) llmgwi_store_digest(cache->store, look->form.bytes.p, look->form.ask_at, look->scope);
+    return look->fuzzy;
+}
+
+/* Makes form and key. name: the model as the caller named it. False: out of memory. */
+static bool llmgwi_cache_look_init(llmgwi_cache *cache, llmgwi_cache_look *look, const llmgw_request *request,
+                                   const char *name, int route_ttl_s) {
+    look->flags = request->cache;
+    look->max_age_s = request->cache_max_age_s;
+    look->max_error = request->max_error;
+    look->cached.reason = "";
+    if (look->flags & LLMGW_CACHE_OFF) return llmgwi_cache_look_off(look, "off");
+    if (route_ttl_s == LLMGW_OFF) return llmgwi_cache_look_off(look, "route");
+    look->ttl_s = route_ttl_s > 0 ? route_ttl_s : cache->options.ttl_s > 0 ? cache->options.ttl_s : 0;
+    llmgwi_base_buf_init(&look->form.bytes, cache->mem, cache->options.max_entry_bytes);
+    if (!llmgwi_cache_form_of(&look->form, request, name, (look->flags & LLMGW_CACHE_FORCE) != 0)) {
+        bool large = look->form.bytes.failed == LLMGWI_BASE_OVER_CAP;
+        (void)llmgwi_cache_look_off(look, large ? "too large" : "out of memory");
+        return large;
+    }
+    if (look->form.refused) return llmgwi_cache_look_off(look, look->form.refused);
+    llmgwi_store_digest(cache->store, look->form.bytes.p, look->form.bytes.n, look->key);
+    look->active = true;
+    look->cached.verdict = LLMGW_VERDICT_MISS;
+    look->cached.reason = "no such entry";
+    look->name = llmgwi_cache_unit_named(cache, name);
+    return true;
+}
+
+static llmgwi_base_str llmgwi_cache_ask_text(const llmgwi_cache_look *look) {
+    return llmgwi_base_view(llmgwi_base_buf_cstr(&look->form.bytes) + look->form.ask_at, look->form.ask_n);
+}
+
+/* ---- exact tier ---- */
+
+/* One more hit of an entry; lost when its place is taken by another, which only evicts a little worse. */
+static void llmgwi_cache_tally_hit(llmgwi_cache *cache, uint64_t id) {
+    llmgwi_cache_tally *tally = &cache->tallies[llmgwi_base_mix(id) & (LLMGWI_CACHE_HITS - 1)];
+    uint64_t there = LLMGWI_BASE_LOAD(&tally->id);
+    if (there == 0) LLMGWI_BASE_STORE(&tally->id, id);
+    if (there == 0 || there == id) LLMGWI_BASE_ADD(&tally->hits, 1u);
+}
+
+/* What every hit says and counts, of any tier. */
+static void llmgwi_cache_hit(llmgwi_cache *cache, llmgwi_cache_look *look, const llmgwi_cache_answer *answer,
+                             llmgw_verdict verdict, llmgwi_cache_count which, int64_t now_s) {
+    llmgw_cached *cached = &look->cached;
+    cached->verdict = verdict;
+    cached->entry = answer->entry;
+    cached->age_s = now_s > answer->created_s ? now_s - answer->created_s : 0;
+    cached->saved = answer->cost;
+    cached->saved_us = answer->elapsed_us;
+    cached->reason = "";
+    llmgwi_cache_count_one(cache, look->name, which, 1);
+    llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_SAVED_US, answer->elapsed_us);
+    if (answer->cost.known)
+        llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_SAVED_PICO, answer->cost.pico_usd);
+    else
+        llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_SAVED_UNKNOWN, 1);
+    llmgwi_cache_tally_hit(cache, answer->entry);
+}
+
+/* Why an entry may not answer; NULL: it may. */
+static const char *llmgwi_cache_too_old(const llmgwi_cache_look *look, int64_t created_s, int64_t expire_s,
+                                        int64_t now_s) {
+    if (expire_s && now_s >= expire_s) return "expired";
+    if (look->max_age_s && now_s - created_s > look->max_age_s) return "too old";
+    return NULL;
+}
+
+/* An entry as it is in the store, taken apart; unsealed into scratch where it must be. 1: there; 0: none; -1:
+   damaged. Views die with the transaction, its next write, or scratch. */
+static int llmgwi_cache_fetch(llmgwi_cache *cache, llmgwi_store_txn *txn, const unsigned char key[16],
+                              llmgwi_base_buf *scratch, llmgwi_cache_record *record) {
+    llmgwi_base_str value, id = llmgwi_cache_bytes(key, 16);
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_ENTRY, id, &value)) return 0;
+    if (llmgwi_store_sealed(cache->store)) {
+        llmgwi_base_buf_clear(scratch);
+        if (!llmgwi_store_unseal(cache->store, id, value, scratch)) return -1;
+        value = llmgwi_base_buf_str(scratch);
+    }
+    return llmgwi_cache_record_read(value, record) ? 1 : -1;
+}
+
+static bool llmgwi_cache_same_form(const llmgwi_cache_record *record, const llmgwi_cache_look *look) {
+    return record->form.n == look->form.bytes.n &&
+           memcmp(record->form.p, look->form.bytes.p, record->form.n) == 0;
+}
+
+/* The entry of this very request, in the store. Law 8: the whole form is compared. stale: also past its time. */
+static bool llmgwi_cache_stored(llmgwi_cache *cache, llmgwi_cache_look *look, bool stale, int64_t now_s,
+                                llmgwi_base_arena *arena, llmgwi_cache_answer *answer) {
+    llmgwi_store_txn txn;
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    if (!llmgwi_store_read(cache->store, &txn)) {
+        look->cached.reason = "store";
+        return false;
+    }
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    int found = llmgwi_cache_fetch(cache, &txn, look->key, &scratch, &record);
+    bool good = found > 0 && llmgwi_cache_same_form(&record, look);
+    const char *old =
+        good ? llmgwi_cache_too_old(look, record.head.created_s, record.head.expire_s, now_s) : NULL;
+    if (old) look->cached.reason = old;
+    good = good && (!old || stale) && llmgwi_cache_record_answer(&record, arena, answer);
+    (void)llmgwi_store_end(&txn, false);
+    llmgwi_base_buf_free(&scratch);
+    if (found < 0) llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_DAMAGED, look->key, 0);
+    return good;
+}
+
+/* An entry that waits to be committed: who asks the same twice in a row must not pay twice. */
+static bool llmgwi_cache_waiting(llmgwi_cache *cache, llmgwi_cache_look *look, int64_t now_s,
+                                 llmgwi_base_arena *arena, llmgwi_cache_answer *answer) {
+    llmgwi_cache_record record;
+    bool good = false;
+    if (LLMGWI_BASE_LOAD(&cache->op_count) == 0) return false;
+    llmgwi_base_lock(&cache->mutex);
+    for (size_t i = cache->op_count; i-- > 0 && !good;) {
+        const llmgwi_cache_op *op = cache->ops[i];
+        good = op->kind == LLMGWI_CACHE_OP_PUT && memcmp(op->key, look->key, sizeof op->key) == 0 &&
+               llmgwi_cache_record_read(llmgwi_base_buf_str(&op->bytes), &record) &&
+               llmgwi_cache_same_form(&record, look) &&
+               !llmgwi_cache_too_old(look, record.head.created_s, record.head.expire_s, now_s) &&
+               llmgwi_cache_record_answer(&record, arena, answer);
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    return good;
+}
+
+/* Hot: no lock, one get, one comparison, one copy. */
+static bool llmgwi_cache_exact(llmgwi_cache *cache, llmgwi_cache_look *look, llmgwi_base_arena *arena,
+                               llmgwi_cache_answer *answer) {
+    if (!look->active) return false;
+    llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_REQUESTS, 1);
+    if (look->flags & (LLMGW_CACHE_WRITE_ONLY | LLMGW_CACHE_REFRESH)) {
+        look->cached.reason = look->flags & LLMGW_CACHE_REFRESH ? "refresh" : "write only";
+        return false;
+    }
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    if (!llmgwi_cache_stored(cache, look, false, now_s, arena, answer) &&
+        !llmgwi_cache_waiting(cache, look, now_s, arena, answer))
+        return false;
+    llmgwi_cache_hit(cache, look, answer, LLMGW_VERDICT_EXACT, LLMGWI_CACHE_N_EXACT, now_s);
+    return true;
+}
+
+/* Every provider failed: the entry of this very request, past its time, if the caller allows that. */
+static bool llmgwi_cache_stale(llmgwi_cache *cache, llmgwi_cache_look *look, llmgwi_base_arena *arena,
+                               llmgwi_cache_answer *answer) {
+    const char *reason = look->cached.reason;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    if (!look->active || !(look->flags & LLMGW_CACHE_STALE)) return false;
+    bool good = llmgwi_cache_stored(cache, look, true, now_s, arena, answer);
+    look->cached.reason = reason;
+    if (good) llmgwi_cache_hit(cache, look, answer, LLMGW_VERDICT_STALE, LLMGWI_CACHE_N_STALE, now_s);
+    return good;
+}
+
+/* The same request was in flight and its answer served this one, too. */
+static void llmgwi_cache_joined(llmgwi_cache *cache, llmgwi_cache_look *look) {
+    if (!look->active) return;
+    look->cached.verdict = LLMGW_VERDICT_JOINED;
+    look->cached.reason = "";
+    llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_JOINED, 1);
+}
+
+/* ---- put ---- */
+
+/* The next number of an entry; 0: none is left until the next commit. */
+static uint64_t llmgwi_cache_next_id(llmgwi_cache *cache) {
+    llmgwi_base_lock(&cache->mutex);
+    uint64_t id = cache->id_next < cache->id_end ? cache->id_next++ : 0;
+    llmgwi_base_unlock(&cache->mutex);
+    return id;
+}
+
+/* An entry is to be written. answer_class 0: of its own. Takes query over. Returns its number, or 0. */
+static uint64_t llmgwi_cache_put_entry(llmgwi_cache *cache, llmgwi_cache_look *look,
+                                       const llmgwi_cache_answer *fresh, uint64_t answer_class) {
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    llmgwi_cache_op *op = llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_PUT, cache->options.max_entry_bytes);
+    llmgwi_cache_head head;
+    if (!op) return 0;
+    memset(&head, 0, sizeof head);
+    head.id = llmgwi_cache_next_id(cache);
+    head.answer_class = answer_class;
+    head.created_s = now_s;
+    head.expire_s = look->ttl_s ? now_s + look->ttl_s : 0;
+    head.ask_n = (uint32_t)look->form.ask_n;
+    memcpy(head.scope, look->scope, sizeof head.scope);
+    memcpy(op->key, look->key, sizeof op->key);
+    op->flags = look->flags;
+    op->fuzzy = look->fuzzy;
+    op->max_age_s = look->max_age_s;
+    op->id = head.id;
+    /* an entry that takes an eighth of the store would cost too many others */
+    if (head.id == 0 ||
+        !llmgwi_cache_record_write(&op->bytes, &head, llmgwi_base_buf_str(&look->form.bytes), fresh) ||
+        op->bytes.n > llmgwi_store_max_bytes(cache->store) / 8) {
+        llmgwi_cache_op_free(cache, op);
+        return 0;
+    }
+    op->query = look->query;
+    look->query = NULL;
+    return llmgwi_cache_queue(cache, op) ? head.id : 0;
+}
+
+/* ---- writing: where an entry is, classes and their members ---- */
+
+typedef struct llmgwi_cache_where { /* in CLASS, under LLMGWI_CACHE_ENTRY_KEY + the entry's number */
+    unsigned char key[16];
+    uint64_t hits;
+} llmgwi_cache_where;
+
+typedef struct llmgwi_cache_class { /* in CLASS, under its number */
+    uint64_t members;
+    llmgwi_calibrate_class drift;
+    uint32_t dead; /* its members go, and serve no more */
+} llmgwi_cache_class;
+
+/* Reads a record of fixed size. */
+static bool llmgwi_cache_get(llmgwi_store_txn *txn, int table, llmgwi_base_str key, void *out, size_t size) {
+    llmgwi_base_str value;
+    if (!llmgwi_store_get(txn, table, key, &value) || value.n != size) return false;
+    memcpy(out, value.p, size);
+    return true;
+}
+
+static bool llmgwi_cache_where_of(llmgwi_store_txn *txn, uint64_t entry, llmgwi_cache_where *where) {
+    uint64_t number = entry | LLMGWI_CACHE_ENTRY_KEY;
+    return llmgwi_cache_get(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&number), where, sizeof *where);
+}
+
+static bool llmgwi_cache_where_put(llmgwi_store_txn *txn, uint64_t entry, const llmgwi_cache_where *where) {
+    uint64_t number = entry | LLMGWI_CACHE_ENTRY_KEY;
+    return llmgwi_store_put(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&number),
+                            llmgwi_cache_bytes(where, sizeof *where));
+}
+
+static bool llmgwi_cache_class_of(llmgwi_store_txn *txn, uint64_t number, llmgwi_cache_class *cls) {
+    return number &&
+           llmgwi_cache_get(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&number), cls, sizeof *cls);
+}
+
+static bool llmgwi_cache_class_put(llmgwi_store_txn *txn, uint64_t number, const llmgwi_cache_class *cls) {
+    return llmgwi_store_put(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&number),
+                            llmgwi_cache_bytes(cls, sizeof *cls));
+}
+
+/* A call that did not find what it was to delete did nothing wrong. */
+static bool llmgwi_cache_gone(llmgwi_store_txn *txn, bool deleted) { return deleted || !txn->error; }
+
+static bool llmgwi_cache_leave_class(llmgwi_store_txn *txn, uint64_t number, uint64_t entry) {
+    llmgwi_cache_class cls;
+    llmgwi_base_str dup = llmgwi_cache_number(&entry), key = llmgwi_cache_number(&number);
+    if (!number) return true;
+    if (!llmgwi_cache_gone(txn, llmgwi_store_del(txn, LLMGWI_STORE_MEMBER, key, &dup))) return false;
+    if (!llmgwi_cache_class_of(txn, number, &cls)) return !txn->error;
+    if (cls.members > 1) {
+        cls.members--;
+        return llmgwi_cache_class_put(txn, number, &cls);
+    }
+    return llmgwi_cache_gone(txn, llmgwi_store_del(txn, LLMGWI_STORE_CLASS, key, NULL));
+}
+
+/* keep: the class has this number even if there is none such yet. */
+static bool llmgwi_cache_join_class(llmgwi_store_txn *txn, uint64_t *number, uint64_t entry, bool keep) {
+    llmgwi_cache_class cls;
+    bool there = llmgwi_cache_class_of(txn, *number, &cls);
+    if (!there || cls.dead) {
+        memset(&cls, 0, sizeof cls);
+        if (there || !keep || !*number) *number = llmgwi_store_id(txn);
+        if (!*number) return false;
+    }
+    cls.members++;
+    return llmgwi_cache_class_put(txn, *number, &cls) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_MEMBER, llmgwi_cache_number(number),
+                            llmgwi_cache_number(&entry));
+}
+
+/* Takes an entry out of every table. */
+static bool llmgwi_cache_remove_entry(llmgwi_cache *cache, llmgwi_store_txn *txn, const unsigned char key[16],
+                                      const llmgwi_cache_head *head) {
+    uint64_t number = head->id | LLMGWI_CACHE_ENTRY_KEY;
+    return llmgwi_cache_gone(txn,
+                             llmgwi_store_del(txn, LLMGWI_STORE_ENTRY, llmgwi_cache_bytes(key, 16), NULL)) &&
+           llmgwi_cache_gone(txn,
+                             llmgwi_store_del(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&number), NULL)) &&
+           (!head->ask_id || llmgwi_cache_gone(txn, llmgwi_index_remove(cache->index, txn, head->ask_id))) &&
+           llmgwi_cache_leave_class(txn, head->answer_class, head->id);
+}
+
+/* Removes what is under key, also if it is damaged: then what other tables say of it is found later. */
+static bool llmgwi_cache_remove_key(llmgwi_cache *cache, llmgwi_store_txn *txn, const unsigned char key[16]) {
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    int found = llmgwi_cache_fetch(cache, txn, key, &scratch, &record);
+    llmgwi_cache_head head = record.head;
+    llmgwi_base_buf_free(&scratch);
+    if (found == 0) return !txn->error;
+    if (found > 0) return llmgwi_cache_remove_entry(cache, txn, key, &head);
+    return llmgwi_cache_gone(txn,
+                             llmgwi_store_del(txn, LLMGWI_STORE_ENTRY, llmgwi_cache_bytes(key, 16), NULL));
+}
+
+/* ---- writing: one operation each ---- */
+
+typedef enum llmgwi_cache_place {
+    LLMGWI_CACHE_FREE,
+    LLMGWI_CACHE_TAKEN,
+    LLMGWI_CACHE_FAILED
+} llmgwi_cache_place;
+
+/* Makes the place of a new entry free, unless an entry that is as good is there. */
+static llmgwi_cache_place llmgwi_cache_make_place(llmgwi_cache *cache, llmgwi_store_txn *txn,
+                                                  const llmgwi_cache_op *op,
+                                                  const llmgwi_cache_record *fresh) {
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record there;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    int found = llmgwi_cache_fetch(cache, txn, op->key, &scratch, &there);
+    bool stays = found > 0 && !(op->flags & LLMGW_CACHE_REFRESH) && there.form.n == fresh->form.n &&
+                 memcmp(there.form.p, fresh->form.p, fresh->form.n) == 0 &&
+                 !(there.head.expire_s && now_s >= there.head.expire_s) &&
+                 !(op->max_age_s && now_s - there.head.created_s > op->max_age_s);
+    llmgwi_base_buf_free(&scratch);
+    if (stays) return LLMGWI_CACHE_TAKEN;
+    if (txn->error || (found && !llmgwi_cache_remove_key(cache, txn, op->key))) return LLMGWI_CACHE_FAILED;
+    return LLMGWI_CACHE_FREE;
+}
+
+/* The entry's question goes into the index. */
+static bool llmgwi_cache_index_entry(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op,
+                                     llmgwi_cache_head *head, llmgwi_base_str ask) {
+    llmgwi_index_hit about;
+    llmgwi_index_query *query = op->query;
+    if (!query) query = (llmgwi_index_query *)llmgwi_base_zalloc(cache->mem, sizeof *query);
+    if (!query) return true; /* the entry answers exactly, at least */
+    if (!op->query) llmgwi_index_ask(cache->index, txn, ask, NULL, 0, query);
+    memset(&about, 0, sizeof about);
+    head->ask_id = about.id = llmgwi_store_id(txn);
+    bool good = head->ask_id && llmgwi_cache_join_class(txn, &head->answer_class, head->id, true);
+    about.answer_class = head->answer_class;
+    about.created_s = (uint32_t)head->created_s;
+    about.expire_s = (uint32_t)head->expire_s;
+    memcpy(about.key, op->key, sizeof about.key);
+    good = good && llmgwi_index_add(cache->index, txn, head->scope, head->ask_id, query, &about);
+    if (good && !op->query) llmgwi_index_learn(cache->index, query); /* else it was when it was asked */
+    if (!op->query) llmgwi_base_free(cache->mem, query, sizeof *query);
+    return good;
+}
+
+/* Writes a finished record, sealed if it must be. */
+static bool llmgwi_cache_write_entry(llmgwi_cache *cache, llmgwi_store_txn *txn, const unsigned char key[16],
+                                     llmgwi_base_buf *record) {
+    llmgwi_base_buf sealed;
+    llmgwi_base_str id = llmgwi_cache_bytes(key, 16);
+    if (!llmgwi_store_sealed(cache->store))
+        return llmgwi_store_put(txn, LLMGWI_STORE_ENTRY, id, llmgwi_base_buf_str(record));
+    llmgwi_base_buf_init(&sealed, cache->mem, SIZE_MAX / 4);
+    bool good = llmgwi_store_seal(cache->store, id, llmgwi_base_buf_str(record), &sealed) &&
+                llmgwi_store_put(txn, LLMGWI_STORE_ENTRY, id, llmgwi_base_buf_str(&sealed));
+    llmgwi_base_buf_free(&sealed);
+    return good;
+}
+
+/* The record in op is read by others (llmgwi_cache_waiting) and stays as it is; what is written is a copy that
+   knows its class and its place in the index. */
+static bool llmgwi_cache_apply_put(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    llmgwi_cache_record record;
+    llmgwi_base_buf copy;
+    llmgwi_cache_where where;
+    if (!llmgwi_cache_record_read(llmgwi_base_buf_str(&op->bytes), &record)) return true;
+    llmgwi_cache_place place = llmgwi_cache_make_place(cache, txn, op, &record);
+    if (place != LLMGWI_CACHE_FREE) return place == LLMGWI_CACHE_TAKEN;
+    llmgwi_cache_head head = record.head;
+    llmgwi_base_str ask = llmgwi_base_view(record.form.p + record.form.n - head.ask_n, head.ask_n);
+    if (op->fuzzy && !llmgwi_cache_index_entry(cache, txn, op, &head, ask)) return false;
+    if (!op->fuzzy) head.answer_class = 0;
+    llmgwi_base_buf_init(&copy, cache->mem, op->bytes.n);
+    bool good = llmgwi_base_buf_add(&copy, op->bytes.p, op->bytes.n);
+    if (good) {
+        memcpy(copy.p, &head, sizeof head);
+        llmgwi_cache_record_sum(&copy, record.form.n);
+        good = llmgwi_cache_write_entry(cache, txn, op->key, &copy);
+    }
+    llmgwi_base_buf_free(&copy);
+    memcpy(where.key, op->key, sizeof where.key);
+    where.hits = 0;
+    return good && llmgwi_cache_where_put(txn, head.id, &where);
+}
+
+/* Damaged, or so it was when it was read: looked at again. */
+static bool llmgwi_cache_apply_damaged(llmgwi_cache *cache, llmgwi_store_txn *txn,
+                                       const llmgwi_cache_op *op) {
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    unsigned char digest[16];
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    int found = llmgwi_cache_fetch(cache, txn, op->key, &scratch, &record);
+    if (found > 0) {
+        llmgwi_store_digest(cache->store, record.form.p, record.form.n, digest);
+        if (memcmp(digest, op->key, sizeof digest) != 0) found = -1;
+    }
+    llmgwi_base_buf_free(&scratch);
+    return found >= 0 ? !txn->error : llmgwi_cache_remove_key(cache, txn, op->key);
+}
+
+static bool llmgwi_cache_apply_forget(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    return llmgwi_cache_gone(txn, llmgwi_index_remove(cache->index, txn, op->id));
+}
+
+/* ---- writing: classes that drift, samples ---- */
+
+#define LLMGWI_CACHE_PURGE                                                                                   \
+    4096 /* members that go in one transaction; more: the class is dead until they are gone */
+
+/* Up to count members of a class. */
+static size_t llmgwi_cache_members(llmgwi_store_txn *txn, uint64_t number, uint64_t *members, size_t count) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key = llmgwi_cache_number(&number), value = llmgwi_base_cstr("");
+    size_t n = 0;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_MEMBER, &cursor)) return 0;
+    bool there = llmgwi_store_move(&cursor, LLMGWI_STORE_AT, &key, &value);
+    for (; there && n < count; there = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT_DUP, &key, &value))
+        if (value.n == sizeof *members) memcpy(&members[n++], value.p, sizeof *members);
+    llmgwi_store_cursor_close(&cursor);
+    return n;
+}
+
+static bool llmgwi_cache_apply_remove(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    llmgwi_cache_where where;
+    llmgwi_cache_record record;
+    llmgwi_base_buf scratch;
+    uint64_t number = op->id | LLMGWI_CACHE_ENTRY_KEY;
+    if (!llmgwi_cache_where_of(txn, op->id, &where)) return !txn->error;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    int found = llmgwi_cache_fetch(cache, txn, where.key, &scratch, &record);
+    llmgwi_base_buf_free(&scratch);
+    if (found > 0 && record.head.id == op->id) return llmgwi_cache_remove_key(cache, txn, where.key);
+    /* it was damaged and is gone; what is there now is another */
+    return llmgwi_cache_gone(txn,
+                             llmgwi_store_del(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&number), NULL));
+}
+
+/* A class goes, in one transaction if it is not huge. What is left of a huge one serves no more. */
+static bool llmgwi_cache_apply_purge(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    uint64_t members[128];
+    llmgwi_cache_class cls;
+    llmgwi_cache_op each;
+    memset(&each, 0, sizeof each);
+    for (size_t gone = 0, n; gone < LLMGWI_CACHE_PURGE; gone += n) {
+        n = llmgwi_cache_members(txn, op->id, members, LLMGWI_BASE_COUNT(members));
+        for (size_t i = 0; i < n; i++) {
+            llmgwi_base_str key = llmgwi_cache_number(&op->id), dup = llmgwi_cache_number(&members[i]);
+            each.id = members[i];
+            if (!llmgwi_cache_apply_remove(cache, txn, &each)) return false;
+            /* it is gone already, unless what it leads to was damaged */
+            if (!llmgwi_cache_gone(txn, llmgwi_store_del(txn, LLMGWI_STORE_MEMBER, key, &dup))) return false;
+        }
+        if (n == 0) break;
+    }
+    if (!llmgwi_cache_class_of(txn, op->id, &cls)) return !txn->error;
+    if (llmgwi_cache_members(txn, op->id, members, 1) == 0)
+        return llmgwi_cache_gone(
+            txn, llmgwi_store_del(txn, LLMGWI_STORE_CLASS, llmgwi_cache_number(&op->id), NULL));
+    cls.dead = 1;
+    LLMGWI_BASE_STORE(&cache->dying, op->id);
+    return llmgwi_cache_class_put(txn, op->id, &cls);
+}
+
+static bool llmgwi_cache_apply_drift(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    llmgwi_cache_class cls;
+    if (!llmgwi_cache_class_of(txn, op->id, &cls) || cls.dead) return !txn->error;
+    if (!llmgwi_calibrate_drift(&cls.drift, op->z, op->is_wrong))
+        return llmgwi_cache_class_put(txn, op->id, &cls);
+    cache->purged++;
+    return llmgwi_cache_apply_purge(cache, txn, op);
+}
+
+/* The judge found out that an entry's answer is one of another class. */
+static bool llmgwi_cache_apply_class(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    llmgwi_cache_where where;
+    llmgwi_cache_class cls;
+    llmgwi_cache_record record;
+    llmgwi_base_buf scratch, copy;
+    bool good = true;
+    if (!llmgwi_cache_where_of(txn, op->id, &where) || !llmgwi_cache_class_of(txn, op->other, &cls) ||
+        cls.dead)
+        return !txn->error;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&copy, cache->mem, SIZE_MAX / 4);
+    if (llmgwi_cache_fetch(cache, txn, where.key, &scratch, &record) > 0 && record.head.ask_id &&
+        record.head.answer_class != op->other) {
+        llmgwi_cache_head head = record.head;
+        size_t form_n = record.form.n;
+        llmgwi_base_buf_add(&copy, &head, sizeof head);
+        llmgwi_base_buf_add(&copy, record.texts, record.texts_n);
+        good = llmgwi_base_buf_view(&copy, record.form);
+        if (good) {
+            uint64_t old = head.answer_class;
+            head.answer_class = op->other;
+            memcpy(copy.p, &head, sizeof head);
+            llmgwi_cache_record_sum(&copy, form_n);
+            good = llmgwi_cache_leave_class(txn, old, head.id) &&
+                   llmgwi_cache_join_class(txn, &head.answer_class, head.id, true) &&
+                   llmgwi_index_set_class(cache->index, txn, head.ask_id, op->other) &&
+                   llmgwi_cache_write_entry(cache, txn, where.key, &copy);
+        }
+    }
+    llmgwi_base_buf_free(&scratch);
+    llmgwi_base_buf_free(&copy);
+    return good && !txn->error;
+}
+
+static bool llmgwi_cache_write_sample(llmgwi_cache *cache, llmgwi_store_txn *txn, uint64_t number,
+                                      llmgwi_base_str plain) {
+    llmgwi_base_buf sealed;
+    llmgwi_base_str id = llmgwi_cache_number(&number);
+    llmgwi_base_buf_init(&sealed, cache->mem, SIZE_MAX / 4);
+    bool good = llmgwi_store_seal(cache->store, id, plain, &sealed) &&
+                llmgwi_store_put(txn, LLMGWI_STORE_SAMPLE, id, llmgwi_base_buf_str(&sealed));
+    llmgwi_base_buf_free(&sealed);
+    return good;
+}
+
+static bool llmgwi_cache_apply_sample(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    return llmgwi_cache_write_sample(cache, txn, op->id, llmgwi_base_buf_str(&op->bytes));
+}
+
+static bool llmgwi_cache_apply_told(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op) {
+    (void)cache;
+    return llmgwi_cache_gone(txn,
+                             llmgwi_store_del(txn, LLMGWI_STORE_SAMPLE, llmgwi_cache_number(&op->id), NULL));
+}
+
+typedef bool (*llmgwi_cache_apply_fn)(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_op *op);
+static const llmgwi_cache_apply_fn llmgwi_cache_applies[LLMGWI_CACHE_OP_COUNT] = {
+    llmgwi_cache_apply_put,    llmgwi_cache_apply_damaged, llmgwi_cache_apply_remove,
+    llmgwi_cache_apply_forget, llmgwi_cache_apply_drift,   llmgwi_cache_apply_purge,
+    llmgwi_cache_apply_class,  llmgwi_cache_apply_sample,  llmgwi_cache_apply_told};
+
+/* ---- writing: counters and evidence ---- */
+
+#define LLMGWI_CACHE_UNIT_HEAD (8 + 8 * LLMGWI_CACHE_NS)
+#define LLMGWI_CACHE_UNIT_BYTES (LLMGWI_CACHE_UNIT_HEAD + LLMGWI_CALIBRATE_BYTES)
+
+/* Counters from a file, and sums of them, must not overflow. */
+static int64_t llmgwi_cache_sum(int64_t a, int64_t b) {
+    const int64_t most = (int64_t)1 << 61;
+    a = a > most ? most : a < -most ? -most : a;
+    b = b > most ? most : b < -most ? -most : b;
+    return a + b > most ? most : a + b < -most ? -most : a + b;
+}
+
+/* What is stored of a unit: version, counters, and evidence if there is any. What cannot be read is 0. */
+static void llmgwi_cache_unit_read(llmgwi_store_txn *txn, llmgwi_base_str key,
+                                   int64_t counts[LLMGWI_CACHE_NS], llmgwi_calibrate_evidence *evidence) {
+    llmgwi_base_str value;
+    uint32_t version[2];
+    memset(counts, 0, sizeof(int64_t) * LLMGWI_CACHE_NS);
+    memset(evidence, 0, sizeof *evidence);
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_UNIT, key, &value) || value.n < LLMGWI_CACHE_UNIT_HEAD) return;
+    memcpy(version, value.p, sizeof version);
+    if (version[0] != LLMGWI_CACHE_VERSION || version[1] != LLMGWI_CACHE_NS) return;
+    memcpy(counts, value.p + sizeof version, sizeof(int64_t) * LLMGWI_CACHE_NS);
+    (void)llmgwi_calibrate_load(evidence, (const unsigned char *)value.p + LLMGWI_CACHE_UNIT_HEAD,
+                                value.n - LLMGWI_CACHE_UNIT_HEAD);
+}
+
+/* Adds what moves to what is stored by now; what came of it is the unit's next. */
+static bool llmgwi_cache_write_unit(llmgwi_store_txn *txn, llmgwi_cache_unit *unit) {
+    const uint32_t version[2] = {LLMGWI_CACHE_VERSION, LLMGWI_CACHE_NS};
+    llmgwi_base_str key = llmgwi_base_view(unit->key, unit->key_n);
+    llmgwi_cache_evidence *evidence = unit->evidence;
+    llmgwi_calibrate_evidence stored;
+    unsigned char bytes[LLMGWI_CACHE_UNIT_BYTES];
+    llmgwi_cache_unit_read(txn, key, unit->next, &stored);
+    for (int i = 0; i < LLMGWI_CACHE_NS; i++)
+        unit->next[i] = llmgwi_cache_sum(unit->next[i], unit->moving[i]);
+    if (evidence && evidence->is_moving) llmgwi_calibrate_merge(&stored, &evidence->moving);
+    if (evidence) evidence->next = stored;
+    memcpy(bytes, version, sizeof version);
+    memcpy(bytes + sizeof version, unit->next, sizeof unit->next);
+    if (!llmgwi_calibrate_save(&stored, bytes + LLMGWI_CACHE_UNIT_HEAD, LLMGWI_CALIBRATE_BYTES)) return false;
+    return llmgwi_store_put(txn, LLMGWI_STORE_UNIT, key, llmgwi_cache_bytes(bytes, sizeof bytes));
+}
+
+/* What every unit has added since the last commit begins to move. The sum over names is everyone's. */
+static void llmgwi_cache_move_begin(llmgwi_cache *cache) {
+    llmgwi_cache_unit *all = cache->all;
+    LLMGWI_BASE_STORE(&cache->dirty, false);
+    for (size_t slot = 0; slot < LLMGWI_CACHE_SLOTS; slot++) {
+        llmgwi_cache_unit *unit = cache->units[slot];
+        if (!unit) continue;
+        if (LLMGWI_BASE_SWAP(&unit->is_dirty, false)) {
+            unit->is_moving = true;
+            for (int i = 0; i < LLMGWI_CACHE_NS; i++) {
+                int64_t added = LLMGWI_BASE_SWAP(&unit->added[i], (int64_t)0);
+                unit->moving[i] += added;
+                if (unit != all) all->moving[i] += added;
+                if (added) all->is_moving = true;
+            }
+        }
+        llmgwi_cache_evidence *evidence = unit->evidence;
+        if (!evidence || !evidence->is_dirty) continue;
+        llmgwi_calibrate_take(&evidence->unit, &evidence->moving);
+        evidence->is_dirty = false;
+        evidence->is_moving = unit->is_moving = true;
+    }
+}
+
+/* The commit is over. Not done: what moved waits for the next one. */
+static void llmgwi_cache_move_end(llmgwi_cache *cache, bool done) {
+    for (size_t slot = 0; slot < LLMGWI_CACHE_SLOTS; slot++) {
+        llmgwi_cache_unit *unit = cache->units[slot];
+        if (!unit || !unit->is_moving) continue;
+        llmgwi_cache_evidence *evidence = unit->evidence;
+        if (done) {
+            memcpy(unit->stored, unit->next, sizeof unit->stored);
+            memset(unit->moving, 0, sizeof unit->moving);
+            if (evidence) llmgwi_calibrate_adopt(&evidence->unit, &evidence->next);
+            unit->seen = cache->generation;
+        } else {
+            LLMGWI_BASE_STORE(&unit->is_dirty, true); /* moving stays as it is and grows */
+            LLMGWI_BASE_STORE(&cache->dirty, true);
+            if (evidence && evidence->is_moving) {
+                llmgwi_calibrate_merge(&evidence->unit.added, &evidence->moving);
+                evidence->is_dirty = true;
+            }
+        }
+        unit->is_moving = false;
+        if (evidence) evidence->is_moving = false;
+    }
+}
+
+static bool llmgwi_cache_write_units(llmgwi_cache *cache, llmgwi_store_txn *txn, uint64_t *generation) {
+    llmgwi_base_str key = llmgwi_base_cstr("evidence");
+    bool any = false;
+    if (!llmgwi_cache_get(txn, LLMGWI_STORE_META, key, generation, sizeof *generation)) *generation = 0;
+    if (txn->error) return false;
+    ++*generation;
+    for (size_t slot = 0; slot < LLMGWI_CACHE_SLOTS; slot++) {
+        llmgwi_cache_unit *unit = LLMGWI_BASE_LOAD(&cache->units[slot]);
+        if (!unit || !unit->is_moving) continue;
+        if (!llmgwi_cache_write_unit(txn, unit)) return false;
+        any = true;
+    }
+    return !any || llmgwi_store_put(txn, LLMGWI_STORE_META, key, llmgwi_cache_number(generation));
+}
+
+/* Some of the hits that were counted; those of a commit that fails are forgotten. */
+static bool llmgwi_cache_write_tallies(llmgwi_cache *cache, llmgwi_store_txn *txn, bool all) {
+    size_t count = all ? LLMGWI_CACHE_HITS : LLMGWI_CACHE_HITS / 8;
+    for (size_t i = 0; i < count && !txn->error; i++) {
+        llmgwi_cache_tally *tally = &cache->tallies[cache->tally_at++ & (LLMGWI_CACHE_HITS - 1)];
+        llmgwi_cache_where where;
+        uint64_t id = LLMGWI_BASE_LOAD(&tally->id);
+        if (!id) continue;
+        uint64_t hits = LLMGWI_BASE_SWAP(&tally->hits, (uint64_t)0);
+        LLMGWI_BASE_STORE(&tally->id, (uint64_t)0);
+        if (!hits || !llmgwi_cache_where_of(txn, id, &where)) continue;
+        where.hits += hits;
+        if (!llmgwi_cache_where_put(txn, id, &where)) return false;
+    }
+    return !txn->error;
+}
+
+/* ---- room: eviction, and entries past their time ---- */
+
+#define LLMGWI_CACHE_PICK 16 /* entries looked at; the worst quarter goes */
+
+typedef struct llmgwi_cache_victim {
+    unsigned char key[16];
+    double worth; /* what it saves by byte; below 0: past its time */
+    size_t bytes;
+    llmgwi_cache_head head;
+    bool damaged;
+} llmgwi_cache_victim;
+
+static void llmgwi_cache_weigh(llmgwi_cache *cache, llmgwi_store_txn *txn, int found,
+                               const llmgwi_cache_record *record, llmgwi_cache_victim *victim) {
+    llmgwi_cache_where where;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    victim->damaged = found < 0;
+    victim->worth = -2;
+    victim->bytes = 4096;
+    if (found < 0) return;
+    victim->head = record->head;
+    victim->bytes = sizeof record->head + record->texts_n + record->form.n;
+    if (!llmgwi_cache_where_of(txn, record->head.id, &where)) where.hits = 0;
+    llmgw_cost cost = llmgwi_cache_head_price(&record->head);
+    double saved = cost.known ? (double)cost.pico_usd : 0;
+    saved += 1e6; /* an unknown or no price: a micro-dollar, so that use and size decide */
+    victim->worth = saved * ((double)where.hits + 1) / (double)victim->bytes;
+    if (record->head.expire_s && now_s >= record->head.expire_s) victim->worth = -1;
+}
+
+/* Looks at up to count entries from a key on, around the end. Returns how many there were. */
+static size_t llmgwi_cache_look_at(llmgwi_cache *cache, llmgwi_store_txn *txn, const unsigned char from[16],
+                                   llmgwi_cache_victim *victims, size_t count) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    llmgwi_base_str key = llmgwi_cache_bytes(from, 16), value = llmgwi_base_cstr("");
+    size_t n = 0;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_ENTRY, &cursor)) return 0;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    bool there = llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value) ||
+                 llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value);
+    for (; there && n < count; there = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+        if (key.n != 16) continue;
+        memcpy(victims[n].key, key.p, 16);
+        int found = llmgwi_cache_fetch(cache, txn, victims[n].key, &scratch, &record);
+        if (found == 0) break;
+        llmgwi_cache_weigh(cache, txn, found, &record, &victims[n++]);
+    }
+    llmgwi_store_cursor_close(&cursor);
+    llmgwi_base_buf_free(&scratch);
+    return n;
+}
+
+static bool llmgwi_cache_drop(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_victim *victim) {
+    if (victim->damaged) return llmgwi_cache_remove_key(cache, txn, victim->key);
+    return llmgwi_cache_remove_entry(cache, txn, victim->key, &victim->head);
+}
+
+/* One transaction that removes entries of at least this many bytes, of 64 times the worst quarter of 16 drawn at
+   random. Returns what it removed; 0: nothing is left, or it failed. */
+static uint64_t llmgwi_cache_evict(llmgwi_cache *cache, uint64_t bytes, bool wait) {
+    llmgwi_store_txn txn;
+    llmgwi_cache_victim victims[LLMGWI_CACHE_PICK];
+    uint64_t freed = 0;
+    bool good = llmgwi_store_write(cache->store, &txn, wait);
+    if (!good) return 0;
+    for (int round = 0; round < 64 && freed < bytes && good; round++) {
+        uint64_t from[2] = {cache->clock->random(cache->clock->user),
+                            cache->clock->random(cache->clock->user)};
+        size_t n = llmgwi_cache_look_at(cache, &txn, (const unsigned char *)from, victims, LLMGWI_CACHE_PICK);
+        for (size_t gone = 0; gone < (n + 3) / 4 && good; gone++) {
+            size_t worst = 0;
+            for (size_t i = 1; i < n - gone; i++)
+                if (victims[i].worth < victims[worst].worth) worst = i;
+            good = llmgwi_cache_drop(cache, &txn, &victims[worst]);
+            freed += victims[worst].bytes;
+            victims[worst] = victims[n - gone - 1];
+        }
+        if (n == 0) break;
+    }
+    return llmgwi_store_end(&txn, good) && good ? freed : 0;
+}
+
+/* Makes room until the store is an eighth below its cap, if it is above a sixteenth below it. True: there is more
+   to do. */
+static bool llmgwi_cache_make_room(llmgwi_cache *cache, int64_t until_us, bool force) {
+    uint64_t most = llmgwi_store_max_bytes(cache->store), high = most - most / 16, low = most - most / 8;
+    for (int round = 0; round < 256; round++) {
+        llmgwi_store_txn txn;
+        if (!llmgwi_store_read(cache->store, &txn)) return false;
+        uint64_t used = llmgwi_store_used_bytes(&txn);
+        (void)llmgwi_store_end(&txn, false);
+        if (used <= (round || force ? low : high)) return false;
+        if (!llmgwi_cache_evict(cache, used - low, force)) return false;
+        if (cache->clock->now_us(cache->clock->user) >= until_us) return true;
+    }
+    return true;
+}
+
+/* Entries that are past their time by more than LLMGWI_CACHE_STALE_S go, some at a time. */
+static bool llmgwi_cache_sweep(llmgwi_cache *cache, llmgwi_store_txn *txn) {
+    llmgwi_cache_victim victims[LLMGWI_CACHE_PICK];
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    size_t n = llmgwi_cache_look_at(cache, txn, cache->sweep, victims, LLMGWI_CACHE_PICK);
+    for (size_t i = 0; i < n; i++) {
+        const llmgwi_cache_victim *victim = &victims[i];
+        bool over =
+            victim->worth < 0 && (victim->damaged || now_s - victim->head.expire_s >= LLMGWI_CACHE_STALE_S);
+        if (over && !llmgwi_cache_drop(cache, txn, victim)) return false;
+    }
+    memset(cache->sweep, n < LLMGWI_CACHE_PICK ? 0 : 0xFF, sizeof cache->sweep);
+    if (n < LLMGWI_CACHE_PICK) return !txn->error;
+    memcpy(cache->sweep, victims[n - 1].key, sizeof cache->sweep);
+    for (size_t i = sizeof cache->sweep; i-- > 0 && ++cache->sweep[i] == 0;) continue; /* behind it */
+    return !txn->error;
+}
+
+/* ---- evidence in memory ---- */
+
+/* Under the mutex: reads what is stored of a unit, if others have added to it since. False: it has no evidence. */
+static bool llmgwi_cache_unit_fresh(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_unit *unit,
+                                    uint64_t generation) {
+    llmgwi_calibrate_evidence stored;
+    if (!unit->is_moving && unit->seen <= generation) {
+        llmgwi_cache_unit_read(txn, llmgwi_base_view(unit->key, unit->key_n), unit->stored, &stored);
+        if (unit->evidence) llmgwi_calibrate_adopt(&unit->evidence->unit, &stored);
+        unit->seen = generation + 1;
+    }
+    (void)cache;
+    return unit->evidence != NULL;
+}
+
+static uint64_t llmgwi_cache_generation(llmgwi_store_txn *txn) {
+    uint64_t generation = 0;
+    (void)llmgwi_cache_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr("evidence"), &generation,
+                           sizeof generation);
+    return generation;
+}
+
+static llmgwi_calibrate_rules llmgwi_cache_rules(const llmgwi_cache *cache) {
+    llmgwi_calibrate_rules rules;
+    memset(&rules, 0, sizeof rules);
+    rules.max_error = cache->options.max_error.set ? cache->options.max_error.value : 0.02;
+    rules.strict = cache->options.strict;
+    rules.per_hit = cache->options.per_hit;
+    return rules;
+}
+
+#define LLMGWI_CACHE_SCOPE_BEGINS                                                                            \
+    8 /* max_error x requests from which a scope gathers evidence of its own ... */
+#define LLMGWI_CACHE_SCOPE_COUNTS 16 /* ... and after so much more obeys it: 24 in all (CALIBRATION.md 7) */
+
+/* The unit of a scope: once it is busy enough, or was so before. Where all requests for the model were of this scope,
+   the model's evidence is the scope's own, and is where it begins. A counter is shared by scopes of like hash; each
+   wears down what the other has, so that only a busy one gets far. */
+static llmgwi_cache_unit *llmgwi_cache_scope_unit(llmgwi_cache *cache, llmgwi_store_txn *txn,
+                                                  const llmgwi_cache_unit *name,
+                                                  const unsigned char scope[16]) {
+    char bytes[LLMGWI_CACHE_KEY];
+    llmgwi_base_str stored,
+        key = llmgwi_base_view(bytes, llmgwi_cache_unit_key('s', llmgwi_cache_bytes(scope, 16), bytes));
+    llmgwi_cache_unit *unit = *llmgwi_cache_unit_slot(cache, key);
+    uint32_t hash[2];
+    if (unit) return unit;
+    memcpy(hash, scope, sizeof hash);
+    llmgwi_cache_crowd *crowd = &cache->crowds[hash[0] & (LLMGWI_CACHE_CROWDS - 1)];
+    if (crowd->requests == 0) crowd->who = hash[1];
+    bool is_it = crowd->who == hash[1];
+    if (is_it ? crowd->requests < UINT32_MAX : crowd->requests > 0)
+        crowd->requests += is_it ? 1u : UINT32_MAX;
+    double budget = crowd->requests * llmgwi_cache_rules(cache).max_error;
+    bool is_busy = is_it && budget >= LLMGWI_CACHE_SCOPE_BEGINS;
+    if (llmgwi_store_get(txn, LLMGWI_STORE_UNIT, key, &stored)) return llmgwi_cache_unit_make(cache, key);
+    const llmgwi_calibrate_evidence *all = &name->evidence->unit.all;
+    bool is_alone = all->counts[LLMGWI_CALIBRATE_REQUESTS] + 1 == (int64_t)crowd->requests;
+    bool waits = is_alone && all->counts[LLMGWI_CALIBRATE_PENDING] &&
+                 budget < LLMGWI_CACHE_SCOPE_BEGINS + LLMGWI_CACHE_SCOPE_COUNTS;
+    if (!is_busy || waits) return NULL; /* who waits for a label would look for it at the name only */
+    unit = llmgwi_cache_unit_make(cache, key);
+    if (unit && is_alone && !all->counts[LLMGWI_CALIBRATE_PENDING]) unit->evidence->unit.added = *all;
+    return unit;
+}
+
+/* The units of a request: all, its model's, its scope's. Under the mutex. */
+static void llmgwi_cache_units_of(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_look *look) {
+    uint64_t generation = llmgwi_cache_generation(txn);
+    bool is_known = llmgwi_cache_unit_fresh(cache, txn, look->name, generation);
+    llmgwi_cache_unit *const units[LLMGWI_CACHE_UNITS_EACH] = {
+        cache->all, look->name,
+        is_known ? llmgwi_cache_scope_unit(cache, txn, look->name, look->scope) : NULL};
+    look->unit_count = 0;
+    for (size_t i = 0; i < LLMGWI_CACHE_UNITS_EACH; i++)
+        if (units[i] && llmgwi_cache_unit_fresh(cache, txn, units[i], generation))
+            look->units[look->unit_count++] = units[i];
+}
+
+static void llmgwi_cache_evidence_changed(llmgwi_cache *cache, llmgwi_cache_unit *unit) {
+    unit->evidence->is_dirty = true;
+    if (!LLMGWI_BASE_LOAD(&cache->dirty)) LLMGWI_BASE_STORE(&cache->dirty, true);
+}
+
+/* A label for every unit. Under the mutex. */
+static void llmgwi_cache_label(llmgwi_cache *cache, llmgwi_cache_unit *const *units, size_t count, double z,
+                               bool is_wrong, double p, bool was_served) {
+    llmgwi_calibrate_rules rules = llmgwi_cache_rules(cache);
+    for (size_t i = 0; i < count; i++) {
+        if (!units[i]->evidence) continue;
+        llmgwi_calibrate_label(&units[i]->evidence->unit, &rules, z, is_wrong, p, was_served);
+        llmgwi_cache_evidence_changed(cache, units[i]);
+    }
+}
+
+/* ---- how providers name themselves ---- */
+
+#define LLMGWI_CACHE_ECHO_RIGHT 60 /* right samples after which older answers are trusted again */
+
+static uint64_t llmgwi_cache_echo_who(llmgwi_base_str provider, llmgwi_base_str model) {
+    uint64_t who = XXH3_64bits_withSeed(model.p, model.n, XXH3_64bits(provider.p, provider.n));
+    return who ? who : 1;
+}
+
+/* NULL: there is none, and no room. Under the mutex. */
+static llmgwi_cache_echo *llmgwi_cache_echo_of(llmgwi_cache *cache, llmgwi_store_txn *txn, uint64_t who) {
+    for (size_t i = 0; i < LLMGWI_CACHE_ECHOES; i++) {
+        llmgwi_cache_echo *echo = &cache->echoes[i], stored;
+        if (echo->who == who) return echo;
+        if (echo->who) continue;
+        echo->who = who;
+        if (txn &&
+            llmgwi_cache_get(txn, LLMGWI_STORE_META, llmgwi_cache_number(&who), &stored, sizeof stored) &&
+            stored.who == who)
+            *echo = stored;
+        echo->is_dirty = 0;
+        return echo;
+    }
+    return NULL;
+}
+
+/* A fresh answer says how its model is named now. Under the mutex. */
+static void llmgwi_cache_echo_heard(llmgwi_cache *cache, llmgwi_store_txn *txn,
+                                    const llmgwi_cache_answer *fresh) {
+    if (fresh->model_echo.n == 0) return;
+    llmgwi_cache_echo *echo =
+        llmgwi_cache_echo_of(cache, txn, llmgwi_cache_echo_who(fresh->provider, fresh->model));
+    uint64_t now = XXH3_64bits(fresh->model_echo.p, fresh->model_echo.n);
+    if (!echo || echo->echo == now) return;
+    echo->right = echo->echo ? 0 : LLMGWI_CACHE_ECHO_RIGHT;
+    echo->echo = now;
+    echo->is_dirty = 1;
+    LLMGWI_BASE_STORE(&cache->dirty, true);
+}
+
+/* Is this the answer of a model that has been replaced, with too little evidence since? Under the mutex. */
+static llmgwi_cache_echo *llmgwi_cache_echo_old(llmgwi_cache *cache, llmgwi_store_txn *txn,
+                                                const llmgwi_cache_answer *answer) {
+    if (answer->model_echo.n == 0) return NULL;
+    llmgwi_cache_echo *echo =
+        llmgwi_cache_echo_of(cache, txn, llmgwi_cache_echo_who(answer->provider, answer->model));
+    if (!echo || !echo->echo || echo->right >= LLMGWI_CACHE_ECHO_RIGHT) return NULL;
+    return echo->echo == XXH3_64bits(answer->model_echo.p, answer->model_echo.n) ? NULL : echo;
+}
+
+/* A day is one budget for all processes: it begins with the lowest sums that any of them saw. */
+static void llmgwi_cache_day_join(llmgwi_store_txn *txn, llmgwi_cache_day *day) {
+    llmgwi_cache_day other;
+    if (!llmgwi_cache_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr("day"), &other, sizeof other) ||
+        other.day != day->day)
+        return;
+    if (other.pico_usd < day->pico_usd) day->pico_usd = other.pico_usd;
+    if (other.count < day->count) day->count = other.count;
+}
+
+static bool llmgwi_cache_write_day(llmgwi_cache *cache, llmgwi_store_txn *txn) {
+    llmgwi_base_lock(&cache->mutex);
+    bool is_dirty = cache->day.is_dirty != 0;
+    if (is_dirty) llmgwi_cache_day_join(txn, &cache->day);
+    cache->day.is_dirty = 0;
+    llmgwi_cache_day day = cache->day;
+    llmgwi_base_unlock(&cache->mutex);
+    return !is_dirty || llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("day"),
+                                         llmgwi_cache_bytes(&day, sizeof day));
+}
+
+static bool llmgwi_cache_write_echoes(llmgwi_cache *cache, llmgwi_store_txn *txn) {
+    llmgwi_cache_echo echoes[LLMGWI_CACHE_ECHOES];
+    bool good = true;
+    llmgwi_base_lock(&cache->mutex);
+    memcpy(echoes, cache->echoes, sizeof echoes);
+    for (size_t i = 0; i < LLMGWI_CACHE_ECHOES; i++) cache->echoes[i].is_dirty = 0;
+    llmgwi_base_unlock(&cache->mutex);
+    for (size_t i = 0; i < LLMGWI_CACHE_ECHOES && good; i++)
+        if (echoes[i].who && echoes[i].is_dirty)
+            good = llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_cache_number(&echoes[i].who),
+                                    llmgwi_cache_bytes(&echoes[i], sizeof echoes[i]));
+    return good;
+}
+
+/* ---- what samples may cost ---- */
+
+#define LLMGWI_CACHE_DAY_S 86400
+
+/* A counter over all names, as known here. Under the mutex. */
+static int64_t llmgwi_cache_total(const llmgwi_cache *cache, llmgwi_cache_count which) {
+    const llmgwi_cache_unit *all = cache->all;
+    int64_t sum = all->stored[which] + all->moving[which];
+    for (size_t slot = 0; slot < LLMGWI_CACHE_SLOTS; slot++)
+        if (cache->units[slot]) sum += LLMGWI_BASE_LOAD(&cache->units[slot]->added[which]);
+    return sum;
+}
+
+/* A day begins here, unless another process has begun it. Under the mutex. */
+static void llmgwi_cache_day_begin(llmgwi_cache *cache, int64_t day, int64_t pico_usd, int64_t count) {
+    llmgwi_store_txn txn;
+    cache->day.day = day;
+    cache->day.pico_usd = pico_usd;
+    cache->day.count = count;
+    cache->day.is_dirty = 1;
+    if (!llmgwi_store_read(cache->store, &txn)) return;
+    llmgwi_cache_day_join(&txn, &cache->day);
+    (void)llmgwi_store_end(&txn, false);
+}
+
+/* Samples and judgements that are on their way. Under the mutex. */
+static int64_t llmgwi_cache_in_flight(const llmgwi_cache *cache, int64_t *pico_usd) {
+    int64_t count = 0;
+    *pico_usd = 0;
+    for (size_t i = 0; i < cache->waiter_count; i++) {
+        if (!cache->waiters[i]->in_flight) continue;
+        *pico_usd += cache->waiters[i]->pico_usd;
+        count++;
+    }
+    *pico_usd += cache->judging * cache->judge_pico;
+    return count + cache->judging;
+}
+
+/* May one more sample or judgement of this cost be sent? Days are those of the wall clock (UTC); under the mutex. */
+static bool llmgwi_cache_affords(llmgwi_cache *cache, int64_t pico_usd) {
+    int64_t day = cache->clock->wall_s(cache->clock->user) / LLMGWI_CACHE_DAY_S, coming;
+    int64_t pico = llmgwi_cache_total(cache, LLMGWI_CACHE_N_REVALIDATION_PICO);
+    int64_t done = llmgwi_cache_total(cache, LLMGWI_CACHE_N_REVALIDATIONS) +
+                   llmgwi_cache_total(cache, LLMGWI_CACHE_N_FAILED_SAMPLES) +
+                   llmgwi_cache_total(cache, LLMGWI_CACHE_N_JUDGED);
+    const llmgw_cache *options = &cache->options;
+    double most = options->revalidate_usd_per_day.set ? options->revalidate_usd_per_day.value : 1;
+    if (cache->day.day != day) llmgwi_cache_day_begin(cache, day, pico, done);
+    done += llmgwi_cache_in_flight(cache, &coming) - cache->day.count;
+    if (options->revalidate_per_day < 0) return false;
+    if (options->revalidate_per_day > 0 && done >= options->revalidate_per_day) return false;
+    return most > 0 && (double)(pico - cache->day.pico_usd + coming + pico_usd) <= most * 1e12;
+}
+
+/* Why nothing that would have to be sampled is served; NULL: go on. Under the mutex. */
+static const char *llmgwi_cache_unsampled(const llmgwi_cache *cache, llmgwi_store_txn *txn) {
+    const llmgw_cache *options = &cache->options;
+    if (options->revalidate_usd_per_day.set && !(options->revalidate_usd_per_day.value > 0))
+        return "no budget";
+    if (options->revalidate_per_day < 0) return "no budget";
+    bool waits = cache->waiter_count >= LLMGWI_CACHE_SAMPLES ||
+                 llmgwi_store_count(txn, LLMGWI_STORE_SAMPLE) >= cache->sample_cap;
+    return waits ? "samples wait" : NULL;
+}
+
+/* ---- samples ---- */
+
+typedef struct llmgwi_cache_sample_head { /* behind it: name, served text, form */
+    uint64_t sum;                         /* of all that follows */
+    uint32_t version, is_old_echo;
+    uint64_t number, entry, answer_class, echo_who;
+    int64_t lease_s; /* until then it is its process's that has it; 0: anyone's */
+    int64_t ttl_s, pico_usd;
+    double z, p;
+    uint32_t name_n, text_n, form_n, ask_n, has_scope, zero;
+    unsigned char scope[16], key[16];
+} llmgwi_cache_sample_head;
+
+#define LLMGWI_CACHE_LEASE_S 600 /* a process that is killed gives its samples back after this */
+
+/* A fuzzy hit that is to be asked again. The form is the request; llmgwi_cache_form_read reads it. */
+typedef struct llmgwi_cache_sample {
+    llmgwi_cache_sample_head head;
+    uint64_t number, entry;
+    double z, p;
+    llmgwi_base_buf form, text, name; /* text: what was served */
+} llmgwi_cache_sample;
+
+static void llmgwi_cache_sample_free(llmgwi_cache_sample *sample) {
+    llmgwi_base_buf_free(&sample->form);
+    llmgwi_base_buf_free(&sample->text);
+    llmgwi_base_buf_free(&sample->name);
+}
+
+static void llmgwi_cache_sample_sum(llmgwi_base_buf *bytes) {
+    uint64_t sum = XXH3_64bits(bytes->p + sizeof sum, bytes->n - sizeof sum);
+    memcpy(bytes->p, &sum, sizeof sum);
+}
+
+static bool llmgwi_cache_sample_head_read(llmgwi_base_str value, llmgwi_cache_sample_head *head) {
+    if (value.n < sizeof *head) return false;
+    memcpy(head, value.p, sizeof *head);
+    uint64_t rest = value.n - sizeof *head;
+    if (head->version != LLMGWI_CACHE_VERSION ||
+        (uint64_t)head->name_n + head->text_n + head->form_n != rest || head->ask_n > head->form_n ||
+        !(head->p > 0 && head->p <= 1) || head->z != head->z)
+        return false;
+    return head->sum == XXH3_64bits(value.p + sizeof head->sum, value.n - sizeof head->sum);
+}
+
+static bool llmgwi_cache_sample_read(const llmgwi_cache *cache, llmgwi_base_str value,
+                                     llmgwi_cache_sample *sample) {
+    memset(sample, 0, sizeof *sample);
+    llmgwi_base_buf_init(&sample->form, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&sample->text, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&sample->name, cache->mem, SIZE_MAX / 4);
+    if (!llmgwi_cache_sample_head_read(value, &sample->head)) return false;
+    const llmgwi_cache_sample_head *head = &sample->head;
+    const char *at = value.p + sizeof *head;
+    sample->number = head->number;
+    sample->entry = head->entry;
+    sample->z = head->z;
+    sample->p = head->p;
+    bool good = llmgwi_base_buf_add(&sample->name, at, head->name_n) &&
+                llmgwi_base_buf_add(&sample->text, at + head->name_n, head->text_n) &&
+                llmgwi_base_buf_add(&sample->form, at + head->name_n + head->text_n, head->form_n);
+    if (!good) llmgwi_cache_sample_free(sample);
+    return good;
+}
+
+static void llmgwi_cache_waiter_free(llmgwi_cache *cache, llmgwi_cache_waiter *waiter) {
+    if (!waiter) return;
+    llmgwi_base_buf_free(&waiter->bytes);
+    llmgwi_base_free(cache->mem, waiter, sizeof *waiter);
+}
+
+/* Ours now. Under the mutex. False: no room or memory. */
+static bool llmgwi_cache_waiter_add(llmgwi_cache *cache, const llmgwi_cache_sample_head *head,
+                                    llmgwi_base_str bytes) {
+    if (cache->waiter_count >= LLMGWI_CACHE_SAMPLES) return false;
+    llmgwi_cache_waiter *waiter = (llmgwi_cache_waiter *)llmgwi_base_zalloc(cache->mem, sizeof *waiter);
+    if (!waiter) return false;
+    waiter->number = head->number;
+    waiter->lease_s = head->lease_s;
+    waiter->pico_usd = head->pico_usd > 0 ? head->pico_usd : 0;
+    llmgwi_base_buf_init(&waiter->bytes, cache->mem, SIZE_MAX / 4);
+    if (!llmgwi_base_buf_view(&waiter->bytes, bytes)) {
+        llmgwi_cache_waiter_free(cache, waiter);
+        return false;
+    }
+    cache->waiters[cache->waiter_count++] = waiter;
+    return true;
+}
+
+static llmgwi_cache_waiter **llmgwi_cache_waiter_of(llmgwi_cache *cache, uint64_t number) {
+    for (size_t i = 0; i < cache->waiter_count; i++)
+        if (cache->waiters[i]->number == number) return &cache->waiters[i];
+    return NULL;
+}
+
+static void llmgwi_cache_waiter_drop(llmgwi_cache *cache, uint64_t number) {
+    llmgwi_cache_waiter **waiter = llmgwi_cache_waiter_of(cache, number);
+    if (!waiter) return;
+    llmgwi_cache_waiter_free(cache, *waiter);
+    *waiter = cache->waiters[--cache->waiter_count];
+}
+
+/* The hit of look will be asked again: written with the next group, and ours for a while. Under the mutex; the
+   number is given. False: it could not be kept. */
+static bool llmgwi_cache_sample_queue(llmgwi_cache *cache, const llmgwi_cache_look *look, uint64_t number,
+                                      const llmgwi_cache_answer *answer, uint64_t answer_class,
+                                      const llmgwi_cache_echo *echo) {
+    llmgwi_cache_op *op = llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_SAMPLE, SIZE_MAX / 4);
+    llmgwi_cache_sample_head head;
+    if (!op) return false;
+    memset(&head, 0, sizeof head);
+    head.version = LLMGWI_CACHE_VERSION;
+    op->id = head.number = number;
+    head.entry = answer->entry;
+    head.answer_class = answer_class;
+    head.is_old_echo = echo != NULL;
+    head.echo_who = echo ? echo->who : 0;
+    head.lease_s = cache->clock->wall_s(cache->clock->user) + LLMGWI_CACHE_LEASE_S;
+    head.ttl_s = look->ttl_s;
+    head.pico_usd = answer->cost.known ? answer->cost.pico_usd : 0;
+    head.z = look->z;
+    head.p = look->p;
+    head.name_n = (uint32_t)look->name->key_n;
+    head.text_n = (uint32_t)answer->text.n;
+    head.form_n = (uint32_t)look->form.bytes.n;
+    head.ask_n = (uint32_t)look->form.ask_n;
+    head.has_scope = look->unit_count > 2;
+    memcpy(head.scope, look->scope, sizeof head.scope);
+    memcpy(head.key, look->key, sizeof head.key);
+    llmgwi_base_buf_add(&op->bytes, &head, sizeof head);
+    llmgwi_base_buf_add(&op->bytes, look->name->key, look->name->key_n);
+    llmgwi_base_buf_view(&op->bytes, answer->text);
+    if (!llmgwi_base_buf_view(&op->bytes, llmgwi_base_buf_str(&look->form.bytes))) {
+        llmgwi_cache_op_free(cache, op);
+        return false;
+    }
+    llmgwi_cache_sample_sum(&op->bytes);
+    memcpy(&head, op->bytes.p, sizeof head);
+    if (!llmgwi_cache_waiter_add(cache, &head, llmgwi_base_buf_str(&op->bytes))) {
+        llmgwi_cache_op_free(cache, op);
+        return false;
+    }
+    if (llmgwi_cache_queue_locked(cache, op)) return true;
+    llmgwi_cache_waiter_drop(cache, number);
+    return false;
+}
+
+/* ---- fuzzy tier ---- */
+
+/* The veto's name as a reason. */
+static const char *llmgwi_cache_guard(const char *veto) {
+    static const char *const rows[][2] = {
+        {"numbers", "guard: numbers"},    {"units", "guard: units"},       {"negation", "guard: negation"},
+        {"antonyms", "guard: antonyms"},  {"operands", "guard: operands"}, {"entities", "guard: entities"},
+        {"language", "guard: language"},  {"format", "guard: format"},     {"quotes", "guard: quotes"},
+        {"dates", "guard: dates"},        {"links", "guard: links"},       {"length", "guard: length"},
+        {"long text", "guard: long text"}};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++)
+        if (strcmp(rows[i][0], veto) == 0) return rows[i][1];
+    return "guard";
+}
+
+static llmgwi_base_str llmgwi_cache_record_ask(const llmgwi_cache_record *record) {
+    return llmgwi_base_view(record->form.p + record->form.n - record->head.ask_n, record->head.ask_n);
+}
+
+/* Law 7: whatever the index says, the candidate's scope is the request's, byte by byte. */
+static bool llmgwi_cache_same_scope(const llmgwi_cache_record *record, const llmgwi_cache_look *look) {
+    return record->form.n - record->head.ask_n == look->form.ask_at &&
+           memcmp(record->form.p, look->form.bytes.p, look->form.ask_at) == 0;
+}
+
+/* The entry that a hit of the index leads to. False: it is not there any more, or damaged, and will be tidied up. */
+static bool llmgwi_cache_hit_entry(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_index_hit *hit,
+                                   llmgwi_base_buf *scratch, llmgwi_cache_record *record) {
+    unsigned char digest[16];
+    int found = llmgwi_cache_fetch(cache, txn, hit->key, scratch, record);
+    if (found > 0) {
+        llmgwi_store_digest(cache->store, record->form.p, record->form.n, digest);
+        if (memcmp(digest, hit->key, sizeof digest) != 0) found = -1;
+    }
+    if (txn->error) return false;
+    if (found < 0) llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_DAMAGED, hit->key, 0);
+    if (found <= 0 || record->head.ask_id != hit->id) {
+        llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_FORGET, NULL, hit->id);
+        return false;
+    }
+    return true;
+}
+
+/* May this candidate vote? facts: of the question asked. */
+static bool llmgwi_cache_candidate(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_look *look,
+                                   const llmgwi_text_facts *facts, const llmgwi_index_hit *hit, int64_t now_s,
+                                   bool is_first) {
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    llmgwi_cache_class cls;
+    llmgwi_text_facts theirs;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    bool good = llmgwi_cache_hit_entry(cache, txn, hit, &scratch, &record) &&
+                llmgwi_cache_same_scope(&record, look) &&
+                !llmgwi_cache_too_old(look, record.head.created_s, record.head.expire_s, now_s);
+    if (good && llmgwi_cache_class_of(txn, record.head.answer_class, &cls) && cls.dead) {
+        llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_PURGE, NULL, record.head.answer_class);
+        good = false;
+    }
+    if (good) {
+        llmgwi_text_facts_of(llmgwi_cache_record_ask(&record), &theirs);
+        const char *veto = llmgwi_text_veto(facts, &theirs);
+        if (veto && is_first) {
+            look->veto = llmgwi_cache_guard(veto);
+            look->vetoed = *hit;
+        }
+        good = !veto;
+    }
+    llmgwi_base_buf_free(&scratch);
+    return good;
+}
+
+/* The nearest entries that no guard speaks against, into look. */
+static void llmgwi_cache_candidates(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_look *look,
+                                    int64_t now_s) {
+    llmgwi_index_hit hits[LLMGWI_CACHE_LOOK_HITS];
+    llmgwi_calibrate_near near[LLMGWI_CALIBRATE_NEAR];
+    llmgwi_text_facts facts;
+    size_t count =
+        llmgwi_index_near(cache->index, txn, look->scope, look->query, hits, LLMGWI_CACHE_LOOK_HITS);
+    if (count) llmgwi_text_facts_of(llmgwi_cache_ask_text(look), &facts);
+    for (size_t i = 0; i < count && look->hit_count < LLMGWI_CALIBRATE_NEAR; i++) {
+        if (!llmgwi_cache_candidate(cache, txn, look, &facts, &hits[i], now_s, i == 0)) continue;
+        near[look->hit_count].similarity = hits[i].similarity;
+        near[look->hit_count].answer_class = hits[i].answer_class;
+        look->hits[look->hit_count++] = hits[i];
+    }
+    look->z = llmgwi_calibrate_score(near, look->hit_count, look->is_vector);
+}
+
+/* Asks every unit. Sets look->p; NULL: serve; else why not. Under the mutex. */
+static const char *llmgwi_cache_ask_units(llmgwi_cache *cache, llmgwi_cache_look *look, bool is_doubtful) {
+    llmgwi_calibrate_rules rules = llmgwi_cache_rules(cache), asked = rules;
+    const char *why = look->unit_count < 2 ? "out of memory" : NULL;
+    if (look->max_error.set && look->max_error.value < rules.max_error)
+        asked.max_error = look->max_error.value;
+    look->p = is_doubtful ? 1 : 0;
+    for (size_t i = 0; i < look->unit_count; i++) {
+        llmgwi_calibrate_unit *unit = &look->units[i]->evidence->unit;
+        llmgwi_calibrate_request(unit, &rules, look->z);
+        llmgwi_cache_evidence_changed(cache, look->units[i]);
+        double rate = llmgwi_calibrate_rate(unit, &asked);
+        if (rate > look->p) look->p = rate;
+        bool counts = i < 2 || (double)unit->all.counts[LLMGWI_CALIBRATE_REQUESTS] * rules.max_error >=
+                                   LLMGWI_CACHE_SCOPE_COUNTS;
+        if (counts && !why && !llmgwi_calibrate_may_serve(unit, &asked, look->z)) why = "threshold";
+    }
+    return why;
+}
+
+static void llmgwi_cache_remember(llmgwi_cache *cache, const llmgwi_cache_look *look, uint64_t entry,
+                                  bool is_sampled) {
+    llmgwi_cache_served *served = &cache->served[cache->served_at++ % LLMGWI_CACHE_SERVED];
+    served->entry = entry;
+    served->z = look->z;
+    served->is_sampled = is_sampled;
+    served->unit_count = look->unit_count;
+    memcpy(served->units, look->units, sizeof served->units);
+}
+
+/* The decision, the coin, and what follows from them. answer: of the nearest. NULL: served. Under the mutex. */
+static const char *llmgwi_cache_decide(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_look *look,
+                                       const llmgwi_cache_answer *answer, uint64_t random, uint64_t number) {
+    llmgwi_cache_class cls;
+    llmgwi_calibrate_rules rules = llmgwi_cache_rules(cache);
+    memset(&cls, 0, sizeof cls);
+    uint64_t answer_class = look->hit_count ? look->hits[0].answer_class : 0;
+    (void)llmgwi_cache_class_of(txn, answer_class, &cls);
+    llmgwi_cache_echo *echo = answer ? llmgwi_cache_echo_old(cache, txn, answer) : NULL;
+    const char *why = llmgwi_cache_ask_units(cache, look, echo || llmgwi_calibrate_alarmed(&cls.drift));
+    if (!answer) return look->veto ? look->veto : "nothing alike";
+    if (!why) why = llmgwi_cache_unsampled(cache, txn);
+    if (why) return why;
+    bool is_sampled = (double)(random >> 11) / 9007199254740992.0 < look->p; /* 2^53 */
+    for (size_t i = 0; i < look->unit_count; i++)
+        llmgwi_calibrate_served(&look->units[i]->evidence->unit, &rules, is_sampled, look->p);
+    llmgwi_cache_remember(cache, look, answer->entry, is_sampled);
+    if (!is_sampled) return NULL;
+    llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_SAMPLED, 1);
+    if (number && llmgwi_cache_sample_queue(cache, look, number, answer, answer_class, echo)) return NULL;
+    llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_FAILED_SAMPLES, 1);
+    for (size_t i = 0; i < look->unit_count; i++)
+        llmgwi_calibrate_lost(&look->units[i]->evidence->unit, &rules, look->z, look->p);
+    return NULL;
+}
+
+/* With a transaction: candidates, decision. NULL: served, and answer is filled. */
+static const char *llmgwi_cache_fuzzy_in(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_look *look,
+                                         uint64_t random, int64_t now_s, llmgwi_base_arena *arena,
+                                         llmgwi_cache_answer *answer) {
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    llmgwi_cache_candidates(cache, txn, look, now_s);
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    bool there = look->hit_count && llmgwi_cache_hit_entry(cache, txn, &look->hits[0], &scratch, &record) &&
+                 llmgwi_cache_record_answer(&record, arena, answer);
+    llmgwi_base_buf_free(&scratch);
+    if (!there && look->hit_count) return "store";
+    if (cache->options.similarity.set) {
+        if (!there) return look->veto ? look->veto : "nothing alike";
+        return look->hits[0].similarity >= cache->options.similarity.value ? NULL : "similarity";
+    }
+    uint64_t number = llmgwi_cache_next_id(cache);
+    llmgwi_base_lock(&cache->mutex);
+    llmgwi_cache_units_of(cache, txn, look);
+    const char *why = llmgwi_cache_decide(cache, txn, look, there ? answer : NULL, random, number);
+    llmgwi_base_unlock(&cache->mutex);
+    return why;
+}
+
+static bool llmgwi_cache_wants_vector(llmgwi_cache *cache, llmgwi_cache_look *look) {
+    bool has = cache->options.embed || cache->has_embed_model;
+    return has && llmgwi_cache_fits(cache, look);
+}
+
+/* Makes the question ready for the index. False: out of memory. */
+static bool llmgwi_cache_query(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_cache_look *look,
+                               const float *vector, size_t dim, int64_t now_s) {
+    if (!look->query) look->query = (llmgwi_index_query *)llmgwi_base_zalloc(cache->mem, sizeof *look->query);
+    if (!look->query) return false;
+    llmgwi_index_ask(cache->index, txn, llmgwi_cache_ask_text(look), vector, vector ? dim : 0, look->query);
+    look->query->now_s = (uint32_t)now_s;
+    look->is_vector = look->query->dim > 0;
+    return true;
+}
+
+/* A request that is only written: its question goes into the index with its vector. */
+static void llmgwi_cache_unread(llmgwi_cache *cache, llmgwi_cache_look *look, const float *vector,
+                                size_t dim) {
+    llmgwi_store_txn txn;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    if (!vector || look->query || !llmgwi_store_read(cache->store, &txn)) return;
+    if (llmgwi_cache_query(cache, &txn, look, vector, dim, now_s))
+        llmgwi_index_learn(cache->index, look->query);
+    (void)llmgwi_store_end(&txn, false);
+}
+
+/* random: 64 fair bits, drawn when nothing of the decision was known. True: served. */
+static bool llmgwi_cache_fuzzy(llmgwi_cache *cache, llmgwi_cache_look *look, const float *vector, size_t dim,
+                               uint64_t random, llmgwi_base_arena *arena, llmgwi_cache_answer *answer) {
+    llmgwi_store_txn txn;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    if (!look->active || look->looked || !llmgwi_cache_fits(cache, look)) return false;
+    if (look->flags & (LLMGW_CACHE_WRITE_ONLY | LLMGW_CACHE_REFRESH)) {
+        llmgwi_cache_unread(cache, look, vector, dim);
+        return false;
+    }
+    if (!llmgwi_store_read(cache->store, &txn)) {
+        look->cached.reason = "store";
+        return false;
+    }
+    const char *why = "out of memory";
+    if (llmgwi_cache_query(cache, &txn, look, vector, dim, now_s)) {
+        llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_FUZZY, 1);
+        look->looked = true;
+        llmgwi_index_learn(cache->index, look->query);
+        why = llmgwi_cache_fuzzy_in(cache, &txn, look, random, now_s, arena, answer);
+    }
+    (void)llmgwi_store_end(&txn, false);
+    if (look->veto) llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_VETOES, 1);
+    if (why) {
+        look->cached.reason = why;
+        return false;
+    }
+    look->cached.score = look->z;
+    look->cached.similarity = look->hits[0].similarity;
+    llmgwi_cache_hit(cache, look, answer, LLMGW_VERDICT_SEMANTIC, LLMGWI_CACHE_N_SEMANTIC, now_s);
+    return true;
+}
+
+/* ---- are two answers the same? ---- */
+
+typedef enum llmgwi_cache_same {
+    LLMGWI_CACHE_DIFFERENT = 0,
+    LLMGWI_CACHE_SAME,
+    LLMGWI_CACHE_UNSURE /* only where there is a judge */
+} llmgwi_cache_same;
+
+/* Of llmgwi_text_alike, which is 1 for the same words and falls with each word of weight that only one answer has:
+   from SAME on they are taken for the same, up to UNLIKE for different, a judge is asked in between. */
+#define LLMGWI_CACHE_ALIKE_SAME .8
+#define LLMGWI_CACHE_ALIKE_UNLIKE .3
+#define LLMGWI_CACHE_COMPARE 65536 /* longer answers are the same only byte by byte */
+#define LLMGWI_CACHE_DEPTH 64      /* of JSON that is compared as JSON */
+
+static bool llmgwi_cache_equal(llmgwi_base_str a, llmgwi_base_str b) {
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+/* Equal after normalisation, or as JSON. */
+static bool llmgwi_cache_equal_normal(const llmgwi_cache *cache, llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_base_buf x, y;
+    llmgwi_base_buf_init(&x, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&y, cache->mem, SIZE_MAX / 4);
+    bool same = llmgwi_text_normal(a, &x) && llmgwi_text_normal(b, &y) &&
+                x.n && /* "." and "!" are not the same */
+                llmgwi_cache_equal(llmgwi_base_buf_str(&x), llmgwi_base_buf_str(&y));
+    if (!same && a.n && b.n && strchr("{[", a.p[0]) && a.p[0] == b.p[0]) {
+        llmgwi_base_buf_clear(&x);
+        llmgwi_base_buf_clear(&y);
+        same = llmgwi_json_canonical(a, &x, LLMGWI_CACHE_DEPTH) &&
+               llmgwi_json_canonical(b, &y, LLMGWI_CACHE_DEPTH) &&
+               llmgwi_cache_equal(llmgwi_base_buf_str(&x), llmgwi_base_buf_str(&y));
+    }
+    llmgwi_base_buf_free(&x);
+    llmgwi_base_buf_free(&y);
+    return same;
+}
+
+/* Wordings differ in words that stand in many answers, answers in words that stand in few: how rare the rarest word
+   is that only one of two answers has, against the rarest that both have. 0: all words are shared; INFINITY: too
+   few answers were seen to know. Rarity is the logarithm of how seldom a word is (llmgwi_text_rarity is its root). */
+#define LLMGWI_CACHE_ODD_SAME .6  /* up to here the same, if what is rare is mostly shared */
+#define LLMGWI_CACHE_ODD_OTHER .9 /* from here different, whatever else they share */
+#define LLMGWI_CACHE_ODD_DOCS 200 /* answers from which on it is known */
+
+static double llmgwi_cache_odd(const llmgwi_cache *cache, llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_text_features one, two;
+    double own = 0, shared = 0, own_sum = 0, shared_sum = 0;
+    if (LLMGWI_BASE_LOAD(&cache->answers->docs) < LLMGWI_CACHE_ODD_DOCS) return INFINITY;
+    llmgwi_text_features_of(a, llmgwi_store_hasher(cache->store), &one);
+    llmgwi_text_features_of(b, llmgwi_store_hasher(cache->store), &two);
+    for (size_t i = 0, j = 0; i < one.word_count || j < two.word_count;) {
+        uint32_t x = i < one.word_count ? one.words[i] : UINT32_MAX,
+                 y = j < two.word_count ? two.words[j] : UINT32_MAX;
+        float prior = x <= y && i < one.word_count ? one.rarity[i] : two.rarity[j];
+        double weight = (double)llmgwi_index_weight(cache->answers, x < y ? x : y, prior);
+        double idf = weight * weight;
+        double *top = x == y ? &shared : &own, *sum = x == y ? &shared_sum : &own_sum;
+        if (idf > *top) *top = idf;
+        *sum += idf * idf * idf * idf * (x == y ? 2 : 1);
+        i += x <= y;
+        j += y <= x;
+    }
+    if (shared <= 0) return 1;
+    double odd = own / shared;
+    return odd < LLMGWI_CACHE_ODD_OTHER && own_sum > shared_sum ? LLMGWI_CACHE_ODD_OTHER : odd;
+}
+
+/* Every answer teaches which words are common among them. */
+static void llmgwi_cache_hear(llmgwi_cache *cache, llmgwi_base_str text) {
+    llmgwi_text_features features;
+    llmgwi_text_features_of(text, llmgwi_store_hasher(cache->store), &features);
+    llmgwi_index_learn_words(cache->answers, &features);
+}
+
+static llmgwi_cache_same llmgwi_cache_compare(const llmgwi_cache *cache, llmgwi_base_str a,
+                                              llmgwi_base_str b) {
+    const llmgw_cache *options = &cache->options;
+    if (llmgwi_cache_equal(a, b)) return LLMGWI_CACHE_SAME;
+    bool is_short = a.n <= LLMGWI_CACHE_COMPARE && b.n <= LLMGWI_CACHE_COMPARE;
+    if (is_short && llmgwi_cache_equal_normal(cache, a, b)) return LLMGWI_CACHE_SAME;
+    if (options->same)
+        return options->same(a.p, a.n, b.p, b.n, options->same_user) ? LLMGWI_CACHE_SAME
+                                                                     : LLMGWI_CACHE_DIFFERENT;
+    if (!is_short) return LLMGWI_CACHE_DIFFERENT;
+    double alike = llmgwi_text_alike(a, b), odd = llmgwi_cache_odd(cache, a, b);
+    if (odd <= LLMGWI_CACHE_ODD_SAME && !llmgwi_text_contradict(a, b)) return LLMGWI_CACHE_SAME;
+    if (odd >= LLMGWI_CACHE_ODD_OTHER && odd < INFINITY) return LLMGWI_CACHE_DIFFERENT;
+    if (alike >= LLMGWI_CACHE_ALIKE_SAME) return LLMGWI_CACHE_SAME;
+    return cache->has_judge && alike > LLMGWI_CACHE_ALIKE_UNLIKE ? LLMGWI_CACHE_UNSURE
+                                                                 : LLMGWI_CACHE_DIFFERENT;
+}
+
+/* The class of an answer that is like no neighbour's: one for each text of a scope, however far apart the questions
+   are. Bit 61 tells it from numbers that are counted up. */
+static uint64_t llmgwi_cache_class_number(llmgwi_cache *cache, const unsigned char scope[16],
+                                          llmgwi_base_str text) {
+    llmgwi_base_buf bytes;
+    unsigned char digest[16];
+    uint64_t number;
+    llmgwi_base_buf_init(&bytes, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_add(&bytes, scope, 16);
+    bool is_json = text.n && (text.p[0] == '{' || text.p[0] == '[') && text.n <= LLMGWI_CACHE_COMPARE &&
+                   llmgwi_json_canonical(text, &bytes, LLMGWI_CACHE_DEPTH);
+    if (!is_json && text.n <= LLMGWI_CACHE_COMPARE) (void)llmgwi_text_normal(text, &bytes);
+    if (bytes.n == 16) llmgwi_base_buf_view(&bytes, text);
+    llmgwi_store_digest(cache->store, bytes.p, bytes.n, digest);
+    memcpy(&number, digest, sizeof number);
+    bool failed = bytes.failed != LLMGWI_BASE_FINE;
+    llmgwi_base_buf_free(&bytes);
+    return failed ? 0 : (number & (((uint64_t)1 << 61) - 1)) | (uint64_t)1 << 61;
+}
+
+/* ---- pairs for the judge ---- */
+
+/* What hangs on a judge's word: the label of a miss or of a sample, and what is done then. */
+typedef struct llmgwi_cache_pair {
+    uint64_t number;
+    bool in_flight, is_sample;
+    llmgwi_base_buf question, a, b; /* a: served, or to be; b: fresh */
+    uint64_t entry,
+        answer_class; /* of a miss: the new entry, and the class that it joins if a and b are the same */
+    double z, p;
+    size_t unit_count;
+    llmgwi_cache_unit *units[LLMGWI_CACHE_UNITS_EACH];
+    llmgwi_cache_sample sample;
+    llmgwi_cache_op *put; /* of a sample: the fresh answer as an entry, if it differs */
+} llmgwi_cache_pair;
+
+/* What the engine is given: asks a model whether a and b answer question alike. Views, until _judge_done. */
+typedef struct llmgwi_cache_judgement {
+    uint64_t number;
+    llmgwi_base_str question, a, b;
+} llmgwi_cache_judgement;
+
+static void llmgwi_cache_pair_free(llmgwi_cache *cache, llmgwi_cache_pair *pair) {
+    if (!pair) return;
+    llmgwi_base_buf_free(&pair->question);
+    llmgwi_base_buf_free(&pair->a);
+    llmgwi_base_buf_free(&pair->b);
+    if (pair->is_sample) llmgwi_cache_sample_free(&pair->sample);
+    llmgwi_cache_op_free(cache, pair->put);
+    llmgwi_base_free(cache->mem, pair, sizeof *pair);
+}
+
+static llmgwi_cache_pair *llmgwi_cache_pair_new(llmgwi_cache *cache, llmgwi_base_str question,
+                                                llmgwi_base_str a, llmgwi_base_str b) {
+    llmgwi_cache_pair *pair = (llmgwi_cache_pair *)llmgwi_base_zalloc(cache->mem, sizeof *pair);
+    if (!pair) return NULL;
+    llmgwi_base_buf_init(&pair->question, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&pair->a, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&pair->b, cache->mem, SIZE_MAX / 4);
+    if (llmgwi_base_buf_view(&pair->question, question) && llmgwi_base_buf_view(&pair->a, a) &&
+        llmgwi_base_buf_view(&pair->b, b))
+        return pair;
+    llmgwi_cache_pair_free(cache, pair);
+    return NULL;
+}
+
+/* Takes pair over. False: too many wait; the pair is still the caller's. */
+static bool llmgwi_cache_pair_queue(llmgwi_cache *cache, llmgwi_cache_pair *pair) {
+    llmgwi_base_lock(&cache->mutex);
+    bool room = cache->pair_count < LLMGWI_CACHE_JUDGED;
+    if (room) {
+        pair->number = ++cache->pair_number;
+        cache->pairs[cache->pair_count++] = pair;
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    return room;
+}
+
+/* ---- samples come back ---- */
+
+/* The units that the hit was counted in, with what is stored of them. */
+static size_t llmgwi_cache_sample_units(llmgwi_cache *cache, const llmgwi_cache_sample *sample,
+                                        llmgwi_cache_unit *units[LLMGWI_CACHE_UNITS_EACH]) {
+    llmgwi_cache_unit *found[LLMGWI_CACHE_UNITS_EACH] = {cache->all, NULL, NULL};
+    llmgwi_store_txn txn;
+    char key[LLMGWI_CACHE_KEY];
+    size_t count = 0, n;
+    if (sample->name.n && sample->name.n <= LLMGWI_CACHE_KEY)
+        found[1] = llmgwi_cache_unit_of(cache, llmgwi_base_buf_str(&sample->name));
+    if (!found[1]) found[1] = cache->others;
+    n = llmgwi_cache_unit_key('s', llmgwi_cache_bytes(sample->head.scope, sizeof sample->head.scope), key);
+    if (sample->head.has_scope) found[2] = llmgwi_cache_unit_of(cache, llmgwi_base_view(key, n));
+    if (!llmgwi_store_read(cache->store, &txn)) return 0;
+    uint64_t generation = llmgwi_cache_generation(&txn);
+    llmgwi_base_lock(&cache->mutex);
+    for (size_t i = 0; i < LLMGWI_CACHE_UNITS_EACH; i++)
+        if (found[i] && llmgwi_cache_unit_fresh(cache, &txn, found[i], generation)) units[count++] = found[i];
+    llmgwi_base_unlock(&cache->mutex);
+    (void)llmgwi_store_end(&txn, false);
+    return count;
+}
+
+/* What the sample's end writes. It goes into the queue with the evidence, in one lock: one commit holds both, and
+   whoever finds the sample in the store may count it. */
+static llmgwi_cache_op *llmgwi_cache_told(llmgwi_cache *cache, const llmgwi_cache_sample *sample) {
+    llmgwi_cache_op *op = llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_TOLD, 0);
+    if (op) op->id = sample->number;
+    return op;
+}
+
+/* A label for a sample: evidence of its units, its class, its model. */
+static void llmgwi_cache_sample_label(llmgwi_cache *cache, const llmgwi_cache_sample *sample, bool is_wrong) {
+    llmgwi_cache_unit *units[LLMGWI_CACHE_UNITS_EACH];
+    size_t count = llmgwi_cache_sample_units(cache, sample, units);
+    llmgwi_cache_unit *name = count > 1 ? units[1] : cache->others;
+    llmgwi_cache_op *told = llmgwi_cache_told(cache, sample);
+    llmgwi_cache_op *op = llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_DRIFT, 0);
+    llmgwi_base_lock(&cache->mutex);
+    bool counts =
+        told && llmgwi_cache_queue_locked(cache, told); /* else it comes back when its lease is over */
+    if (counts) llmgwi_cache_label(cache, units, count, sample->z, is_wrong, sample->p, true);
+    if (is_wrong)
+        cache->called_wrong[cache->called_at++ % LLMGWI_BASE_COUNT(cache->called_wrong)] = sample->entry;
+    for (size_t i = 0; i < LLMGWI_CACHE_ECHOES && sample->head.is_old_echo && !is_wrong; i++) {
+        if (cache->echoes[i].who != sample->head.echo_who) continue;
+        cache->echoes[i].right++;
+        cache->echoes[i].is_dirty = 1;
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    if (counts) llmgwi_cache_count_one(cache, name, LLMGWI_CACHE_N_REVALIDATIONS, 1);
+    if (counts && is_wrong) llmgwi_cache_count_one(cache, name, LLMGWI_CACHE_N_REVALIDATED_WRONG, 1);
+    if (!op) return;
+    op->id = sample->head.answer_class;
+    op->z = sample->z;
+    op->is_wrong = is_wrong;
+    (void)llmgwi_cache_queue(cache, op);
+}
+
+static void llmgwi_cache_sample_lost(llmgwi_cache *cache, const llmgwi_cache_sample *sample) {
+    llmgwi_cache_unit *units[LLMGWI_CACHE_UNITS_EACH];
+    llmgwi_calibrate_rules rules = llmgwi_cache_rules(cache);
+    size_t count = llmgwi_cache_sample_units(cache, sample, units);
+    llmgwi_cache_op *told = llmgwi_cache_told(cache, sample);
+    llmgwi_base_lock(&cache->mutex);
+    bool counts = told && llmgwi_cache_queue_locked(cache, told);
+    for (size_t i = 0; i < count && counts; i++) {
+        llmgwi_calibrate_lost(&units[i]->evidence->unit, &rules, sample->z, sample->p);
+        llmgwi_cache_evidence_changed(cache, units[i]);
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    if (counts)
+        llmgwi_cache_count_one(cache, count > 1 ? units[1] : cache->others, LLMGWI_CACHE_N_FAILED_SAMPLES, 1);
+}
+
+/* The fresh answer to a sample as an entry of its own. NULL: out of memory. */
+static llmgwi_cache_op *llmgwi_cache_sample_put(llmgwi_cache *cache, const llmgwi_cache_sample *sample,
+                                                const llmgwi_cache_answer *fresh) {
+    llmgwi_cache_op *op = llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_PUT, cache->options.max_entry_bytes);
+    llmgwi_cache_head head;
+    if (!op) return NULL;
+    memset(&head, 0, sizeof head);
+    head.id = op->id = llmgwi_cache_next_id(cache);
+    head.created_s = cache->clock->wall_s(cache->clock->user);
+    head.expire_s = sample->head.ttl_s > 0 ? head.created_s + sample->head.ttl_s : 0;
+    head.ask_n = sample->head.ask_n;
+    memcpy(head.scope, sample->head.scope, sizeof head.scope);
+    memcpy(op->key, sample->head.key, sizeof op->key);
+    head.answer_class = llmgwi_cache_class_number(cache, head.scope, fresh->text);
+    op->fuzzy = true;
+    if (head.id && llmgwi_cache_record_write(&op->bytes, &head, llmgwi_base_buf_str(&sample->form), fresh))
+        return op;
+    llmgwi_cache_op_free(cache, op);
+    return NULL;
+}
+
+static void llmgwi_cache_paid(llmgwi_cache *cache, llmgwi_cache_unit *name, const llmgw_cost *cost) {
+    if (cost->known)
+        llmgwi_cache_count_one(cache, name, LLMGWI_CACHE_N_REVALIDATION_PICO, cost->pico_usd);
+    else
+        llmgwi_cache_count_one(cache, name, LLMGWI_CACHE_N_REVALIDATION_UNKNOWN, 1);
+}
+
+/* What it cost, whatever came of it. */
+static void llmgwi_cache_sample_spent(llmgwi_cache *cache, const llmgwi_cache_sample *sample,
+                                      llmgw_cost cost) {
+    llmgwi_cache_unit *name = NULL;
+    if (sample->name.n && sample->name.n <= LLMGWI_CACHE_KEY)
+        name = llmgwi_cache_unit_of(cache, llmgwi_base_buf_str(&sample->name));
+    if (!name) name = cache->others;
+    llmgwi_cache_paid(cache, name, &cost);
+}
+
+/* What it cost, and how the model names itself now. */
+static void llmgwi_cache_sample_paid(llmgwi_cache *cache, const llmgwi_cache_sample *sample,
+                                     const llmgwi_cache_answer *fresh) {
+    llmgwi_store_txn txn;
+    llmgwi_cache_sample_spent(cache, sample, fresh->cost);
+    bool reads = llmgwi_store_read(cache->store, &txn);
+    llmgwi_base_lock(&cache->mutex);
+    llmgwi_cache_echo_heard(cache, reads ? &txn : NULL, fresh);
+    llmgwi_base_unlock(&cache->mutex);
+    if (reads) (void)llmgwi_store_end(&txn, false);
+}
+
+/* A fresh answer to a sample. */
+static void llmgwi_cache_sample_answered(llmgwi_cache *cache, llmgwi_cache_sample *sample,
+                                         const llmgwi_cache_answer *fresh) {
+    llmgwi_base_str form = llmgwi_base_buf_str(&sample->form), served = llmgwi_base_buf_str(&sample->text);
+    llmgwi_cache_same same = llmgwi_cache_compare(cache, served, fresh->text);
+    llmgwi_cache_sample_paid(cache, sample, fresh);
+    llmgwi_cache_op *put = same == LLMGWI_CACHE_SAME ? NULL : llmgwi_cache_sample_put(cache, sample, fresh);
+    if (same == LLMGWI_CACHE_UNSURE) {
+        llmgwi_base_str ask = llmgwi_base_view(form.p + form.n - sample->head.ask_n, sample->head.ask_n);
+        llmgwi_cache_pair *pair = llmgwi_cache_pair_new(cache, ask, served, fresh->text);
+        if (pair) {
+            pair->is_sample = true;
+            pair->sample = *sample;
+            pair->put = put;
+            if (llmgwi_cache_pair_queue(cache, pair)) {
+                memset(sample, 0, sizeof *sample);
+                return;
+            }
+            pair->is_sample = false;
+            pair->put = NULL;
+        }
+        llmgwi_cache_pair_free(cache, pair);
+    }
+    llmgwi_cache_sample_label(cache, sample, same != LLMGWI_CACHE_SAME);
+    if (put) (void)llmgwi_cache_queue(cache, put);
+}
+
+/* One that waits and may be afforded now; it is in flight until told. False: none. */
+static bool llmgwi_cache_sample_next(llmgwi_cache *cache, llmgwi_cache_sample *sample) {
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    bool found = false;
+    llmgwi_base_lock(&cache->mutex);
+    for (size_t i = 0; i < cache->waiter_count && !found; i++) {
+        llmgwi_cache_waiter *waiter = cache->waiters[i];
+        if (waiter->in_flight) continue;
+        if (waiter->lease_s - now_s < LLMGWI_CACHE_LEASE_S / 4) { /* it may soon be another's */
+            llmgwi_cache_waiter_drop(cache, waiter->number);
+            LLMGWI_BASE_STORE(&cache->others_wait, true);
+            i--;
+            continue;
+        }
+        if (!llmgwi_cache_affords(cache, waiter->pico_usd)) break;
+        found = llmgwi_cache_sample_read(cache, llmgwi_base_buf_str(&waiter->bytes), sample);
+        waiter->in_flight = found; /* out of memory: later */
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    return found;
+}
+
+/* fresh NULL: it failed for good; again: it is put back. Frees what sample holds. */
+static void llmgwi_cache_sample_done(llmgwi_cache *cache, llmgwi_cache_sample *sample,
+                                     const llmgwi_cache_answer *fresh, bool again) {
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    llmgwi_base_lock(&cache->mutex);
+    llmgwi_cache_waiter **waiter = llmgwi_cache_waiter_of(cache, sample->number);
+    bool is_ours = waiter && now_s < (*waiter)->lease_s; /* else it is another's by now, or told already */
+    if (waiter && again && is_ours)
+        (*waiter)->in_flight = false;
+    else if (waiter)
+        llmgwi_cache_waiter_drop(cache, sample->number);
+    if (waiter && !is_ours) LLMGWI_BASE_STORE(&cache->others_wait, true);
+    llmgwi_base_unlock(&cache->mutex);
+    if (is_ours && !again && fresh) llmgwi_cache_hear(cache, fresh->text);
+    if (is_ours && !again && fresh) llmgwi_cache_sample_answered(cache, sample, fresh);
+    if (is_ours && !again && !fresh) llmgwi_cache_sample_lost(cache, sample);
+    llmgwi_cache_sample_free(sample);
+}
+
+/* ---- the judge ---- */
+
+static bool llmgwi_cache_judge_next(llmgwi_cache *cache, llmgwi_cache_judgement *job) {
+    bool found = false;
+    llmgwi_base_lock(&cache->mutex);
+    for (size_t i = 0; i < cache->pair_count && !found; i++) {
+        llmgwi_cache_pair *pair = cache->pairs[i];
+        if (pair->in_flight) continue;
+        if (!llmgwi_cache_affords(cache, cache->judge_pico)) break;
+        found = pair->in_flight = true;
+        cache->judging++;
+        job->number = pair->number;
+        job->question = llmgwi_base_buf_str(&pair->question);
+        job->a = llmgwi_base_buf_str(&pair->a);
+        job->b = llmgwi_base_buf_str(&pair->b);
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    return found;
+}
+
+/* A miss: label, and the class of the new entry. */
+static void llmgwi_cache_judged_miss(llmgwi_cache *cache, llmgwi_cache_pair *pair, bool is_same) {
+    llmgwi_base_lock(&cache->mutex);
+    llmgwi_cache_label(cache, pair->units, pair->unit_count, pair->z, !is_same, 1, false);
+    llmgwi_base_unlock(&cache->mutex);
+    llmgwi_cache_op *op =
+        is_same && pair->entry ? llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_CLASS, 0) : NULL;
+    if (!op) return;
+    op->id = pair->entry;
+    op->other = pair->answer_class;
+    (void)llmgwi_cache_queue(cache, op);
+}
+
+/* verdict: 1 same, 0 different, -1 not known: then a miss gives no label, and a sample is lost, which counts as
+   wrong but is no sign that answers have changed. */
+static void llmgwi_cache_judge_done(llmgwi_cache *cache, llmgwi_cache_judgement *job, int verdict,
+                                    const llmgw_cost *cost) {
+    llmgwi_cache_pair *pair = NULL;
+    llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_JUDGED, 1);
+    llmgwi_cache_paid(cache, cache->all, cost);
+    llmgwi_base_lock(&cache->mutex);
+    if (cost->known) cache->judge_pico = cost->pico_usd;
+    for (size_t i = 0; i < cache->pair_count && !pair; i++) {
+        if (cache->pairs[i]->number != job->number) continue;
+        pair = cache->pairs[i];
+        cache->pairs[i] = cache->pairs[--cache->pair_count];
+        cache->judging--;
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    if (!pair) return;
+    if (verdict >= 0) llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_CHECKED, 1);
+    if (verdict > 0) llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_MISTAKEN, 1);
+    if (pair->is_sample) {
+        if (verdict < 0)
+            llmgwi_cache_sample_lost(cache, &pair->sample);
+        else
+            llmgwi_cache_sample_label(cache, &pair->sample, verdict == 0);
+        if (verdict <= 0 && pair->put) (void)llmgwi_cache_queue(cache, pair->put);
+        if (verdict <= 0) pair->put = NULL;
+    } else if (verdict >= 0) {
+        llmgwi_cache_judged_miss(cache, pair, verdict > 0);
+    }
+    llmgwi_cache_pair_free(cache, pair);
+}
+
+/* ---- a miss was answered ---- */
+
+/* Compares the fresh answer with that of a candidate. False: the candidate is gone. */
+static bool llmgwi_cache_compare_hit(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_index_hit *hit,
+                                     llmgwi_base_str text, llmgwi_base_buf *served, llmgwi_cache_same *same) {
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    bool there =
+        llmgwi_cache_fetch(cache, txn, hit->key, &scratch, &record) > 0 && record.head.ask_id == hit->id;
+    if (there) {
+        llmgwi_base_str theirs = llmgwi_base_view(record.texts, record.head.lengths[0]);
+        *same = llmgwi_cache_compare(cache, theirs, text);
+        if (*same == LLMGWI_CACHE_UNSURE && served) llmgwi_base_buf_view(served, theirs);
+    }
+    llmgwi_base_buf_free(&scratch);
+    return there;
+}
+
+/* The label that the miss gives: would the nearest have been right? */
+static void llmgwi_cache_miss_label(llmgwi_cache *cache, const llmgwi_cache_look *look, bool is_wrong) {
+    llmgwi_base_lock(&cache->mutex);
+    llmgwi_cache_label(cache, look->units, look->unit_count, look->z, is_wrong, 1, false);
+    llmgwi_base_unlock(&cache->mutex);
+}
+
+/* Compares with all that voted: labels, and the class that the new entry joins (0: a new one). unsure: the pair that a
+   judge is to see, with what was served. */
+static uint64_t llmgwi_cache_learn(llmgwi_cache *cache, llmgwi_store_txn *txn, const llmgwi_cache_look *look,
+                                   llmgwi_base_str text, llmgwi_base_buf *unsure) {
+    llmgwi_cache_same same = LLMGWI_CACHE_DIFFERENT;
+    uint64_t answer_class = 0;
+    if (look->veto && llmgwi_cache_compare_hit(cache, txn, &look->vetoed, text, NULL, &same) &&
+        same == LLMGWI_CACHE_SAME)
+        llmgwi_cache_count_one(cache, look->name, LLMGWI_CACHE_N_VETOES_SAME, 1);
+    for (size_t i = 0; i < look->hit_count && !answer_class; i++) {
+        bool there = llmgwi_cache_compare_hit(cache, txn, &look->hits[i], text, i ? NULL : unsure, &same);
+        if (!there) continue;
+        if (i == 0 && same != LLMGWI_CACHE_UNSURE)
+            llmgwi_cache_miss_label(cache, look, same == LLMGWI_CACHE_DIFFERENT);
+        if (same == LLMGWI_CACHE_SAME) answer_class = look->hits[i].answer_class;
+    }
+    return answer_class;
+}
+
+static void llmgwi_cache_ask_judge(llmgwi_cache *cache, const llmgwi_cache_look *look, llmgwi_base_str served,
+                                   llmgwi_base_str fresh, uint64_t entry) {
+    llmgwi_cache_pair *pair = llmgwi_cache_pair_new(cache, llmgwi_cache_ask_text(look), served, fresh);
+    if (!pair) return;
+    pair->entry = entry;
+    pair->answer_class = look->hits[0].answer_class;
+    pair->z = look->z;
+    pair->unit_count = look->unit_count;
+    memcpy(pair->units, look->units, sizeof pair->units);
+    if (!llmgwi_cache_pair_queue(cache, pair)) llmgwi_cache_pair_free(cache, pair);
+}
+
+/* A miss was answered, and law 8 checked. Returns the new entry's number, or 0. */
+static uint64_t llmgwi_cache_put(llmgwi_cache *cache, llmgwi_cache_look *look,
+                                 const llmgwi_cache_answer *fresh) {
+    llmgwi_store_txn txn;
+    llmgwi_base_buf served;
+    uint64_t answer_class = 0;
+    if (!look->active) return 0;
+    bool fits = llmgwi_cache_fits(cache, look);
+    llmgwi_base_buf_init(&served, cache->mem, SIZE_MAX / 4);
+    if (cache->options.semantic && llmgwi_store_read(cache->store, &txn)) {
+        if (fits && look->looked) answer_class = llmgwi_cache_learn(cache, &txn, look, fresh->text, &served);
+        llmgwi_base_lock(&cache->mutex);
+        llmgwi_cache_echo_heard(cache, &txn, fresh);
+        llmgwi_base_unlock(&cache->mutex);
+        (void)llmgwi_store_end(&txn, false);
+    }
+    if (fits) llmgwi_cache_hear(cache, fresh->text);
+    if (fits && !answer_class) answer_class = llmgwi_cache_class_number(cache, look->scope, fresh->text);
+    if (!(look->flags & LLMGW_CACHE_READ_ONLY))
+        look->cached.entry = llmgwi_cache_put_entry(cache, look, fresh, answer_class);
+    if (served.n)
+        llmgwi_cache_ask_judge(cache, look, llmgwi_base_buf_str(&served), fresh->text, look->cached.entry);
+    llmgwi_base_buf_free(&served);
+    return look->cached.entry;
+}
+
+static void llmgwi_cache_free(llmgwi_cache *cache) {
+    for (size_t i = 0; i < cache->op_count; i++) llmgwi_cache_op_free(cache, cache->ops[i]);
+    for (size_t i = 0; i < LLMGWI_CACHE_SLOTS; i++) {
+        llmgwi_cache_unit *unit = cache->units[i];
+        if (unit) llmgwi_base_free(cache->mem, unit->evidence, sizeof *unit->evidence);
+        llmgwi_base_free(cache->mem, unit, sizeof *unit);
+    }
+    for (size_t i = 0; i < cache->waiter_count; i++) llmgwi_cache_waiter_free(cache, cache->waiters[i]);
+    for (size_t i = 0; i < cache->pair_count; i++) llmgwi_cache_pair_free(cache, cache->pairs[i]);
+    if (cache->index) llmgwi_index_close(cache->index);
+    if (cache->answers) llmgwi_index_close(cache->answers);
+    llmgwi_base_mutex_free(&cache->mutex);
+    llmgwi_base_free(cache->mem, cache, sizeof *cache);
+}
+
+/* ---- samples that nobody holds ---- */
+
+#define LLMGWI_CACHE_ADOPT_US ((int64_t)60000000)
+#define LLMGWI_CACHE_ADOPT 1024 /* samples looked at */
+
+/* Rewrites the lease of a sample. */
+static bool llmgwi_cache_lease(llmgwi_cache *cache, llmgwi_store_txn *txn, llmgwi_base_buf *bytes,
+                               int64_t lease_s) {
+    llmgwi_cache_sample_head head;
+    memcpy(&head, bytes->p, sizeof head);
+    head.lease_s = lease_s;
+    memcpy(bytes->p, &head, sizeof head);
+    llmgwi_cache_sample_sum(bytes);
+    return llmgwi_cache_write_sample(cache, txn, head.number, llmgwi_base_buf_str(bytes));
+}
+
+/* One sample as it is in the store; plain: cleared, then its bytes. 0: gone, -1: damaged. */
+static int llmgwi_cache_sample_fetch(llmgwi_cache *cache, llmgwi_store_txn *txn, uint64_t number,
+                                     llmgwi_base_buf *plain, llmgwi_cache_sample_head *head) {
+    llmgwi_base_str value, id = llmgwi_cache_number(&number);
+    llmgwi_base_buf_clear(plain);
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_SAMPLE, id, &value)) return 0;
+    if (!llmgwi_store_unseal(cache->store, id, value, plain)) return -1;
+    return llmgwi_cache_sample_head_read(llmgwi_base_buf_str(plain), head) && head->number == number ? 1 : -1;
+}
+
+/* Numbers of samples, from one on. */
+static size_t llmgwi_cache_sample_numbers(llmgwi_store_txn *txn, uint64_t *numbers, size_t count) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key = llmgwi_base_cstr(""), value = llmgwi_base_cstr("");
+    size_t n = 0;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_SAMPLE, &cursor)) return 0;
+    bool there = llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value);
+    for (; there && n < count; there = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value))
+        if (key.n == sizeof *numbers) memcpy(&numbers[n++], key.p, sizeof *numbers);
+    llmgwi_store_cursor_close(&cursor);
+    return n;
+}
+
+/* Takes samples whose lease is over: left behind by a process that ended, or too many when they came up. */
+static bool llmgwi_cache_adopt(llmgwi_cache *cache, llmgwi_store_txn *txn) {
+    uint64_t numbers[LLMGWI_CACHE_ADOPT];
+    llmgwi_cache_sample_head head;
+    llmgwi_base_buf plain;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    bool good = true;
+    llmgwi_base_buf_init(&plain, cache->mem, SIZE_MAX / 4);
+    size_t count = llmgwi_cache_sample_numbers(txn, numbers, LLMGWI_CACHE_ADOPT);
+    for (size_t i = 0; i < count && good; i++) {
+        int found = llmgwi_cache_sample_fetch(cache, txn, numbers[i], &plain, &head);
+        if (found < 0)
+            good = llmgwi_cache_gone(
+                txn, llmgwi_store_del(txn, LLMGWI_STORE_SAMPLE, llmgwi_cache_number(&numbers[i]), NULL));
+        if (found <= 0 || (head.lease_s > now_s && head.lease_s <= now_s + LLMGWI_CACHE_LEASE_S)) continue;
+        llmgwi_base_lock(&cache->mutex);
+        bool is_ours = llmgwi_cache_waiter_of(cache, head.number) != NULL ||
+                       cache->waiter_count >= LLMGWI_CACHE_SAMPLES / 2;
+        llmgwi_base_unlock(&cache->mutex);
+        if (is_ours) continue; /* about to be dropped by sample_next; or enough of them */
+        head.lease_s = now_s + LLMGWI_CACHE_LEASE_S;
+        good = llmgwi_cache_lease(cache, txn, &plain, head.lease_s);
+        llmgwi_base_lock(&cache->mutex);
+        if (good) (void)llmgwi_cache_waiter_add(cache, &head, llmgwi_base_buf_str(&plain));
+        llmgwi_base_unlock(&cache->mutex);
+    }
+    llmgwi_base_buf_free(&plain);
+    return good;
+}
+
+/* At close: ours are anyone's again. */
+static void llmgwi_cache_give_back(llmgwi_cache *cache) {
+    llmgwi_store_txn txn;
+    llmgwi_cache_sample_head head;
+    llmgwi_base_buf plain;
+    bool good = true;
+    if (cache->waiter_count == 0 || !llmgwi_store_write(cache->store, &txn, true)) return;
+    llmgwi_base_buf_init(&plain, cache->mem, SIZE_MAX / 4);
+    for (size_t i = 0; i < cache->waiter_count && good; i++)
+        if (llmgwi_cache_sample_fetch(cache, &txn, cache->waiters[i]->number, &plain, &head) > 0)
+            good = llmgwi_cache_lease(cache, &txn, &plain, 0);
+    llmgwi_base_buf_free(&plain);
+    (void)llmgwi_store_end(&txn, good);
+}
+
+/* ---- duties ---- */
+
+/* A new block of numbers when few are left; 0: none is needed. They are nobody's until the commit. */
+static bool llmgwi_cache_reserve_ids(llmgwi_cache *cache, llmgwi_store_txn *txn, uint64_t *first) {
+    *first = 0;
+    llmgwi_base_lock(&cache->mutex);
+    bool enough = cache->id_end - cache->id_next >= LLMGWI_CACHE_OPS;
+    llmgwi_base_unlock(&cache->mutex);
+    if (!enough) *first = llmgwi_store_ids(txn, LLMGWI_CACHE_IDS);
+    return enough || *first;
+}
+
+/* After it: they are ours, what is left of the old ones is given up. */
+static void llmgwi_cache_take_ids(llmgwi_cache *cache, uint64_t first) {
+    if (!first) return;
+    llmgwi_base_lock(&cache->mutex);
+    cache->id_next = first;
+    cache->id_end = first + LLMGWI_CACHE_IDS;
+    llmgwi_base_unlock(&cache->mutex);
+}
+
+/* All of a group in one transaction. */
+static bool llmgwi_cache_write_group(llmgwi_cache *cache, llmgwi_cache_op *const *ops, size_t count,
+                                     bool wait, uint64_t *generation, bool *busy) {
+    llmgwi_store_txn txn;
+    cache->purged = 0;
+    *busy = !llmgwi_store_write(cache->store, &txn, wait);
+    if (*busy) return false;
+    bool good = true;
+    for (size_t i = 0; i < count && good; i++)
+        if (!LLMGWI_BASE_LOAD(&ops[i]->is_cancelled))
+            good = llmgwi_cache_applies[ops[i]->kind](cache, &txn, ops[i]);
+    good = good && llmgwi_cache_write_units(cache, &txn, generation) &&
+           llmgwi_cache_write_echoes(cache, &txn) && llmgwi_cache_write_day(cache, &txn) &&
+           llmgwi_cache_write_tallies(cache, &txn, wait) && llmgwi_cache_sweep(cache, &txn) &&
+           llmgwi_index_save(cache->index, &txn, wait ? SIZE_MAX : 16) &&
+           llmgwi_index_save(cache->answers, &txn, wait ? SIZE_MAX : 16);
+    int64_t now_us = cache->clock->now_us(cache->clock->user);
+    if (good && cache->options.semantic &&
+        (LLMGWI_BASE_LOAD(&cache->others_wait) || now_us - cache->adopted_us >= LLMGWI_CACHE_ADOPT_US)) {
+        good = llmgwi_cache_adopt(cache, &txn);
+        LLMGWI_BASE_STORE(&cache->others_wait, false);
+        cache->adopted_us = now_us;
+    }
+    uint64_t first = 0;
+    good = good && llmgwi_cache_reserve_ids(cache, &txn, &first);
+    if (llmgwi_store_end(&txn, good) && good) {
+        llmgwi_cache_take_ids(cache, first);
+        return true;
+    }
+    llmgwi_base_lock(&cache->mutex);
+    cache->day.is_dirty = 1; /* it may have been among what is lost */
+    llmgwi_base_unlock(&cache->mutex);
+    return false;
+}
+
+/* Takes the first count operations out of the queue into gone; of a group that failed, samples that were told stay
+   for the next one: evidence must not count them twice. Returns how many went. Under the mutex. */
+static size_t llmgwi_cache_dequeue(llmgwi_cache *cache, size_t count, bool done, llmgwi_cache_op **gone) {
+    bool keeps = !done && llmgwi_store_on(cache->store);
+    size_t kept = 0, out = 0;
+    for (size_t i = 0; i < cache->op_count; i++) {
+        llmgwi_cache_op *op = cache->ops[i];
+        if (i >= count || (keeps && op->kind == LLMGWI_CACHE_OP_TOLD)) {
+            cache->ops[kept++] = op;
+            continue;
+        }
+        cache->op_bytes -= llmgwi_cache_op_size(op);
+        gone[out++] = op;
+    }
+    LLMGWI_BASE_STORE(&cache->op_count, kept);
+    return out;
+}
+
+#define LLMGWI_CACHE_BUSY_US 5000 /* before another try while another process writes */
+
+/* Ends a group: what it held goes, or (busy) stays for the next time. */
+static void llmgwi_cache_group_end(llmgwi_cache *cache, size_t count, bool done, bool busy) {
+    llmgwi_cache_op *gone[LLMGWI_CACHE_OPS_ALL];
+    llmgwi_base_lock(&cache->mutex);
+    llmgwi_cache_move_end(cache, done);
+    cache->committing = false;
+    cache->committed_us = cache->clock->now_us(cache->clock->user);
+    cache->rest_us = done                                    ? 0
+                     : busy && llmgwi_store_on(cache->store) ? LLMGWI_CACHE_BUSY_US
+                                                             : LLMGWI_CACHE_REST_US;
+    bool stays = busy && llmgwi_store_on(cache->store);
+    count = stays ? 0 : llmgwi_cache_dequeue(cache, count, done, gone);
+    if (count && !done) cache->has_lost = true;
+    llmgwi_base_unlock(&cache->mutex);
+    for (size_t i = 0; i < count; i++) llmgwi_cache_op_free(cache, gone[i]);
+    if (count && !done) llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_DROPPED, (int64_t)count);
+    if (done && cache->purged) {
+        llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_PURGES, cache->purged);
+        (void)LLMGWI_BASE_ADD(&cache->purges, cache->purged);
+    }
+    cache->purged = 0;
+}
+
+/* True: committed, or there was nothing. */
+static bool llmgwi_cache_commit(llmgwi_cache *cache, bool wait) {
+    llmgwi_cache_op *ops[LLMGWI_CACHE_OPS_ALL];
+    uint64_t generation = 0;
+    bool busy = false, done = false;
+    llmgwi_base_lock(&cache->mutex);
+    size_t count = cache->op_count;
+    if (count == 0 && !LLMGWI_BASE_LOAD(&cache->dirty) && !LLMGWI_BASE_LOAD(&cache->others_wait)) {
+        llmgwi_base_unlock(&cache->mutex);
+        return true;
+    }
+    memcpy(ops, cache->ops, count * sizeof ops[0]);
+    cache->committing = true;
+    llmgwi_cache_move_begin(cache);
+    llmgwi_base_unlock(&cache->mutex);
+    for (int attempt = 0; attempt < 2 && !done; attempt++) {
+        done = llmgwi_cache_write_group(cache, ops, count, wait, &generation, &busy);
+        if (done || busy || !llmgwi_store_on(cache->store)) break;
+        if (attempt == 0) (void)llmgwi_cache_make_room(cache, LLMGWI_BASE_NEVER, true);
+    }
+    if (done) cache->generation = generation;
+    llmgwi_cache_group_end(cache, count, done, busy);
+    return done;
+}
+
+/* Answer classes that were purged since this was asked last. */
+static int64_t llmgwi_cache_take_purges(llmgwi_cache *cache) {
+    return LLMGWI_BASE_SWAP(&cache->purges, (int64_t)0);
+}
+
+/* When duty wants to be called next. */
+static int64_t llmgwi_cache_due_us(llmgwi_cache *cache) {
+    llmgwi_base_lock(&cache->mutex);
+    bool is_filling =
+        cache->op_count >= LLMGWI_CACHE_OPS / 2 || cache->op_bytes >= LLMGWI_CACHE_OPS_BYTES / 2;
+    int64_t pause_us = cache->commit_us > cache->rest_us && !is_filling ? cache->commit_us : cache->rest_us;
+    int64_t due = cache->op_count || LLMGWI_BASE_LOAD(&cache->others_wait) ? cache->committed_us + pause_us
+                  : LLMGWI_BASE_LOAD(&cache->dirty) ? cache->committed_us + LLMGWI_CACHE_COUNTERS_US
+                                                    : LLMGWI_BASE_NEVER;
+    if (cache->crowded || LLMGWI_BASE_LOAD(&cache->dying)) due = cache->committed_us + cache->rest_us;
+    if (!llmgwi_store_on(cache->store)) due = LLMGWI_BASE_NEVER;
+    llmgwi_base_unlock(&cache->mutex);
+    return due;
+}
+
+/* Has all been committed that was queued since this was asked the last time? */
+static bool llmgwi_cache_is_flushed(llmgwi_cache *cache) {
+    llmgwi_base_lock(&cache->mutex);
+    bool flushed = cache->op_count == 0 && cache->rest_us == 0 && !cache->has_lost;
+    cache->has_lost = false;
+    llmgwi_base_unlock(&cache->mutex);
+    return flushed;
+}
+
+/* Commits what is due (now: everything, and waits for other writers), then makes room for at most budget_us. True:
+   more is to be done soon. One thread at a time. */
+static bool llmgwi_cache_duty(llmgwi_cache *cache, int64_t budget_us, bool now) {
+    int64_t start = cache->clock->now_us(cache->clock->user);
+    if (!llmgwi_store_on(cache->store)) {
+        llmgwi_cache_group_end(cache, LLMGWI_BASE_LOAD(&cache->op_count), false, false);
+        return false;
+    }
+    if (!now && llmgwi_cache_due_us(cache) > start) return false;
+    uint64_t dying = LLMGWI_BASE_SWAP(&cache->dying, (uint64_t)0);
+    if (dying) llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_PURGE, NULL, dying);
+    (void)llmgwi_cache_commit(cache, now);
+    int64_t until = now ? LLMGWI_BASE_NEVER : start + budget_us;
+    cache->crowded = llmgwi_cache_make_room(cache, until, false);
+    return cache->crowded || LLMGWI_BASE_LOAD(&cache->dying);
+}
+
+/* ---- opening and closing ---- */
+
+/* Makes or reads what makes numbers of this store unique. */
+static bool llmgwi_cache_salted(llmgwi_cache *cache, llmgwi_store_txn *txn) {
+    llmgwi_base_str key = llmgwi_base_cstr("salt");
+    if (llmgwi_cache_get(txn, LLMGWI_STORE_META, key, &cache->salt, sizeof cache->salt)) return true;
+    cache->salt =
+        cache->clock->random(cache->clock->user) ^ (uint64_t)cache->clock->wall_s(cache->clock->user);
+    return llmgwi_store_put(txn, LLMGWI_STORE_META, key, llmgwi_cache_number(&cache->salt));
+}
+
+static llmgwi_cache *llmgwi_cache_open(const llmgwi_base_mem *mem, const llmgwi_base_clock *clock,
+                                       llmgwi_store *store, const llmgw_cache *options, int64_t commit_us) {
+    llmgwi_store_txn txn;
+    llmgwi_cache *cache = (llmgwi_cache *)llmgwi_base_zalloc(mem, sizeof *cache);
+    if (!cache) return NULL;
+    cache->mem = mem;
+    cache->clock = clock;
+    cache->store = store;
+    cache->options = *options;
+    cache->has_judge = options->judge != NULL;
+    cache->has_embed_model = options->embed_model != NULL;
+    cache->options.judge = cache->options.embed_model = NULL;
+    cache->commit_us = commit_us;
+    cache->committed_us = clock->now_us(clock->user);
+    llmgwi_base_mutex_init(&cache->mutex);
+    cache->others_wait = options->semantic;
+    cache->sample_cap = LLMGWI_CACHE_SAMPLES_ALL;
+    cache->index = llmgwi_index_open(mem, store);
+    cache->answers = llmgwi_index_open_at(mem, store, 2 * LLMGWI_INDEX_PIECES);
+    cache->all = llmgwi_cache_unit_of(cache, llmgwi_base_cstr("a:"));
+    cache->others = llmgwi_cache_unit_of(cache, llmgwi_base_cstr("m:"));
+    if (!cache->index || !cache->answers || !cache->all || !cache->others) {
+        llmgwi_cache_free(cache);
+        return NULL;
+    }
+    if (llmgwi_store_read(store, &txn)) {
+        (void)llmgwi_cache_get(&txn, LLMGWI_STORE_META, llmgwi_base_cstr("day"), &cache->day,
+                               sizeof cache->day);
+        (void)llmgwi_cache_unit_fresh(cache, &txn, cache->all, llmgwi_cache_generation(&txn));
+        (void)llmgwi_store_end(&txn, false);
+    }
+    if (llmgwi_store_write(store, &txn, true)) {
+        uint64_t first;
+        bool good = llmgwi_cache_reserve_ids(cache, &txn, &first) && llmgwi_cache_salted(cache, &txn);
+        if (llmgwi_store_end(&txn, good) && good) llmgwi_cache_take_ids(cache, first);
+    }
+    return cache;
+}
+
+/* forked: in a child process; touches no file. */
+static void llmgwi_cache_close(llmgwi_cache *cache, bool forked) {
+    if (!cache) return;
+    if (!forked) {
+        (void)llmgwi_cache_commit(cache, true);
+        llmgwi_cache_give_back(cache);
+    }
+    llmgwi_cache_free(cache);
+}
+
+/* ---- what the public functions do ---- */
+
+/* Was this answer right? A wrong one goes. NOT_FOUND: it is gone already. */
+static llmgw_code llmgwi_cache_feedback(llmgwi_cache *cache, uint64_t entry, bool right) {
+    llmgwi_store_txn txn;
+    llmgwi_cache_where where;
+    llmgwi_cache_unit *name = cache->others;
+    bool there = false, was_called_wrong = false;
+    if (!llmgwi_store_read(cache->store, &txn)) return LLMGW_E_STORE;
+    there = entry && llmgwi_cache_where_of(&txn, entry, &where);
+    (void)llmgwi_store_end(&txn, false);
+    llmgwi_base_lock(&cache->mutex);
+    for (size_t i = 0; i < cache->op_count && !there; i++)
+        there = cache->ops[i]->kind == LLMGWI_CACHE_OP_PUT && cache->ops[i]->id == entry && entry;
+    for (size_t i = 0; i < LLMGWI_CACHE_SERVED && there; i++) {
+        llmgwi_cache_served *served = &cache->served[i];
+        if (served->entry != entry) continue;
+        if (served->unit_count > 1) name = served->units[1];
+        for (size_t u = 0; u < served->unit_count && !served->is_sampled && !right; u++) {
+            llmgwi_calibrate_told_wrong(&served->units[u]->evidence->unit, served->z);
+            llmgwi_cache_evidence_changed(cache, served->units[u]);
+        }
+        served->entry = 0; /* told once */
+        break;
+    }
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(cache->called_wrong) && there; i++) {
+        if (cache->called_wrong[i] != entry) continue;
+        was_called_wrong = true;
+        cache->called_wrong[i] = 0;
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    if (!there) return LLMGW_E_NOT_FOUND;
+    llmgwi_cache_count_one(cache, name, right ? LLMGWI_CACHE_N_RIGHT : LLMGWI_CACHE_N_WRONG, 1);
+    if (was_called_wrong) llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_CHECKED, 1);
+    if (was_called_wrong && right) llmgwi_cache_count_one(cache, cache->all, LLMGWI_CACHE_N_MISTAKEN, 1);
+    if (!right) llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_REMOVE, NULL, entry);
+    return LLMGW_OK;
+}
+
+static llmgw_cost llmgwi_cache_cost(int64_t pico_usd, int64_t unknown) {
+    llmgw_cost cost;
+    memset(&cost, 0, sizeof cost);
+    cost.known = unknown == 0;
+    cost.pico_usd = cost.known ? pico_usd : 0;
+    return cost;
+}
+
+static void llmgwi_cache_numbers_counts(const int64_t n[LLMGWI_CACHE_NS], llmgw_cache_numbers *out) {
+    out->requests = n[LLMGWI_CACHE_N_REQUESTS];
+    out->exact_hits = n[LLMGWI_CACHE_N_EXACT];
+    out->semantic_hits = n[LLMGWI_CACHE_N_SEMANTIC];
+    out->stale_hits = n[LLMGWI_CACHE_N_STALE];
+    out->joined = n[LLMGWI_CACHE_N_JOINED];
+    out->fuzzy_requests = n[LLMGWI_CACHE_N_FUZZY];
+    out->revalidations = n[LLMGWI_CACHE_N_REVALIDATIONS];
+    out->revalidated_wrong = n[LLMGWI_CACHE_N_REVALIDATED_WRONG];
+    out->failed_samples = n[LLMGWI_CACHE_N_FAILED_SAMPLES];
+    out->pending_samples = n[LLMGWI_CACHE_N_SAMPLED] - out->revalidations - out->failed_samples;
+    out->revalidation_cost =
+        llmgwi_cache_cost(n[LLMGWI_CACHE_N_REVALIDATION_PICO], n[LLMGWI_CACHE_N_REVALIDATION_UNKNOWN]);
+    out->saved = llmgwi_cache_cost(n[LLMGWI_CACHE_N_SAVED_PICO], n[LLMGWI_CACHE_N_SAVED_UNKNOWN]);
+    out->saved_us = n[LLMGWI_CACHE_N_SAVED_US];
+    out->vetoes = n[LLMGWI_CACHE_N_VETOES];
+    out->vetoes_same = n[LLMGWI_CACHE_N_VETOES_SAME];
+    out->purges = n[LLMGWI_CACHE_N_PURGES];
+    out->feedback_right = n[LLMGWI_CACHE_N_RIGHT];
+    out->feedback_wrong = n[LLMGWI_CACHE_N_WRONG];
+    int64_t checked = n[LLMGWI_CACHE_N_CHECKED];
+    out->comparator_error = checked > 0 ? (double)n[LLMGWI_CACHE_N_MISTAKEN] / (double)checked : (double)NAN;
+}
+
+/* The counters of one name, or of all: as stored, and as counted here since. Under the mutex. */
+static void llmgwi_cache_numbers_sum(const llmgwi_cache *cache, const llmgwi_cache_unit *unit,
+                                     int64_t n[LLMGWI_CACHE_NS]) {
+    for (int i = 0; i < LLMGWI_CACHE_NS; i++)
+        n[i] = unit == cache->all ? llmgwi_cache_total(cache, (llmgwi_cache_count)i)
+                                  : unit->stored[i] + unit->moving[i] + LLMGWI_BASE_LOAD(&unit->added[i]);
+}
+
+static void llmgwi_cache_numbers_evidence(llmgwi_cache *cache, const llmgwi_cache_unit *unit,
+                                          llmgw_cache_numbers *out) {
+    llmgwi_calibrate_rules rules = llmgwi_cache_rules(cache);
+    out->max_error = rules.max_error;
+    out->threshold = (double)NAN;
+    if (!cache->options.semantic || cache->options.similarity.set || !unit->evidence) return;
+    double threshold = llmgwi_calibrate_threshold(&unit->evidence->unit, &rules);
+    if (threshold < INFINITY) out->threshold = threshold;
+    out->error = llmgwi_calibrate_error(&unit->evidence->unit, &rules);
+    out->error_bound = llmgwi_calibrate_bound(&unit->evidence->unit, &rules);
+}
+
+/* name NULL: of all. */
+static void llmgwi_cache_numbers(llmgwi_cache *cache, const char *name, llmgw_cache_numbers *out) {
+    llmgwi_store_txn txn;
+    char key[LLMGWI_CACHE_KEY];
+    int64_t n[LLMGWI_CACHE_NS];
+    llmgwi_cache_unit *unit = cache->all;
+    memset(out, 0, sizeof *out);
+    if (name) {
+        size_t size = llmgwi_cache_unit_key('m', llmgwi_base_cstr(name), key);
+        unit = llmgwi_cache_unit_of(cache, llmgwi_base_view(key, size));
+    }
+    out->on = llmgwi_store_on(cache->store);
+    if (!out->on) (void)llmgwi_store_why(cache->store, out->reason, sizeof out->reason);
+    bool reads = unit && llmgwi_store_read(cache->store, &txn);
+    llmgwi_base_lock(&cache->mutex);
+    if (reads) {
+        (void)llmgwi_cache_unit_fresh(cache, &txn, unit, llmgwi_cache_generation(&txn));
+        if (!name) out->entries = (int64_t)llmgwi_store_count(&txn, LLMGWI_STORE_ENTRY);
+        if (!name) out->bytes = (int64_t)llmgwi_store_used_bytes(&txn);
+    }
+    if (unit) {
+        llmgwi_cache_numbers_sum(cache, unit, n);
+        llmgwi_cache_numbers_counts(n, out);
+        llmgwi_cache_numbers_evidence(cache, unit, out);
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    if (reads) (void)llmgwi_store_end(&txn, false);
+}
+
+/* ---- all entries, some at a time ---- */
+
+/* Does the filter take this entry? exact: the form of filter->request, or NULL. */
+static bool llmgwi_cache_wanted(llmgwi_cache *cache, const llmgw_cache_filter *filter,
+                                const llmgwi_cache_form *exact, const llmgwi_cache_record *record) {
+    llmgwi_base_arena arena;
+    llmgw_request request;
+    int64_t now_s = cache->clock->wall_s(cache->clock->user);
+    const uint32_t *lengths = record->head.lengths;
+    if (!filter) return true;
+    if (exact && !llmgwi_cache_equal(record->form, llmgwi_base_buf_str(&exact->bytes))) return false;
+    if (filter->older_s > 0 && now_s - record->head.created_s < filter->older_s) return false;
+    llmgwi_base_str echo =
+        llmgwi_base_view(record->texts + lengths[0] + lengths[1] + lengths[2] + lengths[3] + 4, lengths[4]);
+    if (filter->answered_by && !llmgwi_base_is(echo, filter->answered_by)) return false;
+    if (!filter->cache_namespace && !filter->model) return true;
+    llmgwi_base_arena_init(&arena, cache->mem);
+    bool wanted = llmgwi_cache_form_read(record->form, &arena, &request);
+    const char *space = wanted && request.cache_namespace ? request.cache_namespace : "";
+    wanted = wanted && (!filter->cache_namespace || strcmp(space, filter->cache_namespace) == 0) &&
+             (!filter->model || (request.model && strcmp(request.model, filter->model) == 0));
+    llmgwi_base_arena_free(&arena);
+    return wanted;
+}
+
+/* Keys of up to count entries from key from on; from becomes the key behind the last. The last bite is short. */
+static size_t llmgwi_cache_keys(llmgwi_store_txn *txn, unsigned char from[16], unsigned char (*keys)[16],
+                                size_t count) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key = llmgwi_cache_bytes(from, 16), value = llmgwi_base_cstr("");
+    size_t n = 0;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_ENTRY, &cursor)) return 0;
+    bool there = llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value);
+    for (; there && n < count; there = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value))
+        if (key.n == 16) memcpy(keys[n++], key.p, 16);
+    llmgwi_store_cursor_close(&cursor);
+    if (n) memcpy(from, keys[n - 1], 16);
+    size_t i = 16;
+    while (n && i > 0 && ++from[i - 1] == 0) i--;
+    return i == 0 ? 0 : n; /* the last key there can be: ends here, and takes part the next time */
+}
+
+/* One bite of a removal. Returns how many keys were looked at; -1: it failed. */
+static int llmgwi_cache_remove_some(llmgwi_cache *cache, const llmgw_cache_filter *filter,
+                                    const llmgwi_cache_form *exact, unsigned char from[16],
+                                    int64_t *removed) {
+    llmgwi_store_txn txn;
+    unsigned char keys[64][16];
+    llmgwi_base_buf scratch;
+    llmgwi_cache_record record;
+    int64_t here = 0;
+    bool good = true;
+    if (!llmgwi_store_write(cache->store, &txn, true)) return -1;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    size_t n = llmgwi_cache_keys(&txn, from, keys, LLMGWI_BASE_COUNT(keys));
+    for (size_t i = 0; i < n && good; i++) {
+        int found = llmgwi_cache_fetch(cache, &txn, keys[i], &scratch, &record);
+        if (found > 0 && !llmgwi_cache_wanted(cache, filter, exact, &record)) continue;
+        llmgwi_cache_head head = record.head;
+        good = found > 0 ? llmgwi_cache_remove_entry(cache, &txn, keys[i], &head)
+                         : llmgwi_cache_remove_key(cache, &txn, keys[i]);
+        here += found > 0;
+    }
+    llmgwi_base_buf_free(&scratch);
+    if (!llmgwi_store_end(&txn, good) || !good) return -1;
+    *removed += here;
+    return (int)n;
+}
+
+/* Those that wait for a commit: they will not come. */
+static int64_t llmgwi_cache_cancel(llmgwi_cache *cache, const llmgw_cache_filter *filter,
+                                   const llmgwi_cache_form *exact) {
+    llmgwi_cache_record record;
+    int64_t count = 0;
+    llmgwi_base_lock(&cache->mutex);
+    for (size_t i = 0; i < cache->op_count; i++) {
+        llmgwi_cache_op *op = cache->ops[i];
+        if (op->kind != LLMGWI_CACHE_OP_PUT || LLMGWI_BASE_LOAD(&op->is_cancelled) ||
+            !llmgwi_cache_record_read(llmgwi_base_buf_str(&op->bytes), &record) ||
+            !llmgwi_cache_wanted(cache, filter, exact, &record))
+            continue;
+        LLMGWI_BASE_STORE(&op->is_cancelled, true);
+        if (!cache->committing) count++;
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    return count;
+}
+
+/* exact: the form of filter->request, or NULL. Returns how many, or -code. */
+static int64_t llmgwi_cache_remove(llmgwi_cache *cache, const llmgw_cache_filter *filter,
+                                   const llmgwi_cache_form *exact) {
+    unsigned char from[16];
+    int64_t removed = llmgwi_cache_cancel(cache, filter, exact);
+    int n;
+    if (exact) { /* it can only be under one key */
+        llmgwi_store_digest(cache->store, exact->bytes.p, exact->bytes.n, from);
+        n = llmgwi_cache_remove_some(cache, filter, exact, from, &removed);
+        return n < 0 ? -(int64_t)LLMGW_E_STORE : removed;
+    }
+    memset(from, 0, sizeof from);
+    do n = llmgwi_cache_remove_some(cache, filter, exact, from, &removed);
+    while (n > 0);
+    if (n == 0 && llmgwi_store_sync(cache->store)) return removed;
+    return -(int64_t)LLMGW_E_STORE;
+}
+
+/* ---- export and import: a line of JSON for each entry, then one for each unit of evidence ---- */
+
+/* Decodes what llmgwi_json_put_base64 writes. False: it is no base64. */
+static bool llmgwi_cache_base64(llmgwi_base_str text, llmgwi_base_buf *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (text.n % 4) return false;
+    for (size_t i = 0; i < text.n; i += 4) {
+        uint32_t v = 0;
+        size_t pad = i + 4 == text.n ? (text.p[i + 3] == '=') + (size_t)(text.p[i + 2] == '=') : 0;
+        for (size_t c = 0; c < 4; c++) {
+            const char *at = c < 4 - pad ? (const char *)memchr(digits, text.p[i + c], 64) : digits;
+            if (!at) return false;
+            v = v << 6 | (uint32_t)(at - digits);
+        }
+        const unsigned char bytes[3] = {(unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
+        if (!llmgwi_base_buf_add(out, bytes, 3 - pad)) return false;
+    }
+    return true;
+}
+
+static void llmgwi_cache_put_base64(llmgwi_json_out *out, const char *key, llmgwi_base_str bytes) {
+    llmgwi_json_key(out, key);
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    llmgwi_json_put_base64(out->buf, (const unsigned char *)bytes.p, bytes.n);
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    out->comma = true;
+}
+
+static const char *const llmgwi_cache_line_texts[LLMGWI_CACHE_TEXTS] = {"text",  "reasoning",  "provider",
+                                                                        "model", "model_echo", "id"};
+
+/* Whole numbers of a line; where they stand in the head. */
+typedef struct llmgwi_cache_line_row {
+    const char *name;
+    size_t at;
+} llmgwi_cache_line_row;
+
+static const llmgwi_cache_line_row llmgwi_cache_line_rows[] = {
+    {"created_s", offsetof(llmgwi_cache_head, created_s)},
+    {"expire_s", offsetof(llmgwi_cache_head, expire_s)},
+    {"input", offsetof(llmgwi_cache_head, usage)},
+    {"output", offsetof(llmgwi_cache_head, usage) + 8},
+    {"cached", offsetof(llmgwi_cache_head, usage) + 16},
+    {"cache_write", offsetof(llmgwi_cache_head, usage) + 24},
+    {"cache_write_1h", offsetof(llmgwi_cache_head, usage) + 32},
+    {"reasoning_tokens", offsetof(llmgwi_cache_head, usage) + 40},
+    {"pico_usd", offsetof(llmgwi_cache_head, pico_usd)},
+    {"elapsed_us", offsetof(llmgwi_cache_head, elapsed_us)}};
+
+/* A number of a class that is unique among stores, in its upper half; one that came from elsewhere keeps it. */
+static uint64_t llmgwi_cache_class_abroad(const llmgwi_cache *cache, uint64_t number) {
+    const uint64_t foreign = (uint64_t)1 << 62;
+    if (!number || number & foreign) return number;
+    return (llmgwi_base_mix(number ^ cache->salt) & (foreign - 1)) | foreign;
+}
+
+/* ask is there for people; what counts is request. A text that is no UTF-8 makes no line. */
+static bool llmgwi_cache_line_entry(const llmgwi_cache *cache, const llmgwi_cache_record *record,
+                                    llmgwi_base_buf *line) {
+    llmgwi_json_out out = {line, false};
+    const char *text = record->texts;
+    llmgwi_base_str ask = llmgwi_cache_record_ask(record);
+    bool good = true;
+    llmgwi_json_open(&out, '{');
+    llmgwi_json_pair(&out, "llmgw", "entry");
+    llmgwi_json_key(&out, "ask");
+    good = llmgwi_json_put(&out, ask) == ask.n;
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS && good; i++) {
+        llmgwi_base_str view = llmgwi_base_view(text, record->head.lengths[i]);
+        llmgwi_json_key(&out, llmgwi_cache_line_texts[i]);
+        good = llmgwi_json_put(&out, view) == view.n;
+        text += view.n + 1;
+    }
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_cache_line_rows); i++) {
+        int64_t value;
+        memcpy(&value, (const char *)&record->head + llmgwi_cache_line_rows[i].at, sizeof value);
+        llmgwi_json_key(&out, llmgwi_cache_line_rows[i].name);
+        llmgwi_json_put_int(&out, value);
+    }
+    llmgwi_json_key(&out, "flags");
+    llmgwi_json_put_int(&out, (int64_t)record->head.flags);
+    llmgwi_json_key(&out, "class");
+    llmgwi_json_put_int(&out, (int64_t)llmgwi_cache_class_abroad(cache, record->head.answer_class));
+    llmgwi_json_key(&out, "ask_bytes");
+    llmgwi_json_put_int(&out, (int64_t)record->head.ask_n);
+    llmgwi_cache_put_base64(&out, "request", record->form);
+    llmgwi_json_close(&out, '}');
+    return good && !line->failed;
+}
+
+typedef struct llmgwi_cache_export_job {
+    const llmgw_cache_filter *filter;
+    const llmgwi_cache_form *exact;
+    llmgw_line_fn line;
+    void *user;
+    int64_t lines;
+    bool stopped;
+} llmgwi_cache_export_job;
+
+/* Hands out lines, each ended by a newline in buf; no transaction is open meanwhile. */
+static void llmgwi_cache_hand_out(llmgwi_cache_export_job *job, const llmgwi_base_buf *buf) {
+    for (size_t at = 0; at < buf->n && !job->stopped;) {
+        const char *end = (const char *)memchr(buf->p + at, '\n', buf->n - at);
+        size_t n = (size_t)(end - (buf->p + at));
+        job->lines++;
+        job->stopped = !job->line(buf->p + at, n, job->user);
+        at += n + 1;
+    }
+}
+
+/* One bite. Returns how many keys were looked at; -1: it failed. */
+static int llmgwi_cache_export_some(llmgwi_cache *cache, llmgwi_cache_export_job *job,
+                                    unsigned char from[16]) {
+    llmgwi_store_txn txn;
+    unsigned char keys[16][16];
+    llmgwi_base_buf scratch, line, lines;
+    llmgwi_cache_record record;
+    if (!llmgwi_store_read(cache->store, &txn)) return -1;
+    llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&line, cache->mem, SIZE_MAX / 4);
+    llmgwi_base_buf_init(&lines, cache->mem, SIZE_MAX / 4);
+    size_t n = llmgwi_cache_keys(&txn, from, keys, LLMGWI_BASE_COUNT(keys));
+    for (size_t i = 0; i < n; i++) {
+        if (llmgwi_cache_fetch(cache, &txn, keys[i], &scratch, &record) <= 0) continue;
+        if (!llmgwi_cache_wanted(cache, job->filter, job->exact, &record)) continue;
+        llmgwi_base_buf_clear(&line);
+        if (!llmgwi_cache_line_entry(cache, &record, &line)) continue;
+        llmgwi_base_buf_view(&lines, llmgwi_base_buf_str(&line));
+        llmgwi_base_buf_add(&lines, "\n", 1);
+    }
+    bool good = !txn.error && !lines.failed;
+    (void)llmgwi_store_end(&txn, false);
+    if (good) llmgwi_cache_hand_out(job, &lines);
+    llmgwi_base_buf_free(&scratch);
+    llmgwi_base_buf_free(&line);
+    llmgwi_base_buf_free(&lines);
+    return good ? (int)n : -1;
+}
+
+/* The evidence of all units. */
+static bool llmgwi_cache_export_units(llmgwi_cache *cache, llmgwi_cache_export_job *job) {
+    llmgwi_store_txn txn;
+    llmgwi_store_cursor cursor;
+    llmgwi_base_buf lines;
+    llmgwi_base_str key = llmgwi_base_cstr(""), value = llmgwi_base_cstr("");
+    if (!llmgwi_store_read(cache->store, &txn)) return false;
+    llmgwi_base_buf_init(&lines, cache->mem, SIZE_MAX / 4);
+    bool good = llmgwi_store_cursor_open(&txn, LLMGWI_STORE_UNIT, &cursor);
+    bool there = good && llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value);
+    for (; there; there = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+        llmgwi_json_out out = {&lines, false};
+        if (value.n != LLMGWI_CACHE_UNIT_BYTES) continue;
+        llmgwi_json_open(&out, '{');
+        llmgwi_json_pair(&out, "llmgw", "evidence");
+        llmgwi_cache_put_base64(&out, "unit", key);
+        llmgwi_cache_put_base64(&out, "evidence",
+                                llmgwi_base_view(value.p + LLMGWI_CACHE_UNIT_HEAD, LLMGWI_CALIBRATE_BYTES));
+        llmgwi_json_close(&out, '}');
+        llmgwi_base_buf_add(&lines, "\n", 1);
+    }
+    if (good) llmgwi_store_cursor_close(&cursor);
+    (void)llmgwi_store_end(&txn, false);
+    good = good && !lines.failed;
+    if (good) llmgwi_cache_hand_out(job, &lines);
+    llmgwi_base_buf_free(&lines);
+    return good;
+}
+
+/* Returns how many lines were handed out, or -code. What is not committed yet is left out: flush before. */
+static int64_t llmgwi_cache_export(llmgwi_cache *cache, const llmgw_cache_filter *filter,
+                                   const llmgwi_cache_form *exact, llmgw_line_fn line, void *user) {
+    llmgwi_cache_export_job job;
+    unsigned char from[16];
+    int n = 1;
+    memset(&job, 0, sizeof job);
+    memset(from, 0, sizeof from);
+    job.filter = filter;
+    job.exact = exact;
+    job.line = line;
+    job.user = user;
+    while (n > 0 && !job.stopped) n = llmgwi_cache_export_some(cache, &job, from);
+    if (n < 0 || (!filter && !job.stopped && !llmgwi_cache_export_units(cache, &job)))
+        return -(int64_t)LLMGW_E_STORE;
+    return job.lines;
+}
+
+/* ---- import ---- */
+
+typedef struct llmgwi_cache_line {
+    llmgwi_base_buf texts[LLMGWI_CACHE_TEXTS], request, unit, evidence, kind;
+    llmgwi_cache_head head;
+    int64_t flags, answer_class, ask_n;
+} llmgwi_cache_line;
+
+/* One member of a line: into a text or a number, or skipped. */
+static bool llmgwi_cache_line_member(llmgwi_json *json, llmgwi_base_str key, llmgwi_cache_line *line) {
+    llmgwi_base_buf *const others[] = {&line->request, &line->unit, &line->evidence, &line->kind};
+    static const char *const names[] = {"request", "unit", "evidence", "llmgw"};
+    int64_t *const ints[] = {&line->flags, &line->answer_class, &line->ask_n};
+    static const char *const int_names[] = {"flags", "class", "ask_bytes"};
+    llmgwi_base_buf *text = NULL;
+    int64_t *number = NULL;
+    llmgwi_json_text raw;
+    llmgwi_json_number value;
+    for (size_t i = 0; i < LLMGWI_CACHE_TEXTS; i++)
+        if (llmgwi_base_is(key, llmgwi_cache_line_texts[i])) text = &line->texts[i];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
+        if (llmgwi_base_is(key, names[i])) text = others[i];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(int_names); i++)
+        if (llmgwi_base_is(key, int_names[i])) number = ints[i];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_cache_line_rows); i++)
+        if (llmgwi_base_is(key, llmgwi_cache_line_rows[i].name))
+            number = (int64_t *)(void *)((char *)&line->head + llmgwi_cache_line_rows[i].at);
+    if (text) {
+        llmgwi_base_buf_clear(text);
+        return llmgwi_json_string(json, &raw) && llmgwi_json_unescape(raw, text);
+    }
+    if (!number) return true;
+    bool good = llmgwi_json_get_number(json, &value) && value.integer && value.i >= 0;
+    if (good) *number = value.i;
+    return good;
+}
+
+static bool llmgwi_cache_line_parse(llmgwi_base_str text, llmgwi_cache_line *line) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    llmgwi_json_init(&json, text.p, text.n, 8);
+    bool good = llmgwi_json_object(&json);
+    while (good && llmgwi_json_member(&json, &key)) good = llmgwi_cache_line_member(&json, key, line);
+    return good && llmgwi_json_end(&json);
+}
+
+static const char llmgwi_cache_full[] = "too much waits to be written";
+
+/* Makes the entry and queues it; takes op over. */
+static const char *llmgwi_cache_import_put(llmgwi_cache *cache, const llmgwi_cache_line *line,
+                                           llmgwi_cache_look *look, const llmgwi_cache_answer *answer,
+                                           llmgwi_cache_op *op) {
+    llmgwi_cache_head head = line->head, kept;
+    op->fuzzy = llmgwi_cache_fits(cache, look);
+    op->id = head.id = llmgwi_cache_next_id(cache);
+    head.answer_class =
+        line->answer_class >> 62 ? (uint64_t)line->answer_class : 0; /* of elsewhere, or none */
+    head.ask_n = (uint32_t)look->form.ask_n;
+    memcpy(head.scope, look->scope, sizeof head.scope);
+    memcpy(op->key, look->key, sizeof op->key);
+    kept = head;
+    if (!head.id ||
+        !llmgwi_cache_record_write(&op->bytes, &head, llmgwi_base_buf_str(&look->form.bytes), answer)) {
+        llmgwi_cache_op_free(cache, op);
+        return "too large, or out of memory";
+    }
+    memcpy(&head, op->bytes.p, sizeof head); /* usage and cost as they were */
+    memcpy(head.usage, kept.usage, sizeof head.usage);
+    head.pico_usd = kept.pico_usd;
+    head.elapsed_us = kept.elapsed_us;
+    head.flags = (uint32_t)line->flags & 31u;
+    memcpy(op->bytes.p, &head, sizeof head);
+    llmgwi_cache_record_sum(&op->bytes, look->form.bytes.n);
+    return llmgwi_cache_queue(cache, op) ? NULL : llmgwi_cache_full;
+}
+
+/* An entry: its request is read back and made into a form anew, so that only what this version would write comes in. */
+static const char *llmgwi_cache_import_entry(llmgwi_cache *cache, llmgwi_cache_line *line,
+                                             llmgwi_base_str form) {
+    llmgwi_base_arena arena;
+    llmgwi_cache_look look;
+    llmgw_request request;
+    const char *why = NULL;
+    memset(&look, 0, sizeof look);
+    llmgwi_base_arena_init(&arena, cache->mem);
+    if (!llmgwi_cache_form_read(form, &arena, &request) || !request.model)
+        why = "request: is no request";
+    else {
+        request.cache = LLMGW_CACHE_FORCE;
+        if (!llmgwi_cache_look_init(cache, &look, &request, request.model, 0) || !look.active)
+            why = "request: cannot be kept";
+        else if (!llmgwi_cache_equal(form, llmgwi_base_buf_str(&look.form.bytes)))
+            why = "request: is not canonical";
+    }
+    if (!why) {
+        llmgwi_cache_op *op = llmgwi_cache_op_new(cache, LLMGWI_CACHE_OP_PUT, cache->options.max_entry_bytes);
+        llmgwi_cache_answer answer;
+        memset(&answer, 0, sizeof answer);
+        llmgwi_base_str *const views[] = {&answer.text,  &answer.reasoning,  &answer.provider,
+                                          &answer.model, &answer.model_echo, &answer.id};
+        for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) *views[i] = llmgwi_base_buf_str(&line->texts[i]);
+        why = op ? llmgwi_cache_import_put(cache, line, &look, &answer, op) : "out of memory";
+    }
+    llmgwi_cache_look_free(cache, &look);
+    llmgwi_base_arena_free(&arena);
+    return why;
+}
+
+/* Evidence, where there is none yet: what is there was earned here. */
+static const char *llmgwi_cache_import_evidence(llmgwi_cache *cache, llmgwi_base_str key,
+                                                llmgwi_base_str bytes) {
+    llmgwi_calibrate_evidence evidence;
+    llmgwi_store_txn txn;
+    if (key.n < 2 || key.n > LLMGWI_CACHE_KEY || !strchr("ams", key.p[0]) || !strchr(":#", key.p[1]))
+        return "unit: is no unit";
+    if (!llmgwi_calibrate_load(&evidence, (const unsigned char *)bytes.p, bytes.n))
+        return "evidence: cannot be read";
+    llmgwi_cache_unit *unit = llmgwi_cache_unit_of(cache, key);
+    if (!unit) return "unit: there are too many";
+    if (!llmgwi_store_read(cache->store, &txn)) return "the store cannot be read";
+    llmgwi_base_lock(&cache->mutex);
+    bool good = llmgwi_cache_unit_fresh(cache, &txn, unit, llmgwi_cache_generation(&txn));
+    if (good && unit->evidence->unit.all.counts[LLMGWI_CALIBRATE_REQUESTS] == 0) {
+        llmgwi_calibrate_merge(&unit->evidence->unit.added, &evidence);
+        llmgwi_calibrate_merge(&unit->evidence->unit.all, &evidence);
+        llmgwi_cache_evidence_changed(cache, unit);
+    }
+    llmgwi_base_unlock(&cache->mutex);
+    (void)llmgwi_store_end(&txn, false);
+    return good ? NULL : "out of memory";
+}
+
+static const char *llmgwi_cache_import_line(llmgwi_cache *cache, llmgwi_base_str text,
+                                            llmgwi_cache_line *line, llmgwi_base_buf *a, llmgwi_base_buf *b) {
+    if (!llmgwi_cache_line_parse(text, line)) return "is no line of an export";
+    if (llmgwi_base_is(llmgwi_base_buf_str(&line->kind), "entry")) {
+        if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->request), a)) return "request: is no base64";
+        return llmgwi_cache_import_entry(cache, line, llmgwi_base_buf_str(a));
+    }
+    if (!llmgwi_base_is(llmgwi_base_buf_str(&line->kind), "evidence"))
+        return "llmgw: is neither entry nor evidence";
+    if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->unit), a) ||
+        !llmgwi_cache_base64(llmgwi_base_buf_str(&line->evidence), b))
+        return "evidence: is no base64";
+    return llmgwi_cache_import_evidence(cache, llmgwi_base_buf_str(a), llmgwi_base_buf_str(b));
+}
+
+/* One line of an export. E_LIMIT: too much waits to be written; flush, and again. */
+static llmgw_code llmgwi_cache_import(llmgwi_cache *cache, const char *text, size_t n, llmgw_error *error) {
+    llmgwi_cache_line line;
+    llmgwi_base_buf a, b;
+    llmgwi_base_buf *const bufs[] = {&line.request, &line.unit, &line.evidence, &line.kind, &a, &b};
+    size_t most = cache->options.max_entry_bytes * 2 + 65536;
+    if (n > most * 4) return llmgwi_base_error(error, LLMGW_E_ARGUMENT, "line: is too long");
+    memset(&line, 0, sizeof line);
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) llmgwi_base_buf_init(&line.texts[i], cache->mem, most);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(bufs); i++) llmgwi_base_buf_init(bufs[i], cache->mem, most);
+    const char *why = llmgwi_cache_import_line(cache, llmgwi_base_view(text, n), &line, &a, &b);
+    for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) llmgwi_base_buf_free(&line.texts[i]);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(bufs); i++) llmgwi_base_buf_free(bufs[i]);
+    if (!why) return LLMGW_OK;
+    return llmgwi_base_error(error, why == llmgwi_cache_full ? LLMGW_E_LIMIT : LLMGW_E_ARGUMENT, "line: %s",
+                             why);
+}
+
+/* (cache ends) */
+
+/* ---- word vectors, another key, what waits ---- */
+
+/* Samples, judgements and writes that are still to be done. */
+static size_t llmgwi_cache_pending(llmgwi_cache *cache) {
+    if (!llmgwi_store_on(cache->store)) return 0; /* nothing of it can be done any more */
+    llmgwi_base_lock(&cache->mutex);
+    size_t count = cache->waiter_count + cache->pair_count + cache->op_count + cache->others_wait;
+    llmgwi_base_unlock(&cache->mutex);
+    return count;
+}
+
+#define LLMGWI_CACHE_VECTOR_GROUP 4096              /* words of one transaction */
+#define LLMGWI_CACHE_VECTOR_LINE ((size_t)32 << 10) /* bytes of one line */
+
+/* A group of lines. Returns how many words were taken; -1: they could not be written. done: the file has ended. */
+static int64_t llmgwi_cache_vector_group(llmgwi_cache *cache, FILE *file, char *line, int64_t most,
+                                         llmgwi_index_query *scratch, bool *done) {
+    llmgwi_store_txn txn;
+    int64_t taken = 0;
+    if (!llmgwi_store_write(cache->store, &txn, true)) return -1;
+    for (int i = 0; i < LLMGWI_CACHE_VECTOR_GROUP && taken < most && !txn.error; i++) {
+        *done = !fgets(line, (int)LLMGWI_CACHE_VECTOR_LINE, file);
+        if (*done) break;
+        size_t n = strlen(line);
+        taken += n + 1 < LLMGWI_CACHE_VECTOR_LINE &&
+                 llmgwi_index_vector_line(cache->index, &txn, llmgwi_base_view(line, n), scratch);
+    }
+    bool good = !txn.error;
+    return llmgwi_store_end(&txn, good) && good ? taken : -1;
+}
+
+/* Imports at most so many words of a file. */
+static llmgw_code llmgwi_cache_vectors(llmgwi_cache *cache, const char *path, int64_t most,
+                                       llmgw_error *error) {
+    llmgwi_index_query *scratch = (llmgwi_index_query *)llmgwi_base_zalloc(cache->mem, sizeof *scratch);
+    char *line = (char *)llmgwi_base_realloc(cache->mem, NULL, 0, LLMGWI_CACHE_VECTOR_LINE);
+    FILE *file = fopen(path, "rb");
+    bool done = false;
+    int64_t taken = 0, more = 0;
+    if (!file) (void)llmgwi_base_error(error, LLMGW_E_ARGUMENT, "word vectors %s: %s", path, strerror(errno));
+    if (!scratch || !line) (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for word vectors");
+    while (!error->code && !done && taken < most) {
+        more = llmgwi_cache_vector_group(cache, file, line, most - taken, scratch, &done);
+        taken += more;
+        if (more < 0)
+            (void)llmgwi_base_error(error, LLMGW_E_STORE, "word vectors cannot be written to the store");
+    }
+    if (!error->code && !taken)
+        (void)llmgwi_base_error(error, LLMGW_E_ARGUMENT,
+                                "word vectors %s: no line of it is a word and its numbers", path);
+    if (file) (void)fclose(file);
+    llmgwi_base_free(cache->mem, line, LLMGWI_CACHE_VECTOR_LINE);
+    llmgwi_base_free(cache->mem, scratch, sizeof *scratch);
+    return error->code;
+}
+
+/* Where in a record the sealed part begins: its key is what it is sealed with. */
+static bool llmgwi_cache_sealed_part(void *user, int table, llmgwi_base_str key, llmgwi_base_str value,
+                                     size_t *at, llmgwi_base_str *id) {
+    llmgwi_index_head head;
+    (void)user;
+    *id = key;
+    *at = 0;
+    if (table == LLMGWI_STORE_ENTRY || table == LLMGWI_STORE_SAMPLE) return true;
+    if (table != LLMGWI_STORE_ASK || value.n < sizeof head) return false;
+    memcpy(&head, value.p, sizeof head);
+    if (!head.dim || head.vector_bytes > value.n) return false;
+    *at = value.n - head.vector_bytes;
+    return true;
+}
+
+static llmgw_code llmgwi_cache_rekey(llmgwi_cache *cache, const void *key, llmgw_error *error) {
+    (void)llmgwi_store_rekey(cache->store, key, llmgwi_cache_sealed_part, cache, error);
+    return error->code;
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* ------------------------------------------------------------------------------------------- */
 /* >>http   purpose: the only libcurl.   uses: nothing   guarantees: certificates verified; no    */
 /*          redirect; one request per start (libcurl's own resend is refused); a keyed request    */
 /*          over plain http reaches loopback only; every call here returns in bounded time, also   */
@@ -9025,6 +20252,8 @@ static size_t llmgwi_route_next(const llmgwi_route_plan *plan) {
 #if LIBCURL_VERSION_NUM < 0x075700
 #error "llmgw.h: libcurl 7.87 or later is needed (CURLOPT_QUICK_EXIT, CURLOPT_PREREQFUNCTION)"
 #endif
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* Answers of the body function. */
 #define LLMGWI_HTTP_GO 0
@@ -9683,7 +20912,8 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>engine   purpose: calls and attempts, deadlines, events; who drives and who waits.          */
-/*            uses: text, json, frame, dialect, schema, config, price, health, route, http       */
+/*            uses: text, json, frame, dialect, schema, config, price, health, route, store,     */
+/*            cache, http                                                                        */
 /*            guarantees: laws 1 to 5 and 10; one thread at a time drives; callbacks run without a */
 /*            lock; END always has room, its reply is allocated when the call is accepted        */
 /* ------------------------------------------------------------------------------------------- */
@@ -9694,11 +20924,15 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
 #define LLMGWI_ENGINE_MAX_TRACE 512
 #define LLMGWI_ENGINE_MINUTE_US ((int64_t)60000000)
 #define LLMGWI_ENGINE_TOKENS_MAX ((int64_t)1 << 32) /* of one request; times max_waiting it fits 64 bits */
+#define LLMGWI_ENGINE_STARVED_US                                                                             \
+    1000 /* a poll that has events to deliver drives first if nobody did for so long */
 #define LLMGWI_ENGINE_AWAY_US 100000 /* nobody drove for so long: read before anything is found late */
 #define LLMGWI_ENGINE_SLOW_US ((int64_t)5000000)        /* no first token that comes earlier is slow */
 #define LLMGWI_ENGINE_SLOW_WHOLE_US ((int64_t)30000000) /* no whole reply */
 #define LLMGWI_ENGINE_RATE_US 30000000                  /* a stream's speed is taken over this time */
 #define LLMGWI_ENGINE_KEY_DEAD_MAX_US ((int64_t)3600000000)
+#define LLMGWI_ENGINE_JOBS_IDLE_US 60000000 /* samples are looked for this often when nothing tells of one */
+#define LLMGWI_ENGINE_JOBS_AGAIN_US 1000000 /* after one that failed in a way that passes */
 
 /* ---- states: X(name, may go to, deadline) ---- */
 
@@ -9727,6 +20961,8 @@ typedef struct llmgwi_engine_reply {
     llmgwi_dialect_answer answer; /* the text stays in these buffers */
     llmgw_trace *trace;
     size_t trace_count, trace_cap;
+    llmgw_part part;                  /* of an answer from the cache */
+    struct llmgwi_engine_reply *base; /* whose texts these are: one more owner of it; NULL: its own */
 } llmgwi_engine_reply;
 
 static llmgwi_engine_reply *llmgwi_engine_reply_new(const llmgwi_base_mem *mem) {
@@ -9737,17 +20973,20 @@ static llmgwi_engine_reply *llmgwi_engine_reply_new(const llmgwi_base_mem *mem) 
     llmgwi_base_arena_init(&reply->arena, &reply->mem);
     reply->pub.text = reply->pub.reasoning = "";
     reply->pub.id = reply->pub.provider = reply->pub.model = reply->pub.model_echo = "";
+    reply->pub.cached.reason = "";
     reply->pub.message.role = LLMGW_ROLE_ASSISTANT;
     return reply;
 }
 
 static void llmgwi_engine_reply_drop(llmgwi_engine_reply *reply) {
-    if (!reply || !reply->refs || LLMGWI_BASE_ADD(&reply->refs, (uint32_t)-1) != 0) return;
+    if (!reply || !LLMGWI_BASE_LOAD(&reply->refs) || LLMGWI_BASE_ADD(&reply->refs, (uint32_t)-1) != 0) return;
     llmgwi_base_mem mem = reply->mem;
+    llmgwi_engine_reply *base = reply->base;
     llmgwi_dialect_answer_free(&reply->answer);
     llmgwi_base_arena_free(&reply->arena);
     llmgwi_base_free(&mem, reply->trace, reply->trace_cap * sizeof *reply->trace);
     llmgwi_base_free(&mem, reply, sizeof *reply);
+    llmgwi_engine_reply_drop(base);
 }
 
 /* ---- timers ---- */
@@ -9884,6 +21123,12 @@ typedef struct llmgwi_engine_attempt {
     bool judged; /* its target's breaker knows already that it is slow */
 } llmgwi_engine_attempt;
 
+/* What a call without a caller is made for. */
+typedef struct llmgwi_engine_job {
+    llmgwi_cache_sample sample;
+    llmgwi_cache_judgement judgement;
+} llmgwi_engine_job;
+
 typedef struct llmgwi_engine_call {
     llmgw *gw;
     llmgw_call id;
@@ -9933,8 +21178,25 @@ typedef struct llmgwi_engine_call {
     llmgwi_engine_line *line; /* NULL: in none */
     struct llmgwi_engine_call *line_next, *line_prev, *starved_next, **starved_at;
     llmgwi_engine_reply *reply;
+    /* the cache */
+    llmgwi_cache_look *look;              /* NULL: the cache has no part in it */
+    llmgw_cached cached;                  /* as the reply will tell */
+    struct llmgwi_engine_call *flight;    /* a caller's call: what asks for it; NULL: it asks itself */
+    struct llmgwi_engine_call *joined;    /* a flight: the callers' calls that wait for it, oldest first */
+    struct llmgwi_engine_call *join_next; /* of the same flight; a flight: in its hash chain */
+    struct llmgwi_engine_call *own_next, **own_at; /* among the calls without a caller */
+    void (*on_end)(struct llmgwi_engine_call *call,
+                   const llmgw_error *error); /* without a caller; NULL: not so */
+    llmgwi_engine_job *job;                   /* what on_end is to feed back */
+    size_t kept_at;                           /* the last event in queue, of flights; SIZE_MAX: not known */
+    bool boarding;                            /* a flight that may be joined: it is in the table */
+    bool wants_vector;                        /* its question's vector is to be had from a provider first */
+    bool embeds;                              /* it asks for that vector */
+    bool quits;                               /* it leaves its flight before the end */
+    bool filled;                              /* its reply is made already */
+    bool hit;                                 /* the cache has answered: it has ended when it is accepted */
     /* under the gateway's lock */
-    llmgwi_base_buf queue; /* events not yet delivered */
+    llmgwi_base_buf queue; /* events not yet delivered; of a flight: all so far, for those who join late */
     bool paused;           /* it is full */
     bool cancelled, ended, dispatching, released, in_inbox, in_ready;
     struct llmgwi_engine_call *inbox_next, *ready_next;
@@ -9992,7 +21254,9 @@ typedef struct llmgwi_engine_slot {
     uint32_t next_free;
 } llmgwi_engine_slot;
 
-#define LLMGWI_ENGINE_CHAINS 256 /* of the hash table of targets */
+#define LLMGWI_ENGINE_CHAINS 256  /* of the hash table of targets */
+#define LLMGWI_ENGINE_FLIGHTS 256 /* of that of flights */
+#define LLMGWI_ENGINE_JOBS 4      /* samples and judgements at the same time */
 
 struct llmgw {
     llmgwi_base_mem mem;
@@ -10007,10 +21271,19 @@ struct llmgw {
     llmgwi_base_mutex lock;
     bool driving; /* a thread has the driver's part */
     bool asleep;  /* it may be waiting in http.poll */
-    bool woken, closing, fd_used;
+    bool woken, fd_used;
+    bool closing;              /* atomic: the driver reads it without the lock */
+    bool background;           /* a thread of ours drives */
+    llmgwi_base_thread thread; /* that one */
+    llmgwi_base_start start;
+    unsigned holds;        /* threads that want the driver's part for a moment */
+    llmgwi_base_cond held; /* it may be theirs */
+    llmgwi_store *store;   /* NULL: none. Set by open */
+    char store_why[160];   /* why there is none although one was asked for */
+    int store_state;       /* the driver's: as the log was told last, see llmgwi_engine_news */
     int64_t next_us;       /* as of the last turn */
-    unsigned inside;       /* threads in a function of ours */
-    llmgwi_base_cond left; /* inside fell */
+    unsigned inside;       /* threads in a function of ours; atomic */
+    llmgwi_base_cond left; /* inside fell to 0 while the gateway closes */
     size_t pending;
     llmgwi_engine_call *inbox, **inbox_tail;
     llmgwi_engine_call *ready, **ready_tail;
@@ -10031,13 +21304,19 @@ struct llmgw {
     int64_t *warm_us; /* per provider: a connection was in use or opened ahead */
     llmgwi_engine_timer **heap;
     size_t heap_count, heap_cap, heap_need;
-    llmgwi_engine_call *starved, **starved_tail; /* wait for a connection */
-    llmgwi_engine_line *lines;                   /* active ones */
-    size_t waiting;                              /* calls in them */
-    bool freed;                                  /* a limit has room again: look at the lines */
-    int64_t read_us;                             /* when sockets were read last */
-    bool in_http;                                /* upcalls may come: no transfer may be stopped */
-    llmgwi_engine_attempt *given_up;             /* to be freed, their transfers to be stopped */
+    llmgwi_engine_call *starved, **starved_tail;        /* wait for a connection */
+    llmgwi_engine_line *lines;                          /* active ones */
+    size_t waiting;                                     /* calls in them */
+    bool freed;                                         /* a limit has room again: look at the lines */
+    int64_t read_us;                                    /* when sockets were read last */
+    llmgwi_cache *cache;                                /* NULL: none */
+    llmgwi_engine_call *flights[LLMGWI_ENGINE_FLIGHTS]; /* that may be joined, by hash of what they ask */
+    llmgwi_engine_call *own_calls;                      /* flights and jobs: calls without a caller */
+    llmgwi_engine_call *own_ended;                      /* to be freed */
+    int jobs;                                           /* in flight; atomic */
+    int64_t jobs_at_us;                                 /* not looked for earlier; atomic */
+    bool in_http;                                       /* upcalls may come: no transfer may be stopped */
+    llmgwi_engine_attempt *given_up;                    /* to be freed, their transfers to be stopped */
 };
 
 static LLMGWI_BASE_THREAD_LOCAL int llmgwi_engine_in_callback;
@@ -10191,7 +21470,7 @@ static void llmgwi_engine_signal_poller(llmgw *gw) {
 
 /* Somebody should drive now that nobody does. */
 static void llmgwi_engine_hand_over(llmgw *gw) {
-    if (gw->driving) return;
+    if (gw->driving || gw->holds) return;
     if (gw->waiters)
         llmgwi_base_cond_signal(&gw->waiters->cond);
     else if (gw->fd_used && gw->inbox)
@@ -10237,14 +21516,71 @@ static bool llmgwi_engine_put(llmgwi_base_buf *buf, llmgwi_engine_event event, c
     return true;
 }
 
+/* Texts that follow each other in a queue become one event, so that a stream of single characters takes little more
+   room than its text: in what a flight keeps for those who join late, and for one who reads slower than others.
+   last_at: the last event before since; SIZE_MAX: not known. */
+static void llmgwi_engine_condense(llmgwi_base_buf *queue, size_t since, size_t *last_at) {
+    llmgwi_engine_event last, next;
+    size_t end = queue->n;
+    queue->n = since; /* what follows is added again, never longer than it was */
+    for (size_t at = since; at < end; at += next.size) {
+        memcpy(&next, queue->p + at, sizeof next);
+        const char *text = queue->p + at + sizeof next;
+        bool joins = *last_at != SIZE_MAX && next.kind <= LLMGW_EVENT_REASONING;
+        if (joins) memcpy(&last, queue->p + *last_at, sizeof last);
+        if (!joins || last.kind != next.kind || last.epoch != next.epoch) {
+            *last_at = queue->n;
+            memmove(queue->p + queue->n, queue->p + at, next.size);
+            queue->n += next.size;
+            continue;
+        }
+        char *to = queue->p + *last_at + sizeof last + last.text_len;
+        memmove(to, text, next.text_len);
+        last.text_len += next.text_len;
+        size_t size = (sizeof last + last.text_len + 3 + 7) & ~(size_t)7;
+        memset(to + next.text_len, 0, size - sizeof last - last.text_len);
+        last.size = size;
+        memcpy(queue->p + *last_at, &last, sizeof last);
+        queue->n = *last_at + size;
+    }
+}
+
+/* A flight's events go to all who wait for it, or, out of memory, to none (law 10 holds for all). Under lock. */
+static bool llmgwi_engine_share(llmgwi_engine_call *flight, const char *p, size_t n) {
+    for (llmgwi_engine_call *call = flight->joined; call; call = call->join_next)
+        if (call->events && !llmgwi_base_buf_reserve(&call->queue, n)) return false;
+    for (llmgwi_engine_call *call = flight->joined; call; call = call->join_next) {
+        size_t since = call->queue.n;
+        if (!call->events) continue;
+        (void)llmgwi_base_buf_add(&call->queue, p, n);
+        llmgwi_engine_condense(&call->queue, since, &call->kept_at);
+        llmgwi_engine_ready_add(flight->gw, call);
+    }
+    return true;
+}
+
+/* What was put into a call's queue since it held so many bytes is there to be delivered. Under lock. */
+static bool llmgwi_engine_queued(llmgwi_engine_call *call, size_t since) {
+    if (call->on_end) {
+        if (!llmgwi_engine_share(call, call->queue.p + since, call->queue.n - since)) {
+            call->queue.n = since;
+            return false;
+        }
+        llmgwi_engine_condense(&call->queue, since, &call->kept_at);
+        return true;
+    }
+    llmgwi_engine_ready_add(call->gw, call);
+    return true;
+}
+
 /* Queues an event for the caller. False: out of memory. */
 static bool llmgwi_engine_push(llmgwi_engine_call *call, llmgwi_engine_event event, const void *payload,
                                const char *id, const char *name) {
     llmgw *gw = call->gw;
     if (!call->events) return true;
     llmgwi_base_lock(&gw->lock);
-    bool put = llmgwi_engine_put(&call->queue, event, payload, id, name);
-    if (put) llmgwi_engine_ready_add(gw, call);
+    size_t since = call->queue.n;
+    bool put = llmgwi_engine_put(&call->queue, event, payload, id, name) && llmgwi_engine_queued(call, since);
     llmgwi_base_unlock(&gw->lock);
     return put;
 }
@@ -10255,8 +21591,8 @@ static bool llmgwi_engine_push_held(llmgwi_engine_call *call, llmgwi_base_buf *h
     bool put = true;
     if (held->n && call->events) {
         llmgwi_base_lock(&gw->lock);
-        put = llmgwi_base_buf_add(&call->queue, held->p, held->n);
-        if (put) llmgwi_engine_ready_add(gw, call);
+        size_t since = call->queue.n;
+        put = llmgwi_base_buf_add(&call->queue, held->p, held->n) && llmgwi_engine_queued(call, since);
         llmgwi_base_unlock(&gw->lock);
     }
     llmgwi_base_buf_free(held);
@@ -10446,10 +21782,26 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
     }
     pub->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
     pub->attempts = (int)call->epoch;
+    if (pub->cached.verdict == LLMGW_VERDICT_NONE) pub->cached = call->cached;
+    if (!pub->cached.reason) pub->cached.reason = "";
 }
 
 static void llmgwi_engine_leave_line(llmgwi_engine_call *call, int64_t now);
 static void llmgwi_engine_unstarve(llmgwi_engine_call *call);
+
+static void llmgwi_engine_remember(llmgwi_engine_call *call, const llmgw_error *error);
+static bool llmgwi_engine_serve_stale(llmgwi_engine_call *call, llmgwi_cache_look *look,
+                                      const llmgw_error *error);
+
+/* A call without a caller is over: what it was made for is told, its memory goes at the end of the turn. */
+static void llmgwi_engine_end_own(llmgwi_engine_call *call, const llmgw_error *error) {
+    llmgw *gw = call->gw;
+    call->on_end(call, error);
+    *call->own_at = call->own_next;
+    if (call->own_next) call->own_next->own_at = call->own_at;
+    call->own_next = gw->own_ended;
+    gw->own_ended = call;
+}
 
 /* Ends a call, once. error NULL: success. No attempt is in flight. */
 static void llmgwi_engine_end(llmgwi_engine_call *call, const llmgw_error *error) {
@@ -10462,7 +21814,13 @@ static void llmgwi_engine_end(llmgwi_engine_call *call, const llmgw_error *error
     llmgwi_engine_wait_ends(call, now);
     llmgwi_engine_enter(call, LLMGWI_ENGINE_ENDED);
     llmgwi_engine_timer_done(gw, &call->timer);
-    llmgwi_engine_fill(call, error);
+    llmgwi_engine_remember(call, error);
+    if (call->on_end) {
+        llmgwi_engine_end_own(call, error);
+        return;
+    }
+    if (!call->filled && error && llmgwi_engine_serve_stale(call, call->look, error)) error = NULL;
+    if (!call->filled) llmgwi_engine_fill(call, error);
     if (error && error->code != LLMGW_E_CANCELLED) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
     llmgwi_base_lock(&gw->lock);
     call->ended = true;
@@ -11390,10 +22748,14 @@ static void llmgwi_engine_on_header(void *user, llmgwi_base_str name, llmgwi_bas
 static bool llmgwi_engine_full(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = call->gw;
+    size_t most = gw->config.options.max_queue_bytes;
     if (!call->events) return false;
     llmgwi_base_lock(&gw->lock);
-    bool full = call->queue.n > gw->config.options.max_queue_bytes;
+    bool full = call->on_end || call->queue.n > most;
+    for (llmgwi_engine_call *each = call->joined; each; each = each->join_next)
+        full = full && each->events && each->queue.n > most; /* one who reads is enough */
     if (full) call->paused = attempt->paused = true;
+    for (llmgwi_engine_call *each = call->joined; each && full; each = each->join_next) each->paused = true;
     llmgwi_base_unlock(&gw->lock);
     return full;
 }
@@ -11438,11 +22800,17 @@ static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n
     return LLMGWI_HTTP_STOP;
 }
 
+/* In which an attempt speaks. */
+static const llmgwi_dialect *llmgwi_engine_dialect(const llmgwi_engine_attempt *attempt) {
+    const llmgwi_engine_call *call = attempt->call;
+    return call->embeds ? &llmgwi_dialect_embeddings : call->targets[attempt->target].provider->dialect;
+}
+
 /* The transfer of a good status is over: what is wrong with it? */
 static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_http_result *result,
                                 llmgw_error *why) {
     llmgwi_dialect_answer *answer = &attempt->answer;
-    const llmgwi_dialect *dialect = attempt->call->targets[attempt->target].provider->dialect;
+    const llmgwi_dialect *dialect = llmgwi_engine_dialect(attempt);
     attempt->framed = attempt->call->request->stream && !attempt->meta.json &&
                       !attempt->meta.html; /* also without a byte */
     if (attempt->stop.code) {
@@ -11537,7 +22905,7 @@ static void llmgwi_engine_rewind(llmgwi_engine_call *call, llmgwi_engine_attempt
 static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     const llmgwi_config_target *target = &call->targets[attempt->target];
-    const llmgwi_dialect *dialect = target->provider->dialect;
+    const llmgwi_dialect *dialect = llmgwi_engine_dialect(attempt);
     llmgwi_dialect_resume resume;
     attempt->wire.model = target->model;
     attempt->wire.flavour = target->provider->flavour;
@@ -12240,18 +23608,30 @@ static void llmgwi_engine_hedge(llmgwi_engine_call *call, int64_t now) {
     llmgwi_engine_advance(call);
 }
 
+static void llmgwi_engine_leave_flight(llmgwi_engine_call *call, const llmgw_error *why);
+
+/* Ends a call before its time. */
+static void llmgwi_engine_quit(llmgwi_engine_call *call, const llmgw_error *why) {
+    if (call->flight) {
+        llmgwi_engine_leave_flight(call, why);
+        return;
+    }
+    llmgwi_engine_stop_all(call, why->code, why->text);
+    llmgwi_engine_end_badly(call, why);
+}
+
 /* The call's deadline passed. */
 static void llmgwi_engine_expire(llmgwi_engine_call *call) {
     llmgw_error why;
-    llmgwi_engine_state state = call->state;
-    for (llmgwi_engine_attempt *attempt = call->attempts; attempt; attempt = attempt->next)
+    const llmgwi_engine_call *at_work = call->flight ? call->flight : call;
+    llmgwi_engine_state state = at_work->state;
+    for (llmgwi_engine_attempt *attempt = at_work->attempts; attempt; attempt = attempt->next)
         if (attempt->state > state) state = attempt->state; /* the one that has come furthest */
     (void)llmgwi_base_error(&why, LLMGW_E_DEADLINE, "the call's deadline_ms (%lld ms) passed while %s%s%s",
                             (long long)((call->deadline_us - call->accepted_us) / 1000),
-                            llmgwi_engine_moves[state].doing, call->last.code ? "; before that: " : "",
-                            call->last.code ? call->last.text : "");
-    llmgwi_engine_stop_all(call, LLMGW_E_DEADLINE, why.text);
-    llmgwi_engine_end_badly(call, &why);
+                            llmgwi_engine_moves[state].doing, at_work->last.code ? "; before that: " : "",
+                            at_work->last.code ? at_work->last.text : "");
+    llmgwi_engine_quit(call, &why);
 }
 
 static void llmgwi_engine_fire_call(void *owner, int64_t now) {
@@ -12261,7 +23641,7 @@ static void llmgwi_engine_fire_call(void *owner, int64_t now) {
         llmgwi_engine_expire(call);
     } else if (call->state == LLMGWI_ENGINE_RUNNING) {
         if (now >= call->hedge_us) llmgwi_engine_hedge(call, now);
-    } else if (!call->starved && !call->line) {
+    } else if (!call->starved && !call->line && !call->flight) {
         llmgwi_engine_wait_ends(call, now);
         llmgwi_engine_advance(call);
     }
@@ -12331,8 +23711,15 @@ static void llmgwi_engine_clock(llmgw *gw) {
 
 /* ---- the driver ---- */
 
+static void llmgwi_engine_look_free(llmgw *gw, llmgwi_cache_look *look) {
+    llmgwi_cache_look_free(gw->cache, look);
+    llmgwi_base_free(&gw->mem, look, sizeof *look);
+}
+
 static void llmgwi_engine_free_call(llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
+    if (call->look) llmgwi_engine_look_free(gw, call->look);
+    llmgwi_base_free(&gw->mem, call->job, sizeof *call->job);
     llmgwi_base_buf_free(&call->stash);
     llmgwi_base_buf_free(&call->queue);
     llmgwi_base_arena_free(&call->arena);
@@ -12369,21 +23756,43 @@ static bool llmgwi_engine_order(llmgwi_engine_call *call, int64_t now) {
     return true;
 }
 
-/* The driver sees a call for the first time. */
-static void llmgwi_engine_welcome(llmgwi_engine_call *call, int64_t now) {
-    llmgw *gw = call->gw;
+static void llmgwi_engine_no_memory(llmgwi_engine_call *call) {
     llmgw_error why;
-    memset(&why, 0, sizeof why);
-    if (!llmgwi_engine_timer_init(gw, &call->timer, llmgwi_engine_fire_call, call) ||
-        !llmgwi_engine_order(call, now)) {
-        (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the call");
-        llmgwi_engine_end(call, &why);
+    (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the call");
+    llmgwi_engine_end(call, &why);
+}
+
+/* A call asks the providers. */
+static void llmgwi_engine_start(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    if (!llmgwi_engine_order(call, now)) {
+        llmgwi_engine_no_memory(call);
         return;
     }
     llmgwi_health_budget_call(&gw->retries, gw->config.options.retry_percent);
     llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING);
     llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
     llmgwi_engine_advance(call);
+}
+
+static bool llmgwi_engine_joins(const llmgwi_engine_call *call);
+static void llmgwi_engine_board(llmgwi_engine_call *call, int64_t now);
+static bool llmgwi_engine_embed(llmgwi_engine_call *call, int64_t now);
+
+/* What the cache did not answer goes to the providers. */
+static void llmgwi_engine_missed(llmgwi_engine_call *call, int64_t now) {
+    if (llmgwi_engine_joins(call))
+        llmgwi_engine_board(call, now);
+    else
+        llmgwi_engine_start(call, now);
+}
+
+/* The driver sees a call for the first time. */
+static void llmgwi_engine_welcome(llmgwi_engine_call *call, int64_t now) {
+    if (!llmgwi_engine_timer_init(call->gw, &call->timer, llmgwi_engine_fire_call, call))
+        llmgwi_engine_no_memory(call);
+    else if (!llmgwi_engine_embed(call, now))
+        llmgwi_engine_missed(call, now);
 }
 
 /* The caller has read: transfers that waited for that go on. */
@@ -12414,12 +23823,11 @@ static void llmgwi_engine_attend(llmgwi_engine_call *call, bool cancelled, bool 
     if (cancelled || closing) {
         (void)llmgwi_base_error(&why, cancelled ? LLMGW_E_CANCELLED : LLMGW_E_CLOSED,
                                 cancelled ? "cancelled by the caller" : "the gateway was closed");
-        llmgwi_engine_stop_all(call, why.code, why.text);
-        llmgwi_engine_end_badly(call, &why);
+        llmgwi_engine_quit(call, &why);
     } else if (call->state == LLMGWI_ENGINE_QUEUED) {
         llmgwi_engine_welcome(call, now);
     } else if (resume) {
-        llmgwi_engine_go_on(call, now);
+        llmgwi_engine_go_on(call->flight ? call->flight : call, now);
     }
 }
 
@@ -12444,9 +23852,13 @@ static void llmgwi_engine_take_inbox(llmgw *gw) {
     llmgwi_base_unlock(&gw->lock);
 }
 
+static void llmgwi_engine_reap_own(llmgw *gw);
+static void llmgwi_engine_duty(llmgw *gw);
+
 /* Stops what was given up, and lets calls go that waited for a limit or a connection. */
 static void llmgwi_engine_feed(llmgw *gw) {
     llmgwi_engine_reap(gw);
+    llmgwi_engine_reap_own(gw);
     if (gw->freed) llmgwi_engine_serve_lines(gw);
     while (gw->starved && gw->http.room(gw->http.self)) {
         llmgwi_engine_call *call = gw->starved;
@@ -12455,11 +23867,20 @@ static void llmgwi_engine_feed(llmgw *gw) {
     }
 }
 
+/* When a duty of the cache is due. */
+static int64_t llmgwi_engine_duty_us(llmgw *gw) {
+    if (!gw->cache) return LLMGWI_BASE_NEVER;
+    int64_t due = llmgwi_cache_due_us(gw->cache), jobs = LLMGWI_BASE_LOAD(&gw->jobs_at_us);
+    if (LLMGWI_BASE_LOAD(&gw->jobs) >= LLMGWI_ENGINE_JOBS) jobs = LLMGWI_BASE_NEVER;
+    return due < jobs ? due : jobs;
+}
+
 static int64_t llmgwi_engine_next_us(llmgw *gw) {
     int64_t next = gw->http.next_us(gw->http.self);
     if (gw->freed || gw->given_up) return 0;
     if (gw->heap_count && gw->heap[0]->at_us < next) next = gw->heap[0]->at_us;
-    return next;
+    int64_t duty = llmgwi_engine_duty_us(gw);
+    return duty < next ? duty : next;
 }
 
 static void llmgwi_engine_read(llmgw *gw, int wait_ms) {
@@ -12484,14 +23905,16 @@ static void llmgwi_engine_turn(llmgw *gw, int64_t until_us, const llmgwi_engine_
     if (wait_ms > 3600000) wait_ms = 3600000;
     llmgwi_base_lock(&gw->lock);
     bool news = own ? own->ended || own->queue.n : gw->ready || gw->woken;
-    if (gw->inbox || news) wait_ms = 0;
+    if (gw->inbox || news || gw->holds) wait_ms = 0;
     gw->asleep = wait_ms != 0;
     llmgwi_base_unlock(&gw->lock);
     llmgwi_engine_read(gw, (int)wait_ms);
     llmgwi_engine_clock(gw);
     llmgwi_engine_feed(gw);
+    llmgwi_engine_duty(gw);
     llmgwi_base_lock(&gw->lock);
     gw->asleep = false;
+    if (gw->holds) llmgwi_base_cond_signal(&gw->held);
     gw->next_us = llmgwi_engine_next_us(gw);
     if (gw->fd_used) gw->http.arm(gw->http.self, gw->next_us);
     gw->driving = false;
@@ -12593,6 +24016,7 @@ static int llmgwi_engine_deliver(llmgwi_engine_call *call, bool *done) {
         bool last = batch.n == 0;
         if (!last && !first && !call->blocking) break;
         llmgwi_base_buf_init(&call->queue, batch.mem, batch.max);
+        call->kept_at = SIZE_MAX;
         if (call->paused) llmgwi_engine_inbox_add(gw, call); /* there is room again */
         llmgwi_engine_hand_over(gw);
         llmgwi_base_unlock(&gw->lock);
@@ -12689,14 +24113,14 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     call->max_resumes = request->max_resumes ? request->max_resumes : options->max_resumes;
     call->valid = request->valid | (request->schema ? LLMGW_VALID_SCHEMA : 0);
     call->wanted = 1;
-    call->whole = !request->stream;
+    call->whole = !request->stream || call->hit;
     if (call->route) {
         call->valid |= call->route->valid;
         call->wanted = call->route->width > 1 ? call->route->width : 1;
         call->whole = call->whole || call->route->race_complete;
     }
     call->events = request->on_event != NULL;
-    call->timer.heap_at = call->wait_at = SIZE_MAX;
+    call->timer.heap_at = call->wait_at = call->kept_at = SIZE_MAX;
     call->hedge_us = LLMGWI_BASE_NEVER;
     call->tokens_in = -1;
     llmgwi_base_buf_init(&call->stash, &gw->mem, 0);
@@ -12723,11 +24147,662 @@ static llmgw_call llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmg
         (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
     } else {
         call->id = id;
-        gw->pending++;
-        llmgwi_engine_inbox_add(gw, call);
+        call->ended = call->hit;
+        if (call->hit) {
+            call->state = LLMGWI_ENGINE_ENDED;
+            llmgwi_engine_ready_add(gw, call);
+            if (gw->asleep) gw->http.wake(gw->http.self); /* who sleeps there may be the one to deliver it */
+        } else {
+            gw->pending++;
+            llmgwi_engine_inbox_add(gw, call);
+        }
     }
     llmgwi_base_unlock(&gw->lock);
     return id;
+}
+
+/* ---- copying a request ---- */
+
+static llmgw_part llmgwi_engine_copy_part(llmgwi_base_arena *arena, const llmgw_part *from) {
+    llmgw_part part = *from;
+    if (from->text) {
+        part.text_len = from->text_len ? from->text_len : strlen(from->text);
+        part.text = llmgwi_base_arena_copy(arena, from->text, part.text_len);
+    }
+    part.id = llmgwi_base_arena_dup(arena, from->id);
+    part.name = llmgwi_base_arena_dup(arena, from->name);
+    part.arguments = llmgwi_base_arena_dup(arena, from->arguments);
+    part.url = llmgwi_base_arena_dup(arena, from->url);
+    part.mime = llmgwi_base_arena_dup(arena, from->mime);
+    part.signature = llmgwi_base_arena_dup(arena, from->signature);
+    part.origin = llmgwi_base_arena_dup(arena, from->origin);
+    if (from->data) part.data = llmgwi_base_arena_copy(arena, (const char *)from->data, from->data_len);
+    return part;
+}
+
+static const llmgw_message *llmgwi_engine_copy_messages(llmgwi_base_arena *arena, const llmgw_request *from) {
+    llmgw_message *messages =
+        (llmgw_message *)llmgwi_base_arena_get(arena, from->message_count * sizeof *messages);
+    for (size_t i = 0; messages && i < from->message_count; i++) {
+        const llmgw_message *source = &from->messages[i];
+        llmgw_part *parts = (llmgw_part *)llmgwi_base_arena_get(arena, source->part_count * sizeof *parts);
+        for (size_t j = 0; parts && j < source->part_count; j++)
+            parts[j] = llmgwi_engine_copy_part(arena, &source->parts[j]);
+        messages[i] = *source;
+        messages[i].text = llmgwi_base_arena_dup(arena, source->text);
+        messages[i].parts = parts;
+    }
+    return messages;
+}
+
+static const llmgw_tool *llmgwi_engine_copy_tools(llmgwi_base_arena *arena, const llmgw_request *from) {
+    llmgw_tool *tools = (llmgw_tool *)llmgwi_base_arena_get(arena, from->tool_count * sizeof *tools);
+    for (size_t i = 0; tools && i < from->tool_count; i++) {
+        tools[i] = from->tools[i];
+        tools[i].name = llmgwi_base_arena_dup(arena, from->tools[i].name);
+        tools[i].description = llmgwi_base_arena_dup(arena, from->tools[i].description);
+        tools[i].parameters = llmgwi_base_arena_dup(arena, from->tools[i].parameters);
+    }
+    return tools;
+}
+
+/* A request of our own. NULL: out of memory. */
+static const llmgw_request *llmgwi_engine_copy(llmgwi_base_arena *arena, const llmgw_request *from) {
+    llmgw_request *to = (llmgw_request *)llmgwi_base_arena_get(arena, sizeof *to);
+    const char **stop = (const char **)llmgwi_base_arena_get(arena, from->stop_count * sizeof *stop);
+    if (!to || !stop) return NULL;
+    *to = *from;
+    to->model = llmgwi_base_arena_dup(arena, from->model);
+    to->system = llmgwi_base_arena_dup(arena, from->system);
+    to->prompt = llmgwi_base_arena_dup(arena, from->prompt);
+    to->tool_name = llmgwi_base_arena_dup(arena, from->tool_name);
+    to->schema = llmgwi_base_arena_dup(arena, from->schema);
+    to->schema_name = llmgwi_base_arena_dup(arena, from->schema_name);
+    to->user_id = llmgwi_base_arena_dup(arena, from->user_id);
+    to->cache_namespace = llmgwi_base_arena_dup(arena, from->cache_namespace);
+    to->messages = llmgwi_engine_copy_messages(arena, from);
+    to->tools = llmgwi_engine_copy_tools(arena, from);
+    for (size_t i = 0; i < from->stop_count; i++) stop[i] = llmgwi_base_arena_dup(arena, from->stop[i]);
+    to->stop = stop;
+    return arena->failed ? NULL : to;
+}
+
+/* ---- the cache: what it answers ---- */
+
+/* An answer of the cache as a call's reply; its texts live in the reply's arena already. */
+static void llmgwi_engine_serve_cached(llmgw *gw, llmgwi_engine_reply *reply,
+                                       const llmgwi_cache_answer *answer, const llmgw_cached *cached,
+                                       int64_t accepted_us) {
+    llmgw_reply *pub = &reply->pub;
+    llmgwi_base_str shown[6] = {answer->text,  answer->reasoning,  answer->provider,
+                                answer->model, answer->model_echo, answer->id};
+    memset(&pub->error, 0, sizeof pub->error);
+    pub->text = shown[0].p;
+    pub->text_len = shown[0].n;
+    pub->reasoning = shown[1].p;
+    pub->reasoning_len = shown[1].n;
+    pub->provider = shown[2].p;
+    pub->model = shown[3].p;
+    pub->model_echo = shown[4].p;
+    pub->id = shown[5].p;
+    reply->part.kind = LLMGW_PART_TEXT;
+    reply->part.text = pub->text;
+    reply->part.text_len = pub->text_len;
+    pub->refusal = NULL; /* of an attempt that failed before, as all here */
+    pub->tool_calls = NULL;
+    pub->tool_call_count = 0;
+    pub->message.parts = &reply->part;
+    pub->message.part_count = 1;
+    pub->finish = LLMGW_FINISH_STOP;
+    memset(&pub->usage, 0, sizeof pub->usage);
+    pub->usage.known = true;
+    if (!pub->attempts) pub->cost.known = true;
+    pub->epoch = 0;
+    pub->first_token_us = 0;
+    pub->cached = *cached;
+    pub->elapsed_us = llmgwi_engine_now(gw) - accepted_us;
+}
+
+/* What all attempts have cost. */
+static llmgw_cost llmgwi_engine_total(const llmgwi_engine_reply *reply) {
+    llmgw_cost total;
+    memset(&total, 0, sizeof total);
+    total.known = true;
+    for (size_t i = 0; i < reply->trace_count; i++)
+        if (reply->trace[i].kind == LLMGW_TRACE_ATTEMPT) llmgwi_price_total(&total, reply->trace[i].cost);
+    return total;
+}
+
+/* The answer of a call as the cache keeps it. False: one that is never kept (law 8). */
+static bool llmgwi_engine_keeps(const llmgwi_engine_call *call, llmgwi_cache_answer *answer) {
+    const llmgwi_dialect_answer *from = &call->reply->answer;
+    const llmgwi_config_target *target = &call->targets[call->tried];
+    memset(answer, 0, sizeof *answer);
+    if (from->finish != LLMGW_FINISH_STOP || from->tool_count || from->refusal.n || !from->text.n)
+        return false;
+    answer->text = llmgwi_base_buf_str(&from->text);
+    answer->reasoning = llmgwi_base_buf_str(&from->reasoning);
+    answer->provider = llmgwi_base_cstr(target->provider->name);
+    answer->model = llmgwi_base_cstr(target->model);
+    answer->model_echo = llmgwi_base_cstr(from->model);
+    answer->id = llmgwi_base_cstr(from->id);
+    answer->usage = from->usage;
+    answer->cost = llmgwi_engine_total(call->reply);
+    answer->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
+    return true;
+}
+
+/* The caller's own functions (options.cache.same, is_valid) run between these two, perhaps on the thread that
+   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
+static bool llmgwi_engine_foreign(void) {
+    bool in_log = llmgwi_engine_in_log;
+    llmgwi_engine_in_callback++;
+    llmgwi_engine_in_log = true;
+    return in_log;
+}
+
+static void llmgwi_engine_foreign_end(bool in_log) {
+    llmgwi_engine_in_log = in_log;
+    llmgwi_engine_in_callback--;
+}
+
+/* The caller's own check of an answer from the cache: one that fails it is no hit. */
+static bool llmgwi_engine_passes(const llmgw_request *request, const llmgw_reply *reply) {
+    if (!request->is_valid) return true;
+    bool in_log = llmgwi_engine_foreign();
+    bool valid = request->is_valid(reply, request->user);
+    llmgwi_engine_foreign_end(in_log);
+    return valid;
+}
+
+/* It did not pass: a miss, and what comes is better. */
+static void llmgwi_engine_refused(llmgwi_cache_look *look) {
+    memset(&look->cached, 0, sizeof look->cached);
+    look->cached.verdict = LLMGW_VERDICT_MISS;
+    look->cached.reason = "is_valid";
+    look->flags |= LLMGW_CACHE_REFRESH;
+}
+
+/* A call that the cache had looked at has ended: a good answer is kept. */
+static void llmgwi_engine_remember(llmgwi_engine_call *call, const llmgw_error *error) {
+    llmgwi_cache_answer answer;
+    if (!call->look) return;
+    call->cached = call->look->cached;
+    if (error || !llmgwi_engine_keeps(call, &answer)) return;
+    bool in_log = llmgwi_engine_foreign();
+    call->cached.entry = llmgwi_cache_put(call->gw->cache, call->look, &answer);
+    llmgwi_engine_foreign_end(in_log);
+}
+
+/* ---- flights: one question to the providers for all who ask it at the same time ---- */
+
+static size_t llmgwi_engine_flight_chain(const llmgwi_cache_look *look) {
+    uint64_t hash;
+    memcpy(&hash, look->key, sizeof hash);
+    return (size_t)(hash % LLMGWI_ENGINE_FLIGHTS);
+}
+
+/* May a call share what it gets? One that wants a fresh answer, or judges it itself, may not. */
+static bool llmgwi_engine_joins(const llmgwi_engine_call *call) {
+    return call->look && !call->request->is_valid &&
+           !(call->look->flags & (LLMGW_CACHE_WRITE_ONLY | LLMGW_CACHE_REFRESH));
+}
+
+/* Do they ask for the same effort? Deadlines may differ, each call keeps its own. */
+static bool llmgwi_engine_same_limits(const llmgwi_engine_call *a, const llmgwi_engine_call *b) {
+    return a->connect_us == b->connect_us && a->first_token_us == b->first_token_us &&
+           a->idle_us == b->idle_us && a->max_attempts == b->max_attempts &&
+           a->max_resumes == b->max_resumes && a->request->priority == b->request->priority;
+}
+
+static bool llmgwi_engine_same_flight(const llmgwi_engine_call *flight, const llmgwi_engine_call *call) {
+    const llmgwi_base_buf *one = &flight->look->form.bytes, *two = &call->look->form.bytes;
+    return flight->boarding && flight->look->flags == call->look->flags && flight->valid == call->valid &&
+           flight->request->stream == call->request->stream &&
+           flight->request->whole_sentences == call->request->whole_sentences &&
+           llmgwi_engine_same_limits(flight, call) && one->n == two->n && memcmp(one->p, two->p, one->n) == 0;
+}
+
+/* Nobody joins it any more. */
+static void llmgwi_engine_unboard(llmgwi_engine_call *flight) {
+    if (!flight->boarding) return;
+    llmgwi_engine_call **at = &flight->gw->flights[llmgwi_engine_flight_chain(flight->look)];
+    while (*at != flight) at = &(*at)->join_next;
+    *at = flight->join_next;
+    flight->join_next = NULL;
+    flight->boarding = false;
+}
+
+/* What a caller has been given of a flight that goes on without it. */
+static void llmgwi_engine_given(llmgwi_engine_call *call, const llmgwi_engine_call *flight) {
+    llmgwi_base_buf *text = &call->reply->answer.text;
+    call->reply->answer.mem = &call->reply->mem;
+    llmgwi_base_buf_init(text, &call->reply->mem, call->gw->config.options.max_reply_bytes);
+    for (size_t at = 0; call->events && at < flight->queue.n;) {
+        llmgwi_engine_event event;
+        memcpy(&event, flight->queue.p + at, sizeof event);
+        if (event.kind == LLMGW_EVENT_TEXT)
+            llmgwi_base_buf_add(text, flight->queue.p + at + sizeof event, event.text_len);
+        if (event.kind == LLMGW_EVENT_REWIND && event.keep < text->n) text->n = event.keep;
+        at += event.size;
+    }
+    if (text->p) text->p[text->n] = 0;
+}
+
+/* A caller leaves: cancelled or too late. The last one takes the flight with it. */
+static void llmgwi_engine_leave_flight(llmgwi_engine_call *call, const llmgw_error *why) {
+    llmgwi_engine_call *flight = call->flight, **at = &flight->joined;
+    call->quits = true;
+    if (flight->joined == call && !call->join_next) {
+        llmgwi_engine_quit(flight, why);
+        return;
+    }
+    while (*at != call) at = &(*at)->join_next;
+    *at = call->join_next;
+    call->join_next = call->flight = NULL;
+    call->visible = flight->visible;
+    llmgwi_engine_given(call, flight);
+    bool stale = llmgwi_engine_serve_stale(call, flight->look, why);
+    llmgwi_engine_end(call, stale ? NULL : why);                /* a blocking one may be freed already */
+    llmgwi_engine_go_on(flight, llmgwi_engine_now(flight->gw)); /* perhaps it waited for this one to read */
+}
+
+/* The same answer for one who had joined: its texts belong to the first one's reply. */
+static void llmgwi_engine_share_reply(llmgwi_engine_call *call, llmgwi_engine_reply *from,
+                                      const llmgw_cached *cached) {
+    llmgw_reply *pub = &call->reply->pub;
+    *pub = from->pub;
+    call->reply->base = from;
+    LLMGWI_BASE_ADD(&from->refs, 1u);
+    memset(&pub->usage, 0, sizeof pub->usage);
+    memset(&pub->cost, 0, sizeof pub->cost);
+    pub->usage.known = pub->cost.known = true;
+    pub->cached = *cached;
+    pub->cached.verdict = LLMGW_VERDICT_JOINED;
+    pub->cached.saved = from->pub.cost;
+    pub->attempts = 0;
+    pub->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
+    pub->first_token_us = 0;
+    call->filled = true;
+}
+
+/* Does an answer of the cache that the engine was given pass the caller's check? */
+static bool llmgwi_engine_takes(const llmgwi_engine_call *call, const llmgwi_cache_answer *answer,
+                                const llmgw_cached *cached) {
+    llmgwi_engine_reply shown; /* no refs: keep and free leave it alone */
+    if (!call->request->is_valid) return true;
+    memset(&shown, 0, sizeof shown);
+    shown.pub.reasoning = "";
+    shown.pub.message.role = LLMGW_ROLE_ASSISTANT;
+    llmgwi_engine_serve_cached(call->gw, &shown, answer, cached, call->accepted_us);
+    return llmgwi_engine_passes(call->request, &shown.pub);
+}
+
+/* Every provider failed: an old answer, for a caller who takes one and was shown nothing else (law 10). */
+static bool llmgwi_engine_serve_stale(llmgwi_engine_call *call, llmgwi_cache_look *look,
+                                      const llmgw_error *error) {
+    llmgwi_cache_answer answer;
+    const llmgwi_engine_reply *reply = call->reply;
+    if (!look || error->code == LLMGW_E_CANCELLED || error->code == LLMGW_E_CLOSED) return false;
+    if (!(look->flags & LLMGW_CACHE_STALE)) return false;
+    if (!call->whole && (call->visible || reply->pub.text_len || reply->answer.text.n)) return false;
+    if (!llmgwi_cache_stale(call->gw->cache, look, &call->reply->arena, &answer)) return false;
+    if (!llmgwi_engine_takes(call, &answer, &look->cached)) return false;
+    if (!call->filled) llmgwi_engine_fill(call, error); /* the attempts that failed, and what they cost */
+    llmgwi_engine_serve_cached(call->gw, call->reply, &answer, &look->cached, call->accepted_us);
+    call->filled = call->whole = true;
+    return true;
+}
+
+/* The callers of a flight that has ended, in the order in which they came. */
+static void llmgwi_engine_land(llmgwi_engine_call *flight, const llmgw_error *error) {
+    llmgwi_engine_call *first = flight->joined;
+    llmgwi_engine_reply *reply = flight->reply;
+    llmgwi_engine_unboard(flight);
+    flight->joined = NULL;
+    if (!first) return;
+    flight->reply = first->reply; /* the first one pays, and gets the trace */
+    first->reply = reply;
+    first->epoch = flight->epoch;
+    first->answered = flight->answered;
+    first->tried = flight->tried;
+    first->cached = flight->cached;
+    llmgwi_engine_fill(first, error);
+    first->filled = true;
+    for (llmgwi_engine_call *call = first->join_next; call; call = call->join_next) {
+        llmgwi_engine_share_reply(call, reply, &flight->cached);
+        call->epoch = flight->epoch;
+    }
+    for (llmgwi_engine_call *call = first, *next; call; call = next) {
+        next = call->join_next;
+        call->join_next = call->flight = NULL;
+        call->visible = flight->visible;
+        bool stale = error && llmgwi_engine_serve_stale(call, flight->look, error);
+        llmgwi_engine_end(call, stale ? NULL : error);
+    }
+}
+
+/* ---- calls without a caller ---- */
+
+/* An empty call of ours; its request is to be made in its arena. NULL: out of memory. */
+static llmgwi_engine_call *llmgwi_engine_own_new(llmgw *gw, void (*on_end)(llmgwi_engine_call *call,
+                                                                           const llmgw_error *error)) {
+    llmgwi_engine_call *call = (llmgwi_engine_call *)llmgwi_base_zalloc(&gw->mem, sizeof *call);
+    if (!call) return NULL;
+    call->gw = gw;
+    call->on_end = on_end;
+    llmgwi_base_arena_init(&call->arena, &gw->mem);
+    call->reply = llmgwi_engine_reply_new(&gw->mem);
+    if (call->reply) return call;
+    llmgwi_engine_free_call(call);
+    return NULL;
+}
+
+/* Readies it once its request is there. False: error says why. */
+static bool llmgwi_engine_own_open(llmgwi_engine_call *call, llmgw_error *error) {
+    llmgw *gw = call->gw;
+    if (!llmgwi_config_resolve(&gw->config, call->request->model, &call->own_target, &call->targets,
+                               &call->plan.count, &call->route, error))
+        return false;
+    llmgwi_engine_prepare(call);
+    if (!llmgwi_engine_timer_init(gw, &call->timer, llmgwi_engine_fire_call, call)) {
+        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
+        return false;
+    }
+    call->own_at = &gw->own_calls;
+    call->own_next = gw->own_calls;
+    if (call->own_next) call->own_next->own_at = &call->own_next;
+    gw->own_calls = call;
+    return true;
+}
+
+/* A flight for what a call asks. NULL: out of memory. */
+static llmgwi_engine_call *llmgwi_engine_flight_new(llmgwi_engine_call *call) {
+    llmgw *gw = call->gw;
+    llmgw_error why;
+    llmgwi_engine_call *flight = llmgwi_engine_own_new(gw, llmgwi_engine_land);
+    if (!flight) return NULL;
+    flight->request = llmgwi_engine_copy(&flight->arena, call->request);
+    if (!flight->request || !llmgwi_engine_own_open(flight, &why)) {
+        llmgwi_engine_free_call(flight);
+        return NULL;
+    }
+    flight->accepted_us = call->accepted_us;
+    flight->deadline_us = call->deadline_us;
+    flight->events = true; /* who comes later may want them */
+    flight->look = call->look;
+    call->look = NULL;
+    llmgwi_engine_call **chain = &gw->flights[llmgwi_engine_flight_chain(flight->look)];
+    flight->join_next = *chain;
+    flight->boarding = true;
+    *chain = flight;
+    return flight;
+}
+
+/* The events so far, for one who comes late. False: out of memory. */
+static bool llmgwi_engine_catch_up(llmgwi_engine_call *call, const llmgwi_engine_call *flight) {
+    bool put = true;
+    if (!call->events || !flight->queue.n) return true;
+    llmgwi_base_lock(&call->gw->lock);
+    put = llmgwi_base_buf_add(&call->queue, flight->queue.p, flight->queue.n);
+    call->kept_at = SIZE_MAX;
+    llmgwi_engine_ready_add(call->gw, call);
+    llmgwi_base_unlock(&call->gw->lock);
+    return put;
+}
+
+/* A call that the cache did not answer joins the flight that asks the same, or begins one. */
+static void llmgwi_engine_board(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    llmgwi_engine_call *flight = gw->flights[llmgwi_engine_flight_chain(call->look)];
+    while (flight && !llmgwi_engine_same_flight(flight, call)) flight = flight->join_next;
+    bool first = !flight;
+    if (first) flight = llmgwi_engine_flight_new(call);
+    if (!flight || !llmgwi_engine_catch_up(call, flight)) {
+        llmgwi_engine_no_memory(call);
+        return;
+    }
+    llmgwi_engine_call **at = &flight->joined;
+    while (*at) at = &(*at)->join_next;
+    *at = call;
+    call->flight = flight;
+    if (call->state == LLMGWI_ENGINE_QUEUED) llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING);
+    llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
+    if (call->deadline_us > flight->deadline_us) {
+        flight->deadline_us = call->deadline_us;
+        if (flight->timer.heap_at != SIZE_MAX && flight->state != LLMGWI_ENGINE_QUEUED)
+            llmgwi_engine_wake_at(flight, flight->timer.at_us);
+    }
+    if (first)
+        llmgwi_engine_start(flight, now);
+    else
+        llmgwi_cache_joined(gw->cache, call->look);
+}
+
+/* ---- embeddings: a question's vector from a provider, in time or not at all ---- */
+
+/* The vector came, or it did not: what the fuzzy tier makes of it. */
+static void llmgwi_engine_embedded(llmgwi_engine_call *embed, const llmgw_error *error) {
+    llmgwi_engine_call *call = embed->joined;
+    llmgw *gw = embed->gw;
+    const llmgwi_base_buf *vector = &embed->reply->answer.text;
+    llmgwi_cache_answer answer;
+    if (!call) return;
+    embed->joined = NULL;
+    call->flight = NULL;
+    if (error && call->quits) {
+        llmgwi_engine_end(call, error);
+        return;
+    }
+    const float *numbers = error ? NULL : (const float *)(const void *)vector->p;
+    size_t dim = error ? 0 : vector->n / sizeof *numbers;
+    bool served = llmgwi_cache_fuzzy(gw->cache, call->look, numbers, dim, gw->clock.random(gw->clock.user),
+                                     &call->reply->arena, &answer);
+    if (served && !llmgwi_engine_takes(call, &answer, &call->look->cached)) {
+        llmgwi_engine_refused(call->look);
+        served = false;
+    }
+    if (!served) {
+        llmgwi_engine_missed(call, llmgwi_engine_now(gw));
+        return;
+    }
+    llmgwi_engine_serve_cached(gw, call->reply, &answer, &call->look->cached, call->accepted_us);
+    LLMGWI_BASE_STORE(&gw->jobs_at_us, 0);
+    call->filled = call->whole = true;
+    llmgwi_engine_end(call, NULL);
+}
+
+/* Asks for the vector of a call's question, if the cache wants one from a provider. True: the call waits. */
+static bool llmgwi_engine_embed(llmgwi_engine_call *call, int64_t now) {
+    llmgw *gw = call->gw;
+    const llmgw_cache *options = &gw->config.options.cache;
+    llmgw_error why;
+    if (!call->look || !call->wants_vector) return false;
+    llmgwi_engine_call *embed = llmgwi_engine_own_new(gw, llmgwi_engine_embedded);
+    llmgw_request *request =
+        embed ? (llmgw_request *)llmgwi_base_arena_get(&embed->arena, sizeof *request) : NULL;
+    llmgwi_base_str ask = llmgwi_cache_ask_text(call->look);
+    if (request) {
+        request->model = options->embed_model;
+        request->prompt = llmgwi_base_arena_copy(&embed->arena, ask.p, ask.n);
+        request->deadline_ms = options->embed_ms;
+        request->max_attempts = 1;
+        request->max_tokens = 1;
+        embed->request = request;
+        embed->embeds = true;
+    }
+    if (!request || embed->arena.failed || !llmgwi_engine_own_open(embed, &why)) {
+        if (embed) llmgwi_engine_free_call(embed);
+        return false;
+    }
+    embed->joined = call;
+    call->flight = embed;
+    llmgwi_engine_enter(call, LLMGWI_ENGINE_WAITING);
+    llmgwi_engine_wake_at(call, LLMGWI_BASE_NEVER);
+    llmgwi_engine_start(embed, now);
+    return true;
+}
+
+/* ---- jobs of the cache: samples to be revalidated, answers to be judged ---- */
+
+/* A sampled hit was asked again. What failed in a way that passes is asked later. */
+static void llmgwi_engine_sampled(llmgwi_engine_call *call, const llmgw_error *error) {
+    llmgwi_cache_answer answer;
+    llmgw *gw = call->gw;
+    bool good = !error && llmgwi_engine_keeps(call, &answer);
+    bool again = error && (error->retryable || error->code == LLMGW_E_CLOSED) &&
+                 error->code != LLMGW_E_INVALID && error->code != LLMGW_E_TRUNCATED &&
+                 error->code != LLMGW_E_PROTOCOL; /* those were paid, and would be each time */
+    if (!good && call->epoch)
+        llmgwi_cache_sample_spent(gw->cache, &call->job->sample, llmgwi_engine_total(call->reply));
+    bool in_log = llmgwi_engine_foreign();
+    llmgwi_cache_sample_done(gw->cache, &call->job->sample, good ? &answer : NULL, again);
+    llmgwi_engine_foreign_end(in_log);
+    LLMGWI_BASE_ADD(&gw->jobs, -1);
+    LLMGWI_BASE_STORE(&gw->jobs_at_us, again ? llmgwi_engine_now(gw) + LLMGWI_ENGINE_JOBS_AGAIN_US : 0);
+}
+
+/* 1: yes, 0: no, -1: neither. */
+static int llmgwi_engine_yes(llmgwi_base_str text) {
+    while (text.n && !((text.p[0] | 32) >= 'a' && (text.p[0] | 32) <= 'z')) text.p++, text.n--;
+    if (text.n >= 3 && llmgwi_base_is_nocase(llmgwi_base_view(text.p, 3), "yes")) return 1;
+    return text.n >= 2 && llmgwi_base_is_nocase(llmgwi_base_view(text.p, 2), "no") ? 0 : -1;
+}
+
+static void llmgwi_engine_judged(llmgwi_engine_call *call, const llmgw_error *error) {
+    llmgw *gw = call->gw;
+    int verdict = error ? -1 : llmgwi_engine_yes(llmgwi_base_buf_str(&call->reply->answer.text));
+    llmgw_cost cost = llmgwi_engine_total(call->reply);
+    if (!error || error->code != LLMGW_E_CLOSED) /* else a sample is another process's to ask again */
+        llmgwi_cache_judge_done(gw->cache, &call->job->judgement, verdict, &cost);
+    LLMGWI_BASE_ADD(&gw->jobs, -1);
+    LLMGWI_BASE_STORE(&gw->jobs_at_us, 0);
+}
+
+static const llmgw_request *llmgwi_engine_judge_request(llmgwi_engine_call *call) {
+    const llmgwi_cache_judgement *pair = &call->job->judgement;
+    llmgw_request *request = (llmgw_request *)llmgwi_base_arena_get(&call->arena, sizeof *request);
+    llmgwi_base_buf prompt;
+    llmgwi_base_buf_init(&prompt, &call->gw->mem, 1 << 20);
+    llmgwi_base_buf_text(&prompt, "Question:\n");
+    llmgwi_base_buf_view(&prompt, pair->question);
+    llmgwi_base_buf_text(&prompt, "\n\nAnswer A:\n");
+    llmgwi_base_buf_view(&prompt, pair->a);
+    llmgwi_base_buf_text(&prompt, "\n\nAnswer B:\n");
+    llmgwi_base_buf_view(&prompt, pair->b);
+    llmgwi_base_buf_text(&prompt, "\n\nWould both answers tell the asker the same? Reply yes or no only.");
+    if (request) {
+        request->model = call->gw->config.options.cache.judge;
+        request->prompt = llmgwi_base_arena_copy(&call->arena, llmgwi_base_buf_cstr(&prompt), prompt.n);
+        request->temperature = llmgw_set(0);
+        request->max_tokens = 16;
+    }
+    bool whole = !prompt.failed && !call->arena.failed;
+    llmgwi_base_buf_free(&prompt);
+    return whole ? request : NULL;
+}
+
+/* A sample's request, from its canonical form. */
+static const llmgw_request *llmgwi_engine_sample_request(llmgwi_engine_call *call) {
+    llmgw_request *request = (llmgw_request *)llmgwi_base_arena_get(&call->arena, sizeof *request);
+    llmgwi_base_str form = llmgwi_base_buf_str(&call->job->sample.form);
+    return request && llmgwi_cache_form_read(form, &call->arena, request) ? request : NULL;
+}
+
+typedef struct llmgwi_engine_job_kind {
+    bool (*next)(llmgwi_cache *cache, llmgwi_engine_job *job);
+    const llmgw_request *(*request)(llmgwi_engine_call *call);
+    void (*on_end)(llmgwi_engine_call *call, const llmgw_error *error);
+} llmgwi_engine_job_kind;
+
+static bool llmgwi_engine_next_sample(llmgwi_cache *cache, llmgwi_engine_job *job) {
+    return llmgwi_cache_sample_next(cache, &job->sample);
+}
+
+static bool llmgwi_engine_next_judgement(llmgwi_cache *cache, llmgwi_engine_job *job) {
+    return llmgwi_cache_judge_next(cache, &job->judgement);
+}
+
+static const llmgwi_engine_job_kind llmgwi_engine_job_kinds[] = {
+    {llmgwi_engine_next_judgement, llmgwi_engine_judge_request, llmgwi_engine_judged},
+    {llmgwi_engine_next_sample, llmgwi_engine_sample_request, llmgwi_engine_sampled}};
+
+/* Begins a job of a kind. False: there is none. */
+static bool llmgwi_engine_job_begin(llmgw *gw, const llmgwi_engine_job_kind *kind, int64_t now) {
+    llmgw_error why;
+    llmgwi_engine_call *call = llmgwi_engine_own_new(gw, kind->on_end);
+    if (call) call->job = (llmgwi_engine_job *)llmgwi_base_zalloc(&gw->mem, sizeof *call->job);
+    if (!call || !call->job || !kind->next(gw->cache, call->job)) {
+        if (call) llmgwi_engine_free_call(call);
+        return false;
+    }
+    memset(&why, 0, sizeof why);
+    LLMGWI_BASE_ADD(&gw->jobs, 1);
+    llmgw_request *request = (llmgw_request *)(uintptr_t)kind->request(call);
+    call->request = request;
+    if (request) {
+        request->priority = LLMGW_PRIORITY_BATCH;
+        request->cache = LLMGW_CACHE_OFF;
+    }
+    if (!request || !llmgwi_engine_own_open(call, &why)) {
+        if (!why.code) (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the job");
+        kind->on_end(call, &why);
+        llmgwi_engine_free_call(call);
+        return true;
+    }
+    llmgwi_engine_start(call, now);
+    return true;
+}
+
+/* Says what the store and the cache have to tell, each change once. Who drives, without the lock. */
+static void llmgwi_engine_news(llmgw *gw, bool committed) {
+    static const char *const states[] = {"the store is written again", "the store is not written for now",
+                                         "the store is switched off"};
+    char line[256], why[160] = "";
+    int64_t purges = llmgwi_cache_take_purges(gw->cache);
+    if (purges) {
+        (void)snprintf(line, sizeof line, "%lld classes of answers that had become wrong were removed",
+                       (long long)purges);
+        llmgwi_engine_log(gw, LLMGW_LOG_CACHE, line);
+    }
+    int state = llmgwi_store_on(gw->store) ? 0 : 2;
+    if (state == gw->store_state && !committed) return;
+    (void)llmgwi_store_why(gw->store, why, sizeof why);
+    if (state == 0 && why[0]) state = 1;
+    if (state == gw->store_state) return;
+    gw->store_state = state;
+    (void)snprintf(line, sizeof line, "%s%s%s", states[state], why[0] ? ": " : "", why);
+    llmgwi_engine_log(gw, LLMGW_LOG_STORE, line);
+}
+
+/* What waits to be done for the cache, within duty_us. Driver only, outside http. */
+static void llmgwi_engine_duty(llmgw *gw) {
+    int64_t now = llmgwi_engine_now(gw), duty_us = gw->config.options.duty_us;
+    if (!gw->cache || LLMGWI_BASE_LOAD(&gw->closing)) return;
+    bool committed = now >= llmgwi_cache_due_us(gw->cache);
+    if (committed) (void)llmgwi_cache_duty(gw->cache, duty_us, false);
+    llmgwi_engine_news(gw, committed);
+    if (!committed && now < LLMGWI_BASE_LOAD(&gw->jobs_at_us)) return;
+    LLMGWI_BASE_STORE(&gw->jobs_at_us, now + LLMGWI_ENGINE_JOBS_IDLE_US);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_engine_job_kinds); i++)
+        while (gw->jobs < LLMGWI_ENGINE_JOBS && gw->http.room(gw->http.self) &&
+               llmgwi_engine_job_begin(gw, &llmgwi_engine_job_kinds[i], now))
+            continue;
+}
+
+/* Frees the calls of ours that are over; when the gateway closes the others end. */
+static void llmgwi_engine_reap_own(llmgw *gw) {
+    llmgw_error why;
+    if (LLMGWI_BASE_LOAD(&gw->closing))
+        while (gw->own_calls) {
+            (void)llmgwi_base_error(&why, LLMGW_E_CLOSED, "the gateway was closed");
+            llmgwi_engine_quit(gw->own_calls, &why);
+        }
+    while (gw->own_ended) {
+        llmgwi_engine_call *call = gw->own_ended;
+        gw->own_ended = call->own_next;
+        llmgwi_engine_free_call(call);
+    }
 }
 
 /* ---- waiting ---- */
@@ -12757,7 +24832,7 @@ static void llmgwi_engine_run(llmgwi_engine_call *call) {
     for (;;) {
         if (call->queue.n || call->ended) (void)llmgwi_engine_deliver(call, &done);
         if (done) break;
-        if (!gw->driving) {
+        if (!gw->driving && !gw->holds) {
             llmgwi_engine_turn(gw, LLMGWI_BASE_NEVER, call);
             continue;
         }
@@ -12771,15 +24846,78 @@ static void llmgwi_engine_run(llmgwi_engine_call *call) {
     llmgwi_engine_hand_over(gw);
 }
 
+/* A call for which a turn is driven when nobody waits for news. */
+static llmgwi_engine_call llmgwi_engine_nobody; /* never written; C++ wants a const one spelt out */
+
+/* Takes the driver's part for as long as the caller likes; its driver, if asleep, is woken. Takes the lock, and
+   leaves it open. */
+static void llmgwi_engine_hold(llmgw *gw) {
+    llmgwi_base_lock(&gw->lock);
+    gw->holds++;
+    while (gw->driving) {
+        if (gw->asleep) gw->http.wake(gw->http.self);
+        llmgwi_base_cond_wait(&gw->held, &gw->lock, LLMGWI_BASE_NEVER);
+    }
+    gw->driving = true;
+    llmgwi_base_unlock(&gw->lock);
+}
+
+static void llmgwi_engine_let_go(llmgw *gw) {
+    llmgwi_base_lock(&gw->lock);
+    gw->driving = false;
+    gw->next_us = llmgwi_engine_next_us(gw);
+    if (--gw->holds) llmgwi_base_cond_signal(&gw->held);
+    llmgwi_engine_hand_over(gw);
+    llmgwi_base_unlock(&gw->lock);
+}
+
+/* Whoever drives looks at the duties anew. Under lock. */
+static void llmgwi_engine_stir(llmgw *gw) {
+    if (gw->driving ? gw->asleep : gw->fd_used) gw->http.wake(gw->http.self);
+}
+
+/* One turn for duties, if nobody else drives: on the thread of a hit, which has no other way to help. */
+static void llmgwi_engine_lend(llmgw *gw) {
+    llmgwi_base_lock(&gw->lock);
+    if (!gw->driving && !gw->holds && !gw->background && !llmgwi_engine_in_callback) {
+        llmgwi_engine_turn(gw, 0, &llmgwi_engine_nobody);
+        llmgwi_engine_hand_over(gw);
+    } else {
+        llmgwi_engine_stir(gw);
+    }
+    llmgwi_base_unlock(&gw->lock);
+}
+
+/* The thread of options.background_thread: drives whenever nobody else does. */
+static void llmgwi_engine_background(void *user) {
+    llmgw *gw = (llmgw *)user;
+    llmgwi_base_lock(&gw->lock);
+    while (!gw->closing) {
+        if (!gw->driving && !gw->holds) {
+            llmgwi_engine_turn(gw, LLMGWI_BASE_NEVER, &llmgwi_engine_nobody);
+            continue;
+        }
+        llmgwi_engine_waiter waiter;
+        llmgwi_engine_waiter_add(gw, &waiter, false);
+        llmgwi_base_cond_wait(&waiter.cond, &gw->lock, LLMGWI_BASE_NEVER);
+        llmgwi_engine_waiter_remove(gw, &waiter);
+    }
+    llmgwi_engine_hand_over(gw);
+    llmgwi_base_unlock(&gw->lock);
+}
+
 /* Under lock. Returns the number of events delivered. */
 static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
     int count = 0;
     for (bool turned = false;; turned = true) {
         bool ended, late = turned && llmgwi_engine_now(gw) >= until_us;
+        if (gw->ready && !gw->driving && !gw->holds &&
+            llmgwi_engine_now(gw) - gw->read_us >= LLMGWI_ENGINE_STARVED_US)
+            llmgwi_engine_turn(gw, 0, NULL); /* hits come without one, and may never end */
         count += llmgwi_engine_dispatch(gw, &ended);
         if (count || ended || gw->closing || late || (turned && gw->woken))
             break; /* a wake shortens the wait, not the work */
-        if (!gw->driving) {
+        if (!gw->driving && !gw->holds) {
             llmgwi_engine_turn(gw, until_us, NULL);
         } else if (until_us > llmgwi_engine_now(gw) && !gw->woken) {
             llmgwi_engine_waiter waiter;
@@ -12797,7 +24935,7 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>public   purpose: argument checks and defaults; the functions of the API.                   */
-/*            uses: text, json, dialect, config, health, route, http, engine                     */
+/*            uses: text, json, dialect, config, health, route, store, cache, http, engine       */
 /*            guarantees: misuse is an error that names the field, never a crash                  */
 /* ------------------------------------------------------------------------------------------- */
 
@@ -12805,6 +24943,7 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
 
 #define LLMGWI_PUBLIC_MAX_MESSAGES 65536
 #define LLMGWI_PUBLIC_MAX_TOOLS 1024
+#define LLMGWI_PUBLIC_LEND_EACH 16 /* exact hits of a thread between two looks for a duty */
 
 static bool llmgwi_public_wrong(llmgw_error *error, const char *field, const char *why) {
     (void)llmgwi_base_error(error, LLMGW_E_ARGUMENT, "request.%s: %s", field, why);
@@ -12924,6 +25063,7 @@ static const llmgwi_public_range llmgwi_public_ranges[] = {
     {"seed", offsetof(llmgw_request, seed), -9007199254740992.0, 9007199254740992.0, true},
     {"frequency_penalty", offsetof(llmgw_request, frequency_penalty), -2, 2, false},
     {"presence_penalty", offsetof(llmgw_request, presence_penalty), -2, 2, false},
+    {"max_error", offsetof(llmgw_request, max_error), 0, 1, false},
 };
 
 static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *error) {
@@ -12957,6 +25097,28 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
     return true;
 }
 
+/* What a request says of the cache. */
+static bool llmgwi_public_cache(const llmgw_request *request, llmgw_error *error) {
+    const unsigned all = LLMGW_CACHE_STALE * 2 - 1; /* the last of them, and those below it */
+    const unsigned modes = LLMGW_CACHE_READ_ONLY | LLMGW_CACHE_WRITE_ONLY | LLMGW_CACHE_REFRESH;
+    unsigned cache = request->cache, mode = cache & modes;
+    llmgwi_base_str space = llmgwi_base_cstr(request->cache_namespace);
+    if (cache & ~all) return llmgwi_public_wrong(error, "cache", "expected a sum of LLMGW_CACHE_...");
+    if ((cache & LLMGW_CACHE_OFF) && cache != LLMGW_CACHE_OFF)
+        return llmgwi_public_wrong(error, "cache", "LLMGW_CACHE_OFF stands alone");
+    if (mode & (mode - 1))
+        return llmgwi_public_wrong(error, "cache", "READ_ONLY, WRITE_ONLY and REFRESH exclude each other");
+    if (request->cache_max_age_s < 0)
+        return llmgwi_public_wrong(error, "cache_max_age_s", "expected seconds, or 0");
+    if (space.n > 256 || (space.n && !llmgwi_config_clean(space.p)))
+        return llmgwi_public_wrong(error, "cache_namespace",
+                                   "longer than 256 bytes, or holds a control character");
+    for (size_t i = 0, size; i < space.n; i += size)
+        if (!(size = llmgwi_base_char(space.p + i, space.n - i)))
+            return llmgwi_public_wrong(error, "cache_namespace", "bad UTF-8");
+    return true;
+}
+
 /* Is there anything wrong with a request that can be seen without a provider? */
 static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error) {
     if (!request) return llmgwi_public_wrong(error, "(all)", "NULL");
@@ -12975,7 +25137,9 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
     }
     if (!asks) return llmgwi_public_wrong(error, "prompt", "there is nothing to ask: set prompt or messages");
     if (request->prompt && !request->prompt[0]) return llmgwi_public_wrong(error, "prompt", "empty");
-    if (!llmgwi_public_tools(request, error) || !llmgwi_public_numbers(request, error)) return false;
+    if (!llmgwi_public_tools(request, error) || !llmgwi_public_numbers(request, error) ||
+        !llmgwi_public_cache(request, error))
+        return false;
     if (request->schema && !llmgwi_public_object(error, "schema", request->schema)) return false;
     if (request->schema_name && !llmgwi_public_tool_name(request->schema_name))
         return llmgwi_public_wrong(error, "schema_name", "expected [A-Za-z0-9_-]{1,64}");
@@ -12989,71 +25153,6 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
         error, LLMGW_E_RESTRICTED,
         "request.require: restrictions cannot be kept by this version, so the request is not sent");
     return false;
-}
-
-/* ---- copying a request ---- */
-
-static llmgw_part llmgwi_public_copy_part(llmgwi_base_arena *arena, const llmgw_part *from) {
-    llmgw_part part = *from;
-    if (from->text) {
-        part.text_len = from->text_len ? from->text_len : strlen(from->text);
-        part.text = llmgwi_base_arena_copy(arena, from->text, part.text_len);
-    }
-    part.id = llmgwi_base_arena_dup(arena, from->id);
-    part.name = llmgwi_base_arena_dup(arena, from->name);
-    part.arguments = llmgwi_base_arena_dup(arena, from->arguments);
-    part.url = llmgwi_base_arena_dup(arena, from->url);
-    part.mime = llmgwi_base_arena_dup(arena, from->mime);
-    part.signature = llmgwi_base_arena_dup(arena, from->signature);
-    part.origin = llmgwi_base_arena_dup(arena, from->origin);
-    if (from->data) part.data = llmgwi_base_arena_copy(arena, (const char *)from->data, from->data_len);
-    return part;
-}
-
-static const llmgw_message *llmgwi_public_copy_messages(llmgwi_base_arena *arena, const llmgw_request *from) {
-    llmgw_message *messages =
-        (llmgw_message *)llmgwi_base_arena_get(arena, from->message_count * sizeof *messages);
-    for (size_t i = 0; messages && i < from->message_count; i++) {
-        const llmgw_message *source = &from->messages[i];
-        llmgw_part *parts = (llmgw_part *)llmgwi_base_arena_get(arena, source->part_count * sizeof *parts);
-        for (size_t j = 0; parts && j < source->part_count; j++)
-            parts[j] = llmgwi_public_copy_part(arena, &source->parts[j]);
-        messages[i] = *source;
-        messages[i].text = llmgwi_base_arena_dup(arena, source->text);
-        messages[i].parts = parts;
-    }
-    return messages;
-}
-
-static const llmgw_tool *llmgwi_public_copy_tools(llmgwi_base_arena *arena, const llmgw_request *from) {
-    llmgw_tool *tools = (llmgw_tool *)llmgwi_base_arena_get(arena, from->tool_count * sizeof *tools);
-    for (size_t i = 0; tools && i < from->tool_count; i++) {
-        tools[i] = from->tools[i];
-        tools[i].name = llmgwi_base_arena_dup(arena, from->tools[i].name);
-        tools[i].description = llmgwi_base_arena_dup(arena, from->tools[i].description);
-        tools[i].parameters = llmgwi_base_arena_dup(arena, from->tools[i].parameters);
-    }
-    return tools;
-}
-
-/* A request of our own. NULL: out of memory. */
-static const llmgw_request *llmgwi_public_copy(llmgwi_base_arena *arena, const llmgw_request *from) {
-    llmgw_request *to = (llmgw_request *)llmgwi_base_arena_get(arena, sizeof *to);
-    const char **stop = (const char **)llmgwi_base_arena_get(arena, from->stop_count * sizeof *stop);
-    if (!to || !stop) return NULL;
-    *to = *from;
-    to->model = llmgwi_base_arena_dup(arena, from->model);
-    to->system = llmgwi_base_arena_dup(arena, from->system);
-    to->prompt = llmgwi_base_arena_dup(arena, from->prompt);
-    to->tool_name = llmgwi_base_arena_dup(arena, from->tool_name);
-    to->schema = llmgwi_base_arena_dup(arena, from->schema);
-    to->schema_name = llmgwi_base_arena_dup(arena, from->schema_name);
-    to->user_id = llmgwi_base_arena_dup(arena, from->user_id);
-    to->messages = llmgwi_public_copy_messages(arena, from);
-    to->tools = llmgwi_public_copy_tools(arena, from);
-    for (size_t i = 0; i < from->stop_count; i++) stop[i] = llmgwi_base_arena_dup(arena, from->stop[i]);
-    to->stop = stop;
-    return arena->failed ? NULL : to;
 }
 
 /* ---- replies without a call ---- */
@@ -13080,6 +25179,7 @@ static const llmgw_request *llmgwi_public_copy(llmgwi_base_arena *arena, const l
          0,                                                                                                  \
          0,                                                                                                  \
          0,                                                                                                  \
+         {LLMGW_VERDICT_NONE, 0, 0, 0, 0, {false, false, false, 0}, 0, ""},                                  \
          NULL,                                                                                               \
          0},                                                                                                 \
             0                                                                                                \
@@ -13117,47 +25217,165 @@ static llmgw_reply *llmgwi_public_error_reply(llmgw *gw, const llmgw_error *erro
 
 /* ---- calls ---- */
 
-/* Makes a call of a checked request. NULL: out of memory. */
-static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, const llmgw_request *request, bool blocking) {
+/* A checked request and what the cache made of it. */
+typedef struct llmgwi_public_asked {
+    const llmgw_request *request;
+    int64_t began_us;
+    llmgwi_engine_reply *reply; /* made already for a hit; NULL: not made */
+    llmgwi_cache_look *look;    /* NULL: the cache has no further part */
+    llmgw_cached cached;
+    bool hit;
+    bool wants_vector; /* of a provider: the engine asks for it, then the fuzzy tier looks */
+} llmgwi_public_asked;
+
+static void llmgwi_public_asked_free(llmgw *gw, llmgwi_public_asked *asked) {
+    if (asked->look) llmgwi_engine_look_free(gw, asked->look);
+    llmgwi_engine_reply_drop(asked->reply);
+    asked->look = NULL;
+    asked->reply = NULL;
+}
+
+/* The fuzzy tier, with the vector of the caller's own function if there is one. */
+static bool llmgwi_public_fuzzy(llmgw *gw, llmgwi_public_asked *asked, llmgwi_cache_answer *answer) {
+    const llmgw_cache *options = &gw->config.options.cache;
+    llmgwi_base_str ask = llmgwi_cache_ask_text(asked->look);
+    float *vector = NULL;
+    size_t dim = 0, bytes = (size_t)options->embed_dim * sizeof *vector;
+    bool wants = llmgwi_cache_wants_vector(gw->cache, asked->look);
+    asked->wants_vector = wants && !options->embed;
+    if (asked->wants_vector) return false;
+    if (wants) vector = (float *)llmgwi_base_zalloc(&gw->mem, bytes);
+    if (vector && options->embed(ask.p, ask.n, vector, (size_t)options->embed_dim, options->embed_user))
+        dim = (size_t)options->embed_dim;
+    bool served = llmgwi_cache_fuzzy(gw->cache, asked->look, dim ? vector : NULL, dim,
+                                     gw->clock.random(gw->clock.user), &asked->reply->arena, answer);
+    llmgwi_base_free(&gw->mem, vector, bytes);
+    return served;
+}
+
+/* Asks the cache, without a lock of the engine. False: out of memory for the reply. */
+static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s) {
+    llmgwi_cache_answer answer;
+    const llmgw_request *request = asked->request;
+    asked->look = (llmgwi_cache_look *)llmgwi_base_zalloc(&gw->mem, sizeof *asked->look);
+    if (!asked->look) return true;
+    bool active = llmgwi_cache_look_init(gw->cache, asked->look, request, request->model, ttl_s);
+    asked->cached = asked->look->cached;
+    if (!active || !asked->look->active) {
+        llmgwi_engine_look_free(gw, asked->look);
+        asked->look = NULL;
+        return true;
+    }
+    asked->reply = llmgwi_engine_reply_new(&gw->mem);
+    if (!asked->reply) return false;
+    asked->hit = llmgwi_cache_exact(gw->cache, asked->look, &asked->reply->arena, &answer) ||
+                 llmgwi_public_fuzzy(gw, asked, &answer);
+    asked->cached = asked->look->cached;
+    if (asked->hit) llmgwi_engine_serve_cached(gw, asked->reply, &answer, &asked->cached, asked->began_us);
+    if (asked->hit && !llmgwi_engine_passes(asked->request, &asked->reply->pub)) {
+        asked->hit = false;
+        llmgwi_engine_refused(asked->look);
+        asked->cached = asked->look->cached;
+        llmgwi_engine_reply_drop(asked->reply);
+        asked->reply = NULL; /* llmgwi_public_make makes a new one */
+    }
+    if (asked->hit && asked->cached.verdict == LLMGW_VERDICT_SEMANTIC) {
+        LLMGWI_BASE_STORE(&gw->jobs_at_us, 0);
+        llmgwi_base_lock(&gw->lock);
+        llmgwi_engine_stir(gw); /* it may have been drawn to be asked again */
+        llmgwi_base_unlock(&gw->lock);
+    }
+    return true;
+}
+
+/* Checks a request and asks the cache. False: error says why not; then nothing is to be freed. */
+static bool llmgwi_public_asks(llmgw *gw, const llmgw_request *request, llmgwi_public_asked *asked,
+                               llmgw_error *error) {
+    llmgwi_config_target own;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    size_t count;
+    memset(asked, 0, sizeof *asked);
+    asked->request = request;
+    asked->cached.reason = "";
+    if (!llmgwi_public_check(request, error)) return false;
+    if (!gw->cache) return true;
+    asked->began_us = llmgwi_engine_now(gw);
+    if (!llmgwi_config_resolve(&gw->config, request->model, &own, &targets, &count, &route, error))
+        return false;
+    asked->cached.reason = "off for this request";
+    if (request->cache & LLMGW_CACHE_OFF) return true;
+    if (llmgwi_public_look(gw, asked, route ? route->ttl_s : 0)) return true;
+    llmgwi_public_asked_free(gw, asked);
+    (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
+    return false;
+}
+
+/* A duty is due or a sample in flight, and a program whose every call is a hit does nothing for them otherwise. */
+static void llmgwi_public_lend(llmgw *gw, bool exact) {
+    static LLMGWI_BASE_THREAD_LOCAL unsigned hits;
+    bool busy = LLMGWI_BASE_LOAD(&gw->jobs) != 0;
+    if (exact && !busy && ++hits % LLMGWI_PUBLIC_LEND_EACH) return; /* what waits are counters: no hurry */
+    if (busy || llmgwi_engine_duty_us(gw) <= llmgwi_engine_now(gw)) llmgwi_engine_lend(gw);
+}
+
+/* Makes a call of what was asked, which it takes over. NULL: out of memory. */
+static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, llmgwi_public_asked *asked, bool blocking) {
     llmgwi_engine_call *call = (llmgwi_engine_call *)llmgwi_base_zalloc(&gw->mem, sizeof *call);
     if (!call) return NULL;
     call->gw = gw;
     call->blocking = blocking;
     llmgwi_base_arena_init(&call->arena, &gw->mem);
-    call->reply = llmgwi_engine_reply_new(&gw->mem);
-    call->request = blocking ? request : llmgwi_public_copy(&call->arena, request);
+    call->look = asked->look;
+    call->cached = asked->cached;
+    call->hit = call->filled = asked->hit;
+    call->wants_vector = asked->wants_vector;
+    call->reply = asked->reply ? asked->reply : llmgwi_engine_reply_new(&gw->mem);
+    asked->look = NULL;
+    asked->reply = NULL;
+    call->request = blocking ? asked->request : llmgwi_engine_copy(&call->arena, asked->request);
     if (call->reply && call->request) return call;
     llmgwi_engine_free_call(call);
     return NULL;
 }
 
-/* Checks a request and accepts a call. 0: error says why. call (may be NULL): where to put a blocking one. */
-static llmgw_call llmgwi_public_begin(llmgw *gw, const llmgw_request *request, llmgwi_engine_call **blocking,
+/* Accepts a call of what was asked, which it takes over. 0: error says why. blocking (may be NULL): where to
+   put a blocking one. */
+static llmgw_call llmgwi_public_begin(llmgw *gw, llmgwi_public_asked *asked, llmgwi_engine_call **blocking,
                                       llmgw_error *error) {
-    if (!llmgwi_public_check(request, error)) return 0;
-    llmgwi_engine_call *call = llmgwi_public_make(gw, request, blocking != NULL);
-    if (!call) {
+    llmgwi_engine_call *call = llmgwi_public_make(gw, asked, blocking != NULL);
+    llmgw_call id = 0;
+    if (call)
+        id = llmgwi_engine_accept(gw, call, error);
+    else
         (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
-        return 0;
-    }
-    llmgw_call id = llmgwi_engine_accept(gw, call, error);
-    if (!id) llmgwi_engine_free_call(call);
+    if (call && !id) llmgwi_engine_free_call(call);
     if (blocking) *blocking = id ? call : NULL;
+    llmgwi_public_asked_free(gw, asked);
     return id;
 }
 
-static void llmgwi_public_enter(llmgw *gw) {
-    llmgwi_base_lock(&gw->lock);
-    gw->inside++;
-}
+/* Counts a thread in. While it is, the gateway is not freed. */
+static void llmgwi_public_enter(llmgw *gw) { LLMGWI_BASE_ADD(&gw->inside, 1u); }
 
-static void llmgwi_public_leave(llmgw *gw) {
-    if (--gw->inside == 0) llmgwi_base_cond_signal(&gw->left);
+static void llmgwi_public_leave(llmgw *gw) { LLMGWI_BASE_ADD(&gw->inside, (unsigned)-1); }
+
+/* A blocking call that the cache has not answered, or that wants events. */
+static llmgw_reply *llmgwi_public_run(llmgw *gw, llmgwi_public_asked *asked, llmgw_error *error) {
+    llmgwi_engine_call *call = NULL;
+    if (!llmgwi_public_begin(gw, asked, &call, error)) return llmgwi_public_error_reply(gw, error);
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_engine_run(call);
+    llmgw_reply *reply = &call->reply->pub;
+    call->reply = NULL;
+    llmgwi_engine_release(call);
     llmgwi_base_unlock(&gw->lock);
+    return reply;
 }
 
 LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request) {
     llmgw_error error;
+    llmgwi_public_asked asked;
     memset(&error, 0, sizeof error);
     if (!gw) return llmgwi_public_fixed_reply(&llmgwi_public_no_gateway);
     if (llmgwi_public_is_forked(gw)) return llmgwi_public_fixed_reply(&llmgwi_public_forked);
@@ -13167,16 +25385,16 @@ LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request) {
         return llmgwi_public_error_reply(gw, &error);
     }
     llmgwi_public_enter(gw);
-    llmgwi_base_unlock(&gw->lock);
-    llmgwi_engine_call *call = NULL;
-    bool accepted = llmgwi_public_begin(gw, request, &call, &error) != 0;
-    llmgw_reply *reply = accepted ? NULL : llmgwi_public_error_reply(gw, &error);
-    llmgwi_base_lock(&gw->lock);
-    if (call) {
-        llmgwi_engine_run(call);
-        reply = &call->reply->pub;
-        call->reply = NULL;
-        llmgwi_engine_release(call);
+    llmgw_reply *reply;
+    if (!llmgwi_public_asks(gw, request, &asked, &error)) {
+        reply = llmgwi_public_error_reply(gw, &error);
+    } else if (asked.hit && !request->on_event) {
+        reply = &asked.reply->pub;
+        asked.reply = NULL;
+        llmgwi_public_asked_free(gw, &asked);
+        llmgwi_public_lend(gw, asked.cached.verdict == LLMGW_VERDICT_EXACT);
+    } else {
+        reply = llmgwi_public_run(gw, &asked, &error);
     }
     llmgwi_public_leave(gw);
     return reply;
@@ -13199,12 +25417,12 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
         *error = gw ? llmgwi_public_forked.pub.error : llmgwi_public_no_gateway.pub.error;
         return 0;
     }
+    llmgwi_public_asked asked;
     llmgwi_public_enter(gw);
-    llmgwi_base_unlock(&gw->lock);
-    llmgw_call id = llmgwi_public_begin(gw, request, NULL, error);
+    llmgw_call id =
+        llmgwi_public_asks(gw, request, &asked, error) ? llmgwi_public_begin(gw, &asked, NULL, error) : 0;
     if (!id) llmgwi_config_redact(&gw->config, error->text);
     if (!id && silent) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
-    llmgwi_base_lock(&gw->lock);
     llmgwi_public_leave(gw);
     return id;
 }
@@ -13221,7 +25439,9 @@ LLMGW_API int llmgw_poll(llmgw *gw, int timeout_ms) {
     if (timeout_ms < -1) return -LLMGW_E_ARGUMENT;
     int64_t until = timeout_ms < 0 ? LLMGWI_BASE_NEVER : llmgwi_engine_now(gw) + (int64_t)timeout_ms * 1000;
     llmgwi_public_enter(gw);
+    llmgwi_base_lock(&gw->lock);
     int count = llmgwi_engine_poll(gw, until);
+    llmgwi_base_unlock(&gw->lock);
     llmgwi_public_leave(gw);
     return count;
 }
@@ -13243,7 +25463,7 @@ LLMGW_API int llmgw_timeout_ms(llmgw *gw) {
     if (!gw || llmgwi_public_is_forked(gw)) return -1;
     llmgwi_base_lock(&gw->lock);
     int64_t now = llmgwi_engine_now(gw), next = gw->inbox || gw->ready || gw->woken ? now
-                                                : gw->pending                       ? gw->next_us
+                                                : gw->pending || gw->cache          ? gw->next_us
                                                                                     : LLMGWI_BASE_NEVER;
     llmgwi_base_unlock(&gw->lock);
     if (next == LLMGWI_BASE_NEVER) return -1;
@@ -13392,7 +25612,7 @@ LLMGW_API void llmgw_reply_free(llmgw_reply *reply) {
 LLMGW_API llmgw_reply *llmgw_reply_keep(const llmgw_reply *reply) {
     llmgwi_engine_reply *own = (llmgwi_engine_reply *)(uintptr_t)reply;
     if (!own) return llmgwi_public_fixed_reply(&llmgwi_public_no_memory);
-    if (own->refs) LLMGWI_BASE_ADD(&own->refs, 1u);
+    if (LLMGWI_BASE_LOAD(&own->refs)) LLMGWI_BASE_ADD(&own->refs, 1u);
     return &own->pub;
 }
 
@@ -13422,6 +25642,11 @@ LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker) {
     return (unsigned)breaker < LLMGWI_BASE_COUNT(llmgwi_engine_breaker_names)
                ? llmgwi_engine_breaker_names[breaker]
                : "?";
+}
+
+LLMGW_API const char *llmgw_verdict_name(llmgw_verdict verdict) {
+    static const char *const names[] = {"none", "miss", "exact", "semantic", "joined", "stale"};
+    return (unsigned)verdict < LLMGWI_BASE_COUNT(names) ? names[verdict] : "?";
 }
 
 LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
@@ -13498,6 +25723,8 @@ static bool llmgwi_public_health(llmgw *gw) {
 static void llmgwi_public_free(llmgw *gw, bool forked) {
     llmgwi_base_mem mem = gw->mem;
     if (gw->http.self && !forked) llmgwi_engine_reap(gw);
+    if (!forked) llmgwi_engine_reap_own(gw);
+    if (gw->http.self && !forked) llmgwi_engine_reap(gw);
     for (size_t i = 0; gw->http.self && gw->headers && i < gw->config.lane_count * 2; i++)
         if (gw->headers[i] && !forked) gw->http.headers_free(gw->http.self, gw->headers[i]);
     if (gw->http.self) gw->http.close(gw->http.self, forked);
@@ -13510,7 +25737,10 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
 
     llmgwi_base_free(&mem, gw->slots, gw->slot_cap * sizeof *gw->slots);
     llmgwi_base_free(&mem, gw->heap, gw->heap_cap * sizeof *gw->heap);
+    if (gw->cache) llmgwi_cache_close(gw->cache, forked);
+    if (gw->store) llmgwi_store_close(gw->store, forked);
     if (!forked) {
+        llmgwi_base_cond_free(&gw->held);
         llmgwi_base_cond_free(&gw->left);
         llmgwi_base_mutex_free(&gw->lock);
     }
@@ -13526,6 +25756,40 @@ static llmgw *llmgwi_public_failed(const llmgw_options *options, llmgw_error *er
     else
         (void)fprintf(stderr, "llmgw_open: %s\n", why->text);
     return NULL;
+}
+
+/* Opens the store and the cache on it. A store that cannot be used is an error only if it must be. */
+static bool llmgwi_public_store(llmgw *gw, llmgw_error *error) {
+    const llmgw_options *options = &gw->config.options;
+    if (!options->store.path) return true;
+    gw->store = llmgwi_store_open(&gw->mem, &options->store, error);
+    if (gw->store && llmgwi_store_rotating(gw->store))
+        llmgwi_engine_log(
+            gw, LLMGW_LOG_STORE,
+            "a change of store.key was broken off: llmgw_store_rekey again, with the key that it "
+            "opens with now");
+    if (gw->store && !options->cache.on) return true;
+    if (gw->store)
+        gw->cache =
+            llmgwi_cache_open(&gw->mem, &gw->clock, gw->store, &options->cache,
+                              options->store.commit_ms < 0 ? 0 : (int64_t)options->store.commit_ms * 1000);
+    if (gw->cache) return true;
+    if (gw->store) return false; /* out of memory */
+    if (options->store.required || error->code == LLMGW_E_MEMORY) return false;
+    llmgwi_base_copy_cut(gw->store_why, sizeof gw->store_why, error->text, strlen(error->text));
+    llmgwi_engine_log(gw, LLMGW_LOG_STORE, error->text);
+    memset(error, 0, sizeof *error);
+    return true;
+}
+
+static bool llmgwi_public_background(llmgw *gw, llmgw_error *error) {
+    if (!gw->config.options.background_thread) return true;
+    gw->start.fn = llmgwi_engine_background;
+    gw->start.user = gw;
+    gw->background = llmgwi_base_thread_begin(&gw->thread, &gw->start);
+    if (!gw->background)
+        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "background_thread: cannot be started");
+    return gw->background;
 }
 
 /* llmgw_open with the two seams: NULL is the real thing. A http given here belongs to the gateway. */
@@ -13558,6 +25822,7 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     gw->next_us = LLMGWI_BASE_NEVER;
     llmgwi_base_mutex_init(&gw->lock);
     llmgwi_base_cond_init(&gw->left);
+    llmgwi_base_cond_init(&gw->held);
     bool ok = llmgwi_config_open(&gw->config, &gw->mem, options, &why);
     const llmgw_options *caps = &gw->config.options;
     if (http)
@@ -13565,7 +25830,8 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     else if (ok)
         ok = llmgwi_http_open(&gw->http, &gw->mem, gw->config.ca_file, caps->max_connections,
                               caps->max_idle_connections);
-    if (ok && llmgwi_public_headers(gw) && llmgwi_public_health(gw)) return gw;
+    ok = ok && llmgwi_public_headers(gw) && llmgwi_public_health(gw);
+    if (ok && llmgwi_public_store(gw, &why) && llmgwi_public_background(gw, &why)) return gw;
     if (!why.code)
         (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory or descriptors for the gateway");
     llmgwi_config_redact(&gw->config, why.text);
@@ -13577,6 +25843,188 @@ LLMGW_API llmgw *llmgw_open(const llmgw_options *options, llmgw_error *error) {
     return llmgwi_public_open(options, error, NULL, NULL);
 }
 
+/* ---- the cache ---- */
+
+/* May this be called now, and is there a cache? LLMGW_OK: the thread is counted in. */
+static llmgw_code llmgwi_public_with_cache(llmgw *gw) {
+    if (!gw) return LLMGW_E_CLOSED;
+    if (llmgwi_public_is_forked(gw)) return LLMGW_E_FORKED;
+    if (!gw->cache) return LLMGW_E_STORE;
+    llmgwi_public_enter(gw);
+    return LLMGW_OK;
+}
+
+/* Commits everything. The caller drives. */
+static llmgw_code llmgwi_public_flush(llmgw *gw) {
+    if (!gw->store) return LLMGW_E_STORE;
+    for (int i = 0; gw->cache && i < 1000 && llmgwi_cache_duty(gw->cache, 1000000, true); i++) continue;
+    bool flushed = !gw->cache || llmgwi_cache_is_flushed(gw->cache);
+    bool synced = llmgwi_store_sync(gw->store);
+    if (gw->cache) llmgwi_engine_news(gw, true);
+    return synced && flushed ? LLMGW_OK : LLMGW_E_STORE;
+}
+
+LLMGW_API llmgw_code llmgw_flush(llmgw *gw) {
+    if (llmgwi_engine_in_callback)
+        return gw ? (llmgw_code)llmgwi_public_misuse(gw, "llmgw_flush was called from a callback")
+                  : LLMGW_E_CLOSED;
+    llmgw_code code = llmgwi_public_with_cache(gw);
+    if (code) return code;
+    llmgwi_engine_hold(gw);
+    code = llmgwi_public_flush(gw);
+    llmgwi_engine_let_go(gw);
+    llmgwi_public_leave(gw);
+    return code;
+}
+
+/* One turn, or a wait for who drives. False: the gateway closes. */
+static bool llmgwi_public_drive(llmgw *gw, int64_t until_us) {
+    llmgwi_base_lock(&gw->lock);
+    if (gw->closing) {
+        llmgwi_base_unlock(&gw->lock);
+        return false;
+    }
+    if (!gw->driving && !gw->holds) {
+        llmgwi_engine_turn(gw, until_us, &llmgwi_engine_nobody);
+    } else {
+        llmgwi_engine_waiter waiter;
+        llmgwi_engine_stir(gw);
+        llmgwi_engine_waiter_add(gw, &waiter, false);
+        llmgwi_base_cond_wait(&waiter.cond, &gw->lock, until_us);
+        llmgwi_engine_waiter_remove(gw, &waiter);
+    }
+    llmgwi_engine_hand_over(gw);
+    llmgwi_base_unlock(&gw->lock);
+    return true;
+}
+
+LLMGW_API llmgw_code llmgw_drain(llmgw *gw, int deadline_ms) {
+    if (llmgwi_engine_in_callback)
+        return gw ? (llmgw_code)llmgwi_public_misuse(gw, "llmgw_drain was called from a callback")
+                  : LLMGW_E_CLOSED;
+    llmgw_code code = llmgwi_public_with_cache(gw);
+    if (code) return code;
+    int64_t end_us = llmgwi_engine_after(llmgwi_engine_now(gw), llmgwi_engine_limit(deadline_ms, LLMGW_OFF));
+    while (llmgwi_cache_pending(gw->cache) && llmgwi_store_on(gw->store)) {
+        int64_t now = llmgwi_engine_now(gw);
+        if (now >= end_us) break;
+        LLMGWI_BASE_STORE(&gw->jobs_at_us, 0);
+        if (!llmgwi_public_drive(gw, now + 10000 < end_us ? now + 10000 : end_us)) break;
+    }
+    bool left = llmgwi_cache_pending(gw->cache) != 0;
+    llmgwi_public_leave(gw);
+    code = llmgw_flush(gw);
+    return code ? code : left ? LLMGW_E_DEADLINE : LLMGW_OK;
+}
+
+LLMGW_API llmgw_code llmgw_cache_stats(llmgw *gw, const char *name, llmgw_cache_numbers *numbers) {
+    if (!numbers) return LLMGW_E_ARGUMENT;
+    memset(numbers, 0, sizeof *numbers);
+    llmgw_code code = llmgwi_public_with_cache(gw);
+    if (code == LLMGW_E_STORE)
+        llmgwi_base_copy_cut(numbers->reason, sizeof numbers->reason, gw->store_why, strlen(gw->store_why));
+    if (code) return code;
+    llmgwi_cache_numbers(gw->cache, name, numbers);
+    llmgwi_public_leave(gw);
+    return LLMGW_OK;
+}
+
+LLMGW_API llmgw_code llmgw_cache_feedback(llmgw *gw, uint64_t entry, bool right) {
+    llmgw_code code = llmgwi_public_with_cache(gw);
+    if (code) return code;
+    code = llmgwi_cache_feedback(gw->cache, entry, right);
+    llmgwi_public_leave(gw);
+    return code;
+}
+
+/* What to do with the entries that a filter names. exact: of filter->request; NULL: it names none. */
+typedef int64_t (*llmgwi_public_filter_fn)(llmgw *gw, const llmgw_cache_filter *filter,
+                                           const llmgwi_cache_form *exact, llmgw_line_fn line, void *user);
+
+static int64_t llmgwi_public_filter(llmgw *gw, const llmgw_cache_filter *filter, llmgwi_public_filter_fn fn,
+                                    llmgw_line_fn line, void *user) {
+    llmgw_error error;
+    llmgwi_cache_look look;
+    const llmgw_request *request = filter ? filter->request : NULL;
+    memset(&look, 0, sizeof look);
+    llmgw_code code = llmgwi_public_with_cache(gw);
+    if (code) return -(int64_t)code;
+    int64_t count = -(int64_t)LLMGW_E_ARGUMENT;
+    if (!request)
+        count = fn(gw, filter, NULL, line, user);
+    else if (llmgwi_public_check(request, &error))
+        count = llmgwi_cache_look_init(gw->cache, &look, request, request->model, 0)
+                    ? fn(gw, filter, &look.form, line, user)
+                    : -(int64_t)LLMGW_E_MEMORY;
+    if (request) llmgwi_cache_look_free(gw->cache, &look);
+    llmgwi_public_leave(gw);
+    return count;
+}
+
+static int64_t llmgwi_public_remove(llmgw *gw, const llmgw_cache_filter *filter,
+                                    const llmgwi_cache_form *exact, llmgw_line_fn line, void *user) {
+    (void)line;
+    (void)user;
+    return llmgwi_cache_remove(gw->cache, filter, exact);
+}
+
+static int64_t llmgwi_public_export(llmgw *gw, const llmgw_cache_filter *filter,
+                                    const llmgwi_cache_form *exact, llmgw_line_fn line, void *user) {
+    return llmgwi_cache_export(gw->cache, filter, exact, line, user);
+}
+
+LLMGW_API int64_t llmgw_cache_remove(llmgw *gw, const llmgw_cache_filter *filter) {
+    llmgw_cache_filter all;
+    memset(&all, 0, sizeof all);
+    return llmgwi_public_filter(gw, filter ? filter : &all, llmgwi_public_remove, NULL, NULL);
+}
+
+LLMGW_API int64_t llmgw_cache_export(llmgw *gw, const llmgw_cache_filter *filter, llmgw_line_fn line,
+                                     void *user) {
+    if (!line) return -(int64_t)LLMGW_E_ARGUMENT;
+    return llmgwi_public_filter(gw, filter, llmgwi_public_export, line, user);
+}
+
+LLMGW_API llmgw_code llmgw_cache_import(llmgw *gw, const char *line, size_t len, llmgw_error *error) {
+    llmgw_error local;
+    if (!error) error = &local;
+    memset(error, 0, sizeof *error);
+    llmgw_code code = line ? llmgwi_public_with_cache(gw) : LLMGW_E_ARGUMENT;
+    if (code) return llmgwi_base_error(error, code, "there is no line, or no cache");
+    code = llmgwi_cache_import(gw->cache, line, len, error);
+    llmgwi_public_leave(gw);
+    return code;
+}
+
+LLMGW_API llmgw_code llmgw_cache_vectors(llmgw *gw, const char *path, int64_t max_words, llmgw_error *error) {
+    llmgw_error local;
+    if (!error) error = &local;
+    memset(error, 0, sizeof *error);
+    llmgw_code code = path && max_words >= 0 ? llmgwi_public_with_cache(gw) : LLMGW_E_ARGUMENT;
+    if (code) return llmgwi_base_error(error, code, "there is no path, or no cache");
+    code = llmgwi_cache_vectors(gw->cache, path, max_words ? max_words : 400000, error);
+    llmgwi_public_leave(gw);
+    return code;
+}
+
+LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *error) {
+    llmgw_error local;
+    if (!error) error = &local;
+    memset(error, 0, sizeof *error);
+    if (gw && llmgwi_engine_in_callback) { /* it may be the driver's: it would wait for itself */
+        static const char what[] = "llmgw_store_rekey was called from a callback";
+        return llmgwi_base_error(error, (llmgw_code)llmgwi_public_misuse(gw, what), "%s", what);
+    }
+    llmgw_code code = key ? llmgwi_public_with_cache(gw) : LLMGW_E_ARGUMENT;
+    if (code) return llmgwi_base_error(error, code, "there is no key, or no store with a cache");
+    llmgwi_engine_hold(gw);
+    (void)llmgwi_public_flush(gw);
+    code = llmgwi_cache_rekey(gw->cache, key, error);
+    llmgwi_engine_let_go(gw);
+    llmgwi_public_leave(gw);
+    return code;
+}
+
 LLMGW_API llmgw_code llmgw_close(llmgw *gw) {
     if (!gw) return LLMGW_OK;
     if (llmgwi_public_is_forked(gw)) {
@@ -13586,29 +26034,39 @@ LLMGW_API llmgw_code llmgw_close(llmgw *gw) {
     if (llmgwi_engine_in_callback)
         return (llmgw_code)llmgwi_public_misuse(gw, "llmgw_close was called from a callback");
     llmgwi_base_lock(&gw->lock);
-    gw->closing = true;
+    LLMGWI_BASE_STORE(&gw->closing, true);
     for (size_t i = 0; i < gw->slot_count; i++)
         if (gw->slots[i].call && !gw->slots[i].call->ended) llmgwi_engine_inbox_add(gw, gw->slots[i].call);
     for (llmgwi_engine_waiter *waiter = gw->waiters; waiter; waiter = waiter->next)
         llmgwi_base_cond_signal(&waiter->cond);
     gw->http.wake(gw->http.self);
+    llmgwi_base_unlock(&gw->lock);
+    if (gw->background) llmgwi_base_thread_end(gw->thread);
+    llmgwi_base_lock(&gw->lock);
     for (;;) {
         bool ended;
         (void)llmgwi_engine_dispatch(gw, &ended);
-        if (!gw->pending && !gw->inside && !gw->ready && !gw->inbox) break;
+        bool inside = LLMGWI_BASE_LOAD(&gw->inside) != 0;
+        if (!gw->pending && !inside && !gw->ready && !gw->inbox && !gw->driving) break;
         if (!gw->driving && gw->inbox)
             llmgwi_engine_turn(gw, 0, NULL);
         else
-            llmgwi_base_cond_wait(&gw->left, &gw->lock, llmgwi_base_now_us(NULL) + 10000);
+            llmgwi_base_cond_wait(&gw->left, &gw->lock, llmgwi_base_now_us(NULL) + 1000);
     }
     llmgwi_base_unlock(&gw->lock);
+    llmgwi_public_flush(gw);
     llmgwi_public_free(gw, false);
     return LLMGW_OK;
 }
 
+LLMGWI_BASE_SMALL_END
+
 #endif /* LLMGW_IMPLEMENTATION */
 
 /* RELEASE NOTES
+     0.3.0  (2026-11-22)  store on LMDB; response cache: exact and fuzzy, with a stated max_error that is learned and
+                          kept by sampled revalidation; one answer for equal calls in flight; stale answers;
+                          embeddings; encryption at rest; background_thread, llmgw_flush, llmgw_drain
      0.2.0  (2026-11-22)  routes that race, hedge, weigh and balance; breakers, retry budget, several keys,
                           limits with waiting lines, learned limits, adaptive concurrency; streams that go on
                           after a cut; validators; warm standby; llmgw_limits, llmgw_targets

@@ -1,6 +1,6 @@
 /* ask.c - asks one question, waits for the answer, prints it.
 
-       cc -I. examples/ask.c -o ask -lcurl -lxxhash -lpthread
+       cc -I. examples/ask.c -o ask -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./ask "Why is the sky blue?"
        ANTHROPIC_API_KEY=... ./ask anthropic/claude-haiku-4-5 "Why is the sky blue?"
 

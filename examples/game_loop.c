@@ -1,7 +1,7 @@
 /* game_loop.c - a game asks without ever waiting: one llmgw_poll(gw, 0) a frame, no thread, 60 frames a
    second, and the answer grows on screen as it comes.
 
-       cc -I. examples/game_loop.c -o game_loop -lcurl -lxxhash -lpthread
+       cc -I. examples/game_loop.c -o game_loop -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./game_loop "Greet the knight who enters your tavern."
 
    Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */

@@ -1,6 +1,6 @@
 /* image.c - shows the model a picture: the bytes of a PNG or JPEG file, or a red square of its own.
 
-       cc -I. examples/image.c -o image -lcurl -lxxhash -lpthread
+       cc -I. examples/image.c -o image -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./image holiday.jpg "Where was this taken?"
 
    Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */

@@ -1,7 +1,7 @@
 /* limits.c - two keys of one account, each allowed three requests a minute: the seventh question would have to
    wait, and is refused at once because it may not wait that long. Then prints what is used, and how well it went.
 
-       cc -I. examples/limits.c -o limits -lcurl -lxxhash -lpthread
+       cc -I. examples/limits.c -o limits -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... OPENAI_API_KEY_2=... ./limits
 
    A key that is not set is left out. OPENAI_BASE_URL names another server that speaks like OpenAI's. */

@@ -1,7 +1,7 @@
 /* routes.c - asks a route instead of a model: what fails, or gives no good answer, goes on to the next target;
    what is slow gets a second attempt beside it. Then prints what was done, and for how long.
 
-       cc -I. examples/routes.c -o routes -lcurl -lxxhash -lpthread
+       cc -I. examples/routes.c -o routes -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./routes "Is water wet? Say yes or no, and why."
 
    LLMGW_MODEL names another first target (of any provider with a key), LLMGW_CONFIG a config file. */

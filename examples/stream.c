@@ -1,7 +1,7 @@
 /* stream.c - prints an answer while it is being written. Ctrl-C ends the call, not just the program: the
    provider stops writing (and charging).
 
-       cc -I. examples/stream.c -o stream -lcurl -lxxhash -lpthread
+       cc -I. examples/stream.c -o stream -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./stream "Tell me a long story."
 
    Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */

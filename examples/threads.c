@@ -1,7 +1,7 @@
 /* threads.c - eight threads ask at once through one gateway. They share its connections; nothing has to be
    locked or started.
 
-       cc -I. examples/threads.c -o threads -lcurl -lxxhash -lpthread
+       cc -I. examples/threads.c -o threads -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./threads
 
    Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */

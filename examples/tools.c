@@ -1,6 +1,6 @@
 /* tools.c - the model may call a function of this program: it asks for the clock, is told, and answers.
 
-       cc -I. examples/tools.c -o tools -lcurl -lxxhash -lpthread
+       cc -I. examples/tools.c -o tools -lcurl -llmdb -lxxhash -lpthread -lm
        OPENAI_API_KEY=... ./tools "How long is it until midnight?"
 
    Or LLMGW_MODEL=anthropic/claude-haiku-4-5 with ANTHROPIC_API_KEY; LLMGW_CONFIG names a config file. */

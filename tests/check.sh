@@ -10,31 +10,37 @@
 #   symbols   no name escapes without its prefix
 #   dialects  each dialect can be left out
 #   sanitize  all tests under address, undefined-behaviour and thread sanitizers, and valgrind
-#   sim       simulated worlds (tests/sim.c), other ones each day: at least 500, for CHECK_SIM_SECONDS (180),
+#   sim       simulated worlds (tests/sim.c), other ones each day: at least 500, for CHECK_SIM_SECONDS (150),
 #             and a few under the sanitizers
-#   fuzz      each fuzz target for CHECK_FUZZ_SECONDS (20)
+#   fuzz      each fuzz target for CHECK_FUZZ_SECONDS (10)
 #
 # Variables: TSAN_TESTS, VALGRIND_TESTS (names as "test_json test_frame"; below are the defaults),
 # JOBS (2: compilers at a time). Run from the top of the repository.
 set -u
 export LC_ALL=C
-: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=20}" "${CHECK_SIM_SECONDS:=180}"
+: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=10}" "${CHECK_SIM_SECONDS:=150}"
 
 all_tests() { for t in tests/test_*.c; do [ -e "$t" ] && basename "$t" .c; done; }
-# Valgrind is 20 times slower: unit tests, and two over sockets that neither fork a child of their own nor time anything.
-fast_tests() {
-    for t in tests/test_*.c; do [ -e "$t" ] && ! grep -q testing.h "$t" && basename "$t" .c; done
+# Unit tests: no sockets.
+unit_tests() {
+    for t in tests/test_*.c; do [ -e "$t" ] && ! grep -qE 'testing\.h|killing\.h' "$t" && basename "$t" .c; done
+}
+# Valgrind is 20 times slower: unit tests, and two over sockets that neither fork a child of their own nor time anything;
+# without those of the store, which fork, and one of which mounts a file system.
+fast_tests() { # without what computes for long, forks, or is a variant of another
+    unit_tests | grep -vE '^test_(store|calibrate|index|drift|cache$|cache_sealed|cache_faults|cache_collisions)'
     echo test_secrets test_tls
 }
-# Thread sanitizer: whatever talks over sockets; the unit tests have one thread.
-socket_tests() {
+# Thread sanitizer: whatever talks over sockets; of the unit tests those that have more than one thread.
+thread_tests() {
     for t in tests/test_*.c; do [ -e "$t" ] && grep -q testing.h "$t" && basename "$t" .c; done
+        echo test_store test_index
 }
-: "${TSAN_TESTS=$(socket_tests)}" "${VALGRIND_TESTS=$(fast_tests)}"
+: "${TSAN_TESTS=$(thread_tests)}" "${VALGRIND_TESTS=$(fast_tests)}"
 
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wvla -Werror"
 WARN_C="$WARN -Wstrict-prototypes -Wmissing-prototypes"
-LIBS="-lcurl -lxxhash -lpthread -lm"
+LIBS="-Wl,--as-needed -lcurl -llmdb -lxxhash -lpthread -lm -lsodium" # the last for LLMGW_SODIUM only
 OUT=build/check
 ROOT=$PWD
 passed=0 failed=0
@@ -158,21 +164,45 @@ step_rules() {
 
 step_matrix() {
     local std cc
+        local level # some warnings need the optimizer, which takes its time: one standard of each compiler
     for cc in gcc clang; do
+        level=-O2
         for std in c99 c11 c17 gnu11; do
             job "matrix: $cc -std=$std, declarations" $cc -std=$std $WARN_C -I. -c "$OUT/src/declare.c" -o /dev/null
             job "matrix: $cc -std=$std, implementation" \
-                $cc -std=$std $WARN_C -O2 -I. -c "$OUT/src/implement.c" -o /dev/null
+                                $cc -std=$std $WARN_C $level -I. -c "$OUT/src/implement.c" -o /dev/null
+            level=-O0
         done
     done
-    for cc in g++ clang++; do
+        for cc in g++ clang++; do
+        level=-O2
         for std in c++11 c++14 c++17 c++20; do
             job "matrix: $cc -std=$std, declarations" $cc -std=$std $WARN -I. -c "$OUT/src/declare.cpp" -o /dev/null
             job "matrix: $cc -std=$std, implementation" \
-                $cc -std=$std $WARN -O2 -I. -c "$OUT/src/implement.cpp" -o /dev/null
+                                $cc -std=$std $WARN $level -I. -c "$OUT/src/implement.cpp" -o /dev/null
+            level=-O0
         done
     done
+    local flag
+    for flag in LLMGW_SODIUM LLMGW_NO_STORE; do # the outermost compilers only
+        job "matrix: gcc -std=c99 -D$flag, implementation" \
+            gcc -std=c99 $WARN_C -O2 -D$flag -I. -c "$OUT/src/implement.c" -o /dev/null
+        job "matrix: clang -std=c17 -D$flag, implementation" \
+            clang -std=c17 $WARN_C -O0 -D$flag -I. -c "$OUT/src/implement.c" -o /dev/null
+        job "matrix: g++ -std=c++11 -D$flag, implementation" \
+            g++ -std=c++11 $WARN -O0 -D$flag -I. -c "$OUT/src/implement.cpp" -o /dev/null
+        job "matrix: clang++ -std=c++20 -D$flag, implementation" \
+            clang++ -std=c++20 $WARN -O0 -D$flag -I. -c "$OUT/src/implement.cpp" -o /dev/null
+    done
     report
+    now "matrix: LLMGW_NO_STORE links without LMDB and runs" without_lmdb
+}
+
+without_lmdb() { # neither its header is read nor its library linked
+    gcc -std=gnu11 -DLLMGW_NO_STORE -I. -M "$OUT/src/implement.c" >"$OUT/no_store.d" || return 1
+    ! grep lmdb "$OUT/no_store.d" || return 1
+    gcc -std=gnu11 -DLLMGW_NO_STORE "$ZERO_C" -I. "$OUT/src/use.c" "$OUT/src/implement.c" -o "$OUT/no_store" \
+        -lcurl -lxxhash -lpthread -lm && "$OUT/no_store"
 }
 
 # order NAME [FLAGS]: one file, from stdin, compiled as gnu11 and gnu++17, linked and run.
@@ -244,9 +274,14 @@ $implement"
     order "xxhash.h first, with XXH_INLINE_ALL" <<<"#define XXH_INLINE_ALL
 #include <xxhash.h>
 $implement"
-    order "stdlib.h, curl/curl.h and xxhash.h after it" <<<"$implement
+    order "lmdb.h first" <<<"#include <lmdb.h>
+$implement"
+    order "sodium.h first, with LLMGW_SODIUM" -DLLMGW_SODIUM <<<"#include <sodium.h>
+$implement"
+    order "stdlib.h, curl/curl.h, lmdb.h and xxhash.h after it" <<<"$implement
 #include <stdlib.h>
 #include <curl/curl.h>
+#include <lmdb.h>
 #include <xxhash.h>"
     order "the implementation twice" <<<"$implement
 #include \"llmgw.h\""
@@ -297,8 +332,8 @@ only_prefixed_macros() { # only_prefixed_macros COMPILER FLAGS...
 
 step_symbols() {
     job "symbols: gcc, all prefixed, all there" only_prefixed gcc -std=gnu11 -O2 "$OUT/src/implement.c"
-    job "symbols: clang, all prefixed, all there" only_prefixed clang -std=gnu11 -O2 "$OUT/src/implement.c"
-    job "symbols: g++, all prefixed, all there" only_prefixed g++ -std=gnu++17 -O2 "$OUT/src/implement.cpp"
+    job "symbols: clang, all prefixed, all there" only_prefixed clang -std=gnu11 -O0 "$OUT/src/implement.c"
+    job "symbols: g++, all prefixed, all there" only_prefixed g++ -std=gnu++17 -O0 "$OUT/src/implement.cpp"
     LANGUAGE=c job "symbols: the declarations leave no foreign macro (C)" only_prefixed_macros gcc -std=c11
     LANGUAGE=c++ job "symbols: the declarations leave no foreign macro (C++)" only_prefixed_macros g++ -std=c++17
     report
@@ -310,9 +345,9 @@ step_dialects() {
         local flags=" $without"
         flags=${flags// / -DLLMGW_NO_}
         job "dialects: without $without (gcc)" \
-            gcc -std=c11 $WARN_C -O2 $flags -I. -c "$OUT/src/implement.c" -o /dev/null
+            gcc -std=c11 $WARN_C -O0 $flags -I. -c "$OUT/src/implement.c" -o /dev/null
         job "dialects: without $without (clang++)" \
-            clang++ -std=c++17 $WARN -O2 $flags -I. -c "$OUT/src/implement.cpp" -o /dev/null
+            clang++ -std=c++17 $WARN -O0 $flags -I. -c "$OUT/src/implement.cpp" -o /dev/null
     done
     report
 }
@@ -322,7 +357,7 @@ step_poll() {
     local t
     now "poll: build" make --no-print-directory build/fake_provider
     for t in failover http kill; do
-        job "poll: test_$t over poll(2)" bash -c "gcc -std=gnu11 -O1 -g -DLLMGWI_BASE_FORCE_POLL -I. -Itests \
+        job "poll: test_$t over poll(2)" bash -c "gcc -std=gnu11 -O0 -g -DLLMGWI_BASE_FORCE_POLL -I. -Itests \
             tests/test_$t.c -o $OUT/poll_$t $LIBS -lcmocka -ljansson && timeout 120 $OUT/poll_$t"
     done
     report
@@ -351,13 +386,13 @@ run_tests() { # run_tests WHAT DIRECTORY TEST...: one line each
 }
 
 step_sanitize() {
-    export LLMGW_SANITIZED=1 TEST_SECONDS=300
+    export LLMGW_SANITIZED=1 TEST_SECONDS=600
     export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=print_stacktrace=1
     export TSAN_OPTIONS=halt_on_error=0:exitcode=66:second_deadlock_stack=1
     [ -f tests/lsan.supp ] && export LSAN_OPTIONS=suppressions=$ROOT/tests/lsan.supp:print_suppressions=0
     [ -f tests/tsan.supp ] && TSAN_OPTIONS="$TSAN_OPTIONS:suppressions=$ROOT/tests/tsan.supp"
-    local flags="-O1 -g -fno-omit-frame-pointer" tests cc
+        local flags="-O0 -g -fno-omit-frame-pointer" tests cc # -O1 takes three times as long to compile
     tests=$(all_tests) # with gcc; clang's see what gcc's do not mostly in unit tests
     # The tests start this one, uninstrumented, from build/.
     make --no-print-directory build/fake_provider >/dev/null 2>&1

@@ -1,9 +1,10 @@
-/* demo.c - what `make demo` runs: questions over three dialects, blocking and streaming, and an outage in the
-   middle of an answer.
+/* demo.c - what `make demo` runs: questions over three dialects, blocking and streaming, an outage in the middle of
+   an answer, and answers that come from the cache on disk.
 
        demo NAME:PORT:PID...   against fake providers that tests/demo.sh has started; the first one is killed
        demo                    against the real providers whose keys are in the environment
 
+   LLMGW_DEMO_STORE names the directory of the cache; without it the part that shows the cache is left out.
    Public API only. What a line says of a call comes from its reply. */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
@@ -84,7 +85,9 @@ static const char *const acts[] = {
     "Streaming: the same, but text comes as it is written",
     "Outage: the provider dies in the middle of its answer",
     "And on it goes: the route falls over to who is left",
+    "The cache: a new gateway on the same files, also while providers are dead",
 };
+#define CACHE 4 /* the act that needs a store */
 
 static const question questions[] = {
     {0, 0, false, 0, "Why is the sky blue?",
@@ -111,6 +114,11 @@ static const question questions[] = {
      "there is none, you wait."},
     {3, ROUTE, true, 0, "Give me one good rule for naming things.",
      "Say what it is to the reader, not how it came to be: the story of its making belongs in a comment."},
+    {CACHE, 0, false, 0, "Why is the sky blue?", "Never said: it was answered before."},
+    {CACHE, 0, false, 0, "Tell me why the sky is blue!", "Never said: the question is like one before."},
+    {CACHE, 2, true, 0, "Name three uses for a paper clip.", "Never said: it was answered before."},
+    {CACHE, 2, true, 0, "Name five uses for a paper clip.",
+     "A hook, a zipper pull, a cable tie, a SIM key, and a very small trombone that plays no note."},
 };
 
 /* ---- the terminal ---- */
@@ -122,6 +130,7 @@ static struct {
     char label;   /* of the open line: A, !, 0: none */
     size_t shown; /* bytes of the answer on the screen */
     int asked, answered, failures;
+    const char *store; /* NULL: no cache */
 } d;
 
 static const char DIM[] = "2", BOLD[] = "1", RED[] = "31", GREEN[] = "32", CYAN[] = "36";
@@ -291,6 +300,20 @@ static void on_event(const llmgw_event *event, void *user) {
     }
 }
 
+/* A hit: nobody was asked. What it saved is what the answer had cost and taken when it was new. */
+static void show_hit(const llmgw_reply *reply) {
+    const llmgw_cached *cached = &reply->cached;
+    char like[40] = "", saved[40] = "";
+    if (cached->verdict == LLMGW_VERDICT_SEMANTIC) snprintf(like, sizeof like, " %.2f", cached->similarity);
+    if (cached->saved.known)
+        snprintf(saved, sizeof saved, " and $%.6f", (double)cached->saved.pico_usd / 1e12);
+    d.answered++;
+    end_line();
+    say(GREEN, "      %-9s", "cache");
+    say(DIM, "  %s%s  total %.3f ms  saved %.2f s%s\n\n", llmgw_verdict_name(cached->verdict), like,
+        (double)reply->elapsed_us / 1000, (double)cached->saved_us / 1e6, saved);
+}
+
 /* Who answered, how fast, for how much. Adds it to the totals. */
 static void show_call(const llmgw_reply *reply) {
     int attempts = 0;
@@ -340,8 +363,12 @@ static void ask(llmgw *gw, const question *q, const char *model) {
     llmgw_reply *reply = llmgw_chat(gw, &request);
     if (reply->error.code)
         note(RED, "no answer: %s", reply->error.text), putchar('\n');
+    else if (reply->cached.verdict == LLMGW_VERDICT_EXACT || reply->cached.verdict == LLMGW_VERDICT_SEMANTIC)
+        show_hit(reply);
     else
         show_call(reply);
+    if (q->act == CACHE && reply->cached.verdict == LLMGW_VERDICT_MISS)
+        note(CYAN, "the cache had no answer: %s", reply->cached.reason), putchar('\n');
     llmgw_reply_free(reply);
     nap(300);
 }
@@ -367,7 +394,17 @@ static void show_start(void) {
     say(DIM, "      first: time to the first token; tries: requests to providers\n\n");
 }
 
-static void show_end(double seconds) {
+/* What the cache says of itself. */
+static void show_cache(const llmgw_cache_numbers *n) {
+    say(GREEN, "      %-9s", "cache");
+    say(NULL, "  %7lld exact, %lld semantic, of %lld entries; they saved %.1f s", (long long)n->exact_hits,
+        (long long)n->semantic_hits, (long long)n->entries, (double)n->saved_us / 1e6);
+    if (n->saved.known) say(NULL, " and $%.6f", (double)n->saved.pico_usd / 1e12);
+    say(DIM,
+        "\n      (like questions: at a fixed similarity here; by default max_error is kept by learning)\n");
+}
+
+static void show_end(double seconds, const llmgw_cache_numbers *cache) {
     say(BOLD, "Summary\n");
     say(DIM, "      provider   answers  failed attempts  tokens in  tokens out        cost\n");
     for (const target *t = targets; t < targets + TARGETS; t++) {
@@ -378,6 +415,7 @@ static void show_end(double seconds) {
         say(NULL, "  %9lld  %10lld   $%.6f\n", (long long)t->in, (long long)t->out,
             (double)t->pico_usd / 1e12);
     }
+    if (cache->on) show_cache(cache);
     say(d.answered == d.asked ? BOLD : RED, "\n      %d questions, %d answers; ", d.asked, d.answered);
     say(NULL, "%d attempts failed without the caller's notice.\n", d.failures);
     say(NULL, "      %.1f s, of which this program used the CPU for %.0f ms.\n\n", seconds,
@@ -418,6 +456,10 @@ static llmgw *open_gateway(void) {
     options.model_count = model_count;
     options.routes = &route;
     options.route_count = 1;
+    options.store.path = d.store;
+    options.cache.on = options.cache.semantic = d.store != NULL;
+    /* Fixed: to learn what keeps max_error takes more questions than a demo has. It promises nothing. */
+    if (d.store) options.cache.similarity = llmgw_set(0.6);
     options.no_environment = !real;
     options.config_path = real ? getenv("LLMGW_CONFIG") : NULL;
     return llmgw_open(&options, NULL);
@@ -449,21 +491,31 @@ int main(int argc, char **argv) {
     if (!read_arguments(argc, argv)) return 1;
     look_at_terminal();
     clock_gettime(CLOCK_MONOTONIC, &start);
+    d.store = getenv("LLMGW_DEMO_STORE");
     llmgw *gw = open_gateway();
-    if (!gw) return 1;
     show_start();
-    for (size_t i = 0; i < COUNT(questions); i++) {
+    for (size_t i = 0; gw && i < COUNT(questions); i++) {
         const question *q = &questions[i];
+        if (q->act == CACHE && !d.store) break;
         const char *title =
             real && q->victim == 1 ? "Outage: nobody listens at the route's first provider" : acts[q->act];
+        if (q->act == CACHE && act != CACHE) { /* what it answers is on disk */
+            llmgw_close(gw);
+            gw = open_gateway();
+            if (!gw) break;
+        }
         if (q->act != act) say(BOLD, "%d. %s\n\n", q->act + 1, title);
         act = q->act;
         int number = q->target;
         while (number != ROUTE && !targets[number].usable) number = (number + 1) % TARGETS;
         ask(gw, q, number == ROUTE ? "chat" : targets[number].model);
     }
+    if (!gw) return 1;
+    llmgw_cache_numbers numbers;
+    (void)llmgw_flush(gw); /* entries are counted on disk */
+    (void)llmgw_cache_stats(gw, NULL, &numbers);
     llmgw_close(gw);
     clock_gettime(CLOCK_MONOTONIC, &end);
-    show_end((double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
+    show_end((double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9, &numbers);
     return d.answered == d.asked ? 0 : 1;
 }

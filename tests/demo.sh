@@ -6,17 +6,23 @@
 set -u
 : "${BUILD:=build}"
 
-[ -z "${LLMGW_DEMO_REAL:-}" ] || exec "$BUILD/demo"
+LLMGW_DEMO_STORE=$(mktemp -d) || exit 1
+export LLMGW_DEMO_STORE
 
 pids=()
 end() {
-    [ ${#pids[@]} -eq 0 ] && return
-    kill "${pids[@]}" 2>/dev/null
+    [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null
     wait
+    rm -rf "$LLMGW_DEMO_STORE"
 }
 trap end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+if [ -n "${LLMGW_DEMO_REAL:-}" ]; then
+    "$BUILD/demo"
+    exit
+fi
 
 # Two pipes that never end: the providers stop when their stdin does (or, should we be killed, with us).
 exec {stdin}<> <(:) {lines}<> <(:) {stderr}>&2

@@ -6,6 +6,7 @@
  *
  *   fake_provider [--port N] [--tls-port N] [--cert FILE --key FILE] [--cert-dir DIR]
  *                 [--key-required KEY] [--name NAME] [--parent-pid-watch]
+ *                 [--answers FILE] [--wordings N] [--seed N]
  *   cc -std=gnu11 -O2 -Wall -Wextra -Werror tests/fake_provider.c -o build/fake_provider \
  *      -lmicrohttpd -ljansson -lpthread
  *
@@ -23,19 +24,34 @@
  * text, "cut_reasoning" and "cut_args" of those, "cut_body" of the body, each on the first "cut_times" (1)
  * requests that carry the same fault. "seam":N makes a continuation repeat the last N bytes first.
  *
+ * --answers FILE makes it an oracle: lines of question TAB answer; a chat request of any dialect whose last
+ * user text is a known question is given its answer, any other "unknown: " and the text. With --wordings N
+ * (1 to 5) the answer stands in one of N sentences, drawn at random from --seed, its '_' written as blanks.
+ * POST /_control {"oracle":{"wordings":N,"seed":N,"noise":SHARE,"change":SHARE}} sets the same while it runs
+ * (a seed starts the draws anew); noise answers that share of the requests with the answer of another
+ * question; change gives that share of the distinct answers a new text from now on, and the reply tells
+ * which: {"ok":true,"changed":{"old":"new"}}. DELETE /_control undoes it. GET /_asked: how often each question
+ * was asked; POST /_asked with a question as the body: the same of one, and its answer of now.
+ *
+ * POST .../embeddings is OpenAI's endpoint. A vector is the sum over the words of a text of +-1 drawn from
+ * the word's hash, made unit length: texts with words in common are near. 64 numbers, or as "dimensions"
+ * asks; the fault "dim":N makes it N numbers whatever was asked. The other faults work as for chat.
+ *
  * How it works: a request is read whole, parsed, validated and answered into one buffer (Out) that is
  * cut into pieces (one per stream event); a content reader hands the pieces to libmicrohttpd. A reply
  * that has to wait is a suspended connection in a heap, resumed by the one timer thread, which also
  * watches every socket for hang-ups because libmicrohttpd does not look at suspended ones.
  *
  * Contents: buffers, requests, limits, faults, validation (shared, openai, anthropic, gemini), continuing,
- * answers, rendering (shared, openai, anthropic, gemini), errors, pacing, control, http, main.
+ * oracle, answers, rendering (shared, openai, anthropic, gemini), errors, embeddings, pacing, control, http,
+ * main.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -195,7 +211,7 @@ typedef struct Fault {
     json_t *root;
     json_int_t status, delay_ms, first_token_delay_ms, chunk_ms, chunk_chars, drip_bytes, drip_ms, cut_after,
         error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times,
-        script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam;
+        script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam, dim;
     bool rethink, cut_in_utf8, garbage, endless, never, no_terminator, usage_none, keepalive_comments,
         split_utf8, close;
     json_t *body, *error_type, *error_code, *error_message, *headers, *retry_after, *content_type, *text,
@@ -251,7 +267,7 @@ typedef struct Req {
     Buf body;
     json_t *root;
     int dialect;
-    bool gem_stream, gem_sse;
+    bool gem_stream, gem_sse, embeds;
     char *model;
     const char *label;  /* the model as answers name it: fault:{...} is only "fault" */
     const char *vendor; /* of the path, "" none */
@@ -590,6 +606,7 @@ static const FaultField fault_fields[] = {
     F(K_INT, cut_body),
     F(K_INT, cut_times),
     F(K_INT, seam),
+    F(K_INT, dim),
     F(K_BOOL, rethink),
 };
 
@@ -1925,6 +1942,238 @@ static void script_text(Buf *b, size_t bytes) {
     b->p[b->n] = 0;
 }
 
+/* ---------------------------------------------------------------- oracle */
+
+#define MAX_WORDINGS 5
+
+typedef struct Truth {    /* a distinct answer */
+    char *text, *changed; /* changed: what it is now instead, NULL: nothing */
+} Truth;
+
+typedef struct Question {
+    char *text;
+    size_t truth;
+    json_int_t asked;
+} Question;
+
+static struct {
+    Question *list; /* an open hash table of size slots; text NULL: free */
+    size_t size, count;
+    Truth *truths;
+    size_t ntruths;
+    int wordings, first_wordings; /* 0: the bare answer; first_: of the command line */
+    double noise;                 /* share of answers that belong to another question */
+    uint64_t seed, first_seed, draws;
+    json_int_t known, unknown;
+    unsigned generation; /* of changes */
+} oracle;
+
+/* SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). */
+static uint64_t mix64(uint64_t z) {
+    z += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* The slot of a question, or the free one where it belongs. Blanks at both ends do not count. */
+static Question *oracle_slot(const char *p, size_t n) {
+    while (n && isspace((unsigned char)*p)) p++, n--;
+    while (n && isspace((unsigned char)p[n - 1])) n--;
+    size_t at = (size_t)mix64(hash32(p, n)) & (oracle.size - 1);
+    for (; oracle.list[at].text; at = (at + 1) & (oracle.size - 1))
+        if (strlen(oracle.list[at].text) == n && !memcmp(oracle.list[at].text, p, n)) break;
+    return &oracle.list[at];
+}
+
+static size_t oracle_truth(const char *text) {
+    size_t i = oracle.ntruths;
+    while (i && strcmp(oracle.truths[i - 1].text, text)) i--; /* files have their answers in runs */
+    if (i) return i - 1;
+    oracle.truths = must(realloc(oracle.truths, (oracle.ntruths + 1) * sizeof *oracle.truths));
+    oracle.truths[oracle.ntruths] = (Truth){must(strdup(text)), NULL};
+    return oracle.ntruths++;
+}
+
+/* A question that stands twice keeps its first answer. */
+static void oracle_add(const char *question, size_t n, const char *answer) {
+    while (n && isspace((unsigned char)*question)) question++, n--;
+    while (n && isspace((unsigned char)question[n - 1])) n--;
+    Question *q = oracle_slot(question, n);
+    if (q->text || !n) return;
+    *q = (Question){must(strndup(question, n)), oracle_truth(answer), 0};
+    oracle.count++;
+}
+
+static bool oracle_load(const char *path) {
+    char *line = NULL;
+    size_t room = 0, lines = 1;
+    FILE *f = fopen(path, "r");
+    if (!f) return false;
+    while (getline(&line, &room, f) > 0) lines++;
+    for (oracle.size = 64; oracle.size < lines * 2;) oracle.size *= 2;
+    oracle.list = must(calloc(oracle.size, sizeof *oracle.list));
+    rewind(f);
+    while (getline(&line, &room, f) > 0) {
+        char *tab = strchr(line, '\t');
+        if (!tab) continue;
+        tab[1 + strcspn(tab + 1, "\r\n")] = 0;
+        oracle_add(line, (size_t)(tab - line), tab + 1);
+    }
+    free(line);
+    fclose(f);
+    return oracle.count > 0;
+}
+
+static void oracle_free(void) {
+    for (size_t i = 0; i < oracle.size; i++) free(oracle.list[i].text);
+    for (size_t i = 0; i < oracle.ntruths; i++) {
+        free(oracle.truths[i].text);
+        free(oracle.truths[i].changed);
+    }
+    free(oracle.list);
+    free(oracle.truths);
+}
+
+/* Under the lock: as it was at the start. */
+static void oracle_clear(void) {
+    for (size_t i = 0; i < oracle.size; i++) oracle.list[i].asked = 0;
+    for (size_t i = 0; i < oracle.ntruths; i++) {
+        free(oracle.truths[i].changed);
+        oracle.truths[i].changed = NULL;
+    }
+    oracle.wordings = oracle.first_wordings;
+    oracle.seed = oracle.first_seed;
+    oracle.draws = oracle.generation = 0;
+    oracle.noise = 0;
+    oracle.known = oracle.unknown = 0;
+}
+
+/* Two made-up words that share nothing with any answer: "zarimo_teluka". */
+static char *oracle_new_text(const char *text) {
+    static const char consonants[] = "bdfgklmnprstvz", vowels[] = "aeiou";
+    uint64_t x = mix64(hash32(text, strlen(text)) + ((uint64_t)oracle.generation << 32));
+    Buf b = {0};
+    for (int i = 0; i < 6; i++, x = mix64(x)) {
+        char syllable[2] = {consonants[x % (sizeof consonants - 1)], vowels[(x >> 32) % 5]};
+        if (i == 3) buf_str(&b, "_");
+        buf_add(&b, syllable, 2);
+    }
+    return b.p;
+}
+
+/* Under the lock. Changes a share of the answers, drawn from the seed; all of them at 1. */
+static json_t *oracle_change(double share) {
+    json_t *changed = json_object();
+    size_t left = oracle.ntruths, want = (size_t)(share * (double)oracle.ntruths + 0.5);
+    uint64_t x = mix64(oracle.seed + 0xC4A76Eu + ++oracle.generation);
+    for (size_t i = 0; i < oracle.ntruths && want; i++, left--, x = mix64(x)) {
+        if (x % left >= want) continue; /* want of left, each with equal chance */
+        Truth *t = &oracle.truths[i];
+        want--;
+        free(t->changed);
+        t->changed = oracle_new_text(t->text);
+        json_object_set_new(changed, t->text, json_string(t->changed));
+    }
+    return changed;
+}
+
+static const char *truth_now(size_t i) {
+    const Truth *t = &oracle.truths[i];
+    return t->changed ? t->changed : t->text;
+}
+
+static uint64_t oracle_draw(void) { return mix64(oracle.seed + oracle.draws++ * 0x9E3779B97F4A7C15u); }
+
+/* The answer of a question, now and then that of another. */
+static const char *oracle_pick(const Question *q) {
+    size_t other = oracle.ntruths - 1;
+    bool astray = oracle.noise > 0 && other && (double)(oracle_draw() >> 11) * 0x1p-53 < oracle.noise;
+    return truth_now(astray ? (q->truth + 1 + oracle_draw() % other) % oracle.ntruths : q->truth);
+}
+
+/* %: the answer in words. */
+static const char *const wordings[MAX_WORDINGS] = {
+    "This is about %.",
+    "You are asking about %; I have passed your message on to the team that looks after it.",
+    "It sounds as if your question concerns %. Would you like me to connect you with a colleague?",
+    "Thanks for reaching out! What you describe belongs under %, and our help page has the next steps.",
+    "Topic: %\n\nPlease have a look at the instructions in the app, and write again if they do not help.",
+};
+
+static void oracle_wrap(Buf *to, const char *answer) {
+    int which = (int)(oracle_draw() % (uint64_t)oracle.wordings);
+    const char *form = wordings[which], *mark = strchr(form, '%');
+    buf_add(to, form, (size_t)(mark - form));
+    for (; *answer; answer++) buf_add(to, *answer == '_' ? " " : answer, 1);
+    buf_str(to, mark + 1);
+}
+
+static void oracle_answer(const Buf *user, Buf *to) {
+    lock();
+    Question *q = oracle_slot(buf_text(user), user->n);
+    if (q->text) {
+        q->asked++;
+        oracle.known++;
+        if (oracle.wordings)
+            oracle_wrap(to, oracle_pick(q));
+        else
+            buf_str(to, oracle_pick(q));
+    } else {
+        oracle.unknown++;
+        buf_str(to, "unknown: ");
+        buf_cat(to, user);
+    }
+    unlock();
+}
+
+/* POST /_control {"oracle":{...}}. On success changed is NULL or what to tell. */
+static bool oracle_control(json_t *obj, json_t **changed, Buf *err) {
+    const char *name;
+    json_t *v, *w = json_object_get(obj, "wordings"), *seed = json_object_get(obj, "seed"),
+               *change = json_object_get(obj, "change"), *noise = json_object_get(obj, "noise");
+    if (!oracle.size) return buf_str(err, "oracle: started without --answers"), false;
+    if (!json_is_object(obj)) return buf_str(err, "oracle: must be an object"), false;
+    json_object_foreach(obj, name, v) {
+        if (v == w || v == seed || v == change || v == noise) continue;
+        return buf_fmt(err, "oracle.%s: unknown", name), false;
+    }
+    if (w && (!json_is_integer(w) || json_integer_value(w) < 0 || json_integer_value(w) > MAX_WORDINGS))
+        return buf_fmt(err, "oracle.wordings: must be 0 to %d", MAX_WORDINGS), false;
+    if (seed && !json_is_integer(seed)) return buf_str(err, "oracle.seed: must be a whole number"), false;
+    if (noise && !(json_is_number(noise) && json_number_value(noise) >= 0 && json_number_value(noise) <= 1))
+        return buf_str(err, "oracle.noise: must be a share, up to 1"), false;
+    if (change && !(json_number_value(change) > 0 && json_number_value(change) <= 1))
+        return buf_str(err, "oracle.change: must be a share, up to 1"), false;
+    lock();
+    if (w) oracle.wordings = (int)json_integer_value(w);
+    if (seed) oracle.seed = (uint64_t)json_integer_value(seed), oracle.draws = 0;
+    if (noise) oracle.noise = json_number_value(noise);
+    if (change) *changed = oracle_change(json_number_value(change));
+    unlock();
+    return true;
+}
+
+/* GET: all questions that were asked; POST: the one in the body. */
+static void oracle_asked(Req *r) {
+    json_t *j = json_object();
+    bool one = !strcmp(r->method, "POST");
+    lock();
+    Question *q = one && oracle.size ? oracle_slot(buf_text(&r->body), r->body.n) : NULL;
+    if (q && q->text) {
+        json_object_set_new(j, "asked", json_integer(q->asked));
+        json_object_set_new(j, "answer", json_string(truth_now(q->truth)));
+    }
+    for (size_t i = 0; !one && i < oracle.size; i++)
+        if (oracle.list[i].asked)
+            json_object_set_new(j, oracle.list[i].text, json_integer(oracle.list[i].asked));
+    unlock();
+    if (one && !(q && q->text)) r->out.status = 404;
+    buf_dump(&r->out.body, j);
+    buf_str(&r->out.body, "\n");
+    json_decref(j);
+}
+
 /* ---------------------------------------------------------------- answers */
 
 static json_t *plain_value(json_t *schema, json_t *top, int depth);
@@ -2054,6 +2303,8 @@ static void default_text(Req *r) {
         buf_str(t, "{\"echo\":");
         buf_json(t, buf_text(&r->ask.user), r->ask.user.n);
         buf_str(t, "}");
+    } else if (oracle.size) {
+        oracle_answer(&r->ask.user, t);
     } else {
         buf_fmt(t, "Echo from %s: ", r->label);
         buf_cat(t, &r->ask.user);
@@ -2872,6 +3123,92 @@ static void error_body(Req *r, Buf *b, unsigned status, const char *message) {
         gemini_error(r, b, status, type, message);
 }
 
+/* ---------------------------------------------------------------- embeddings */
+
+#define DEFAULT_DIM 64
+#define MAX_DIM 4096
+#define MAX_INPUTS 2048 /* of one request, as OpenAI has it */
+
+static const Field embed_fields[] = {
+    {"model", T_STR | T_NEED, 0, 0},
+    {"input", T_STR | T_ARR | T_NEED, 0, 0},
+    {"encoding_format", T_STR, 0, 0},
+    {"dimensions", T_INT, 1, MAX_DIM},
+    {"user", T_STR, 0, 0},
+    {"messages", T_FOREIGN, 0, 0},
+    {"stream", T_FOREIGN, 0, 0},
+};
+
+static bool embed_validate(Req *r) {
+    json_t *input = json_object_get(r->root, "input"), *v;
+    size_t i;
+    const char *format = str_of(r->root, "encoding_format");
+    if (!CHECK_FIELDS(r, r->root, embed_fields, "")) return false;
+    if (*format && !ONE_OF(format, "float", "base64"))
+        return bad(r, "encoding_format: must be float or base64");
+    if (json_is_string(input)) {
+        take_text(r, NULL, input);
+        return json_string_length(input) || bad(r, "input: cannot be an empty string");
+    }
+    if (!json_array_size(input) || json_array_size(input) > MAX_INPUTS)
+        return bad(r, "input: 1 to %d texts", MAX_INPUTS);
+    json_array_foreach(input, i, v) {
+        if (!json_string_length(v)) return bad(r, "input[%zu]: must be a nonempty string", i);
+        take_text(r, NULL, v);
+    }
+    return true;
+}
+
+/* The sum over its words, unit length; a text without words is the first axis. */
+static void embed_text(const char *p, size_t n, float *out, size_t dim) {
+    double length = 0;
+    memset(out, 0, dim * sizeof *out);
+    for (size_t i = 0; i < n;) {
+        char word[64];
+        size_t k = 0;
+        while (i < n && !isalnum((unsigned char)p[i]) && (unsigned char)p[i] < 0x80) i++;
+        for (; i < n && (isalnum((unsigned char)p[i]) || (unsigned char)p[i] >= 0x80); i++)
+            if (k < sizeof word) word[k++] = (char)tolower((unsigned char)p[i]);
+        uint64_t x = k ? mix64(hash32(word, k)) : 0;
+        for (size_t d = 0; k && d < dim; d++) {
+            if (d % 64 == 0) x = mix64(x);
+            out[d] += x >> (d % 64) & 1 ? 1.0f : -1.0f;
+        }
+    }
+    for (size_t d = 0; d < dim; d++) length += (double)out[d] * (double)out[d];
+    if (length <= 0) out[0] = 1, length = 1;
+    for (size_t d = 0; d < dim; d++) out[d] = (float)((double)out[d] / sqrt(length));
+}
+
+static void embed_one(Req *r, const json_t *text, size_t index, size_t dim) {
+    static _Thread_local float vector[MAX_DIM];
+    Buf *b = &r->out.body;
+    bool base64 = !strcmp(str_of(r->root, "encoding_format"), "base64");
+    embed_text(json_string_value(text), json_string_length(text), vector, dim);
+    buf_fmt(b, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", index ? "," : "", index);
+    buf_str(b, base64 ? "\"" : "[");
+    if (base64) base64_put(b, (const char *)vector, dim * sizeof *vector); /* little-endian, as OpenAI's */
+    for (size_t d = 0; !base64 && d < dim; d++) buf_fmt(b, "%s%.8g", d ? "," : "", (double)vector[d]);
+    buf_str(b, base64 ? "\"}" : "]}");
+}
+
+static void embed_body(Req *r) {
+    Buf *b = &r->out.body;
+    json_t *input = json_object_get(r->root, "input"), *dims = json_object_get(r->root, "dimensions");
+    size_t dim = dims ? (size_t)json_integer_value(dims) : DEFAULT_DIM, i;
+    json_t *text;
+    if (r->f.dim > 0 && r->f.dim <= MAX_DIM) dim = (size_t)r->f.dim;
+    r->out.status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
+    count_usage(r);
+    buf_str(b, "{\"object\":\"list\",\"data\":[");
+    if (json_is_string(input)) embed_one(r, input, 0, dim);
+    json_array_foreach(input, i, text) embed_one(r, text, i, dim);
+    buf_str(b, "],\"model\":");
+    put_model(r, b);
+    buf_fmt(b, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld}}\n", (long long)r->ans.in,
+            (long long)r->ans.in);
+}
+
 /* ---------------------------------------------------------------- pacing */
 
 static void heap_put(size_t at, Req *r) {
@@ -3187,6 +3524,7 @@ static void answer_body(Req *r) {
     static void (*const plain[])(Req *) = {openai_plain, anthropic_plain, gemini_plain};
     static void (*const stream[])(Req *) = {openai_stream_out, anthropic_stream_out, gemini_stream_out};
     Out *o = &r->out;
+    if (r->embeds) return embed_body(r);
     o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
     if (!r->ask.stream) blank_lines(r);
     if (!r->ask.stream && r->f.error_after >= 0) return error_body(r, &o->body, 503, NULL);
@@ -3381,7 +3719,8 @@ static bool gemini_route(Req *r, const char *url) {
 static bool route(Req *r, const char *url) {
     static const char *const prefix[] = {"chatcmpl-", "msg_", "resp-"};
     bool known = true;
-    if (ends_with(url, "/chat/completions"))
+    r->embeds = ends_with(url, "/embeddings");
+    if (ends_with(url, "/chat/completions") || r->embeds)
         r->dialect = OPENAI;
     else if (ends_with(url, "/messages"))
         r->dialect = ANTHROPIC;
@@ -3445,8 +3784,10 @@ static bool fault_from_prompt(Req *r) {
 static bool examine(Req *r, const char *url) {
     static bool (*const auth[])(Req *) = {openai_auth, anthropic_auth, gemini_auth};
     static bool (*const validate[])(Req *) = {openai_validate, anthropic_validate, gemini_validate};
-    return route(r, url) && auth[r->dialect](r) && json_type_ok(r) && parse_body(r) && model_fault(r) &&
-           validate[r->dialect](r) && find_continuation(r) && admit(r, sent_key(r));
+    if (!route(r, url) || !auth[r->dialect](r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r))
+        return false;
+    bool good = r->embeds ? embed_validate(r) : validate[r->dialect](r) && find_continuation(r);
+    return good && admit(r, sent_key(r));
 }
 
 static enum MHD_Result keep_header(void *to, enum MHD_ValueKind kind, const char *key, const char *value) {
@@ -3517,6 +3858,7 @@ static void clear_rules(void) {
     g.requests = g.connections = g.disconnects = 0;
     g.max_open = g.open;
     clear_lanes();
+    oracle_clear();
     g.prefills = g.turns = 0;
     json_object_clear(g.cuts);
     json_object_clear(g.by_model);
@@ -3583,13 +3925,15 @@ static bool set_keys(json_t *obj, Buf *err) {
 
 static bool push_rule(json_t *obj, Buf *err);
 
-static bool add_rule(Req *r, Buf *err) {
+static bool add_rule(Req *r, json_t **changed, Buf *err) {
     json_error_t e;
     json_t *obj = json_loadb(buf_text(&r->body), r->body.n, JSON_ALLOW_NUL, &e);
     if (!obj) return buf_fmt(err, "invalid JSON: %s", e.text), false;
-    json_t *limits = json_object_get(obj, "limits"), *keys = json_object_get(obj, "keys");
+    json_t *limits = json_object_get(obj, "limits"), *keys = json_object_get(obj, "keys"),
+           *truth = json_object_get(obj, "oracle");
     bool ok = (!limits || set_limits(limits, err)) && (!keys || set_keys(keys, err)) &&
-              (limits || keys || push_rule(obj, err));
+              (!truth || oracle_control(truth, changed, err)) &&
+              (limits || keys || truth || push_rule(obj, err));
     json_decref(obj);
     return ok;
 }
@@ -3607,18 +3951,25 @@ static bool push_rule(json_t *obj, Buf *err) {
 
 static void control_rules(Req *r) {
     Buf err = {0};
+    json_t *changed = NULL;
     bool clear = !strcmp(r->method, "DELETE");
     lock();
     if (clear) clear_rules();
     unlock();
-    if (clear || (!strcmp(r->method, "POST") && add_rule(r, &err))) {
-        buf_str(&r->out.body, "{\"ok\":true}\n");
+    if (clear || (!strcmp(r->method, "POST") && add_rule(r, &changed, &err))) {
+        buf_str(&r->out.body, "{\"ok\":true");
+        if (changed) {
+            buf_str(&r->out.body, ",\"changed\":");
+            buf_dump(&r->out.body, changed);
+        }
+        buf_str(&r->out.body, "}\n");
     } else {
         r->out.status = 400;
         buf_str(&r->out.body, "{\"error\":");
         buf_jstr(&r->out.body, err.n ? err.p : "POST or DELETE only");
         buf_str(&r->out.body, "}\n");
     }
+    json_decref(changed);
     buf_free(&err);
 }
 
@@ -3654,11 +4005,12 @@ static json_t *keys_json(void) {
 
 static void control_stats(Req *r) {
     lock();
-    json_t *j = json_pack("{s:s,s:I,s:O,s:I,s:I,s:I,s:o,s:o,s:I,s:o,s:I,s:I}", "name", g.name ? g.name : "",
-                          "requests", g.requests, "by_model", g.by_model, "open", g.open, "max_open",
-                          g.max_open, "connections", g.connections, "last",
-                          g.last_path ? last_json() : json_null(), "log", log_json(), "disconnects",
-                          g.disconnects, "keys", keys_json(), "prefills", g.prefills, "turns", g.turns);
+    json_t *j =
+        json_pack("{s:s,s:I,s:O,s:I,s:I,s:I,s:o,s:o,s:I,s:o,s:I,s:I,s:I,s:I}", "name", g.name ? g.name : "",
+                  "requests", g.requests, "by_model", g.by_model, "open", g.open, "max_open", g.max_open,
+                  "connections", g.connections, "last", g.last_path ? last_json() : json_null(), "log",
+                  log_json(), "disconnects", g.disconnects, "keys", keys_json(), "prefills", g.prefills,
+                  "turns", g.turns, "known", oracle.known, "unknown", oracle.unknown);
     char *s = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     unlock();
@@ -3672,6 +4024,7 @@ static void control(Req *r, const char *url) {
     r->out.status = 200;
     if (!strcmp(url, "/_control")) return control_rules(r);
     if (!strcmp(url, "/_stats")) return control_stats(r);
+    if (!strcmp(url, "/_asked")) return oracle_asked(r);
     int bytes = starts_with(url, "/_script/") ? atoi(url + 9) : 0;
     if (bytes > 0) return script_text(&r->out.body, (size_t)bytes);
     r->quit = !strcmp(url, "/_quit") && !strcmp(r->method, "POST");
@@ -3843,7 +4196,7 @@ static void on_log(void *cls, const char *fmt, va_list ap) {
 
 typedef struct Options {
     int port, tls_port; /* tls_port -1: no TLS */
-    const char *cert, *key, *cert_dir;
+    const char *cert, *key, *cert_dir, *answers;
     bool watch_parent;
 } Options;
 
@@ -3859,6 +4212,12 @@ static int port_number(const char *s) {
     return (int)n;
 }
 
+static int wording_count(const char *s) {
+    int n = atoi(s);
+    if (n < 1 || n > MAX_WORDINGS) die("--wordings must be 1 to 5");
+    return n;
+}
+
 static Options parse_options(int argc, char **argv) {
     Options o = {.tls_port = -1};
     for (int i = 1; i < argc; i++) {
@@ -3870,7 +4229,8 @@ static Options parse_options(int argc, char **argv) {
         const char *v = i + 1 < argc ? argv[++i] : NULL;
         if (!v)
             die("usage: fake_provider [--port N] [--tls-port N] [--cert FILE --key FILE] [--cert-dir DIR] "
-                "[--key-required KEY] [--name NAME] [--parent-pid-watch]");
+                "[--key-required KEY] [--name NAME] [--parent-pid-watch] [--answers FILE] [--wordings N] "
+                "[--seed N]");
         if (!strcmp(a, "--port"))
             o.port = port_number(v);
         else if (!strcmp(a, "--tls-port"))
@@ -3885,6 +4245,12 @@ static Options parse_options(int argc, char **argv) {
             g.key = v;
         else if (!strcmp(a, "--name"))
             g.name = v;
+        else if (!strcmp(a, "--seed"))
+            oracle.seed = oracle.first_seed = strtoull(v, NULL, 10);
+        else if (!strcmp(a, "--wordings"))
+            oracle.wordings = oracle.first_wordings = wording_count(v);
+        else if (!strcmp(a, "--answers"))
+            o.answers = v;
         else
             die("unknown option (see the top of the source)");
     }
@@ -4034,6 +4400,7 @@ static void shut_down(pthread_t timer, struct MHD_Daemon *plain, struct MHD_Daem
     unlock();
     free(g.heap);
     free(g.slots);
+    oracle_free();
 }
 
 int main(int argc, char **argv) {
@@ -4047,6 +4414,7 @@ int main(int argc, char **argv) {
     if (o.watch_parent) watch_parent();
     rlim_t files = raise_nofile();
     setup(files);
+    if (o.answers && !oracle_load(o.answers)) die("cannot read --answers, or nothing is in it");
     bool with_tls = o.tls_port >= 0;
     if (with_tls && !o.cert) make_cert(&o);
     char *cert = with_tls ? read_file(o.cert) : NULL, *key = with_tls ? read_file(o.key) : NULL;

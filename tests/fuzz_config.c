@@ -58,6 +58,17 @@ static void check_config(const llmgwi_config *config) {
         for (size_t t = 0; t < config->routes[i]->target_count; t++)
             FUZZ_CHECK(config->routes[i]->targets[t].provider && config->routes[i]->targets[t].model);
     }
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++) {
+        const llmgwi_config_durable *row = &llmgwi_config_durables[i];
+        const char *options = (const char *)&config->options;
+        if (row->type == LLMGWI_CONFIG_TEXT || row->type == LLMGWI_CONFIG_BOOL ||
+            row->type == LLMGWI_CONFIG_SEAL)
+            continue;
+        double value = llmgwi_config_durable_get(row, options);
+        bool none = !llmgwi_config_durable_set(row, options);
+        FUZZ_CHECK(none || (value >= row->low && value <= row->high) || (row->off && value == LLMGW_OFF));
+    }
+    FUZZ_CHECK(!config->options.cache.on || config->options.store.path);
     for (size_t i = 0; i < config->secret_count; i++) {
         char text[256];
         const char *secret = config->secrets[i].line;

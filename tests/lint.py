@@ -34,7 +34,8 @@ MAY_USE = {
     "schema": ["json"], "config": ["json", "dialect"], "price": ["json"],
     "health": [], "route": ["health", "price"], "store": [],
     "ledger": ["store", "price", "json"], "auth": ["store", "crypto"],
-    "cache": ["store", "text", "json"], "http": [],
+    "calibrate": [], "index": ["text", "store"],
+    "cache": ["store", "text", "json", "price", "calibrate", "index"], "http": [],
     "engine": None, "report": None, "public": None,
 }
 IF_SECTIONS = INCLUDE_SECTIONS = ("api", "base", "store", "http")
@@ -87,6 +88,8 @@ class Header:
         self.code, self.literals = strip(source)
         # Without preprocessor directives: what is left are declarations and functions.
         self.plain = re.sub(r"^[ \t]*#(?:[^\n\\]|\\\n|\\.)*", lambda m: blank(m.group(0)), self.code, flags=re.M)
+        # Pragmas in the form of macros, alone on a line, belong to no declaration.
+        self.plain = re.sub(r"^LLMGWI_BASE_SMALL_(BEGIN|END)$", lambda m: blank(m.group(0)), self.plain, flags=re.M)
         self.problems = []
         self.sections = self.find_sections()
         self.functions = []      # (line, lines, name, section)

@@ -132,6 +132,17 @@ test_limits() {
     expect 0 "6: Echo from gpt-4o-mini" "7: come back in " "openai  key 1: 3 of 3 rpm" "0 of 6 attempts failed"
 }
 
+test_cache() {
+    export LLMGW_STORE=$work/store-$dialect
+    run cache
+    expect 0 "Echo from $model: Why is the sky blue?" "[miss, " "[exact, " "[semantic, " \
+        "1 entries; of 3 requests 1 exact and 1 semantic hits"
+    name=cache-again # another process
+    run cache "Why is the sky blue?" "Name 3 reasons why the sky is blue."
+    expect 0 "[miss, " "guard: numbers" "of 6 requests 3 exact and 1 semantic hits"
+    unset LLMGW_STORE
+}
+
 # ---- all of them ----
 
 for source in examples/*.c; do

@@ -155,8 +155,8 @@ static void test_wrong_types(void **state) {
         {"{'deadline_ms':1.5}", "deadline_ms: expected a whole number"},
         {"{'deadline_ms':1e20}", "deadline_ms: expected a whole number"},
         {"{'deadline_ms':99999999999}", "deadline_ms: expected a whole number"},
-        {"{'max_reply_bytes':-1}", "max_reply_bytes: expected a whole number from 0"},
-        {"{'max_reply_bytes':'1MiB'}", "max_reply_bytes: expected a number"},
+        {"{'max_reply_bytes':-1}", "max_reply_bytes: expected a number of bytes"},
+        {"{'max_reply_bytes':'1 MiB'}", "max_reply_bytes: expected a number"},
         {"{'max_json_depth':[]}", "max_json_depth: expected a number"},
         {"{'providers':{'a':{'keys':'k'}}}", "providers.a.keys: expected a list of strings"},
         {"{'providers':{'a':{'keys':[1]}}}", "providers.a.keys: expected a string"},
@@ -197,11 +197,14 @@ static void test_all_fields(void **state) {
                   {llmgwi_config_provider_fields, "{'providers':{'a':{", "}}}", "providers.a."},
                   {llmgwi_config_model_fields, "{'models':{'a':{", "}}}", "models.a."},
                   {llmgwi_config_price_fields, "{'models':{'a':{'price':{", "}}}}", "models.a.price."},
-                  {llmgwi_config_route_fields, "{'routes':{'a':{", "}}}", "routes.a."}};
+                  {llmgwi_config_route_fields, "{'routes':{'a':{", "}}}", "routes.a."},
+                  {llmgwi_config_store_fields, "{'store':{", "}}", "store."},
+                  {llmgwi_config_cache_fields, "{'cache':{", "}}", "cache."}};
     char json[512], path[128];
     for (size_t t = 0; t < LLMGWI_BASE_COUNT(tables); t++)
         for (const llmgwi_config_field *field = tables[t].fields; field->name; field++) {
-            snprintf(json, sizeof json, "%s'%s':false%s", tables[t].open, field->name, tables[t].close);
+            snprintf(json, sizeof json, "%s'%s':%s%s", tables[t].open, field->name,
+                     field->type == LLMGWI_CONFIG_BOOL ? "0" : "false", tables[t].close);
             snprintf(path, sizeof path, "%s%s: %s", tables[t].path, field->name,
                      field->type == LLMGWI_CONFIG_LATER ? "not available in this version" : "expected ");
             expect_bad(json, path);
@@ -216,8 +219,6 @@ static void test_later_fields(void **state) {
         {"{'providers':{'l':{'tags':['onprem']}}}", "providers.l.tags: not available"},
         {"{'models':{'m':{'quality':0.9}}}", "models.m.quality: not available"},
         {"{'prices':'x.json'}", "prices: not available"},
-        {"{'store':{'path':'x'}}", "store: not available"},
-        {"{'cache':{}}", "cache: not available"},
         {"{'budget':{'per_day_usd':20}}", "budget: not available"},
     };
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
@@ -1417,6 +1418,7 @@ static void test_defaults_as_documented(void **state) {
     assert_int_equal(got->headroom_percent, 80);
     assert_int_equal(got->reserve_output_tokens, 4096);
     assert_int_equal(got->standby_ms, 50000);
+    assert_int_equal(got->duty_us, 500);
     llmgwi_config_close(&config);
 }
 
@@ -1825,6 +1827,389 @@ static void test_keys_are_wiped_after_failure(void **state) {
     }
 }
 
+/* ---- store and cache ---- */
+
+#define STORE "'store':{'path':'/tmp/x'}"
+
+static void test_durable_defaults(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(NULL);
+    open_good(&config, &options);
+    const llmgw_store *store = &config.options.store;
+    const llmgw_cache *cache = &config.options.cache;
+    assert_null(store->path);
+    assert_null(store->key);
+    assert_true(store->max_bytes == INT64_C(1) << 30);
+    assert_int_equal(store->max_readers, 126);
+    assert_int_equal(store->commit_ms, 50);
+    assert_false(store->no_sync || store->required || cache->on || cache->semantic || cache->strict ||
+                 cache->per_hit);
+    assert_int_equal(cache->ttl_s, 604800);
+    assert_true(cache->max_error.set && cache->max_error.value == 0.02);
+    assert_false(cache->similarity.set);
+    assert_true(cache->revalidate_usd_per_day.set && cache->revalidate_usd_per_day.value == 1);
+    assert_int_equal(cache->revalidate_per_day, 10000);
+    assert_null(cache->judge);
+    assert_null(cache->embed_model);
+    assert_int_equal(cache->embed_dim, 0);
+    assert_int_equal(cache->embed_ms, 300);
+    assert_int_equal(cache->max_entry_bytes, 1 << 20);
+    assert_int_equal(cache->max_ask_bytes, 2000);
+    assert_int_equal(config.options.duty_us, 500);
+    assert_false(config.options.background_thread);
+    llmgwi_config_close(&config);
+}
+
+static const char durable_file[] =
+    "{" LOCAL ",'models':{'j':{'provider':'l'}},'background_thread':true,'duty_us':1000,"
+    "'store':{'path':'~/x','max_bytes':'64MiB','max_readers':7,'no_sync':true,'commit_ms':-1,'required':true,"
+    " 'key':'000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1dFEff'},"
+    "'cache':{'ttl':'12h','semantic':true,'max_error':0,'strict':true,'per_hit':true,"
+    " 'revalidate_usd_per_day':0,'revalidate_per_day':9,'judge':'j','embed_model':'l/e','embed_ms':5,"
+    " 'max_entry_bytes':'4KiB','max_ask_bytes':8192}}";
+
+static void test_durable_file(void **state) {
+    llmgwi_config config;
+    llmgw_options options = from_json(durable_file);
+    open_good(&config, &options);
+    const llmgw_store *store = &config.options.store;
+    const llmgw_cache *cache = &config.options.cache;
+    assert_string_equal(store->path, "~/x");
+    assert_true(store->max_bytes == 64 << 20);
+    assert_int_equal(store->max_readers, 7);
+    assert_int_equal(store->commit_ms, LLMGW_OFF);
+    assert_true(store->no_sync && store->required);
+    for (int i = 0; i < 30; i++) assert_int_equal(((const unsigned char *)store->key)[i], i);
+    assert_int_equal(((const unsigned char *)store->key)[30], 0xFE);
+    assert_int_equal(((const unsigned char *)store->key)[31], 0xFF);
+    assert_true(cache->on && cache->semantic && cache->strict && cache->per_hit);
+    assert_int_equal(cache->ttl_s, 43200);
+    assert_true(cache->max_error.set && cache->max_error.value == 0);
+    assert_true(cache->revalidate_usd_per_day.set && cache->revalidate_usd_per_day.value == 0);
+    assert_int_equal(cache->revalidate_per_day, 9);
+    assert_string_equal(cache->judge, "j");
+    assert_string_equal(cache->embed_model, "l/e");
+    assert_int_equal(cache->embed_ms, 5);
+    assert_int_equal(cache->max_entry_bytes, 4096);
+    assert_int_equal(cache->max_ask_bytes, 8192);
+    assert_true(config.options.background_thread);
+    assert_int_equal(config.options.duty_us, 1000);
+    llmgwi_config_close(&config);
+}
+
+static bool same_answers(const char *a, size_t a_len, const char *b, size_t b_len, void *user) {
+    return true;
+}
+static bool no_vector(const char *text, size_t n, float *vector, size_t dim, void *user) { return false; }
+
+/* What C says wins; its texts and key are copied, its functions are kept. */
+static void test_durable_from_c(void **state) {
+    llmgwi_config config;
+    unsigned char key[32];
+    char path[] = "/tmp/c", judge[] = "l/judge", model[] = "l/embed";
+    llmgw_options options = from_json(durable_file);
+    int user;
+    memset(key, 7, sizeof key);
+    options.store.path = path;
+    options.store.max_bytes = 1 << 20;
+    options.store.max_readers = 8;
+    options.store.commit_ms = 9;
+    options.store.key = key;
+    options.cache.ttl_s = LLMGW_OFF;
+    options.cache.max_error = llmgw_set(0.5);
+    options.cache.revalidate_usd_per_day = llmgw_set(2);
+    options.cache.revalidate_per_day = 3;
+    options.cache.same = same_answers;
+    options.cache.same_user = &user;
+    options.cache.judge = judge;
+    options.cache.embed_model = model;
+    options.cache.embed_ms = 6;
+    options.cache.max_entry_bytes = 5000;
+    options.cache.max_ask_bytes = 100;
+    options.duty_us = 10;
+    open_good(&config, &options);
+    memset(path, 'x', strlen(path)), memset(judge, 'x', strlen(judge)), memset(model, 'x', strlen(model));
+    memset(key, 0, sizeof key);
+    const llmgw_store *store = &config.options.store;
+    const llmgw_cache *cache = &config.options.cache;
+    assert_string_equal(store->path, "/tmp/c");
+    assert_true(store->max_bytes == 1 << 20);
+    assert_int_equal(store->max_readers, 8);
+    assert_int_equal(store->commit_ms, 9);
+    for (int i = 0; i < 32; i++) assert_int_equal(((const unsigned char *)store->key)[i], 7);
+    assert_int_equal(cache->ttl_s, LLMGW_OFF);
+    assert_true(cache->max_error.value == 0.5 && cache->revalidate_usd_per_day.value == 2);
+    assert_int_equal(cache->revalidate_per_day, 3);
+    assert_ptr_equal(cache->same, same_answers);
+    assert_ptr_equal(cache->same_user, &user);
+    assert_string_equal(cache->judge, "l/judge");
+    assert_string_equal(cache->embed_model, "l/embed");
+    assert_int_equal(cache->embed_ms, 6);
+    assert_int_equal(cache->max_entry_bytes, 5000);
+    assert_int_equal(cache->max_ask_bytes, 100);
+    assert_int_equal(config.options.duty_us, 10);
+    llmgwi_config_close(&config);
+}
+
+/* Of what excludes each other C's choice stands; the file alone must choose. */
+static void test_durable_choices(void **state) {
+    llmgwi_config config;
+    llmgw_options options =
+        from_json("{" LOCAL "," STORE ",'cache':{'max_error':0.5,'strict':true,'per_hit':true,"
+                  "'embed_model':'l/e'}}");
+    options.cache.similarity = llmgw_set(0.9);
+    options.cache.embed = no_vector;
+    options.cache.embed_dim = 4096;
+    open_good(&config, &options);
+    assert_true(config.options.cache.similarity.set && config.options.cache.similarity.value == 0.9);
+    assert_false(config.options.cache.max_error.set || config.options.cache.strict ||
+                 config.options.cache.per_hit);
+    assert_null(config.options.cache.embed_model);
+    assert_ptr_equal(config.options.cache.embed, no_vector);
+    assert_int_equal(config.options.cache.embed_dim, 4096);
+    llmgwi_config_close(&config);
+    for (int i = 0; i < 3; i++) {
+        options = from_json("{'cache':{'on':false,'similarity':0.9}}");
+        if (i == 0) options.cache.max_error = llmgw_set(0);
+        if (i == 1) options.cache.strict = true;
+        if (i == 2) options.cache.per_hit = true;
+        open_good(&config, &options);
+        assert_false(config.options.cache.similarity.set || config.options.cache.on);
+        assert_true(config.options.cache.max_error.set);
+        assert_true(config.options.cache.max_error.value == (i ? 0.02 : 0));
+        llmgwi_config_close(&config);
+    }
+    options = from_json("{'cache':{'on':false,'similarity':0.9}}");
+    open_good(&config, &options);
+    assert_true(config.options.cache.similarity.set && !config.options.cache.max_error.set);
+    options.cache.on = true; /* C over the file's false */
+    options.store.path = "x";
+    llmgwi_config_close(&config);
+    open_good(&config, &options);
+    assert_true(config.options.cache.on);
+    llmgwi_config_close(&config);
+}
+
+static void test_durable_wrong(void **state) {
+    static const char *const rows[][2] = {
+        {"{'cache':{}}", "cache.on: needs store.path"},
+        {"{'cache':{'on':true}}", "cache.on: needs store.path"},
+        {"{'cache':{'on':1}}", "cache.on: expected true or false"},
+        {"{'cache':{'on':'yes'}}", "cache.on: expected true or false"},
+        {"{'store':{'path':''}}", "store.path: empty"},
+        {"{'store':{'path':'a\\nb'}}", "store.path: empty, too long, or holds a control"},
+        {"{'store':{'max_bytes':1048575}}", "store.max_bytes: expected 1048576 to 17592186044416"},
+        {"{'store':{'max_bytes':'17TiB'}}", "store.max_bytes: expected 1048576 to"},
+        {"{'store':{'key':'12'}}", "store.key: expected \"env:NAME\" or 64 hexadecimal digits"},
+        {"{'store':{'key':7}}", "store.key: expected \"env:NAME\" or 64"},
+        {"{'store':{'key':'env:UNIT_NO'}}", "store.key: its environment variable is not set"},
+        {"{'store':{'commit_ms':-2}}", "store.commit_ms: expected"},
+        {"{'cache':{'on':false,'max_error':1.01}}", "cache.max_error: expected 0 to 1"},
+        {"{'cache':{'on':false,'max_error':-0.1}}", "cache.max_error: expected 0 to 1"},
+        {"{'cache':{'on':false,'similarity':2}}", "cache.similarity: expected 0 to 1"},
+        {"{'cache':{'on':false,'similarity':0.9,'max_error':0.1}}", "cache.similarity: not together with"},
+        {"{'cache':{'on':false,'similarity':0.9,'strict':true}}", "cache.similarity: not together with"},
+        {"{'cache':{'on':false,'similarity':0.9,'per_hit':true}}", "cache.similarity: not together with"},
+        {"{'cache':{'on':false,'revalidate_usd_per_day':-1}}", "cache.revalidate_usd_per_day: expected 0 to"},
+        {"{'cache':{'on':false,'judge':''}}", "cache.judge: empty"},
+        {"{" LOCAL ",'cache':{'on':false,'judge':'nobody/x'}}", "cache.judge: model 'nobody/x'"},
+        {"{" LOCAL ",'cache':{'on':false,'embed_model':'nobody/x'}}", "cache.embed_model: model 'nobody/x'"},
+        {"{" LOCAL ",'routes':{'r':{'try':['l/x']}},'cache':{'on':false,'embed_model':'r'}}",
+         "cache.embed_model: expected a model, not a route"},
+        {"{'providers':{'anthropic':{'key':'k'}},'cache':{'on':false,'embed_model':'anthropic/x'}}",
+         "cache.embed_model: expected a model of a provider that speaks the openai dialect"},
+        {"{'cache':{'on':false,'max_ask_bytes':8193}}", "cache.max_ask_bytes: expected 1 to 8192"},
+        {ROUTE("'ttl':'soon'"), "routes.r.ttl: expected seconds"},
+        {ROUTE("'ttl':-1"), "routes.r.ttl: expected seconds"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
+    llmgw_options options = from_json(NULL);
+    options.cache.on = true;
+    unit_has(open_bad(&options).text, "cache.on: needs store.path");
+    options = from_json(NULL);
+    options.cache.embed = no_vector;
+    unit_has(open_bad(&options).text, "cache.embed_dim: expected 1 to 4,096");
+    options = from_json("{" LOCAL "}");
+    options.cache.embed = no_vector;
+    options.cache.embed_dim = 3;
+    options.cache.embed_model = "l/e";
+    unit_has(open_bad(&options).text, "cache.embed_model: not together with embed");
+    llmgw_route route;
+    options = from_route(&route, 1);
+    route.ttl_s = -2;
+    unit_has(open_bad(&options).text, "options.routes[0].ttl_s: expected seconds, 0 or LLMGW_OFF");
+}
+
+/* A judge may be a route, an alias, or a model of the only provider. */
+static void test_durable_judges(void **state) {
+    static const char *const judges[] = {"l/x", "j", "r", "bare"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(judges); i++) {
+        llmgwi_config config;
+        llmgw_options options =
+            from_json("{" LOCAL "," STORE ",'models':{'j':{'provider':'l'}},'routes':{'r':{'try':['l/x']}}}");
+        options.cache.on = true;
+        options.cache.judge = judges[i];
+        open_good(&config, &options);
+        assert_string_equal(config.options.cache.judge, judges[i]);
+        llmgwi_config_close(&config);
+    }
+}
+
+/* The ranges of all numbers, from C. */
+static void test_durable_ranges(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++) {
+        const llmgwi_config_durable *row = &llmgwi_config_durables[i];
+        bool usd = row->type == LLMGWI_CONFIG_USD;
+        double step = usd ? 0.001 : 1,
+               values[] = {row->low, row->high, row->low - step, row->high + step, -1, -2};
+        if (row->type == LLMGWI_CONFIG_TEXT || row->type == LLMGWI_CONFIG_BOOL ||
+            row->type == LLMGWI_CONFIG_SEAL)
+            continue;
+        for (size_t v = 0; v < LLMGWI_BASE_COUNT(values); v++) {
+            llmgw_options options = from_json(NULL);
+            llmgwi_config config;
+            double value = values[v];
+            if ((row->type == LLMGWI_CONFIG_INT && (value > INT_MAX || value < INT_MIN)) ||
+                (row->type == LLMGWI_CONFIG_SIZE && value < 0))
+                continue;
+            llmgwi_config_durable_put(row, (char *)&options, value);
+            if (value == 0 && !usd) continue; /* the default */
+            if ((value >= row->low && value <= row->high) || (row->off && value == -1)) {
+                open_good(&config, &options);
+                assert_true(llmgwi_config_durable_get(row, (const char *)&config.options) == value);
+                llmgwi_config_close(&config);
+            } else {
+                llmgw_error error = open_bad(&options);
+                unit_has(error.text, row->name);
+                unit_has(error.text, ": expected ");
+            }
+        }
+    }
+}
+
+/* Every field of the two structs is in the table, but for functions and what they are given: else a file's value
+   would be lost. */
+static void test_durable_is_complete(void **state) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++) {
+        llmgwi_config_type type = llmgwi_config_durables[i].type;
+        bytes += type == LLMGWI_CONFIG_BOOL    ? sizeof(bool)
+                 : type == LLMGWI_CONFIG_INT   ? sizeof(int)
+                 : type == LLMGWI_CONFIG_BYTES ? sizeof(int64_t)
+                 : type == LLMGWI_CONFIG_USD   ? sizeof(llmgw_opt)
+                                               : sizeof(void *);
+    }
+    bytes += 4 * sizeof(void *);
+    size_t all = sizeof(llmgw_store) + sizeof(llmgw_cache);
+    assert_in_range(bytes, all - 64, all); /* padding; the next field would be seen by the rows below */
+    const llmgwi_config_field *lists[] = {llmgwi_config_store_fields, llmgwi_config_cache_fields};
+    static const char *const prefixes[] = {"store", "cache"};
+    for (size_t l = 0; l < 2; l++)
+        for (const llmgwi_config_field *field = lists[l]; field->name; field++) {
+            char name[80];
+            size_t found = 0;
+            snprintf(name, sizeof name, "%s.%s", prefixes[l], field->name);
+            for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++)
+                found += strcmp(llmgwi_config_durables[i].name, name) == 0 &&
+                         llmgwi_config_durables[i].at == field->at + (l ? offsetof(llmgw_options, cache)
+                                                                        : offsetof(llmgw_options, store));
+            if (found != 1) fail_msg("%s", name);
+        }
+}
+
+static void test_sizes_and_times(void **state) {
+    static const struct {
+        const char *size;
+        int64_t bytes; /* -1: refused */
+    } sizes[] = {{"2097152", 2097152},
+                 {"'2097152'", 2097152},
+                 {"'1MiB'", 1 << 20},
+                 {"'2048KiB'", 2 << 20},
+                 {"'1GiB'", 1 << 30},
+                 {"'16TiB'", INT64_C(16) << 40},
+                 {"'1 GiB'", -1},
+                 {"'1GB'", -1},
+                 {"'GiB'", -1},
+                 {"''", -1},
+                 {"'-1GiB'", -1},
+                 {"'1.5GiB'", -1},
+                 {"1e9", -1},
+                 {"-5", -1},
+                 {"'1gib'", -1},
+                 {"'9223372036854775807KiB'", -1},
+                 {"'99999999999999999999'", -1},
+                 {"null", -1},
+                 {"'1GiB '", -1},
+                 {"0", 1 << 30}};
+    static const struct {
+        const char *time;
+        int seconds; /* -2: refused */
+    } times[] = {{"45", 45},         {"'45'", -2},     {"'45s'", 45},  {"'30m'", 1800},
+                 {"'12h'", 43200},   {"'7d'", 604800}, {"'off'", -1},  {"'o\\u0066f'", -1},
+                 {"'OFF'", -2},      {"'1w'", -2},     {"-1", -2},     {"'24855d'", 24855 * 86400},
+                 {"'24856d'", -2},   {"1.5", -2},      {"true", -2},   {"2147483647", INT_MAX},
+                 {"2147483648", -2}, {"0", 604800},    {"'1d12h'", -2}};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(sizes); i++) {
+        char json[128];
+        llmgwi_config config;
+        snprintf(json, sizeof json, "{'store':{'max_bytes':%s}}", sizes[i].size);
+        llmgw_options options = from_json(json);
+        if (sizes[i].bytes < 0) {
+            unit_has(open_bad(&options).text,
+                     "store.max_bytes: expected a number of bytes or a text like \"64MiB\"");
+            continue;
+        }
+        open_good(&config, &options);
+        if (config.options.store.max_bytes != sizes[i].bytes) fail_msg("%s", sizes[i].size);
+        llmgwi_config_close(&config);
+    }
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(times); i++) {
+        char json[256];
+        llmgwi_config config;
+        snprintf(json, sizeof json,
+                 "{" LOCAL ",'cache':{'on':false,'ttl':%s},'routes':{'r':{'try':['l/x'],'ttl':%s}}}",
+                 times[i].time, times[i].time);
+        llmgw_options options = from_json(json);
+        if (times[i].seconds == -2) {
+            unit_has(open_bad(&options).text, "cache.ttl: expected seconds, a text like \"45s\"");
+            continue;
+        }
+        open_good(&config, &options);
+        if (config.options.cache.ttl_s != times[i].seconds) fail_msg("%s", times[i].time);
+        assert_int_equal(config.routes[0]->ttl_s, strcmp(times[i].time, "0") ? times[i].seconds : 0);
+        llmgwi_config_close(&config);
+    }
+}
+
+/* The key's digits are redacted like any key, and leave no trace in freed memory, decoded or not. */
+static void test_store_key_is_secret(void **state) {
+    static const char hex[] =
+        "5345435245544d41524b5345435245544d41524b5345435245544d41524b4142"; /* KEY_MARK in it */
+    char json[256];
+    setenv("UNIT_KEY", hex, 1);
+    for (int i = 0; i < 4; i++) {
+        static const char *const tails[] = {"", ",'deadline_ms':'x'"};
+        watch w;
+        llmgwi_config config;
+        llmgw_error error;
+        memset(&w, 0, sizeof w);
+        memset(&error, 0, sizeof error);
+        llmgwi_base_mem mem = {watched, &w};
+        snprintf(json, sizeof json, "{'store':{'key':'%s'}%s}", i & 1 ? "env:UNIT_KEY" : hex, tails[i / 2]);
+        llmgw_options options = from_json(json);
+        assert_int_equal(llmgwi_config_open(&config, &mem, &options, &error), i < 2);
+        char text[200];
+        snprintf(text, sizeof text, "key %s!", hex);
+        llmgwi_config_redact(&config, text);
+        assert_string_equal(text, "key [key]!");
+        if (i < 2) assert_memory_equal(config.options.store.key, KEY_MARK KEY_MARK KEY_MARK "AB", 32);
+        llmgwi_config_close(&config);
+        assert_int_equal(w.found, 0);
+        assert_int_equal(w.wrong_size, 0);
+        assert_int_equal(w.live, 0);
+    }
+}
+
 #define WITH_ENVIRONMENT(f) cmocka_unit_test_setup(f, clean_environment)
 
 int main(void) {
@@ -1885,6 +2270,16 @@ int main(void) {
         WITH_ENVIRONMENT(test_only_provider),
         WITH_ENVIRONMENT(test_keys_are_wiped),
         WITH_ENVIRONMENT(test_keys_are_wiped_after_failure),
+        WITH_ENVIRONMENT(test_durable_defaults),
+        WITH_ENVIRONMENT(test_durable_file),
+        WITH_ENVIRONMENT(test_durable_from_c),
+        WITH_ENVIRONMENT(test_durable_choices),
+        WITH_ENVIRONMENT(test_durable_wrong),
+        WITH_ENVIRONMENT(test_durable_judges),
+        WITH_ENVIRONMENT(test_durable_ranges),
+        WITH_ENVIRONMENT(test_durable_is_complete),
+        WITH_ENVIRONMENT(test_sizes_and_times),
+        WITH_ENVIRONMENT(test_store_key_is_secret),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -113,6 +113,7 @@ static const struct {
     {LLMGW_E_INTERNAL, 0, ""},
     {LLMGW_E_BREAKER, 0, ""},
     {LLMGW_E_RETRY_BUDGET, 0, ""},
+    {LLMGW_E_STORE, 0, ""},
 };
 
 static void test_meaning(void **state) {

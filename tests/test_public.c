@@ -47,6 +47,7 @@ static const struct {
     {404, false, "E_INTERNAL"},
     {405, true, "E_BREAKER"},
     {406, true, "E_RETRY_BUDGET"},
+    {407, false, "E_STORE"},
 };
 
 static void test_codes_are_frozen(void **state) {

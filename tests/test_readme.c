@@ -1,5 +1,5 @@
 /* The README against the code: every option's default, every row of what a failure means, the numbers in its
-   sentences, the fields of the configuration file, and its example. */
+   sentences, when the cache begins to serve like questions, the fields of the configuration file, and its examples. */
 #include "unit.h"
 
 #include <inttypes.h>
@@ -65,6 +65,100 @@ static void test_defaults(void **state) {
     }
 }
 
+/* The default of a row of options.store or options.cache, as the README writes it. */
+static void expect_durable(const llmgwi_config_durable *row) {
+    char cell[512], *end;
+    assert_true(cell_of(row_of(row->name), 2, cell, sizeof cell));
+    bool is_number = row->type == LLMGWI_CONFIG_INT || row->type == LLMGWI_CONFIG_BYTES ||
+                     row->type == LLMGWI_CONFIG_SIZE || row->type == LLMGWI_CONFIG_USD;
+    const char *word = row->type == LLMGWI_CONFIG_BOOL ? "false" : "none";
+    bool has_value = is_number && row->value >= 0 && (row->value > 0 || row->type == LLMGWI_CONFIG_USD);
+    if (!has_value) {
+        if (strcmp(cell, word) != 0) fail_msg("%s: %s, not %s", row->name, cell, word);
+        return;
+    }
+    double got = (double)number_of(cell);
+    if (row->type == LLMGWI_CONFIG_USD) got = strtod(cell, &end);
+    if (got < row->value || got > row->value) fail_msg("%s: %s, not %g", row->name, cell, row->value);
+    if ((strstr(cell, "(-1)") != NULL) != row->off) fail_msg("%s: can it be off? %s", row->name, cell);
+}
+
+static void test_durables(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++)
+        expect_durable(&llmgwi_config_durables[i]);
+}
+
+/* What a gateway without a word about store and cache does is what the table says: the defaults are taken over. */
+static void test_durables_taken(void **state) {
+    llmgwi_config config;
+    llmgw_options options;
+    llmgw_error error;
+    char cell[64];
+    memset(&options, 0, sizeof options);
+    memset(&error, 0, sizeof error);
+    options.no_environment = true;
+    options.config_json = "{}";
+    if (!llmgwi_config_open(&config, &unit_mem, &options, &error)) fail_msg("%s", error.text);
+    assert_true(cell_of(row_of("store.commit_ms"), 2, cell, sizeof cell));
+    assert_int_equal(number_of(cell), config.options.store.commit_ms);
+    assert_true(cell_of(row_of("cache.max_ask_bytes"), 2, cell, sizeof cell));
+    assert_int_equal(number_of(cell), config.options.cache.max_ask_bytes);
+    assert_true(config.options.cache.max_error.set && !config.options.cache.similarity.set);
+    assert_null(config.options.store.path);
+    assert_false(config.options.cache.on || config.options.cache.semantic ||
+                 config.options.background_thread);
+    llmgwi_config_close(&config);
+}
+
+static llmgwi_calibrate_rules rules_of(double max_error, bool strict) {
+    llmgwi_calibrate_rules rules;
+    memset(&rules, 0, sizeof rules);
+    rules.max_error = max_error;
+    rules.strict = strict;
+    return rules;
+}
+
+/* The first request that may be answered when no nearest entry was ever wrong. */
+static int64_t first_served(double max_error, bool strict) {
+    llmgwi_calibrate_rules rules = rules_of(max_error, strict);
+    llmgwi_calibrate_unit *unit = calloc(1, sizeof *unit);
+    int64_t n = 0;
+    assert_non_null(unit);
+    do {
+        llmgwi_calibrate_request(unit, &rules, 20);
+        n++;
+    } while (!llmgwi_calibrate_may_serve(unit, &rules, 20) && n < 100000);
+    free(unit);
+    return n;
+}
+
+/* The last request whose hit is checked for certain. */
+static int64_t last_certain(double max_error, bool strict) {
+    llmgwi_calibrate_rules rules = rules_of(max_error, strict);
+    llmgwi_calibrate_unit *unit = calloc(1, sizeof *unit);
+    int64_t n = 0;
+    assert_non_null(unit);
+    do {
+        llmgwi_calibrate_request(unit, &rules, 20);
+        n++;
+    } while (llmgwi_calibrate_rate(unit, &rules) >= 1 && n < 100000);
+    free(unit);
+    return n - 1;
+}
+
+static void test_cold_start(void **state) {
+    char want[256];
+    snprintf(want, sizeof want,
+             "with %" PRId64 " requests at 0.02 (%" PRId64 " at 0.01, %" PRId64 " at 0.05; strict %" PRId64
+             ", %" PRId64 ", %" PRId64 ")",
+             first_served(.02, false), first_served(.01, false), first_served(.05, false),
+             first_served(.02, true), first_served(.01, true), first_served(.05, true));
+    if (!strstr(flat, want)) fail_msg("the README does not say: %s", want);
+    snprintf(want, sizeof want, "Up to %" PRId64 " requests (strict %" PRId64 ") all hits",
+             last_certain(.02, false), last_certain(.02, true));
+    if (!strstr(flat, want)) fail_msg("the README does not say: %s", want);
+}
+
 static void join(char *list, size_t size, bool wanted, const char *word) {
     size_t n = strlen(list);
     if (wanted) snprintf(list + n, size - n, "%s%s", n ? ", " : "", word);
@@ -118,6 +212,25 @@ static void test_sentences(void **state) {
         {"a sentence of more than %" PRId64 " bytes ends at white space", {LLMGWI_TEXT_SENTENCE, 0, 0}},
         {"At most %" PRId64 " items, of which %" PRId64 " are kept for attempts",
          {LLMGWI_ENGINE_MAX_TRACE, LLMGWI_ENGINE_TRACE_SPARE, 0}},
+        {"Such entries are kept for %" PRId64 " h more", {LLMGWI_CACHE_STALE_S / 3600, 0, 0}},
+        {"up to its newest %" PRId64 ";", {LLMGWI_INDEX_SCAN, 0, 0}},
+        {"or of more than %" PRId64 " bytes are never matched", {LLMGWI_TEXT_GUARD_LONG, 0, 0}},
+        {"The %" PRId64 " nearest are asked", {LLMGWI_CALIBRATE_NEAR, 0, 0}},
+        {"format, 2 to %" PRId64 " numbers each", {LLMGWI_INDEX_WORD_DIM, 0, 0}},
+        {"strict with a credit of %" PRId64 " errors", {LLMGWI_CALIBRATE_CREDIT, 0, 0}},
+        {"(%" PRId64 " names and scopes in a gateway", {LLMGWI_CACHE_UNITS, 0, 0}},
+        {"its requests has reached %" PRId64 ".",
+         {LLMGWI_CACHE_SCOPE_BEGINS + LLMGWI_CACHE_SCOPE_COUNTS, 0, 0}},
+        {"at most %" PRId64 " at once, and cost money", {LLMGWI_ENGINE_JOBS, 0, 0}},
+        {"while %" PRId64 " wait in a gateway, or %" PRId64 " in the store, nothing is served fuzzily",
+         {LLMGWI_CACHE_SAMPLES, LLMGWI_CACHE_SAMPLES_ALL, 0}},
+        {"is taken over after %" PRId64 " s", {LLMGWI_CACHE_LEASE_S, 0, 0}},
+        {"all of them until %" PRId64 " were right", {LLMGWI_CACHE_ECHO_RIGHT, 0, 0}},
+        {"one of the last %" PRId64 " fuzzy hits of this gateway", {LLMGWI_CACHE_SERVED, 0, 0}},
+        {"at most %" PRId64 " writes and %" PRId64 " MiB wait",
+         {LLMGWI_CACHE_OPS, (int64_t)(LLMGWI_CACHE_OPS_BYTES >> 20), 0}},
+        {"of %" PRId64 " at random the quarter", {LLMGWI_CACHE_PICK, 0, 0}},
+        {"writes pause for %" PRId64 " s and try again", {LLMGWI_STORE_PAUSE_US / 1000000, 0, 0}},
     };
     char want[256];
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
@@ -146,6 +259,8 @@ static void test_fields(void **state) {
     expect_fields(llmgwi_config_provider_fields, "providers.N");
     expect_fields(llmgwi_config_model_fields, "models.N");
     expect_fields(llmgwi_config_route_fields, "routes.N");
+    expect_fields(llmgwi_config_store_fields, "store");
+    expect_fields(llmgwi_config_cache_fields, "cache");
 }
 
 /* The example is accepted, and what it leaves out has the defaults that the table says. */
@@ -172,6 +287,39 @@ static void test_example(void **state) {
     free(json);
 }
 
+/* The second one: of the cache. */
+static void test_cache_example(void **state) {
+    llmgwi_config config;
+    llmgw_options options;
+    llmgw_error error;
+    char *json = strstr(readme, "```json\n");
+    json = json ? strstr(json + 1, "```json\n") : NULL;
+    assert_non_null(json);
+    json = strdup(json + strlen("```json\n"));
+    *strstr(json, "```") = 0;
+    memset(&options, 0, sizeof options);
+    memset(&error, 0, sizeof error);
+    options.config_json = json;
+    options.no_environment = true;
+    if (!llmgwi_config_open(&config, &unit_mem, &options, &error)) fail_msg("%s", error.text);
+    assert_true(config.options.cache.on && config.options.cache.semantic);
+    assert_non_null(config.options.store.path);
+    llmgwi_config_close(&config);
+    free(json);
+}
+
+/* All flags of request.cache have a row. */
+static void test_flags(void **state) {
+    static const char *const names[] = {"OFF",   "READ_ONLY", "WRITE_ONLY", "REFRESH",
+                                        "EXACT", "FORCE",     "STALE"};
+    char name[64];
+    assert_int_equal(LLMGW_CACHE_STALE, 1u << (LLMGWI_BASE_COUNT(names) - 1));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++) {
+        snprintf(name, sizeof name, "LLMGW_CACHE_%s", names[i]);
+        assert_non_null(row_of(name));
+    }
+}
+
 /* A race that says nothing of its width. */
 static void test_width(void **state) {
     llmgwi_config config;
@@ -191,8 +339,12 @@ static void test_width(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_failures), cmocka_unit_test(test_sentences),
-        cmocka_unit_test(test_fields),   cmocka_unit_test(test_example),  cmocka_unit_test(test_width),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_durables),
+        cmocka_unit_test(test_durables_taken), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_sentences),      cmocka_unit_test(test_cold_start),
+        cmocka_unit_test(test_fields),         cmocka_unit_test(test_example),
+        cmocka_unit_test(test_cache_example),  cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_width),
     };
     return cmocka_run_group_tests(tests, read_readme, NULL);
 }

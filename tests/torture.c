@@ -9,6 +9,7 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 
+#include <ftw.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <signal.h>
@@ -195,6 +196,14 @@ static const Scenario scenarios[] = {
     {"close",
      CLOSED, 1, 0, 0, SLOW_RACE,
      {{"r", "One", STREAM, 1}, {"one/never", "Two", 0, 1}, {"one/m", "Three", STREAM, 0}}},
+    /* the store is made in the first run: each question is new, its second time joins the first or is a hit */
+    {"cache",
+     AT_ONCE, 1, 0, 0, "'cache':{'semantic':true,'similarity':0.9,'judge':'o/m'}",
+     {{"o/m", "How do I reset password %ld of mine?", STREAM, 1}, {"o/m", "How do I reset password %ld of mine?", STREAM, 0},
+      {"o/m", "What is the capital of country %ld?", 0, 0}}},
+    {"vectors",
+     ONE_BY_ONE, 1, 0, 0, "'cache':{'semantic':true,'embed_model':'o/embed','embed_ms':300}",
+     {{"o/m", "How do I reset password %ld of mine?", STREAM, 1}}},
 };
 
 /* What the provider does for models and keys of these names. */
@@ -253,6 +262,15 @@ static bool is_seven(const llmgw_reply *reply, void *user) {
     return reply->text_len > 0 && strstr(reply->text, "7") != NULL;
 }
 
+static char store_dir[] = "/tmp/llmgw-torture-XXXXXX";
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *at) {
+    (void)info;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
 static llmgw *open_gateway(const Scenario *scenario) {
     static const char format[] =
         "{'providers':{"
@@ -270,6 +288,9 @@ static llmgw *open_gateway(const Scenario *scenario) {
     for (char *p = json; *p; p++)
         if (*p == '\'') *p = '"';
     options.config_json = json;
+    if (strstr(json, "\"cache\"")) options.store.path = store_dir;
+    options.store.no_sync = true;
+    options.store.max_bytes = 8 << 20;
     options.no_environment = true;
     options.alloc = torture_alloc;
     options.deadline_ms = DEADLINE_MS;
@@ -543,6 +564,7 @@ int main(int argc, char **argv) {
     pid_t pids[2] = {0, 0};
     int wrong = 0, runs = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!mkdtemp(store_dir)) return 1;
     curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_malloc, curl_release, curl_realloc, curl_strdup, curl_calloc);
     for (int i = 0; i < 2; i++) ports[i] = start_provider(&pids[i]);
     if (!ports[0] || !ports[1] || !set_rules()) {
@@ -555,6 +577,7 @@ int main(int argc, char **argv) {
         kill(pids[i], SIGKILL);
         waitpid(pids[i], NULL, 0);
     }
+    (void)nftw(store_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     printf("%d passed, %d failed\n", runs - wrong, wrong);
     return wrong != 0;
 }

@@ -34,7 +34,7 @@ cmp -s "$here/requirements.txt" "$out/venv/installed.txt" || {
 for p in decode ask; do
     # shellcheck disable=SC2086
     $cc -std=gnu11 -Wall -Wextra -Wno-unused-parameter ${CONFORM_CFLAGS:--O1 -g} -I"$root" "$here/$p.c" \
-        -o "$out/$p" -lcurl -lxxhash -ljansson -lpthread -lm || {
+        -o "$out/$p" -lcurl -llmdb -lxxhash -ljansson -lpthread -lm || {
         echo "FAIL tests/conform/$p.c does not build"
         echo "0 passed, 1 failed, 0 skipped"
         exit 1
