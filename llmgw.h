@@ -18827,9 +18827,11 @@ static llmgwi_cache_same llmgwi_cache_compare(const llmgwi_cache *cache, llmgwi_
         return options->same(a.p, a.n, b.p, b.n, options->same_user) ? LLMGWI_CACHE_SAME
                                                                      : LLMGWI_CACHE_DIFFERENT;
     if (!is_short) return LLMGWI_CACHE_DIFFERENT;
-    double alike = llmgwi_text_alike(a, b), odd = llmgwi_cache_odd(cache, a, b);
+    double odd = llmgwi_cache_odd(cache, a, b);
     if (odd <= LLMGWI_CACHE_ODD_SAME && !llmgwi_text_contradict(a, b)) return LLMGWI_CACHE_SAME;
     if (odd >= LLMGWI_CACHE_ODD_OTHER && odd < INFINITY) return LLMGWI_CACHE_DIFFERENT;
+    double alike = llmgwi_text_alike(a, b);
+
     if (alike >= LLMGWI_CACHE_ALIKE_SAME) return LLMGWI_CACHE_SAME;
     return cache->has_judge && alike > LLMGWI_CACHE_ALIKE_UNLIKE ? LLMGWI_CACHE_UNSURE
                                                                  : LLMGWI_CACHE_DIFFERENT;

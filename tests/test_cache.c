@@ -1470,6 +1470,58 @@ static void test_failing_store(void **state) {
     }
 }
 
+/* Wordings are seen through once enough answers were heard; contradictions and other answers are not. */
+static void test_wordings(void **state) {
+    static const char *const forms[] = {"This is about the %s.",
+                                        "You are asking about the %s; a colleague looks after it.",
+                                        "Topic: %s. Please have a look at the instructions in the app."};
+    static const char *const topics[] = {"arrival",   "refund",    "limit",    "currency",  "passcode",
+                                         "receipt",   "voucher",   "branch",   "salary",    "mortgage",
+                                         "deposit",   "cheque",    "transfer", "overdraft", "signature",
+                                         "insurance", "statement", "terminal", "contract",  "interest"};
+    char texts[20][3][128];
+    world w;
+    world_begin(&w);
+    for (int i = 0; i < 20; i++)
+        for (int k = 0; k < 3; k++) snprintf(texts[i][k], sizeof texts[i][k], forms[k], topics[i]);
+    for (int heard = 0; heard <= 600; heard += 600) {
+        for (int n = 0; n < heard; n++)
+            llmgwi_cache_hear(w.cache, llmgwi_base_cstr(texts[n % 20][n / 20 % 3]));
+        for (int i = 0; i < 20; i++)
+            for (int k = 1; k < 3; k++) {
+                llmgwi_base_str one = llmgwi_base_cstr(texts[i][0]), two = llmgwi_base_cstr(texts[i][k]);
+                assert_int_equal(llmgwi_cache_compare(w.cache, one, two),
+                                 heard ? LLMGWI_CACHE_SAME : LLMGWI_CACHE_DIFFERENT);
+                two = llmgwi_base_cstr(texts[(i + 1) % 20][k]);
+                assert_int_equal(llmgwi_cache_compare(w.cache, one, two), LLMGWI_CACHE_DIFFERENT);
+            }
+    }
+    assert_int_equal(llmgwi_cache_compare(w.cache, llmgwi_base_cstr("This is about the arrival in 5 days."),
+                                          llmgwi_base_cstr("This is about the arrival in 7 days.")),
+                     LLMGWI_CACHE_DIFFERENT);
+    assert_int_equal(llmgwi_cache_compare(w.cache, llmgwi_base_cstr("This is about the arrival."),
+                                          llmgwi_base_cstr("This is not about the arrival.")),
+                     LLMGWI_CACHE_DIFFERENT);
+    world_end(&w);
+}
+
+/* One text is one class in a scope, also as JSON, however far the questions are apart. */
+static void test_class_of_a_text(void **state) {
+    unsigned char here[16] = {1}, there[16] = {2};
+    world w;
+    world_begin(&w);
+    uint64_t number = llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr("Press reset."));
+    assert_true(number != 0);
+    assert_true(number == llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr(" press  RESET")));
+    assert_true(number != llmgwi_cache_class_number(w.cache, there, llmgwi_base_cstr("Press reset.")));
+    assert_true(number != llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr("Press start.")));
+    assert_true(llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr("{\"a\":1,\"b\":2}")) ==
+                llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr("{ \"b\": 2, \"a\": 1 }")));
+    assert_true(llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr(".")) !=
+                llmgwi_cache_class_number(w.cache, here, llmgwi_base_cstr("!")));
+    world_end(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),
@@ -1507,6 +1559,8 @@ int main(void) {
         cmocka_unit_test(test_two_processes),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_failing_store),
+        cmocka_unit_test(test_wordings),
+        cmocka_unit_test(test_class_of_a_text),
     };
     if (getenv("ONE")) cmocka_set_test_filter(getenv("ONE"));
     return cmocka_run_group_tests(tests, NULL, NULL);

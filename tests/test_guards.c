@@ -161,6 +161,10 @@ static void test_unfit(void **state) {
     assert_string_equal(unfit("fix this\n```\nint x;\n```"), "code");
     assert_string_equal(unfit("for (int i = 0; i < n; i++) { a[i] = b[i]; }"), "code");
     assert_string_equal(unfit("sum these\n1,2,\n3,4,\n5,6,\n"), "code");
+    assert_string_equal(unfit("Should I buy gold today?"), "relative time");
+    assert_string_equal(unfit("What happened yesterday?"), "relative time");
+    assert_null(unfit("I found my lost card today, how do I use it again?")); /* told, not asked */
+    assert_null(unfit("We ordered it two weeks ago and it has not come"));
     assert_null(unfit("Who sings \"Yesterday\"?"));
     assert_null(unfit("How do I open a current account?"));
     assert_null(unfit("What is `strlen` (and how long does it take)?"));
