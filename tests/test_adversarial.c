@@ -6,7 +6,6 @@
 
 #include "adversarial.h"
 #include "testing.h"
-#include <ftw.h>
 
 /* The guards do the work: this lets through whatever shares a few words. */
 #define SIMILARITY 0.3
@@ -21,10 +20,6 @@ static int group_start(void **state) {
 static int group_stop(void **state) {
     provider_stop(&provider);
     return 0;
-}
-
-static int unlink_one(const char *path, const struct stat *info, int kind, struct FTW *at) {
-    return remove(path);
 }
 
 static llmgw_verdict ask(llmgw *gw, size_t row, const char *prompt) {
@@ -82,7 +77,7 @@ static void alike_and_not_the_same(void **state) {
     assert_true(wrong * 100 <= count * 2);
     assert_true(right * 100 >= count * 60);
     llmgw_close(gw);
-    nftw(dir, unlink_one, 8, FTW_DEPTH | FTW_PHYS);
+    t_remove_tree(dir);
 }
 
 int main(void) {

@@ -5,7 +5,6 @@
 #define LLMGWI_STORE_PAUSE_US 30000
 #include "llmgw.h"
 #include "testing.h"
-#include <ftw.h>
 #include <sys/stat.h>
 
 /* Which call of LMDB fails, and with what code (0: none). Both are read by whoever drives. */
@@ -43,20 +42,16 @@ static int group_stop(void **state) {
     return 0;
 }
 
-static int unlink_one(const char *path, const struct stat *info, int kind, struct FTW *at) {
-    return remove(path);
-}
-
 /* Each test has a store of its own. */
 static int reset(void **state) {
     provider_reset(&provider);
-    if (dir[0]) nftw(dir, unlink_one, 8, FTW_DEPTH | FTW_PHYS);
+    if (dir[0]) t_remove_tree(dir);
     strcpy(dir, "/tmp/llmgw-cache-XXXXXX");
     assert_non_null(mkdtemp(dir));
     return 0;
 }
 static int clean(void **state) {
-    nftw(dir, unlink_one, 8, FTW_DEPTH | FTW_PHYS);
+    t_remove_tree(dir);
     dir[0] = 0;
     return 0;
 }

@@ -2,7 +2,6 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
-#include <ftw.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -19,10 +18,6 @@ static int group_stop(void **state) {
     return 0;
 }
 
-static int unlink_one(const char *path, const struct stat *info, int kind, struct FTW *at) {
-    return remove(path);
-}
-
 static int reset(void **state) {
     provider_reset(&provider);
     strcpy(dir, "/tmp/llmgw-review-XXXXXX");
@@ -31,7 +26,7 @@ static int reset(void **state) {
 }
 
 static int clean(void **state) {
-    nftw(dir, unlink_one, 8, FTW_DEPTH | FTW_PHYS);
+    t_remove_tree(dir);
     return 0;
 }
 

@@ -5,6 +5,8 @@
 #ifndef LLMGW_TESTING_H
 #define LLMGW_TESTING_H
 
+#include <ftw.h>
+#include <sys/stat.h>
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
@@ -51,6 +53,14 @@ T_FN void t_sleep_ms(int ms) {
 /* Sanitized and emulated runs are slow: fewer rounds. */
 T_FN bool t_slow(void) { return getenv("LLMGW_SANITIZED") != NULL; }
 T_FN int t_rounds(int n) { return t_slow() ? (n + 3) / 4 : n; }
+
+/* ---- a directory of a test's own ---- */
+
+T_FN int t_remove_one(const char *path, const struct stat *info, int kind, struct FTW *at) {
+    return remove(path);
+}
+
+T_FN void t_remove_tree(const char *path) { nftw(path, t_remove_one, 8, FTW_DEPTH | FTW_PHYS); }
 
 /* ---- talking to a control port ---- */
 
