@@ -728,7 +728,6 @@ static void test_purge(void **state) {
     for (int i = 0; i < 20; i++) {
         llmgwi_cache_op *op = llmgwi_cache_op_new(w.cache, LLMGWI_CACHE_OP_DRIFT, 0);
         op->id = cls;
-        op->z = 2;
         op->is_wrong = true;
         assert_true(llmgwi_cache_queue(w.cache, op));
     }
