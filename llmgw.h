@@ -15334,10 +15334,13 @@ static bool llmgwi_index_piece_save(llmgwi_index *index, llmgwi_store_txn *txn, 
     uint32_t key = index->base + piece;
     llmgwi_index_piece_get(txn, key, sums);
     for (size_t i = 0; i < LLMGWI_INDEX_PIECE; i++) {
-        uint32_t more = LLMGWI_BASE_SWAP(&index->added[at + i], (uint16_t)0);
+        uint32_t more = 0; /* mostly; a locked swap for each of 131,072 would be most of a forced commit */
+        if (LLMGWI_BASE_LOAD(&index->added[at + i]))
+            more = LLMGWI_BASE_SWAP(&index->added[at + i], (uint16_t)0);
         own = own || more;
         sums[i] = sums[i] > UINT32_MAX - more ? UINT32_MAX : sums[i] + more;
-        LLMGWI_BASE_STORE(&index->counts[at + i], sums[i]);
+        if (LLMGWI_BASE_LOAD(&index->counts[at + i]) != sums[i])
+            LLMGWI_BASE_STORE(&index->counts[at + i], sums[i]);
     }
     return !own || llmgwi_store_put(txn, LLMGWI_STORE_WEIGHT, llmgwi_index_bytes(&key, sizeof key),
                                     llmgwi_index_bytes(sums, sizeof sums));

@@ -567,6 +567,105 @@ static void test_untaught(void **state) {
     world_end(&w);
 }
 
+/* The evidence of a request's model and of its scope; NULL: it has none. */
+static void units_of(world *w, const llmgw_request *like, const llmgwi_calibrate_evidence **model,
+                     const llmgwi_calibrate_evidence **scope) {
+    char key[LLMGWI_CACHE_KEY];
+    llmgwi_cache_look look;
+    llmgw_request request = *like;
+    request.prompt = "How do I renew my dentist?";
+    look_begin(w, &look, &request);
+    assert_true(llmgwi_cache_fits(w->cache, &look));
+    size_t n = llmgwi_cache_unit_key('s', llmgwi_cache_bytes(look.scope, 16), key);
+    llmgwi_cache_unit *unit = *llmgwi_cache_unit_slot(w->cache, llmgwi_base_view(key, n));
+    *model = &look.name->evidence->unit.all;
+    *scope = unit ? &unit->evidence->unit.all : NULL;
+    llmgwi_cache_look_free(w->cache, &look);
+}
+
+/* Asks until the fuzzy tier looked at so many requests for the model. */
+static void drive_like(world *w, const llmgw_request *like, int64_t until, bool samples) {
+    const llmgwi_calibrate_evidence *model, *scope;
+    char question[128], truth[64];
+    for (units_of(w, like, &model, &scope); model->counts[LLMGWI_CALIBRATE_REQUESTS] < until;) {
+        llmgw_request request = *like;
+        size_t s = world_random(w) % 16;
+        request.prompt = question_of(w, s, question, sizeof question);
+        request.cache = world_random(w) % 4 ? LLMGW_CACHE_READ_ONLY : 0;
+        snprintf(truth, sizeof truth, "See %s desk", subjects[s]);
+        (void)ask_cache(w, &request, truth);
+        if (samples) (void)run_samples(w, NULL);
+    }
+}
+
+/* A scope that was all of its model's traffic begins with the model's evidence, whole; one that was not, be it for one
+   request, with none. */
+static void test_scope_begins(void **state) {
+    (void)state;
+    const llmgwi_calibrate_evidence *model, *scope;
+    world w;
+    world_begin(&w); /* max_error .05: a scope begins with its 160th request */
+    llmgw_request alone = unit_ask(""), other = alone, shared = alone;
+    alone.model = "alone";
+    drive_like(&w, &alone, 159, true);
+    units_of(&w, &alone, &model, &scope);
+    assert_null(scope);
+    for (int64_t until = 160; until <= 300; until += 140) {
+        drive_like(&w, &alone, until, true);
+        units_of(&w, &alone, &model, &scope);
+        assert_non_null(scope);
+        assert_int_equal(scope->counts[LLMGWI_CALIBRATE_REQUESTS], until);
+        assert_memory_equal(scope->counts, model->counts, sizeof scope->counts);
+        assert_memory_equal(scope->scored, model->scored, sizeof scope->scored);
+        assert_memory_equal(scope->wrong, model->wrong, sizeof scope->wrong);
+        assert_memory_equal(scope->lam, model->lam, sizeof scope->lam);
+        int64_t wrong = 0;
+        for (int i = 0; i < LLMGWI_CALIBRATE_LEVELS; i++) wrong += model->wrong[i];
+        assert_true(wrong > 0); /* there was something to begin with */
+    }
+    assert_true(model->counts[LLMGWI_CALIBRATE_HITS] > 0);
+    other.model = shared.model = "shared";
+    other.system = "Be brief.";
+    drive_like(&w, &other, 1, true);
+    drive_like(&w, &shared, 160, true);
+    units_of(&w, &shared, &model, &scope);
+    assert_null(scope);
+    drive_like(&w, &shared, 200, true);
+    units_of(&w, &shared, &model, &scope);
+    assert_non_null(scope);
+    assert_int_equal(scope->counts[LLMGWI_CALIBRATE_REQUESTS], 200 - 160);
+    units_of(&w, &other, &model, &scope);
+    assert_null(scope);
+    world_end(&w);
+}
+
+/* It waits for samples that are out: their labels would miss it; but not for ever. */
+static void test_scope_waits(void **state) {
+    (void)state;
+    const llmgwi_calibrate_evidence *model, *scope;
+    for (int is_told = 0; is_told < 2; is_told++) {
+        world w;
+        world_begin(&w);
+        world_shut(&w);
+        w.options.max_error = llmgw_set(.02); /* begins at 400, obeyed at 1,200; hits from 358 on */
+        world_open(&w);
+        llmgw_request alone = unit_ask("");
+        drive_like(&w, &alone, 420, false);
+        units_of(&w, &alone, &model, &scope);
+        assert_true(model->counts[LLMGWI_CALIBRATE_PENDING] > 0);
+        assert_null(scope);
+        if (is_told) (void)run_samples(&w, NULL);
+        drive_like(&w, &alone, is_told ? 421 : 1199, false);
+        units_of(&w, &alone, &model, &scope);
+        assert_int_equal(scope != NULL, is_told);
+        drive_like(&w, &alone, 1200, is_told);
+        units_of(&w, &alone, &model, &scope);
+        assert_non_null(scope);
+        assert_int_equal(scope->counts[LLMGWI_CALIBRATE_REQUESTS], is_told ? 1200 : 1);
+        world_end(&w);
+    }
+}
+
 /* A request's own max_error is asked of the same evidence. */
 static void test_stricter(void **state) {
     (void)state;
@@ -1533,6 +1632,8 @@ int main(void) {
         cmocka_unit_test(test_fuzzy),
         cmocka_unit_test(test_vetoes),
         cmocka_unit_test(test_untaught),
+        cmocka_unit_test(test_scope_begins),
+        cmocka_unit_test(test_scope_waits),
         cmocka_unit_test(test_stricter),
         cmocka_unit_test(test_fixed),
         cmocka_unit_test(test_no_budget),
