@@ -1580,6 +1580,11 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_plain_span(const char *p, size_t n) {
     return llmgwi_base_plain_run(p, n, NULL);
 }
 
+/* Fetches n bytes ahead of need. Any address will do, also NULL. */
+static void llmgwi_base_expect(const void *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + i));
+}
+
 /* ---- poller: sockets, a wake-up, and (epoll) one descriptor for foreign event loops ---- */
 
 #define LLMGWI_BASE_READ 1u
@@ -1936,7 +1941,7 @@ static size_t llmgwi_base_scan_plain(const char *records, size_t n, const uint64
 #define LLMGWI_BASE_SCAN_AHEAD 2560
 
 LLMGWI_BASE_UNUSED static void llmgwi_base_scan_expect(const char *records, size_t n) {
-    for (size_t i = 0; i < n && i < LLMGWI_BASE_SCAN_AHEAD; i += 64) __builtin_prefetch(records + i);
+    llmgwi_base_expect(records, n < LLMGWI_BASE_SCAN_AHEAD ? n : LLMGWI_BASE_SCAN_AHEAD);
 }
 
 #if defined(__x86_64__)
@@ -6331,7 +6336,7 @@ static bool llmgwi_frame_dispatch(llmgwi_frame *frame) {
     if (frame->has_data)
         go = frame->fn(frame->user, llmgwi_base_cstr(frame->name),
                        frame->in_view ? frame->view : llmgwi_base_buf_str(&frame->data));
-    if (!frame->in_view) llmgwi_base_buf_clear(&frame->data);
+    if (!frame->in_view && frame->data.n) llmgwi_base_buf_clear(&frame->data);
     frame->name[0] = 0;
     frame->has_data = frame->in_view = false;
     if (!go) frame->stopped = true;
@@ -21094,16 +21099,16 @@ typedef struct llmgwi_engine_attempt {
     struct llmgwi_engine_call *call; /* NULL: given up, its transfer is still to be stopped */
     uint32_t epoch;
     llmgwi_engine_state state;
-    size_t target;
-    int64_t last_us;   /* bytes came */
-    size_t held_bytes; /* of text in held */
-    size_t text_at;    /* bytes of the answer's text that are in events */
-    bool shown;        /* its events go to the caller: it is the winner */
-    bool seen_text;    /* text or a tool is among the held events */
-    bool seam;         /* resumed, and what it repeats of the kept text is not known yet */
-    bool framed;       /* a good status and no JSON: events */
-    bool heard;        /* the first byte of its answer is in the trace, and framed is known */
-    bool spoke;        /* the first token is in the trace */
+    const llmgwi_dialect *dialect; /* in which it speaks */
+    int64_t last_us;               /* bytes came */
+    size_t held_bytes;             /* of text in held */
+    size_t text_at;                /* bytes of the answer's text that are in events */
+    bool shown;                    /* its events go to the caller: it is the winner */
+    bool seen_text;                /* text or a tool is among the held events */
+    bool seam;                     /* resumed, and what it repeats of the kept text is not known yet */
+    bool framed;                   /* a good status and no JSON: events */
+    bool heard;                    /* the first byte of its answer is in the trace, and framed is known */
+    bool spoke;                    /* the first token is in the trace */
     bool paused;
     bool ripe;    /* hold_ms is over: it waits for its first text only */
     bool prefill; /* resumed by the dialect's own means */
@@ -21117,9 +21122,9 @@ typedef struct llmgwi_engine_attempt {
     llmgwi_dialect_answer answer;
     struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
     llmgwi_engine_timer timer;
-    size_t key;
-    llmgwi_engine_lane *lane; /* of target and key */
-    llmgwi_engine_target *at; /* target */
+    size_t target, key;
+    llmgwi_engine_lane *lane; /* of these two */
+    llmgwi_engine_target *at; /* the first */
     size_t trace_at;          /* its item in the trace */
     void *transfer;           /* NULL: none is open */
     llmgwi_dialect_target wire;
@@ -21234,6 +21239,7 @@ typedef struct llmgwi_engine_move {
     const char *doing; /* for the text of E_DEADLINE */
 } llmgwi_engine_move;
 
+#define LLMGWI_ENGINE_NEAR 320 /* bytes of frame and answer that an event touches, up to answer.error.code */
 #define LLMGWI_ENGINE_LIMIT(field) offsetof(llmgwi_engine_call, field)
 
 static const llmgwi_engine_move llmgwi_engine_moves[] = {
@@ -22745,9 +22751,8 @@ static void llmgwi_engine_succeeded(llmgwi_engine_attempt *attempt) {
 static bool llmgwi_engine_on_event(void *user, llmgwi_base_str name, llmgwi_base_str data) {
     llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgwi_dialect_answer *answer = &attempt->answer;
-    const llmgwi_dialect *dialect = attempt->call->targets[attempt->target].provider->dialect;
     if (answer->ended) return true; /* after the terminator nothing counts */
-    if (!dialect->event(answer, name, data)) return false;
+    if (!attempt->dialect->event(answer, name, data)) return false;
     if (answer->ended && attempt->state != LLMGWI_ENGINE_CLOSING)
         llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_CLOSING, attempt->last_us);
     return !attempt->stop.code;
@@ -22787,7 +22792,13 @@ static bool llmgwi_engine_full(llmgwi_engine_attempt *attempt) {
 
 /* Bytes of a stream. */
 static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, size_t n) {
-    if (attempt->answer.ended) return LLMGWI_HTTP_GO;
+    const llmgwi_dialect_answer *answer = &attempt->answer;
+    if (answer->ended) return LLMGWI_HTTP_GO;
+    /* what is touched when an event has been read. Measured: bench/call.c */
+    llmgwi_base_expect(llmgwi_base_buf_cstr(&answer->text) + answer->text.n, 1);
+    if (answer->piece_count) llmgwi_base_expect(&answer->pieces[answer->piece_count - 1], 1);
+    llmgwi_base_expect(attempt->call->queue.p, 128);
+    llmgwi_base_expect(&attempt->call->request->on_event, 1);
     if (llmgwi_frame_feed(&attempt->frame, p, n)) return LLMGWI_HTTP_GO;
     if (!attempt->stop.code && attempt->answer.error.code) attempt->stop = attempt->answer.error;
     if (!attempt->stop.code) {
@@ -22813,6 +22824,8 @@ static void llmgwi_engine_hear(llmgwi_engine_attempt *attempt, int status) {
 static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n) {
     llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgwi_engine_call *call = attempt->call;
+    llmgwi_base_expect(call, 128); /* up to the queue's state */
+    llmgwi_base_expect(&attempt->frame, LLMGWI_ENGINE_NEAR);
     if (!call || attempt->stop.code) return LLMGWI_HTTP_STOP;
     bool good = status >= 200 && status < 300;
     if (good && attempt->shown && llmgwi_engine_full(attempt)) return LLMGWI_HTTP_PAUSE;
@@ -22832,17 +22845,11 @@ static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n
     return LLMGWI_HTTP_STOP;
 }
 
-/* In which an attempt speaks. */
-static const llmgwi_dialect *llmgwi_engine_dialect(const llmgwi_engine_attempt *attempt) {
-    const llmgwi_engine_call *call = attempt->call;
-    return call->embeds ? &llmgwi_dialect_embeddings : call->targets[attempt->target].provider->dialect;
-}
-
 /* The transfer of a good status is over: what is wrong with it? */
 static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_http_result *result,
                                 llmgw_error *why) {
     llmgwi_dialect_answer *answer = &attempt->answer;
-    const llmgwi_dialect *dialect = llmgwi_engine_dialect(attempt);
+    const llmgwi_dialect *dialect = attempt->dialect;
     attempt->framed = attempt->call->request->stream && !attempt->meta.json &&
                       !attempt->meta.html; /* also without a byte */
     if (attempt->stop.code) {
@@ -22937,7 +22944,7 @@ static void llmgwi_engine_rewind(llmgwi_engine_call *call, llmgwi_engine_attempt
 static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     const llmgwi_config_target *target = &call->targets[attempt->target];
-    const llmgwi_dialect *dialect = llmgwi_engine_dialect(attempt);
+    const llmgwi_dialect *dialect = attempt->dialect;
     llmgwi_dialect_resume resume;
     attempt->wire.model = target->model;
     attempt->wire.flavour = target->provider->flavour;
@@ -22997,6 +23004,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     attempt->call = call;
     attempt->state = LLMGWI_ENGINE_CONNECTING;
     attempt->target = target;
+    attempt->dialect = call->embeds ? &llmgwi_dialect_embeddings : call->targets[target].provider->dialect;
     attempt->key = key;
     attempt->at = call->states[target];
     attempt->lane = &attempt->at->lanes[key];
