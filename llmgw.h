@@ -1580,6 +1580,11 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_plain_span(const char *p, size_t n) {
     return llmgwi_base_plain_run(p, n, NULL);
 }
 
+/* Fetches n bytes ahead of need. Any address will do, also NULL. */
+static void llmgwi_base_expect(const void *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + i));
+}
+
 /* ---- poller: sockets, a wake-up, and (epoll) one descriptor for foreign event loops ---- */
 
 #define LLMGWI_BASE_READ 1u
@@ -1936,7 +1941,7 @@ static size_t llmgwi_base_scan_plain(const char *records, size_t n, const uint64
 #define LLMGWI_BASE_SCAN_AHEAD 2560
 
 LLMGWI_BASE_UNUSED static void llmgwi_base_scan_expect(const char *records, size_t n) {
-    for (size_t i = 0; i < n && i < LLMGWI_BASE_SCAN_AHEAD; i += 64) __builtin_prefetch(records + i);
+    llmgwi_base_expect(records, n < LLMGWI_BASE_SCAN_AHEAD ? n : LLMGWI_BASE_SCAN_AHEAD);
 }
 
 #if defined(__x86_64__)
@@ -6295,14 +6300,14 @@ typedef struct llmgwi_frame {
     llmgwi_frame_fn fn;
     void *user;
     llmgwi_base_buf line; /* the unfinished line at the end of the last piece */
-    llmgwi_base_buf data; /* data of the event so far, when it had to be kept */
-    char name[64];        /* of the event, cut to fit: we know no longer one */
     llmgwi_base_str view; /* data of the event so far, still in the piece */
     bool has_data;        /* data or view holds something (perhaps an empty line) */
     bool in_view;
-    bool after_cr; /* swallow an LF */
-    bool started;  /* past the byte order mark */
-    bool stopped;  /* fn said so */
+    bool after_cr;        /* swallow an LF */
+    bool started;         /* past the byte order mark */
+    bool stopped;         /* fn said so */
+    char name[64];        /* of the event, cut to fit: we know no longer one */
+    llmgwi_base_buf data; /* data of the event so far, when it had to be kept */
 } llmgwi_frame;
 
 static void llmgwi_frame_init(llmgwi_frame *frame, const llmgwi_base_mem *mem, size_t max_event,
@@ -6331,9 +6336,9 @@ static bool llmgwi_frame_dispatch(llmgwi_frame *frame) {
     if (frame->has_data)
         go = frame->fn(frame->user, llmgwi_base_cstr(frame->name),
                        frame->in_view ? frame->view : llmgwi_base_buf_str(&frame->data));
+    if (!frame->in_view && frame->data.n) llmgwi_base_buf_clear(&frame->data);
     frame->name[0] = 0;
     frame->has_data = frame->in_view = false;
-    if (frame->data.n) llmgwi_base_buf_clear(&frame->data);
     if (!go) frame->stopped = true;
     return go;
 }
@@ -6494,42 +6499,47 @@ LLMGWI_BASE_SMALL_END
 /* ---- the answer being put together ---- */
 
 typedef struct llmgwi_dialect_piece {
-    llmgw_part_kind kind;      /* TEXT, REASONING, TOOL_CALL */
-    bool redacted;             /* REASONING of which only the opaque part came */
-    int64_t wire_index;        /* the dialect's own number; -1: none */
-    size_t at, n;              /* TEXT, REASONING: range in answer.text, answer.reasoning */
+    llmgw_part_kind kind; /* TEXT, REASONING, TOOL_CALL */
+    bool redacted;        /* REASONING of which only the opaque part came */
+    int64_t wire_index;   /* the dialect's own number; -1: none */
+    size_t at, n;         /* TEXT, REASONING: range in answer.text, answer.reasoning */
+    llmgwi_base_buf signature;
     const char *id, *name;     /* TOOL_CALL: in the arena, never NULL */
     llmgwi_base_buf arguments; /* TOOL_CALL */
-    llmgwi_base_buf signature;
 } llmgwi_dialect_piece;
 
 /* More of the answer: TEXT, REASONING or TOOL (index counts tools; bytes may be empty at its start). */
 typedef void (*llmgwi_dialect_sink)(void *user, llmgw_event_kind kind, const llmgwi_dialect_piece *piece,
                                     int tool_index, llmgwi_base_str bytes);
 
+/* What each event of a stream touches stands together, down to error.code: between two events of one stream those of
+   others come, and every line of it has left the fast caches. */
 typedef struct llmgwi_dialect_answer {
-    const llmgwi_base_mem *mem;
-    const llmgwi_dialect_target *target;
     llmgwi_dialect_sink sink; /* NULL: not a stream */
     void *sink_user;
-    uint64_t salt;    /* tells made-up ids of one answer from those of another */
     size_t max_bytes; /* of text, reasoning, arguments and signatures together */
     size_t bytes;
-    int max_depth;
-    llmgwi_base_buf text, reasoning, refusal;
+    llmgwi_base_buf text;
     llmgwi_dialect_piece *pieces;
-    size_t piece_count, piece_cap, tool_count;
-    llmgwi_base_arena arena;
-    const char *id, *model; /* "" until known */
+    size_t piece_count;
+    int max_depth;
     llmgw_finish finish;
     bool finished;  /* a finish reason came */
     bool ended;     /* the dialect's terminator came, or the reply was whole */
     bool any;       /* a first choice, message or candidate came */
+    bool named;     /* id and model are known */
     bool args_path; /* gemini's partialArgs are open: state below */
     bool args_string;
+    llmgw_error error; /* what the provider said, or what was wrong with it */
+    const llmgwi_base_mem *mem;
+    const llmgwi_dialect_target *target;
+    uint64_t salt; /* tells made-up ids of one answer from those of another */
+    llmgwi_base_buf reasoning, refusal;
+    size_t piece_cap, tool_count;
+    llmgwi_base_arena arena;
+    const char *id, *model; /* "" until known */
     char args_open[256];
     llmgw_usage usage;
-    llmgw_error error; /* what the provider said, or what was wrong with it */
 } llmgwi_dialect_answer;
 
 static void llmgwi_dialect_answer_init(llmgwi_dialect_answer *answer, const llmgwi_base_mem *mem,
@@ -6595,8 +6605,8 @@ static bool llmgwi_dialect_splice(llmgwi_dialect_answer *answer, size_t at, size
 /* Appends decoded text to a buffer of the answer, under the answer's cap. */
 static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
                                   llmgwi_json_text text) {
-    size_t before = buf->n;
     if (text.raw.n == 0) return true;
+    size_t before = buf->n;
     if (answer->bytes + text.raw.n > answer->max_bytes)
         return llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE, "the answer is larger than max_reply_bytes");
     if (!llmgwi_json_unescape(text, buf))
@@ -6739,8 +6749,10 @@ static llmgwi_json_text llmgwi_dialect_none(void) { return llmgwi_dialect_plain(
 
 static void llmgwi_dialect_identify(llmgwi_dialect_answer *answer, llmgwi_json_text id,
                                     llmgwi_json_text model) {
+    if (answer->named) return;
     if (id.raw.n && !answer->id[0]) answer->id = llmgwi_dialect_name(answer, id);
     if (model.raw.n && !answer->model[0]) answer->model = llmgwi_dialect_name(answer, model);
+    answer->named = answer->id[0] && answer->model[0];
 }
 
 LLMGWI_BASE_SMALL_BEGIN
@@ -20347,11 +20359,12 @@ typedef struct llmgwi_http_transfer {
     llmgwi_http_shard *shard;
     const llmgwi_http_events *events;
     void *user;
+    long status; /* once in_body */
+    bool loopback_only, in_body, refused, insecure;
+    int sends;
     struct llmgwi_http_transfer *next; /* in the pool */
     size_t header_bytes;
     uint64_t origin; /* a warm transfer: where it goes; 0: a call's */
-    int sends;
-    bool loopback_only, in_body, refused, insecure;
     char error[CURL_ERROR_SIZE];
 } llmgwi_http_transfer;
 
@@ -20437,11 +20450,10 @@ static size_t llmgwi_http_on_header(char *p, size_t size, size_t count, void *us
 
 static size_t llmgwi_http_on_body(char *p, size_t size, size_t count, void *user) {
     llmgwi_http_transfer *transfer = (llmgwi_http_transfer *)user;
-    long status = 0;
-    curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (!transfer->in_body) curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->status);
     transfer->in_body = true;
     transfer->http->upcalls++;
-    int answer = transfer->events->body(transfer->user, (int)status, p, size * count);
+    int answer = transfer->events->body(transfer->user, (int)transfer->status, p, size * count);
     if (answer == LLMGWI_HTTP_GO) return size * count;
     return answer == LLMGWI_HTTP_PAUSE ? (size_t)CURL_WRITEFUNC_PAUSE : 0;
 }
@@ -21089,48 +21101,55 @@ typedef struct llmgwi_engine_taken {
     bool open, probe;
 } llmgwi_engine_taken;
 
+/* What each byte of a stream touches comes first, up to the middle of answer: see llmgwi_dialect_answer. */
 typedef struct llmgwi_engine_attempt {
     llmgw *gw;
-    struct llmgwi_engine_call *call;    /* NULL: given up, its transfer is still to be stopped */
-    struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
+    struct llmgwi_engine_call *call; /* NULL: given up, its transfer is still to be stopped */
     uint32_t epoch;
     llmgwi_engine_state state;
+    const llmgwi_dialect *dialect; /* in which it speaks */
+    int64_t last_us;               /* bytes came */
+    size_t held_bytes;             /* of text in held */
+    size_t text_at;                /* bytes of the answer's text that are in events */
+    bool shown;                    /* its events go to the caller: it is the winner */
+    bool seen_text;                /* text or a tool is among the held events */
+    bool seam;                     /* resumed, and what it repeats of the kept text is not known yet */
+    bool framed;                   /* a good status and no JSON: events */
+    bool heard;                    /* the first byte of its answer is in the trace, and framed is known */
+    bool spoke;                    /* the first token is in the trace */
+    bool paused;
+    bool ripe;    /* hold_ms is over: it waits for its first text only */
+    bool prefill; /* resumed by the dialect's own means */
+    bool echoes;  /* and the reply repeats all of the kept text first */
+    bool exact;   /* or it repeats nothing of it */
+    bool hedge;
+    bool judged;      /* its target's breaker knows already that it is slow */
+    bool lingers;     /* it was given up inside an upcall: its place is not free yet */
+    llmgw_error stop; /* why it must end, as found in an upcall */
+    llmgwi_frame frame;
+    llmgwi_dialect_answer answer;
+    struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
     llmgwi_engine_timer timer;
     size_t target, key;
     llmgwi_engine_lane *lane; /* of these two */
     llmgwi_engine_target *at; /* the first */
-    bool lingers;             /* it was given up inside an upcall: its place is not free yet */
     size_t trace_at;          /* its item in the trace */
     void *transfer;           /* NULL: none is open */
     llmgwi_dialect_target wire;
     llmgwi_base_buf body, url;
     llmgwi_base_buf raw; /* a reply that is no stream, or an error's body */
-    llmgwi_frame frame;
     llmgwi_dialect_meta meta;
-    llmgwi_dialect_answer answer;
-    llmgw_error stop; /* why it must end, as found in an upcall */
     llmgwi_engine_taken taken;
     llmgwi_base_buf held;            /* events that are not shown yet */
-    size_t held_bytes;               /* of text in them */
     llmgwi_text_sentences sentences; /* whole_sentences */
-    size_t text_at;                  /* bytes of the answer's text that are in events */
     size_t kept;                     /* the answer began with so many bytes of an earlier one */
-    int64_t began_us, last_us;       /* bytes came */
-    int64_t limit_us;                /* the longest stay in its state ends */
-    int64_t release_us;              /* the held events are shown then; NEVER */
-    int64_t rate_us;                 /* its speed is looked at then; NEVER */
-    int64_t slow_us;   /* its target counts as slow if nothing of the answer is here by then; NEVER */
-    size_t rate_bytes; /* that had come by the last look */
-    int64_t tokens_in; /* estimate */
-    bool shown;        /* its events go to the caller: it is the winner */
-    bool ripe;         /* hold_ms is over: it waits for its first text only */
-    bool seen_text;    /* text or a tool is among the held events */
-    bool seam;         /* resumed, and what it repeats of the kept text is not known yet */
-    bool prefill;      /* resumed by the dialect's own means */
-    bool echoes;       /* and the reply repeats all of the kept text first */
-    bool exact;        /* or it repeats nothing of it */
-    bool hedge, paused, framed;
-    bool judged; /* its target's breaker knows already that it is slow */
+    int64_t began_us;
+    int64_t limit_us;   /* the longest stay in its state ends */
+    int64_t release_us; /* the held events are shown then; NEVER */
+    int64_t rate_us;    /* its speed is looked at then; NEVER */
+    int64_t slow_us;    /* its target counts as slow if nothing of the answer is here by then; NEVER */
+    size_t rate_bytes;  /* that had come by the last look */
+    int64_t tokens_in;  /* estimate */
 } llmgwi_engine_attempt;
 
 /* What a call without a caller is made for. */
@@ -21139,12 +21158,29 @@ typedef struct llmgwi_engine_job {
     llmgwi_cache_judgement judgement;
 } llmgwi_engine_job;
 
+/* What each event of a stream touches comes first, up to the end of the queue's state. */
 typedef struct llmgwi_engine_call {
     llmgw *gw;
     llmgw_call id;
     const llmgw_request *request;
-    llmgwi_base_arena arena; /* the request's copy */
+    const llmgwi_config_target *targets; /* the route's, or &own_target: a call does not move */
     bool blocking, events;
+    bool whole;                        /* no stream, or nothing is shown of it before its end */
+    bool brimful;                      /* the queue was over max_queue_bytes when something was added */
+    struct llmgwi_engine_call *joined; /* a flight: the callers' calls that wait for it, oldest first */
+    void (*on_end)(struct llmgwi_engine_call *call,
+                   const llmgw_error *error); /* without a caller; NULL: not so */
+    /* under the gateway's lock */
+    llmgwi_base_buf queue; /* events not yet delivered; of a flight: all so far, for those who join late */
+    size_t kept_at;        /* the last event in it, of flights; SIZE_MAX: not known */
+    struct llmgwi_engine_call *ready_next;
+    bool paused; /* the queue is full */
+    bool cancelled, ended, dispatching, released, in_inbox, in_ready;
+    struct llmgwi_engine_call *inbox_next;
+    struct llmgwi_engine_waiter *waiter; /* blocking: who waits for it */
+    /* the driver's */
+    llmgwi_engine_reply *reply;
+    llmgwi_base_arena arena; /* the request's copy */
     llmgwi_engine_state state;
     int64_t accepted_us, deadline_us;
     llmgwi_engine_timer timer;
@@ -21152,7 +21188,6 @@ typedef struct llmgwi_engine_call {
     int max_attempts, max_resumes;
     int put_off; /* how often the retry budget said no */
     unsigned valid;
-    const llmgwi_config_target *targets; /* the route's, or &own_target: a call does not move */
     llmgwi_config_target own_target;
     const llmgwi_config_route *route; /* NULL: a single target */
     llmgwi_engine_route *own_route;
@@ -21169,10 +21204,10 @@ typedef struct llmgwi_engine_call {
     int64_t tokens_in;   /* estimate; -1: not made yet */
     int64_t hedge_us;    /* when a second attempt begins; NEVER */
     int64_t hedge_wait_us;
-    bool hedged, whole; /* whole: no stream, or nothing is shown of it before its end */
-    bool no_prefill;    /* a target refused to go on from an assistant's text */
-    bool on_turn;       /* the next attempt is with another key, or asks in another way, at once */
-    size_t bad_target;  /* these keys of it have failed since the last pause, bit by bit */
+    bool hedged;
+    bool no_prefill;   /* a target refused to go on from an assistant's text */
+    bool on_turn;      /* the next attempt is with another key, or asks in another way, at once */
+    size_t bad_target; /* these keys of it have failed since the last pause, bit by bit */
     uint32_t bad_keys;
     /* a stream that was shown and cut: the reply's answer holds what the caller has */
     bool visible;     /* something was shown */
@@ -21187,30 +21222,19 @@ typedef struct llmgwi_engine_call {
     bool starved, served;     /* served: its turn in the line has come */
     llmgwi_engine_line *line; /* NULL: in none */
     struct llmgwi_engine_call *line_next, *line_prev, *starved_next, **starved_at;
-    llmgwi_engine_reply *reply;
     /* the cache */
     llmgwi_cache_look *look;              /* NULL: the cache has no part in it */
     llmgw_cached cached;                  /* as the reply will tell */
     struct llmgwi_engine_call *flight;    /* a caller's call: what asks for it; NULL: it asks itself */
-    struct llmgwi_engine_call *joined;    /* a flight: the callers' calls that wait for it, oldest first */
     struct llmgwi_engine_call *join_next; /* of the same flight; a flight: in its hash chain */
     struct llmgwi_engine_call *own_next, **own_at; /* among the calls without a caller */
-    void (*on_end)(struct llmgwi_engine_call *call,
-                   const llmgw_error *error); /* without a caller; NULL: not so */
-    llmgwi_engine_job *job;                   /* what on_end is to feed back */
-    size_t kept_at;                           /* the last event in queue, of flights; SIZE_MAX: not known */
-    bool boarding;                            /* a flight that may be joined: it is in the table */
-    bool wants_vector;                        /* its question's vector is to be had from a provider first */
-    bool embeds;                              /* it asks for that vector */
-    bool quits;                               /* it leaves its flight before the end */
-    bool filled;                              /* its reply is made already */
-    bool hit;                                 /* the cache has answered: it has ended when it is accepted */
-    /* under the gateway's lock */
-    llmgwi_base_buf queue; /* events not yet delivered; of a flight: all so far, for those who join late */
-    bool paused;           /* it is full */
-    bool cancelled, ended, dispatching, released, in_inbox, in_ready;
-    struct llmgwi_engine_call *inbox_next, *ready_next;
-    struct llmgwi_engine_waiter *waiter; /* blocking: who waits for it */
+    llmgwi_engine_job *job;                        /* what on_end is to feed back */
+    bool boarding;                                 /* a flight that may be joined: it is in the table */
+    bool wants_vector; /* its question's vector is to be had from a provider first */
+    bool embeds;       /* it asks for that vector */
+    bool quits;        /* it leaves its flight before the end */
+    bool filled;       /* its reply is made already */
+    bool hit;          /* the cache has answered: it has ended when it is accepted */
 } llmgwi_engine_call;
 
 /* What a state is called, what may follow, how long it may last, and what it means if it lasts longer. */
@@ -21223,6 +21247,7 @@ typedef struct llmgwi_engine_move {
     const char *doing; /* for the text of E_DEADLINE */
 } llmgwi_engine_move;
 
+#define LLMGWI_ENGINE_NEAR 320 /* bytes of frame and answer that an event touches, up to answer.error.code */
 #define LLMGWI_ENGINE_LIMIT(field) offsetof(llmgwi_engine_call, field)
 
 static const llmgwi_engine_move llmgwi_engine_moves[] = {
@@ -21579,6 +21604,7 @@ static bool llmgwi_engine_queued(llmgwi_engine_call *call, size_t since) {
         llmgwi_engine_condense(&call->queue, since, &call->kept_at);
         return true;
     }
+    call->brimful = call->queue.n > call->gw->config.options.max_queue_bytes;
     llmgwi_engine_ready_add(call->gw, call);
     return true;
 }
@@ -22296,13 +22322,16 @@ static void llmgwi_engine_on_piece(void *user, llmgw_event_kind kind, const llmg
     llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgwi_engine_call *call = attempt->call;
     llmgwi_engine_event event;
-    llmgw_trace *trace = &call->reply->trace[attempt->trace_at];
     if (attempt->state == LLMGWI_ENGINE_SENT) {
         if (attempt->gw->config.options.min_bytes_per_s > 0)
             attempt->rate_us = attempt->last_us + LLMGWI_ENGINE_RATE_US;
         llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_ANSWERING, attempt->last_us);
     }
-    if (!trace->first_token_us) trace->first_token_us = attempt->last_us - attempt->began_us;
+    if (!attempt->spoke) {
+        int64_t after_us = attempt->last_us - attempt->began_us;
+        call->reply->trace[attempt->trace_at].first_token_us = after_us;
+        attempt->spoke = after_us != 0;
+    }
     if (call->whole) return;
     llmgwi_engine_flush_text(attempt, kind != LLMGW_EVENT_TEXT);
     if (kind != LLMGW_EVENT_TEXT) {
@@ -22730,9 +22759,8 @@ static void llmgwi_engine_succeeded(llmgwi_engine_attempt *attempt) {
 static bool llmgwi_engine_on_event(void *user, llmgwi_base_str name, llmgwi_base_str data) {
     llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgwi_dialect_answer *answer = &attempt->answer;
-    const llmgwi_dialect *dialect = attempt->call->targets[attempt->target].provider->dialect;
     if (answer->ended) return true; /* after the terminator nothing counts */
-    if (!dialect->event(answer, name, data)) return false;
+    if (!attempt->dialect->event(answer, name, data)) return false;
     if (answer->ended && attempt->state != LLMGWI_ENGINE_CLOSING)
         llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_CLOSING, attempt->last_us);
     return !attempt->stop.code;
@@ -22759,7 +22787,7 @@ static bool llmgwi_engine_full(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = call->gw;
     size_t most = gw->config.options.max_queue_bytes;
-    if (!call->events) return false;
+    if (!call->events || (!call->on_end && !call->brimful)) return false;
     llmgwi_base_lock(&gw->lock);
     bool full = call->on_end || call->queue.n > most;
     for (llmgwi_engine_call *each = call->joined; each; each = each->join_next)
@@ -22772,7 +22800,13 @@ static bool llmgwi_engine_full(llmgwi_engine_attempt *attempt) {
 
 /* Bytes of a stream. */
 static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, size_t n) {
-    if (attempt->answer.ended) return LLMGWI_HTTP_GO;
+    const llmgwi_dialect_answer *answer = &attempt->answer;
+    if (answer->ended) return LLMGWI_HTTP_GO;
+    /* what is touched when an event has been read. Measured: bench/call.c */
+    llmgwi_base_expect(llmgwi_base_buf_cstr(&answer->text) + answer->text.n, 1);
+    if (answer->piece_count) llmgwi_base_expect(&answer->pieces[answer->piece_count - 1], 1);
+    llmgwi_base_expect(attempt->call->queue.p, 128);
+    llmgwi_base_expect(&attempt->call->request->on_event, 1);
     if (llmgwi_frame_feed(&attempt->frame, p, n)) return LLMGWI_HTTP_GO;
     if (!attempt->stop.code && attempt->answer.error.code) attempt->stop = attempt->answer.error;
     if (!attempt->stop.code) {
@@ -22785,17 +22819,26 @@ static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, s
     return LLMGWI_HTTP_STOP;
 }
 
+/* The first bytes of an answer. */
+static void llmgwi_engine_hear(llmgwi_engine_attempt *attempt, int status) {
+    llmgw_trace *trace = &attempt->call->reply->trace[attempt->trace_at];
+    trace->http_status = status;
+    trace->first_byte_us = attempt->last_us - attempt->began_us;
+    attempt->heard = trace->first_byte_us != 0;
+    attempt->framed = status >= 200 && status < 300 && attempt->call->request->stream &&
+                      !attempt->meta.json && !attempt->meta.html;
+}
+
 static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n) {
     llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgwi_engine_call *call = attempt->call;
+    llmgwi_base_expect(call, 128); /* up to the queue's state */
+    llmgwi_base_expect(&attempt->frame, LLMGWI_ENGINE_NEAR);
     if (!call || attempt->stop.code) return LLMGWI_HTTP_STOP;
-    llmgw_trace *trace = &call->reply->trace[attempt->trace_at];
     bool good = status >= 200 && status < 300;
     if (good && attempt->shown && llmgwi_engine_full(attempt)) return LLMGWI_HTTP_PAUSE;
     attempt->last_us = llmgwi_engine_now(attempt->gw);
-    trace->http_status = status;
-    if (!trace->first_byte_us) trace->first_byte_us = attempt->last_us - attempt->began_us;
-    attempt->framed = good && call->request->stream && !attempt->meta.json && !attempt->meta.html;
+    if (!attempt->heard) llmgwi_engine_hear(attempt, status);
     if (attempt->framed) return llmgwi_engine_stream(attempt, p, n);
     if (attempt->state == LLMGWI_ENGINE_SENT)
         llmgwi_engine_attempt_enter(attempt, LLMGWI_ENGINE_ANSWERING, attempt->last_us);
@@ -22810,17 +22853,11 @@ static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n
     return LLMGWI_HTTP_STOP;
 }
 
-/* In which an attempt speaks. */
-static const llmgwi_dialect *llmgwi_engine_dialect(const llmgwi_engine_attempt *attempt) {
-    const llmgwi_engine_call *call = attempt->call;
-    return call->embeds ? &llmgwi_dialect_embeddings : call->targets[attempt->target].provider->dialect;
-}
-
 /* The transfer of a good status is over: what is wrong with it? */
 static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_http_result *result,
                                 llmgw_error *why) {
     llmgwi_dialect_answer *answer = &attempt->answer;
-    const llmgwi_dialect *dialect = llmgwi_engine_dialect(attempt);
+    const llmgwi_dialect *dialect = attempt->dialect;
     attempt->framed = attempt->call->request->stream && !attempt->meta.json &&
                       !attempt->meta.html; /* also without a byte */
     if (attempt->stop.code) {
@@ -22915,7 +22952,7 @@ static void llmgwi_engine_rewind(llmgwi_engine_call *call, llmgwi_engine_attempt
 static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     const llmgwi_config_target *target = &call->targets[attempt->target];
-    const llmgwi_dialect *dialect = llmgwi_engine_dialect(attempt);
+    const llmgwi_dialect *dialect = attempt->dialect;
     llmgwi_dialect_resume resume;
     attempt->wire.model = target->model;
     attempt->wire.flavour = target->provider->flavour;
@@ -22975,6 +23012,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     attempt->call = call;
     attempt->state = LLMGWI_ENGINE_CONNECTING;
     attempt->target = target;
+    attempt->dialect = call->embeds ? &llmgwi_dialect_embeddings : call->targets[target].provider->dialect;
     attempt->key = key;
     attempt->at = call->states[target];
     attempt->lane = &attempt->at->lanes[key];
