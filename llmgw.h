@@ -1101,6 +1101,12 @@ static llmgwi_base_str llmgwi_base_cstr(const char *text) {
     return llmgwi_base_view(text ? text : "", text ? strlen(text) : 0);
 }
 
+/* Asks for n bytes that will be read from end to end: misses of the processor's caches then overlap. What does not
+   exist is not fetched. */
+static LLMGWI_BASE_HOT void llmgwi_base_prefetch(const void *p, size_t n) {
+    for (size_t at = 0; at < n; at += 64) __builtin_prefetch((const void *)((uintptr_t)p + at));
+}
+
 static LLMGWI_BASE_HOT bool llmgwi_base_is(llmgwi_base_str view, const char *text) {
     return strlen(text) == view.n && memcmp(view.p, text, view.n) == 0;
 }
@@ -16846,6 +16852,7 @@ LLMGWI_BASE_UNUSED static bool llmgwi_cache_form_read(llmgwi_base_str bytes, llm
 #define LLMGWI_CACHE_STALE_S ((int64_t)86400) /* an entry past its time is kept this long, for CACHE_STALE */
 #define LLMGWI_CACHE_COUNTERS_US ((int64_t)1000000) /* counters alone are written this often */
 #define LLMGWI_CACHE_REST_US ((int64_t)10000)       /* after a commit that failed or was another's turn */
+#define LLMGWI_CACHE_PREFETCH ((size_t)4096)        /* of an entry; the processor goes on from there */
 #define LLMGWI_CACHE_ENTRY_KEY ((uint64_t)1 << 63)  /* in CLASS: not a class, but where this entry is */
 
 typedef struct llmgwi_cache_head {
@@ -17365,7 +17372,8 @@ static bool llmgwi_cache_look_init(llmgwi_cache *cache, llmgwi_cache_look *look,
     if (look->flags & LLMGW_CACHE_OFF) return llmgwi_cache_look_off(look, "off");
     if (route_ttl_s == LLMGW_OFF) return llmgwi_cache_look_off(look, "route");
     look->ttl_s = route_ttl_s > 0 ? route_ttl_s : cache->options.ttl_s > 0 ? cache->options.ttl_s : 0;
-    llmgwi_base_buf_init(&look->form.bytes, cache->mem, cache->options.max_entry_bytes);
+    if (!look->form.bytes.mem)
+        llmgwi_base_buf_init(&look->form.bytes, cache->mem, cache->options.max_entry_bytes);
     if (!llmgwi_cache_form_of(&look->form, request, name, (look->flags & LLMGW_CACHE_FORCE) != 0)) {
         bool large = look->form.bytes.failed == LLMGWI_BASE_OVER_CAP;
         (void)llmgwi_cache_look_off(look, large ? "too large" : "out of memory");
@@ -17427,6 +17435,7 @@ static int llmgwi_cache_fetch(llmgwi_cache *cache, llmgwi_store_txn *txn, const 
                               llmgwi_base_buf *scratch, llmgwi_cache_record *record) {
     llmgwi_base_str value, id = llmgwi_cache_bytes(key, 16);
     if (!llmgwi_store_get(txn, LLMGWI_STORE_ENTRY, id, &value)) return 0;
+    llmgwi_base_prefetch(value.p, value.n < LLMGWI_CACHE_PREFETCH ? value.n : LLMGWI_CACHE_PREFETCH);
     if (llmgwi_store_sealed(cache->store)) {
         llmgwi_base_buf_clear(scratch);
         if (!llmgwi_store_unseal(cache->store, id, value, scratch)) return -1;
@@ -21345,6 +21354,7 @@ struct llmgw {
     bool freed;                                         /* a limit has room again: look at the lines */
     int64_t read_us;                                    /* when sockets were read last */
     llmgwi_cache *cache;                                /* NULL: none */
+    llmgwi_cache_look *spare_look;                      /* with its buffer, for the next request; atomic */
     llmgwi_engine_call *flights[LLMGWI_ENGINE_FLIGHTS]; /* that may be joined, by hash of what they ask */
     llmgwi_engine_call *own_calls;                      /* flights and jobs: calls without a caller */
     llmgwi_engine_call *own_ended;                      /* to be freed */
@@ -23759,9 +23769,29 @@ static void llmgwi_engine_clock(llmgw *gw) {
 
 /* ---- the driver ---- */
 
-static void llmgwi_engine_look_free(llmgw *gw, llmgwi_cache_look *look) {
+#define LLMGWI_ENGINE_SPARE_BYTES ((size_t)16 << 10) /* a larger buffer is not kept */
+
+/* All zero but for a buffer that may be there already. A hit would spend a tenth of its time on allocating both. */
+static llmgwi_cache_look *llmgwi_engine_look_new(llmgw *gw) {
+    llmgwi_cache_look *look = LLMGWI_BASE_SWAP(&gw->spare_look, (llmgwi_cache_look *)NULL);
+    if (!look) return (llmgwi_cache_look *)llmgwi_base_zalloc(&gw->mem, sizeof *look);
+    llmgwi_base_buf bytes = look->form.bytes;
+    memset(look, 0, sizeof *look);
+    look->form.bytes = bytes;
+    return look;
+}
+
+static void llmgwi_engine_look_end(llmgw *gw, llmgwi_cache_look *look) {
+    if (!look) return;
     llmgwi_cache_look_free(gw->cache, look);
     llmgwi_base_free(&gw->mem, look, sizeof *look);
+}
+
+/* Keeps it, if it is the only one, for the next request. */
+static void llmgwi_engine_look_free(llmgw *gw, llmgwi_cache_look *look) {
+    if (!look->query && look->form.bytes.cap <= LLMGWI_ENGINE_SPARE_BYTES)
+        look = LLMGWI_BASE_SWAP(&gw->spare_look, look);
+    llmgwi_engine_look_end(gw, look);
 }
 
 static void llmgwi_engine_free_call(llmgwi_engine_call *call) {
@@ -24989,6 +25019,7 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
 
 /* ---- checking a request ---- */
 
+#define LLMGWI_PUBLIC_PREFETCH 1024 /* bytes of the prompt, however long it is */
 #define LLMGWI_PUBLIC_MAX_MESSAGES 65536
 #define LLMGWI_PUBLIC_MAX_TOOLS 1024
 #define LLMGWI_PUBLIC_LEND_EACH 16 /* exact hits of a thread between two looks for a duty */
@@ -25170,6 +25201,7 @@ static bool llmgwi_public_cache(const llmgw_request *request, llmgw_error *error
 /* Is there anything wrong with a request that can be seen without a provider? */
 static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error) {
     if (!request) return llmgwi_public_wrong(error, "(all)", "NULL");
+    if (request->prompt) llmgwi_base_prefetch(request->prompt, LLMGWI_PUBLIC_PREFETCH);
     if (!request->model || !request->model[0])
         return llmgwi_public_wrong(error, "model", "required: \"provider/model\", an alias or a route");
     if (strlen(request->model) > 256 || !llmgwi_config_clean(request->model))
@@ -25305,7 +25337,7 @@ static bool llmgwi_public_fuzzy(llmgw *gw, llmgwi_public_asked *asked, llmgwi_ca
 static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s) {
     llmgwi_cache_answer answer;
     const llmgw_request *request = asked->request;
-    asked->look = (llmgwi_cache_look *)llmgwi_base_zalloc(&gw->mem, sizeof *asked->look);
+    asked->look = llmgwi_engine_look_new(gw);
     if (!asked->look) return true;
     bool active = llmgwi_cache_look_init(gw->cache, asked->look, request, request->model, ttl_s);
     asked->cached = asked->look->cached;
@@ -25785,6 +25817,7 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
 
     llmgwi_base_free(&mem, gw->slots, gw->slot_cap * sizeof *gw->slots);
     llmgwi_base_free(&mem, gw->heap, gw->heap_cap * sizeof *gw->heap);
+    llmgwi_engine_look_end(gw, gw->spare_look);
     if (gw->cache) llmgwi_cache_close(gw->cache, forked);
     if (gw->store) llmgwi_store_close(gw->store, forked);
     if (!forked) {
