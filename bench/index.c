@@ -196,7 +196,8 @@ static void flat_scan(const uint64_t sig[4]) {
     memset(counts, 0, sizeof counts);
     for (size_t at = 0; at < flat_count; at += 512) {
         size_t step = flat_count - at < 512 ? flat_count - at : 512;
-        size_t n = index_->scan(flat + at * LLMGWI_BASE_RECORD, step, sig, limit, found);
+        size_t n = index_->scan(flat + at * LLMGWI_BASE_RECORD, step, sig, limit, found,
+                                flat + (at + step) * LLMGWI_BASE_RECORD);
         for (size_t i = 0; i < n; i++) counts[found[i] & 0xFFFF]++;
         picked += (uint32_t)n;
         for (; picked >= 32 + counts[limit]; limit--) picked -= counts[limit];

@@ -91,7 +91,7 @@ static void test_scan_kernels(void **state) {
         memcpy(r + 8, sig, 32); /* the first equals it, the second is its opposite */
         for (int i = 0; i < 32; i++) r[48 + i] = (char)~r[8 + i];
         unsigned limit = round == 0 ? 256 : (unsigned)draw(257);
-        size_t count = llmgwi_base_scan_plain(r, N, sig, limit, plain), expected = 0;
+        size_t count = llmgwi_base_scan_plain(r, N, sig, limit, plain, r), expected = 0;
         for (uint32_t i = 0; i < N; i++) {
             unsigned bits = 0;
             for (int b = 0; b < 256; b++)
@@ -104,7 +104,7 @@ static void test_scan_kernels(void **state) {
             assert_int_equal(plain[expected++], i << 16 | bits);
         }
         assert_int_equal(count, expected);
-        assert_int_equal(llmgwi_base_scan_best()(r, N, sig, limit, best), count);
+        assert_int_equal(llmgwi_base_scan_best()(r, N, sig, limit, best, r), count);
         assert_memory_equal(plain, best, count * sizeof *plain);
     }
 }
