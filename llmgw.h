@@ -15188,7 +15188,7 @@ LLMGWI_BASE_SMALL_END
 #define LLMGWI_INDEX_DIM 4096                 /* numbers of a vector, at most */
 #define LLMGWI_INDEX_WORD_DIM 512             /* numbers of a word's vector, at most */
 #define LLMGWI_INDEX_HITS 32
-#define LLMGWI_INDEX_SURE 8         /* so many nearest are to be the true ones: calibrate's vote */
+#define LLMGWI_INDEX_SURE 9         /* nearest that are to be true: calibrate's vote, the question itself */
 #define LLMGWI_INDEX_SCRATCH 8      /* kept for the next queries; more threads at once allocate their own */
 #define LLMGWI_INDEX_COUNTERS 65536 /* of documents a word is in */
 #define LLMGWI_INDEX_PIECE 256      /* of these in one record of WEIGHT */
@@ -16003,7 +16003,7 @@ static bool llmgwi_index_compare(const llmgwi_index *index, llmgwi_store_txn *tx
 }
 
 /* Compares the picks in order of their signatures' distance, until no later one is likely to be among the
-   first eight. */
+   first nine. */
 static size_t llmgwi_index_rank(const llmgwi_index *index, llmgwi_store_txn *txn,
                                 const unsigned char scope[16], const llmgwi_index_query *query,
                                 llmgwi_index_scratch *s, llmgwi_index_hit *hits, size_t size) {

@@ -448,7 +448,7 @@ int main(void) {
     recall(10000, "10k", NULL, bench_quick() ? 200 : 500);
     load(10000, 100000, 1, NULL);
     one_scope(100000, "100k", "<=1.6");
-    recall(100000, "100k", NULL, bench_quick() ? 20 : 100);
+    recall(100000, "100k", NULL, bench_quick() ? 60 : 100);
     if (most > 100000) {
         double start = bench_wall_us(), cpu = bench_cpu_us();
         load(100000, most, 1, NULL);
