@@ -1911,9 +1911,9 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
 
 /* Writes those of at most 65,535 records whose signature differs from sig in at most limit bits, as
    place << 16 | bits. out has room for n. Branch-light: nearly every record fails, but which one passes
-   nobody can predict. */
+   nobody can predict. next: what will be read behind the last record; it is asked for meanwhile. */
 typedef size_t (*llmgwi_base_scan_fn)(const char *records, size_t n, const uint64_t sig[4], unsigned limit,
-                                      uint32_t *out);
+                                      uint32_t *out, const char *next);
 
 /* Population count of 256 bits, added up inside the words as far as the fields hold it. */
 static LLMGWI_BASE_HOT unsigned llmgwi_base_bits256(const uint64_t x[4]) {
@@ -1928,8 +1928,13 @@ static LLMGWI_BASE_HOT unsigned llmgwi_base_bits256(const uint64_t x[4]) {
     return (unsigned)((sum * 0x0001000100010001u) >> 48);
 }
 
+/* Records ahead of the scan that are asked for, also over the edge of a block: those of LMDB do not follow each
+   other in memory, and each begins with a walk through page tables. 32 to 409 tried at 100,000 and a million entries:
+   from 160 on they are all within the noise, and 32 is 1.6 times as slow. */
+#define LLMGWI_BASE_SCAN_AHEAD ((size_t)256)
+
 static size_t llmgwi_base_scan_plain(const char *records, size_t n, const uint64_t sig[4], unsigned limit,
-                                     uint32_t *out) {
+                                     uint32_t *out, const char *next) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
         uint64_t x[4];
@@ -1939,28 +1944,29 @@ static size_t llmgwi_base_scan_plain(const char *records, size_t n, const uint64
         out[found] = (uint32_t)(i << 16) | bits;
         found += bits <= limit;
     }
+    (void)next;
     return found;
 }
 
-/* Bytes ahead of the scan that are asked for: blocks of LMDB do not follow each other in memory. Measured:
-   640 to 5,120 tried, at 100,000 entries 1.3 times as fast as without. */
-#define LLMGWI_BASE_SCAN_AHEAD 2560
-
-LLMGWI_BASE_UNUSED static void llmgwi_base_scan_expect(const char *records, size_t n) {
-    llmgwi_base_expect(records, n < LLMGWI_BASE_SCAN_AHEAD ? n : LLMGWI_BASE_SCAN_AHEAD);
+#if defined(__x86_64__)
+/* Word by word: gcc copies an array through the stack. */
+__attribute__((target("popcnt"))) static inline unsigned llmgwi_base_scan_word(const char *p, uint64_t sig) {
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return (unsigned)__builtin_popcountll(word ^ sig);
 }
 
-#if defined(__x86_64__)
-__attribute__((target("popcnt"))) static size_t
-llmgwi_base_scan_popcnt(const char *records, size_t n, const uint64_t sig[4], unsigned limit, uint32_t *out) {
+__attribute__((target("popcnt"))) static size_t llmgwi_base_scan_popcnt(const char *records, size_t n,
+                                                                        const uint64_t sig[4], unsigned limit,
+                                                                        uint32_t *out, const char *next) {
     const uint64_t a = sig[0], b = sig[1], c = sig[2], d = sig[3];
-    size_t found = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t x[4];
-        __builtin_prefetch(records + i * LLMGWI_BASE_RECORD + LLMGWI_BASE_SCAN_AHEAD);
-        memcpy(x, records + i * LLMGWI_BASE_RECORD + 8, sizeof x);
-        unsigned bits = (unsigned)__builtin_popcountll(x[0] ^ a) + (unsigned)__builtin_popcountll(x[1] ^ b) +
-                        (unsigned)__builtin_popcountll(x[2] ^ c) + (unsigned)__builtin_popcountll(x[3] ^ d);
+    size_t found = 0, edge = n < LLMGWI_BASE_SCAN_AHEAD ? 0 : n - LLMGWI_BASE_SCAN_AHEAD;
+    const char *p = records + 8, *ahead = records + LLMGWI_BASE_SCAN_AHEAD * LLMGWI_BASE_RECORD;
+    for (size_t i = 0; i < n; i++, p += LLMGWI_BASE_RECORD, ahead += LLMGWI_BASE_RECORD) {
+        if (i == edge) ahead = next;
+        __builtin_prefetch(ahead);
+        unsigned bits = llmgwi_base_scan_word(p, a) + llmgwi_base_scan_word(p + 8, b) +
+                        llmgwi_base_scan_word(p + 16, c) + llmgwi_base_scan_word(p + 24, d);
         out[found] = (uint32_t)(i << 16) | bits;
         found += bits <= limit;
     }
@@ -12707,8 +12713,9 @@ typedef enum llmgwi_store_step {
     LLMGWI_STORE_SEEK, /* the first at or behind *key */
     LLMGWI_STORE_AT,   /* *key itself, its first dup */
     LLMGWI_STORE_LAST,
-    LLMGWI_STORE_SEEK_DUP, /* in *key, the first dup at or behind *value */
-    LLMGWI_STORE_LAST_DUP  /* of the key that the cursor is at; value only */
+    LLMGWI_STORE_SEEK_DUP,   /* in *key, the first dup at or behind *value */
+    LLMGWI_STORE_LAST_DUP,   /* of the key that the cursor is at; value only */
+    LLMGWI_STORE_NEXT_UNREAD /* NEXT; nothing of the value may be read before llmgwi_store_sound allows it */
 } llmgwi_store_step;
 
 /* Where in a record a sealed part begins (*at), and the id it was sealed for. False: nowhere. */
@@ -12799,6 +12806,11 @@ static void llmgwi_store_cursor_close(llmgwi_store_cursor *cursor) { (void)curso
 
 static bool llmgwi_store_cursor_del(llmgwi_store_cursor *cursor) {
     (void)cursor;
+    return llmgwi_store_nothing != 0;
+}
+
+static bool llmgwi_store_sound(llmgwi_store_cursor *cursor, llmgwi_base_str value) {
+    (void)cursor, (void)value;
     return llmgwi_store_nothing != 0;
 }
 
@@ -13349,9 +13361,9 @@ static bool llmgwi_store_del(llmgwi_store_txn *txn, int table, llmgwi_base_str k
 
 /* ---- cursors ---- */
 
-static const MDB_cursor_op llmgwi_store_steps[] = {MDB_FIRST,    MDB_NEXT,           MDB_NEXT_NODUP,
-                                                   MDB_NEXT_DUP, MDB_SET_RANGE,      MDB_SET_KEY,
-                                                   MDB_LAST,     MDB_GET_BOTH_RANGE, MDB_LAST_DUP};
+static const MDB_cursor_op llmgwi_store_steps[] = {
+    MDB_FIRST,   MDB_NEXT, MDB_NEXT_NODUP,     MDB_NEXT_DUP, MDB_SET_RANGE,
+    MDB_SET_KEY, MDB_LAST, MDB_GET_BOTH_RANGE, MDB_LAST_DUP, MDB_NEXT};
 
 static bool llmgwi_store_cursor_open(llmgwi_store_txn *txn, int table, llmgwi_store_cursor *cursor) {
     MDB_cursor *opened = NULL;
@@ -13369,11 +13381,19 @@ static void llmgwi_store_cursor_close(llmgwi_store_cursor *cursor) {
     cursor->cursor = NULL;
 }
 
-static bool llmgwi_store_cursor_get(llmgwi_store_cursor *cursor, MDB_val *k, MDB_val *v, MDB_cursor_op op) {
+static bool llmgwi_store_cursor_go(llmgwi_store_cursor *cursor, MDB_val *k, MDB_val *v, MDB_cursor_op op) {
     llmgwi_store_call call = {NULL, 0, (MDB_cursor *)cursor->cursor, k, v, (unsigned)op};
-    int code = llmgwi_store_run(llmgwi_store_call_move, &call);
-    if (code == MDB_SUCCESS && !llmgwi_store_is_inside(cursor->txn, *v)) code = MDB_CORRUPTED;
-    return llmgwi_store_result(cursor->txn, "reading", code);
+    return llmgwi_store_result(cursor->txn, "reading", llmgwi_store_run(llmgwi_store_call_move, &call));
+}
+
+/* May a value be read? Looks at the head of its page: best when that is in the cache for another reason. */
+static bool llmgwi_store_sound(llmgwi_store_cursor *cursor, llmgwi_base_str value) {
+    bool inside = llmgwi_store_is_inside(cursor->txn, llmgwi_store_val(value));
+    return llmgwi_store_result(cursor->txn, "reading", inside ? MDB_SUCCESS : MDB_CORRUPTED);
+}
+
+static bool llmgwi_store_cursor_get(llmgwi_store_cursor *cursor, MDB_val *k, MDB_val *v, MDB_cursor_op op) {
+    return llmgwi_store_cursor_go(cursor, k, v, op) && llmgwi_store_sound(cursor, llmgwi_store_view(*v));
 }
 
 static bool llmgwi_store_move(llmgwi_store_cursor *cursor, llmgwi_store_step step, llmgwi_base_str *key,
@@ -13381,7 +13401,9 @@ static bool llmgwi_store_move(llmgwi_store_cursor *cursor, llmgwi_store_step ste
     bool keyed = step == LLMGWI_STORE_SEEK || step == LLMGWI_STORE_AT || step == LLMGWI_STORE_SEEK_DUP;
     MDB_val k = llmgwi_store_val(keyed ? *key : llmgwi_base_view(NULL, 0));
     MDB_val v = llmgwi_store_val(step == LLMGWI_STORE_SEEK_DUP ? *value : llmgwi_base_view(NULL, 0));
-    if (!llmgwi_store_cursor_get(cursor, &k, &v, llmgwi_store_steps[step])) return false;
+    if (!(step == LLMGWI_STORE_NEXT_UNREAD ? llmgwi_store_cursor_go : llmgwi_store_cursor_get)(
+            cursor, &k, &v, llmgwi_store_steps[step]))
+        return false;
     if (step != LLMGWI_STORE_LAST_DUP) *key = llmgwi_store_view(k);
     *value = llmgwi_store_view(v);
     return true;
@@ -15192,7 +15214,7 @@ LLMGWI_BASE_SMALL_END
 #define LLMGWI_INDEX_DIM 4096                 /* numbers of a vector, at most */
 #define LLMGWI_INDEX_WORD_DIM 512             /* numbers of a word's vector, at most */
 #define LLMGWI_INDEX_HITS 32
-#define LLMGWI_INDEX_SURE 8         /* so many nearest are to be the true ones: calibrate's vote */
+#define LLMGWI_INDEX_SURE 9         /* nearest that are to be true: calibrate's vote, the question itself */
 #define LLMGWI_INDEX_SCRATCH 8      /* kept for the next queries; more threads at once allocate their own */
 #define LLMGWI_INDEX_COUNTERS 65536 /* of documents a word is in */
 #define LLMGWI_INDEX_PIECE 256      /* of these in one record of WEIGHT */
@@ -15253,7 +15275,8 @@ typedef struct llmgwi_index_scratch {
     uint32_t found[LLMGWI_INDEX_BLOCK];
     uint32_t counts[257]; /* of picks, by bits that differ */
     size_t pick_count, seen, compared;
-    unsigned limit;                          /* more bits: not picked */
+    size_t total, guess_at; /* signatures of the scope, 0: unknown; next guess when so many were seen */
+    unsigned limit;         /* more bits: not picked */
     uint32_t grams[LLMGWI_INDEX_GRAM_SLOTS]; /* of the query: hash; 0: free */
     size_t gram_mask;
     uint32_t words[LLMGWI_INDEX_WORD_SLOTS];    /* of the query: 1 + place; 0: free */
@@ -15764,20 +15787,30 @@ static void llmgwi_index_squeeze(llmgwi_index_scratch *s, size_t keep) {
         out += (bits < limit) | edge;
         room -= edge;
     }
-    for (unsigned bits = limit + 1; bits <= 256; bits++) s->counts[bits] = 0;
+    for (unsigned bits = limit + 1; bits <= s->limit; bits++) s->counts[bits] = 0;
     s->counts[limit] = (uint32_t)(out - sum);
     s->pick_count = out;
     s->limit = limit;
 }
 
-/* A page of TAIL, or a BLOCK. */
+/* Lowers the limit as if all that is yet to be seen were like what has been, so that half as many again as are
+   kept will be picked. */
+static void llmgwi_index_guess(llmgwi_index_scratch *s) {
+    size_t keep = llmgwi_index_keep(s->total);
+    if (s->seen < s->guess_at || s->total <= 4 * keep) return;
+    size_t share = 32 + s->seen * keep / s->total * 3 / 2;
+    if (share < s->pick_count && share < keep) llmgwi_index_squeeze(s, share);
+    s->guess_at = 2 * s->seen;
+}
+
+/* A page of TAIL, or a BLOCK. next: likely the next of these. */
 static void llmgwi_index_scan_page(const llmgwi_index *index, llmgwi_index_scratch *s, const uint64_t sig[4],
-                                   llmgwi_base_str page) {
+                                   llmgwi_base_str page, const char *next) {
     size_t n = page.n / LLMGWI_BASE_RECORD;
     for (size_t at = 0; at < n; at += LLMGWI_INDEX_BLOCK) {
         size_t step = n - at < LLMGWI_INDEX_BLOCK ? n - at : LLMGWI_INDEX_BLOCK;
         const char *p = page.p + at * LLMGWI_BASE_RECORD;
-        size_t found = index->scan(p, step, sig, s->limit, s->found);
+        size_t found = index->scan(p, step, sig, s->limit, s->found, next);
         for (size_t i = 0; i < found; i++) {
             uint64_t id = llmgwi_index_get64(p + (s->found[i] >> 16) * LLMGWI_BASE_RECORD);
             uint32_t bits = s->found[i] & 0xFFFF;
@@ -15786,6 +15819,7 @@ static void llmgwi_index_scan_page(const llmgwi_index *index, llmgwi_index_scrat
             s->picks[s->pick_count++] = (uint64_t)bits << 48 | id;
         }
         s->seen += step;
+        llmgwi_index_guess(s);
         size_t keep = llmgwi_index_keep(s->seen);
         if (s->pick_count >= 2 * keep) llmgwi_index_squeeze(s, keep);
     }
@@ -15829,46 +15863,45 @@ static bool llmgwi_index_block_next(llmgwi_store_cursor *cursor, const unsigned 
            llmgwi_index_is_block(scope, *key, *value);
 }
 
-/* After the first block: lowers the limit as if all blocks were like it, so that half as many again as are
-   kept will be picked. */
-static void llmgwi_index_guess(llmgwi_index_scratch *s, uint32_t newest) {
-    size_t total = ((size_t)UINT32_MAX - newest + 1) * LLMGWI_INDEX_BLOCK, keep = llmgwi_index_keep(total);
-    if (total > 4 * keep && s->pick_count) llmgwi_index_squeeze(s, 32 + s->seen * keep / total * 3 / 2);
-}
-
+/* Each block is looked at one step before its turn, so that it can be asked for meanwhile. */
 static void llmgwi_index_scan_blocks(const llmgwi_index *index, llmgwi_store_cursor *cursor,
-                                     const unsigned char scope[16], const uint64_t sig[4], bool guess,
-                                     llmgwi_index_scratch *s) {
-    llmgwi_base_str key, page, next;
-    bool more = llmgwi_index_block_seek(cursor, scope, 0, &key, &page);
-    uint32_t newest = more ? llmgwi_index_number(key) : 0;
-    while (more && s->seen < LLMGWI_INDEX_SCAN) {
-        more = llmgwi_index_block_next(cursor, scope, &key, &next);
-        if (more) llmgwi_base_scan_expect(next.p, next.n);
-        llmgwi_index_scan_page(index, s, sig, page);
-        if (guess) llmgwi_index_guess(s, newest);
-        guess = false;
-        page = next;
+                                     const unsigned char scope[16], const uint64_t sig[4],
+                                     llmgwi_base_str page, llmgwi_index_scratch *s) {
+    llmgwi_base_str key, next;
+    for (bool more = true; more && s->seen < LLMGWI_INDEX_SCAN; page = next) {
+        more = llmgwi_store_move(cursor, LLMGWI_STORE_NEXT_UNREAD, &key, &next) &&
+               llmgwi_index_is_block(scope, key, next);
+        llmgwi_index_scan_page(index, s, sig, page, more ? next.p : page.p);
+        more = more && llmgwi_store_sound(cursor, next);
     }
 }
 
-/* Picks from the scope's signatures, the newest blocks first. */
+static void llmgwi_index_scan_tail(const llmgwi_index *index, llmgwi_store_txn *txn,
+                                   const unsigned char scope[16], const uint64_t sig[4], const char *next,
+                                   llmgwi_index_scratch *s) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key = llmgwi_index_bytes(scope, 16), page;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_TAIL, &cursor)) return;
+    for (bool first = true; llmgwi_store_dups(&cursor, key, first, &page); first = false)
+        llmgwi_index_scan_page(index, s, sig, page, next);
+    llmgwi_store_cursor_close(&cursor);
+}
+
+/* Picks from the scope's signatures, the newest first. */
 static void llmgwi_index_scan(const llmgwi_index *index, llmgwi_store_txn *txn, const unsigned char scope[16],
                               const llmgwi_index_query *query, bool guess, llmgwi_index_scratch *s) {
     llmgwi_store_cursor cursor;
-    llmgwi_base_str key = llmgwi_index_bytes(scope, 16), page;
+    llmgwi_base_str key, page = llmgwi_base_view("", 0);
     uint64_t sig[4];
     memcpy(sig, query->signature, sizeof sig);
-    s->pick_count = s->seen = 0;
+    s->pick_count = s->seen = s->total = s->guess_at = 0;
     s->limit = 256;
     memset(s->counts, 0, sizeof s->counts);
-    if (llmgwi_store_cursor_open(txn, LLMGWI_STORE_TAIL, &cursor)) {
-        for (bool first = true; llmgwi_store_dups(&cursor, key, first, &page); first = false)
-            llmgwi_index_scan_page(index, s, sig, page);
-        llmgwi_store_cursor_close(&cursor);
-    }
     if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_BLOCK, &cursor)) return;
-    llmgwi_index_scan_blocks(index, &cursor, scope, sig, guess, s);
+    bool blocks = llmgwi_index_block_seek(&cursor, scope, 0, &key, &page);
+    if (guess && blocks) s->total = ((size_t)UINT32_MAX - llmgwi_index_number(key) + 1) * LLMGWI_INDEX_BLOCK;
+    llmgwi_index_scan_tail(index, txn, scope, sig, page.p, s);
+    if (blocks) llmgwi_index_scan_blocks(index, &cursor, scope, sig, page, s);
     llmgwi_store_cursor_close(&cursor);
     /* the newest were unlike the others: once more, without a guess */
     if (guess && s->limit < 256 && s->pick_count < llmgwi_index_keep(s->seen) / 2)
@@ -15999,7 +16032,7 @@ static bool llmgwi_index_compare(const llmgwi_index *index, llmgwi_store_txn *tx
 }
 
 /* Compares the picks in order of their signatures' distance, until no later one is likely to be among the
-   first eight. */
+   first nine. */
 static size_t llmgwi_index_rank(const llmgwi_index *index, llmgwi_store_txn *txn,
                                 const unsigned char scope[16], const llmgwi_index_query *query,
                                 llmgwi_index_scratch *s, llmgwi_index_hit *hits, size_t size) {

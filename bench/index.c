@@ -196,7 +196,8 @@ static void flat_scan(const uint64_t sig[4]) {
     memset(counts, 0, sizeof counts);
     for (size_t at = 0; at < flat_count; at += 512) {
         size_t step = flat_count - at < 512 ? flat_count - at : 512;
-        size_t n = index_->scan(flat + at * LLMGWI_BASE_RECORD, step, sig, limit, found);
+        size_t n = index_->scan(flat + at * LLMGWI_BASE_RECORD, step, sig, limit, found,
+                                flat + (at + step) * LLMGWI_BASE_RECORD);
         for (size_t i = 0; i < n; i++) counts[found[i] & 0xFFFF]++;
         picked += (uint32_t)n;
         for (; picked >= 32 + counts[limit]; limit--) picked -= counts[limit];
@@ -447,7 +448,7 @@ int main(void) {
     recall(10000, "10k", NULL, bench_quick() ? 200 : 500);
     load(10000, 100000, 1, NULL);
     one_scope(100000, "100k", "<=1.6");
-    recall(100000, "100k", NULL, bench_quick() ? 20 : 100);
+    recall(100000, "100k", NULL, bench_quick() ? 60 : 100);
     if (most > 100000) {
         double start = bench_wall_us(), cpu = bench_cpu_us();
         load(100000, most, 1, NULL);

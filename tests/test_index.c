@@ -91,7 +91,7 @@ static void test_scan_kernels(void **state) {
         memcpy(r + 8, sig, 32); /* the first equals it, the second is its opposite */
         for (int i = 0; i < 32; i++) r[48 + i] = (char)~r[8 + i];
         unsigned limit = round == 0 ? 256 : (unsigned)draw(257);
-        size_t count = llmgwi_base_scan_plain(r, N, sig, limit, plain), expected = 0;
+        size_t count = llmgwi_base_scan_plain(r, N, sig, limit, plain, r), expected = 0;
         for (uint32_t i = 0; i < N; i++) {
             unsigned bits = 0;
             for (int b = 0; b < 256; b++)
@@ -104,7 +104,7 @@ static void test_scan_kernels(void **state) {
             assert_int_equal(plain[expected++], i << 16 | bits);
         }
         assert_int_equal(count, expected);
-        assert_int_equal(llmgwi_base_scan_best()(r, N, sig, limit, best), count);
+        assert_int_equal(llmgwi_base_scan_best()(r, N, sig, limit, best, r), count);
         assert_memory_equal(plain, best, count * sizeof *plain);
     }
 }
@@ -684,6 +684,41 @@ static void *no_memory(void *ptr, size_t old_size, size_t new_size, void *user) 
     return realloc(ptr, new_size);
 }
 
+/* The second of two blocks claims more pages than there are: found before its end is read, and the store goes off. */
+static void test_a_damaged_block(void **state) {
+    static char records[LLMGWI_INDEX_BLOCK_BYTES];
+    llmgwi_index *index = llmgwi_index_open(&unit_mem, store);
+    llmgwi_store_txn txn = begin();
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key, block;
+    llmgwi_index_place place;
+    char name[80];
+    const uint32_t pages = 1u << 30;
+    add(index, &txn, scope_a, 1, question(3));
+    for (uint32_t i = 0; i < 2; i++)
+        assert_true(llmgwi_store_put(&txn, LLMGWI_STORE_BLOCK,
+                                     llmgwi_index_place_key(&place, scope_a, UINT32_MAX - i),
+                                     llmgwi_base_view(records, sizeof records)));
+    assert_true(llmgwi_store_end(&txn, true));
+    assert_true(llmgwi_store_read(store, &txn));
+    llmgwi_index_hit hits[8];
+    assert_int_equal(llmgwi_index_near(index, &txn, scope_a, &query, hits, 8), 1);
+    assert_int_equal(txn.error, 0);
+    assert_true(llmgwi_store_cursor_open(&txn, LLMGWI_STORE_BLOCK, &cursor));
+    assert_true(llmgwi_index_block_seek(&cursor, scope_a, UINT32_MAX, &key, &block));
+    llmgwi_store_cursor_close(&cursor);
+    snprintf(name, sizeof name, "%s/data.mdb", path);
+    int fd = open(name, O_WRONLY);
+    assert_true(fd >= 0); /* LMDB maps the file: what is written to it is seen */
+    assert_int_equal(pwrite(fd, &pages, sizeof pages, block.p - 4 - store->map), sizeof pages);
+    close(fd);
+    (void)llmgwi_index_near(index, &txn, scope_a, &query, hits, 8);
+    assert_int_equal(txn.error, MDB_CORRUPTED);
+    assert_false(llmgwi_store_on(store));
+    (void)llmgwi_store_end(&txn, false);
+    llmgwi_index_close(index);
+}
+
 static void test_without_memory(void **state) {
     size_t left = 0;
     llmgwi_base_mem mem;
@@ -771,6 +806,7 @@ int main(void) {
         TEST(test_embeddings),
         TEST(test_word_vectors),
         TEST(test_damaged_records),
+        TEST(test_a_damaged_block),
         TEST(test_without_memory),
         TEST(test_threads),
     };
