@@ -925,8 +925,8 @@ LLMGW_API int64_t llmgw_cache_export(llmgw *gw, const llmgw_cache_filter *filter
 LLMGW_API llmgw_code llmgw_cache_import(llmgw *gw, const char *line, size_t len, llmgw_error *error);
 
 /* Imports word vectors (a text file in GloVe format: a word, then its numbers, on each line) into the store,
-   in 8 bits a number; they improve the fuzzy tier of all who share it. Slow; once. At most max_words of the
-   file's first lines (0: 400,000), of 2 to 512 numbers. Any thread. */
+   in 8 bits a number; they improve the fuzzy tier of all who share it. Slow; once: a word that has a vector
+   keeps it. At most max_words of the file's first lines (0: 400,000), of 2 to 512 numbers. Any thread. */
 LLMGW_API llmgw_code llmgw_cache_vectors(llmgw *gw, const char *path, int64_t max_words, llmgw_error *error);
 
 /* Seals the whole store anew under another key of 32 bytes (LLMGW_SODIUM), which opens it from then on. No
@@ -15589,16 +15589,17 @@ static bool llmgwi_index_common_get(llmgwi_store_txn *txn, llmgwi_index_common *
     return common->dim <= LLMGWI_INDEX_WORD_DIM;
 }
 
-/* One more of the first words. */
-static bool llmgwi_index_common_add(llmgwi_store_txn *txn, const float *numbers, uint32_t dim) {
+/* One more of the first words. Returns how many there were before. */
+static uint32_t llmgwi_index_common_add(llmgwi_store_txn *txn, const float *numbers, uint32_t dim) {
     llmgwi_index_common common;
     (void)llmgwi_index_common_get(txn, &common);
-    if (common.count >= LLMGWI_INDEX_COMMON || (common.count && common.dim != dim)) return true;
+    if (common.count >= LLMGWI_INDEX_COMMON || (common.count && common.dim != dim)) return common.count;
     common.dim = dim;
     common.count++;
     for (uint32_t i = 0; i < dim; i++) common.sum[i] += numbers[i];
-    return llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors common"),
-                            llmgwi_index_bytes(&common, sizeof common));
+    (void)llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors common"),
+                           llmgwi_index_bytes(&common, sizeof common));
+    return common.count - 1;
 }
 
 /* Takes the common direction out of a vector: all texts point that way, whatever they say. */
@@ -15613,9 +15614,7 @@ static void llmgwi_index_own(llmgwi_store_txn *txn, float *v, size_t dim) {
     for (size_t i = 0; i < dim && norm > 1e-30; i++) v[i] -= (float)(along / norm * (double)common.sum[i]);
 }
 
-/* Mean of the words' vectors, the rare ones weighing more: a / (a + p), a = .001, p the word's frequency
-      (Arora, Liang, Ma 2017), less what they all have in common. Rarity, whose root a query holds, is the logarithm of
-   one to the share of questions that have the word; a question has some ten words. */
+/* Mean of the words' vectors, which were weighted when they were imported, less what they all have in common. */
 static void llmgwi_index_sentence(llmgwi_store_txn *txn, llmgwi_index_query *query) {
     float sum[LLMGWI_INDEX_WORD_DIM];
     size_t dim = llmgwi_index_word_dim(txn);
@@ -15629,10 +15628,7 @@ static void llmgwi_index_sentence(llmgwi_store_txn *txn, llmgwi_index_query *que
             value.n != sizeof scale + dim)
             continue;
         memcpy(&scale, value.p, sizeof scale);
-        double rarity = (double)query->weights[i] * (double)query->weights[i];
-        double p = .1 * exp(-rarity), weight = .001 / (.001 + p);
-        for (size_t k = 0; k < dim; k++)
-            sum[k] += (float)(weight * (double)scale * (double)(signed char)value.p[sizeof scale + k]);
+        for (size_t k = 0; k < dim; k++) sum[k] += scale * (float)(signed char)value.p[sizeof scale + k];
     }
     llmgwi_index_own(txn, sum, dim);
     if (dim) llmgwi_index_vector(query, sum, dim, LLMGWI_INDEX_SENTENCE);
@@ -15673,9 +15669,19 @@ static llmgwi_base_str llmgwi_index_token(llmgwi_base_str *text) {
     return token;
 }
 
+/* What a word counts for in a sentence: a / (a + p), a = .001, p how often it stands in a text of its language
+   (Arora, Liang, Ma 2017). Not how often here: where all speak of cards, "card" still says what a question is about,
+   and by a learned p the rarest word alone would decide. The shipped rarities are of texts of 12 words; of a word
+   that they lack, of another language too, its rank in a file that has the frequent words first tells (Zipf). */
+static double llmgwi_index_word_share(double rarity, uint32_t rank) {
+    double p = rarity < (double)LLMGWI_TEXT_RARE ? exp(-rarity) / 12 : .1 / (rank + 1.0);
+    return .001 / (.001 + p);
+}
+
 /* One line of a file of word vectors as GloVe and fastText write them: the word, then its numbers, blanks
-   between. All words have as many numbers as the first. True: taken. False: not such a line, a word that
-   llmgwi_text drops or splits, or it could not be written (txn->error tells). */
+   between. All words have as many numbers as the first. Files have the frequent words first: of "can", "Can" and
+   "can-can", which are one word here, the first is kept. True: taken, or it was there. False: not such a line, a
+   word that llmgwi_text drops or splits, or it could not be written (txn->error tells). */
 static bool llmgwi_index_vector_line(llmgwi_index *index, llmgwi_store_txn *txn, llmgwi_base_str line,
                                      llmgwi_index_query *scratch) {
     float numbers[LLMGWI_INDEX_WORD_DIM];
@@ -15692,18 +15698,20 @@ static bool llmgwi_index_vector_line(llmgwi_index *index, llmgwi_store_txn *txn,
     llmgwi_text_features_of(word, llmgwi_store_hasher(index->store), &scratch->features);
     if (dim < 2 || (known && known != dim) || scratch->features.word_count != 1 || !(most > 1e-30))
         return false;
-    float scale = (float)(most / 127);
-    memcpy(record, &scale, sizeof scale);
     for (uint32_t i = 0; i < dim; i++) {
         double part = (double)numbers[i] * 127 / most;
-        record[sizeof scale + i] = (char)(signed char)(part < 0 ? part - .5 : part + .5);
+        record[sizeof(float) + i] = (char)(signed char)(part < 0 ? part - .5 : part + .5);
     }
     uint64_t name = scratch->features.names[0];
-    return (known || llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors"),
+    llmgwi_base_str key = llmgwi_index_bytes(&name, sizeof name), stored;
+    if (llmgwi_store_get(txn, LLMGWI_STORE_VECTOR, key, &stored)) return true;
+    uint32_t rank = llmgwi_index_common_add(txn, numbers, dim);
+    float scale = (float)(most / 127 * llmgwi_index_word_share((double)scratch->features.rarity[0], rank));
+    memcpy(record, &scale, sizeof scale);
+    return !txn->error &&
+           (known || llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors"),
                                       llmgwi_index_bytes(&dim, sizeof dim))) &&
-           llmgwi_index_common_add(txn, numbers, dim) &&
-           llmgwi_store_put(txn, LLMGWI_STORE_VECTOR, llmgwi_index_bytes(&name, sizeof name),
-                            llmgwi_index_bytes(record, sizeof scale + dim));
+           llmgwi_store_put(txn, LLMGWI_STORE_VECTOR, key, llmgwi_index_bytes(record, sizeof scale + dim));
 }
 
 /* ---- questions ---- */

@@ -451,8 +451,8 @@ static size_t question_words(char ***out) {
     return n;
 }
 
-/* Importing 341,479 words into each of a hundred stores would take longer than the streams; words that no
-   question has change nothing. */
+/* Importing 341,479 words into each of a hundred stores would take longer than the streams. Of those behind the
+   first, which tell what all words have in common, words that no question has change nothing. */
 static void vectors_make(void) {
     char **words, *line = NULL, word[128];
     const char *key = word;
@@ -461,9 +461,10 @@ static void vectors_make(void) {
     int file = mkstemp(vectors_path);
     FILE *out = file < 0 ? NULL : fdopen(file, "w");
     if (!in || !out) bench_die("LLMGW_VECTORS");
-    while (getline(&line, &room, in) > 0) {
+    for (int i = 0; getline(&line, &room, in) > 0; i++) {
         snprintf(word, sizeof word, "%.*s", (int)strcspn(line, " "), line);
-        if (bsearch(&key, words, n, sizeof *words, compare_texts)) fputs(line, out);
+        if (i < LLMGWI_INDEX_COMMON || bsearch(&key, words, n, sizeof *words, compare_texts))
+            fputs(line, out);
     }
     fclose(in);
     if (fclose(out) != 0) bench_die(vectors_path);

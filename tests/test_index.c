@@ -619,6 +619,95 @@ static void test_word_vectors(void **state) {
     llmgwi_index_close(index);
 }
 
+/* The i-th of the numbers of a question's vector over its largest, as floating-point numbers. */
+static double sentence_part(llmgwi_index *index, llmgwi_store_txn *txn, const char *text, size_t i) {
+    ask_vector(index, txn, text, NULL, 0);
+    assert_int_equal(query.dim, 5);
+    return (double)query.vector[i] / 127;
+}
+
+/* A common word adds less than a rare one, by a / (a + p): neither its root nor nothing. */
+static void test_sentence_weights(void **state) {
+    llmgwi_index *index = llmgwi_index_open(&unit_mem, store);
+    llmgwi_store_txn txn = begin();
+    /* pairs, so that all words have the fifth number in common, and nothing else */
+    static const char *const lines[] = {"violin 1 0 0 0 0", "zither -1 0 0 0 0", "all 0 1 0 0 0",
+                                        "with 0 -1 0 0 0",  "money 0 0 3 0 0",   "cards 0 0 -3 0 0",
+                                        "the 0 0 0 1 0",    "a 0 0 0 -1 0",      "piano 0 0 0 0 9"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(lines); i++) assert_true(vector_line(index, &txn, lines[i]));
+    double rank_1 = .001 / (.001 + .1), all = .001 / (.001 + exp(-3.75) / 12);           /* .0099, .338 */
+    double money = .001 / (.001 + exp(-6.0) / 12), the = .001 / (.001 + exp(-1.5) / 12); /* .829, .051 */
+    assert_true(fabs(sentence_part(index, &txn, "all violin", 0) - rank_1 / all) < .005);
+    assert_true(fabs(sentence_part(index, &txn, "all money", 1) - all / (3 * money)) < .005);
+    assert_true(fabs(sentence_part(index, &txn, "the all", 3) - the / all) < .005);
+    /* by what was shipped, not by what was learned: here all speak of money, and it still says something */
+    for (int i = 0; i < 5000; i++) llmgwi_index_learn(index, &query);
+    ask_vector(index, &txn, "all money", NULL, 0);
+    for (int i = 0; i < 5000; i++) llmgwi_index_learn(index, &query);
+    assert_true(fabs(sentence_part(index, &txn, "all money", 1) - all / (3 * money)) < .005);
+    llmgwi_store_end(&txn, false);
+    llmgwi_index_close(index);
+}
+
+/* A word that no shipped table has weighs more the later it stands in the file. */
+static void test_sentence_ranks(void **state) {
+    llmgwi_index *index = llmgwi_index_open(&unit_mem, store);
+    llmgwi_store_txn txn = begin();
+    char line[64];
+    assert_true(vector_line(index, &txn, "nicht 1 0 0 0 0"));
+    for (int i = 1; i < 199; i++) { /* of no effect on the two */
+        snprintf(line, sizeof line, "wort%c%c 0 0 0 0 1", 'a' + i / 20, 'a' + i % 20);
+        assert_true(vector_line(index, &txn, line));
+    }
+    assert_true(vector_line(index, &txn, "karte 0 1 0 0 0"));
+    double first = .001 / (.001 + .1), last = .001 / (.001 + .1 / 200); /* .0099, .667 */
+    for (int i = 0; i < 2; i++) { /* a line that comes again changes neither words nor ranks */
+        assert_true(fabs(sentence_part(index, &txn, "karte nicht", 0) - first / last) < .008);
+        assert_true(fabs(sentence_part(index, &txn, "karte nicht", 1) - 1) < .005);
+        assert_true(vector_line(index, &txn, "nicht 0 0 0 1 0"));
+        assert_true(vector_line(index, &txn, "Karte 0 0 1 0 0"));
+        assert_true(vector_line(index, &txn, "karte-karte 0 0 1 0 0"));
+    }
+    assert_int_equal(llmgwi_store_count(&txn, LLMGWI_STORE_VECTOR), 200);
+    llmgwi_store_end(&txn, false);
+    llmgwi_index_close(index);
+}
+
+/* What all words share is no likeness; it is told by the file's first words. */
+static void test_sentence_common(void **state) {
+    llmgwi_index *index = llmgwi_index_open(&unit_mem, store);
+    llmgwi_store_txn txn = begin();
+    llmgwi_index_common common;
+    llmgwi_index_hit about, hits[2];
+    memset(&about, 0, sizeof about);
+    assert_true(vector_line(index, &txn, "violin 1 0 0 0 20"));
+    assert_true(vector_line(index, &txn, "lawyer 0 1 0 0 20"));
+    assert_true(vector_line(index, &txn, "fiddle 1 .2 0 0 20"));
+    assert_true(vector_line(index, &txn, "zither -2 -1.2 0 0 20")); /* the sum is 0 0 0 0 80 */
+    assert_true(fabs(sentence_part(index, &txn, "violin", 0) - 1) < .001);
+    assert_int_equal(query.vector[4], 0);
+    assert_true(llmgwi_index_add(index, &txn, scope_a, 1, &query, &about));
+    ask_vector(index, &txn, "lawyer", NULL, 0);
+    assert_int_equal(llmgwi_index_near(index, &txn, scope_a, &query, hits, 2), 1);
+    assert_true(hits[0].similarity < .02); /* .4 if they kept it */
+    ask_vector(index, &txn, "fiddle", NULL, 0);
+    assert_int_equal(llmgwi_index_near(index, &txn, scope_a, &query, hits, 2), 1);
+    assert_true(hits[0].similarity > .38 && hits[0].similarity < .4); /* .4 times .98 */
+    /* after so many words no more are added up */
+    assert_true(llmgwi_index_common_get(&txn, &common));
+    assert_int_equal(common.count, 4);
+    common.count = LLMGWI_INDEX_COMMON;
+    assert_true(llmgwi_store_put(&txn, LLMGWI_STORE_META, llmgwi_base_cstr("vectors common"),
+                                 llmgwi_index_bytes(&common, sizeof common)));
+    assert_true(vector_line(index, &txn, "harp 0 0 1000 0 0"));
+    assert_true(llmgwi_index_common_get(&txn, &common));
+    assert_int_equal(common.count, LLMGWI_INDEX_COMMON);
+    assert_true(common.sum[2] <= 0 && common.sum[2] >= 0);
+    assert_true(fabs(sentence_part(index, &txn, "harp", 2) - 1) < .001);
+    llmgwi_store_end(&txn, false);
+    llmgwi_index_close(index);
+}
+
 /* ---- what cannot be trusted ---- */
 
 /* Every byte of a record changed, and every length: no crash, and never another similarity than a number
@@ -805,6 +894,9 @@ int main(void) {
         TEST(test_save_in_bites),
         TEST(test_embeddings),
         TEST(test_word_vectors),
+        TEST(test_sentence_weights),
+        TEST(test_sentence_ranks),
+        TEST(test_sentence_common),
         TEST(test_damaged_records),
         TEST(test_a_damaged_block),
         TEST(test_without_memory),
