@@ -25,13 +25,15 @@ endif
 BUILD ?= build
 CFLAGS ?= -O1 -g
 # Most of the time of `make test` was the compiler optimizing some fifty copies of the header.
-TEST_CFLAGS := $(if $(filter file,$(origin CFLAGS)),-O0)
+TEST_CFLAGS := $(if $(filter file,$(origin CFLAGS)),-O0 -g1)
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 3600
 SIM_SEEDS ?= 100
 SIM_SOAK_SEEDS ?= 10000
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# Tests wait more than they compute; but some measure time.
+TEST_JOBS ?= $(if $(filter 1,$(JOBS)),1,2)
 STEPS ?=
 
 # ---- what is there ----
@@ -40,6 +42,9 @@ HEADERS  := llmgw.h $(wildcard tests/*.h)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
 TOOLS    := $(patsubst tests/%.c,$(BUILD)/%,$(filter-out tests/test_% tests/fuzz_%,$(sort $(wildcard tests/*.c))))
 TEST_TOOLS := $(BUILD)/fake_provider $(BUILD)/sim $(BUILD)/outage
+# Those that know nothing but the public API, and define nothing for the implementation, share one object of it.
+SHARING  := $(patsubst tests/%.c,$(BUILD)/%,$(filter-out tests/fuzz_% tests/sim.c,$(shell \
+              grep -l 'define LLMGW_IMPLEMENTATION' tests/*.c | xargs grep -LE 'llmgwi_|LLMGWI_|define LLMGW_[^I]|unit\.h')))
 REPLAYS  := $(patsubst tests/%.c,$(BUILD)/replay/%,$(sort $(wildcard tests/fuzz_*.c)))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz_*.c)))
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(sort $(wildcard examples/*.c))) \
@@ -52,7 +57,9 @@ FORMATTED := $(wildcard llmgw.h tests/*.c tests/*.h tests/conform/*.c tests/conf
 
 ALL_CFLAGS   = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -I. -Itests $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 -Wall -Wextra -Wno-unused-parameter -I. $(CFLAGS)
-FUZZ_CFLAGS  = -std=gnu11 -O1 -g -I. -Itests -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+# The others have functions of the API to themselves: a compiler drops those that a program does not use (gcc: from -O1).
+PRIVATE_API  = '-DLLMGW_API=static __attribute__((unused))'
+FUZZ_CFLAGS  = $(PRIVATE_API) -std=gnu11 -O1 -g -I. -Itests -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 LIBS         = -Wl,--as-needed -lcurl -llmdb -lxxhash -lpthread -lm
 TEST_LIBS    = $(LIBS) -lcmocka -ljansson -luv -lsodium
 EXAMPLE_LIBS = $(LIBS) -luv
@@ -87,9 +94,8 @@ demo: deps ## the library at work against a fake provider on this machine: no ke
 
 test: deps ## all tests, the examples, the fuzz targets over their corpus, SIM_SEEDS (100) simulated worlds
 	$(call build,$(TEST_TOOLS) $(TESTS) $(REPLAYS) $(EXAMPLES))
-	@$(BUILD)/sim --seeds 1 $(SIM_SEEDS)
-	@BUILD=$(BUILD) $(BUILD)/outage --seconds 6
-	@BUILD=$(BUILD) tests/run.sh $(TESTS) --examples --replay $(REPLAYS)
+	@BUILD=$(BUILD) JOBS=$(TEST_JOBS) tests/run.sh --command "$(BUILD)/sim --seeds 1 $(SIM_SEEDS)" \
+		"$(BUILD)/outage --seconds 6" --test $(TESTS) --examples --replay $(REPLAYS)
 
 check: deps-check ## the whole matrix: compilers, standards, lint, sanitizers, fuzzing (STEPS="lint format": some of it)
 	$(call build,$(TOOLS))
@@ -150,21 +156,28 @@ clean: ## removes build/ and bench/out/
 
 programs: $(TOOLS) $(TESTS) $(REPLAYS) $(EXAMPLES)
 
-$(TESTS) $(REPLAYS) $(EXAMPLES) $(filter-out $(BUILD)/sim $(BUILD)/fake_provider,$(TOOLS)): ALL_CFLAGS += $(TEST_CFLAGS)
+$(TESTS) $(EXAMPLES) $(filter-out $(BUILD)/sim $(BUILD)/fake_provider,$(TOOLS)): ALL_CFLAGS += $(TEST_CFLAGS)
+$(filter-out $(SHARING),$(TESTS)): WITH = $(PRIVATE_API)
+$(SHARING): WITH = -DLLMGWI_IMPLEMENTED $(BUILD)/llmgw.o
+$(SHARING): $(BUILD)/llmgw.o
+
+$(BUILD)/llmgw.o: llmgw.h
+	@mkdir -p $(@D)
+	printf '#define LLMGW_IMPLEMENTATION\n#include "llmgw.h"\n' | $(CC) $(ALL_CFLAGS) -x c -c - -o $@
 
 $(TESTS): $(BUILD)/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $< -o $@ $(TEST_LIBS)
+	$(CC) $(ALL_CFLAGS) $< $(WITH) -o $@ $(TEST_LIBS)
 
 $(TOOLS): $(BUILD)/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $< -o $@ $(TOOL_LIBS)
+	$(CC) $(ALL_CFLAGS) $< $(WITH) -o $@ $(TOOL_LIBS)
 
 $(BUILD)/sim: ALL_CFLAGS += -O2
 
 $(REPLAYS): $(BUILD)/replay/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DLLMGW_FUZZ_MAIN $< -o $@ $(TEST_LIBS)
+	$(CC) $(ALL_CFLAGS) $(PRIVATE_API) -DLLMGW_FUZZ_MAIN $< -o $@ $(TEST_LIBS)
 
 $(FUZZERS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS)
 	@mkdir -p $(@D)

@@ -377,12 +377,13 @@ build_tests() { # build_tests DIRECTORY COMPILER FLAGS TEST...
         $(programs "$directory" "$@")
 }
 
-run_tests() { # run_tests WHAT DIRECTORY TEST...: one line each
+run_tests() { # run_tests WHAT DIRECTORY TEST...: one line each; most wait more than they compute
     local what=$1 directory=$2 name
     shift 2
     for name in "$@"; do
-        [ -x "$directory/$name" ] && now "sanitize: $what, $name" tests/run.sh "$directory/$name"
+        [ -x "$directory/$name" ] && job "sanitize: $what, $name" tests/run.sh "$directory/$name"
     done
+    report
 }
 
 step_sanitize() {

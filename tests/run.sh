@@ -1,42 +1,41 @@
 #!/usr/bin/env bash
-# run.sh PROGRAM... [--examples] [--replay PROGRAM...]
-# Runs cmocka programs one after the other, their output unfiltered, then tests/run_examples.sh, then
-# fuzz targets over their corpus. Goes on after a failure. Ends with one line of totals:
+# run.sh PROGRAM... [--examples] [--replay PROGRAM...] [--command "COMMAND"...]
+# Runs cmocka programs, then tests/run_examples.sh, then fuzz targets over their corpus, or whatever commands are
+# given; JOBS (1) at a time: most of them wait more than they compute. The output of each is shown unfiltered when
+# it has ended, in the order in which they are given. Goes on after a failure. Ends with one line of totals:
 #     N passed, N failed, N skipped
 # TEST_SECONDS (120) is the time one program may take. Run from the top of the repository.
 set -u
-: "${TEST_SECONDS:=120}" "${BUILD:=build}"
+: "${TEST_SECONDS:=120}" "${BUILD:=build}" "${JOBS:=1}"
 export BUILD
 passed=0 failed=0 skipped=0
 mkdir -p "$BUILD"
-log=$(mktemp "$BUILD/run.XXXXXX")
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d "$BUILD/run.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+kinds=() names=() shown=0
 
 # Sums the numbers of cmocka's summary lines of one kind: "[  PASSED  ] 3 test(s)."
-sum() {
-    sed -n "s/^\[ *$1 *\] \([0-9][0-9]*\) test(s).*/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'
+sum() { # sum KIND LOG
+    sed -n "s/^\[ *$1 *\] \([0-9][0-9]*\) test(s).*/\1/p" "$2" | awk '{ n += $1 } END { print n + 0 }'
 }
 
-# Runs a command for at most TEST_SECONDS, its output to the log and the terminal. Not through a pipe:
-# a fake provider that a crashed test leaves behind would hold it open. What is left of the command's
-# process group is ended. (timeout makes the group; its number is timeout's own.)
-limited() {
-    : >"$log"
+# Runs a command for at most TEST_SECONDS, its output and status to files. What is left of the command's process
+# group is ended: a fake provider that a crashed test leaves behind. (timeout makes the group; its number is
+# timeout's own.)
+limited() { # limited LOG COMMAND...
+    local log=$1
+    shift
     timeout -k 5 "$TEST_SECONDS" "$@" >"$log" 2>&1 </dev/null &
     local pid=$!
-    tail -n +1 -f -s 0.1 --pid=$pid "$log" 2>/dev/null
     wait $pid
-    local status=$?
+    echo $? >"$log.part"
     kill -KILL -- -$pid 2>/dev/null
-    return $status
+    mv "$log.part" "$log.status"
 }
 
-one_test() {
-    echo "== $1"
-    # RUNNER is a command put before the program (valgrind, setarch).
-    limited ${RUNNER:-} "$1"
-    local status=$? p f s
-    p=$(sum PASSED) f=$(sum FAILED) s=$(sum SKIPPED)
+one_test() { # one_test PROGRAM STATUS LOG
+    local status=$2 p f s
+    p=$(sum PASSED "$3") f=$(sum FAILED "$3") s=$(sum SKIPPED "$3")
     if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         echo "$1: stopped after $TEST_SECONDS s"
     elif [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
@@ -50,8 +49,8 @@ one_test() {
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# count NAME STATUS: counts something that is not a cmocka program.
-count() {
+# Something that is not a cmocka program.
+one_other() { # one_other NAME STATUS LOG
     if [ "$2" -eq 0 ]; then
         passed=$((passed + 1))
         echo "ok   $1"
@@ -61,7 +60,27 @@ count() {
     fi
 }
 
-one_replay() {
+# Shows those that have ended, as far as no earlier one still runs.
+show() {
+    local log=$work/$shown
+    while [ "$shown" -lt ${#names[@]} ] && [ -e "$log.status" ]; do
+        [ "${kinds[$shown]}" = one_test ] && echo "== ${names[$shown]}"
+        cat "$log"
+        "${kinds[$shown]}" "${names[$shown]}" "$(cat "$log.status")" "$log"
+        shown=$((shown + 1)) log=$work/$shown
+    done
+}
+
+start() { # start KIND NAME COMMAND...
+    local log=$work/${#names[@]}
+    kinds+=("$1") names+=("$2")
+    shift 2
+    while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n; done
+    show
+    limited "$log" "$@" &
+}
+
+start_replay() {
     local name=${1##*/fuzz_}
     local files=(tests/corpus/"$name"/*)
     if [ ! -e "${files[0]}" ]; then
@@ -69,23 +88,31 @@ one_replay() {
         skipped=$((skipped + 1))
         return
     fi
-    limited "$1" tests/corpus/"$name"
-    count "replay $name (${#files[@]} files)" $?
+    start one_other "replay $name (${#files[@]} files)" "$1" tests/corpus/"$name"
 }
 
-mode=one_test
+mode=test
 for argument in "$@"; do
     case $argument in
-    --examples)
-        if [ -e tests/run_examples.sh ]; then
-            echo "== examples"
-            limited bash tests/run_examples.sh
-            count "examples" $?
-        fi
+    --examples) [ ! -e tests/run_examples.sh ] || start one_other examples bash tests/run_examples.sh ;;
+    --test | --replay | --command) mode=${argument#--} ;;
+    *)
+        # RUNNER is a command put before a test (valgrind, setarch).
+        case $mode in
+        test) start one_test "$argument" ${RUNNER:-} "$argument" ;;
+        replay) start_replay "$argument" ;;
+        command) start one_other "$argument" $argument ;;
+        esac
         ;;
-    --replay) mode=one_replay ;;
-    *) "$mode" "$argument" ;;
     esac
+done
+while [ "$shown" -lt ${#names[@]} ]; do
+    if [ ! -e "$work/$shown.status" ] && [ -z "$(jobs -rp)" ]; then
+        echo 137 >"$work/$shown.status" # somebody killed what was to write it
+    elif [ ! -e "$work/$shown.status" ]; then
+        wait -n
+    fi
+    show
 done
 
 echo "$passed passed, $failed failed, $skipped skipped"
