@@ -1013,7 +1013,7 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 /* clang-format off */
 #define LLMGWI_BASE_SMALL_BEGIN \
     _Pragma("GCC push_options") \
-    _Pragma("GCC optimize(\"O1,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,no-cprop-registers,ira-region=one\")")
+    _Pragma("GCC optimize(\"O1,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,no-cprop-registers,ira-region=one,align-functions=1,align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim,no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce\")")
 /* clang-format on */
 #define LLMGWI_BASE_SMALL_END _Pragma("GCC pop_options")
 #else
@@ -1323,6 +1323,8 @@ static const char *llmgwi_base_arena_dup(llmgwi_base_arena *arena, const char *t
     return text ? llmgwi_base_arena_copy(arena, text, strlen(text)) : NULL;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- errors ---- */
 
 typedef struct llmgwi_base_error_row {
@@ -1505,6 +1507,8 @@ static void llmgwi_base_watch_fork(void) {
     llmgwi_base_once_run(&once, llmgwi_base_watch_fork_once);
 }
 
+LLMGWI_BASE_SMALL_END
+
 /* ---- SIMD kernels ---- */
 
 /* How many leading bytes can stand in a JSON string as they are: ASCII from 0x20, no quote, no
@@ -1590,6 +1594,8 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_plain_span(const char *p, size_t n) {
 static void llmgwi_base_expect(const void *p, size_t n) {
     for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + i));
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- poller: sockets, a wake-up, and (epoll) one descriptor for foreign event loops ---- */
 
@@ -1903,9 +1909,9 @@ static int llmgwi_base_poller_socket(llmgwi_base_poller *poller, int family, int
     return -1;
 }
 
-/* ---- signature kernels ---- */
+LLMGWI_BASE_SMALL_END
 
-#include <math.h>
+/* ---- signature kernels ---- */
 
 #define LLMGWI_BASE_RECORD 40 /* bytes: 8 of a number, 32 of a signature */
 
@@ -6065,6 +6071,8 @@ static void llmgwi_json_put_base64(llmgwi_base_buf *buf, const unsigned char *p,
     *o = 0;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- canonical text: one spelling for all texts of the same value ---- */
 
 #define LLMGWI_JSON_CANON_BYTES ((size_t)256 << 10) /* of a text; a longer one has none */
@@ -6298,6 +6306,8 @@ LLMGWI_BASE_UNUSED static bool llmgwi_json_canonical(llmgwi_base_str text, llmgw
     if (!good && out->p && !out->failed) out->p[out->n = before] = 0;
     return good;
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>frame   purpose: a stream of bytes to server-sent events (WHATWG HTML, 9.2.6).              */
@@ -8918,6 +8928,8 @@ static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_js
     if (usage.known) answer->usage = usage; /* cumulative: the last one counts */
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* Vertex streams arguments as (path, value) pairs in document order. They become JSON text as they
    come: what is open stays open until a path leaves it. args_open holds the closing brackets owed. */
 static bool llmgwi_dialect_gemini_put(llmgwi_dialect_answer *answer, llmgwi_dialect_piece *piece,
@@ -9093,6 +9105,8 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
             llmgwi_dialect_gemini_partial(answer, piece, &json);
     if (!llmgwi_base_is(more, "true")) llmgwi_dialect_gemini_shut(answer);
 }
+
+LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_gemini_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_json_text text = llmgwi_dialect_none(), signature = text;
@@ -15325,6 +15339,8 @@ static float llmgwi_index_weight(const llmgwi_index *index, uint32_t word, float
     return weight > 0.001f ? weight : 0.001f;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 static void llmgwi_index_count(llmgwi_index *index, uint32_t at) {
     if (LLMGWI_BASE_LOAD(&index->counts[at]) == UINT32_MAX) return;
     LLMGWI_BASE_ADD(&index->counts[at], 1u);
@@ -15464,6 +15480,8 @@ static void llmgwi_index_give(llmgwi_index *index, llmgwi_index_scratch *scratch
         scratch = LLMGWI_BASE_SWAP(&index->scratch[i], scratch); /* what was there moves on */
     llmgwi_base_free(index->mem, scratch, sizeof *scratch);
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* ---- signatures ---- */
 
@@ -15634,6 +15652,8 @@ static void llmgwi_index_sentence(llmgwi_store_txn *txn, llmgwi_index_query *que
     if (dim) llmgwi_index_vector(query, sum, dim, LLMGWI_INDEX_SENTENCE);
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* A number in plain decimal or scientific notation, in any locale. */
 static bool llmgwi_index_float(llmgwi_base_str text, float *out) {
     double value = 0, scale = 1;
@@ -15713,6 +15733,8 @@ static bool llmgwi_index_vector_line(llmgwi_index *index, llmgwi_store_txn *txn,
                                       llmgwi_index_bytes(&dim, sizeof dim))) &&
            llmgwi_store_put(txn, LLMGWI_STORE_VECTOR, key, llmgwi_index_bytes(record, sizeof scale + dim));
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* ---- questions ---- */
 
@@ -16075,6 +16097,8 @@ static size_t llmgwi_index_near(llmgwi_index *index, llmgwi_store_txn *txn, cons
     return count;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- removing ---- */
 
 /* From TAIL: the entry's signature, found by its number. */
@@ -16330,8 +16354,6 @@ static bool llmgwi_index_set_class(llmgwi_index *index, llmgwi_store_txn *txn, u
 /* >>cache   purpose: answers given before.   uses: text, json, price, store, calibrate, index      */
 /*           guarantees: laws 7 and 8; never calls up: what it wants done it returns as jobs       */
 /* ------------------------------------------------------------------------------------------- */
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- canonical form ---- */
 
