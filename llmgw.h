@@ -1262,12 +1262,14 @@ typedef struct llmgwi_base_block {
 typedef struct llmgwi_base_arena {
     llmgwi_base_block *head;
     const llmgwi_base_mem *mem;
-    bool failed; /* sticky */
+    size_t ahead; /* more bytes that each new block has room for */
+    bool failed;  /* sticky */
 } llmgwi_base_arena;
 
 static void llmgwi_base_arena_init(llmgwi_base_arena *arena, const llmgwi_base_mem *mem) {
     arena->head = NULL;
     arena->mem = mem;
+    arena->ahead = 0;
     arena->failed = false;
 }
 
@@ -1285,14 +1287,14 @@ static void llmgwi_base_arena_wipe(llmgwi_base_arena *arena) {
         llmgwi_base_wipe((char *)block + sizeof *block, block->size - sizeof *block);
 }
 
-/* Zeroed, aligned for any type; NULL when memory is out. */
-static void *llmgwi_base_arena_get(llmgwi_base_arena *arena, size_t size) {
+/* As it comes, aligned for any type; NULL when memory is out. */
+static void *llmgwi_base_arena_raw(llmgwi_base_arena *arena, size_t size) {
     const size_t align = 16, head = (sizeof(llmgwi_base_block) + align - 1) & ~(align - 1);
     if (arena->failed || size > SIZE_MAX / 2) return NULL;
     size = (size + align - 1) & ~(align - 1);
     llmgwi_base_block *block = arena->head;
     if (!block || block->size - block->used < size) {
-        size_t want = head + (size < 512 - head ? 512 - head : size);
+        size_t want = head + (size < 512 - head ? 512 - head : size) + arena->ahead;
         block = (llmgwi_base_block *)llmgwi_base_realloc(arena->mem, NULL, 0, want);
         if (!block) {
             arena->failed = true;
@@ -1305,13 +1307,19 @@ static void *llmgwi_base_arena_get(llmgwi_base_arena *arena, size_t size) {
     }
     void *ptr = (char *)block + block->used;
     block->used += size;
-    memset(ptr, 0, size);
+    return ptr;
+}
+
+/* Zeroed. */
+static void *llmgwi_base_arena_get(llmgwi_base_arena *arena, size_t size) {
+    void *ptr = llmgwi_base_arena_raw(arena, size);
+    if (ptr) memset(ptr, 0, size);
     return ptr;
 }
 
 /* A NUL-terminated copy; "" when memory is out (arena.failed tells). */
 static const char *llmgwi_base_arena_copy(llmgwi_base_arena *arena, const char *p, size_t n) {
-    char *copy = (char *)llmgwi_base_arena_get(arena, n + 1);
+    char *copy = (char *)llmgwi_base_arena_raw(arena, n + 1);
     if (!copy) return "";
     if (n) memcpy(copy, p, n);
     copy[n] = 0;
@@ -16540,9 +16548,9 @@ static void llmgwi_cache_form_number(llmgwi_cache_form *form, const llmgw_reques
         const llmgw_opt *opt =
             (const llmgw_opt *)(const void *)((const char *)request + llmgwi_cache_form_numbers[i]);
         unsigned char bytes[9];
-        double value = opt->value + 0.0; /* -0 becomes 0 */
         uint64_t bits;
         if (!opt->set) continue;
+        double value = opt->value + 0.0; /* -0 becomes 0 */
         memcpy(&bits, &value, sizeof bits);
         bytes[0] = (unsigned char)i;
         llmgwi_cache_form_little(bytes + 1, bits, 8);
@@ -17038,7 +17046,7 @@ static bool llmgwi_cache_record_answer(const llmgwi_cache_record *record, llmgwi
     llmgwi_base_str *views[LLMGWI_CACHE_TEXTS] = {&answer->text,  &answer->reasoning,  &answer->provider,
                                                   &answer->model, &answer->model_echo, &answer->id};
     memset(answer, 0, sizeof *answer);
-    char *copy = (char *)llmgwi_base_arena_get(arena, record->texts_n);
+    char *copy = (char *)llmgwi_base_arena_raw(arena, record->texts_n);
     if (!copy) return false;
     memcpy(copy, record->texts, record->texts_n);
     for (int i = 0; i < LLMGWI_CACHE_TEXTS; i++) {
@@ -17457,9 +17465,13 @@ static llmgwi_base_str llmgwi_cache_ask_text(const llmgwi_cache_look *look) {
 
 /* ---- exact tier ---- */
 
+static llmgwi_cache_tally *llmgwi_cache_tally_of(llmgwi_cache *cache, uint64_t id) {
+    return &cache->tallies[llmgwi_base_mix(id) & (LLMGWI_CACHE_HITS - 1)];
+}
+
 /* One more hit of an entry; lost when its place is taken by another, which only evicts a little worse. */
 static void llmgwi_cache_tally_hit(llmgwi_cache *cache, uint64_t id) {
-    llmgwi_cache_tally *tally = &cache->tallies[llmgwi_base_mix(id) & (LLMGWI_CACHE_HITS - 1)];
+    llmgwi_cache_tally *tally = llmgwi_cache_tally_of(cache, id);
     uint64_t there = LLMGWI_BASE_LOAD(&tally->id);
     if (there == 0) LLMGWI_BASE_STORE(&tally->id, id);
     if (there == 0 || there == id) LLMGWI_BASE_ADD(&tally->hits, 1u);
@@ -17524,6 +17536,7 @@ static bool llmgwi_cache_stored(llmgwi_cache *cache, llmgwi_cache_look *look, bo
     }
     llmgwi_base_buf_init(&scratch, cache->mem, SIZE_MAX / 4);
     int found = llmgwi_cache_fetch(cache, &txn, look->key, &scratch, &record);
+    if (found > 0) llmgwi_base_prefetch(llmgwi_cache_tally_of(cache, record.head.id), 1);
     bool good = found > 0 && llmgwi_cache_same_form(&record, look);
     const char *old =
         good ? llmgwi_cache_too_old(look, record.head.created_s, record.head.expire_s, now_s) : NULL;
@@ -21059,12 +21072,24 @@ typedef struct llmgwi_engine_reply {
     struct llmgwi_engine_reply *base; /* whose texts these are: one more owner of it; NULL: its own */
 } llmgwi_engine_reply;
 
-static llmgwi_engine_reply *llmgwi_engine_reply_new(const llmgwi_base_mem *mem) {
-    llmgwi_engine_reply *reply = (llmgwi_engine_reply *)llmgwi_base_zalloc(mem, sizeof *reply);
-    if (!reply) return NULL;
+/* An arena that a reply is to live in: what it has first and the reply are one piece of memory. */
+static void llmgwi_engine_reply_arena(llmgwi_base_arena *arena, const llmgwi_base_mem *mem) {
+    llmgwi_base_arena_init(arena, mem);
+    arena->ahead = (sizeof(llmgwi_engine_reply) + 15) & ~(size_t)15;
+}
+
+/* Takes the arena over. NULL: out of memory, and it is freed. */
+static llmgwi_engine_reply *llmgwi_engine_reply_in(llmgwi_base_arena *arena) {
+    llmgwi_engine_reply *reply = (llmgwi_engine_reply *)llmgwi_base_arena_get(arena, sizeof *reply);
+    if (!reply) {
+        llmgwi_base_arena_free(arena);
+        return NULL;
+    }
     reply->refs = 1;
-    reply->mem = *mem;
-    llmgwi_base_arena_init(&reply->arena, &reply->mem);
+    reply->mem = *arena->mem;
+    reply->arena = *arena;
+    reply->arena.mem = &reply->mem;
+    reply->arena.ahead = 0;
     reply->pub.text = reply->pub.reasoning = "";
     reply->pub.id = reply->pub.provider = reply->pub.model = reply->pub.model_echo = "";
     reply->pub.cached.reason = "";
@@ -21072,14 +21097,21 @@ static llmgwi_engine_reply *llmgwi_engine_reply_new(const llmgwi_base_mem *mem) 
     return reply;
 }
 
+static llmgwi_engine_reply *llmgwi_engine_reply_new(const llmgwi_base_mem *mem) {
+    llmgwi_base_arena arena;
+    llmgwi_base_arena_init(&arena, mem);
+    return llmgwi_engine_reply_in(&arena);
+}
+
 static void llmgwi_engine_reply_drop(llmgwi_engine_reply *reply) {
     if (!reply || !LLMGWI_BASE_LOAD(&reply->refs) || LLMGWI_BASE_ADD(&reply->refs, (uint32_t)-1) != 0) return;
     llmgwi_base_mem mem = reply->mem;
+    llmgwi_base_arena arena = reply->arena; /* it lives in there */
     llmgwi_engine_reply *base = reply->base;
+    arena.mem = &mem;
     llmgwi_dialect_answer_free(&reply->answer);
-    llmgwi_base_arena_free(&reply->arena);
     llmgwi_base_free(&mem, reply->trace, reply->trace_cap * sizeof *reply->trace);
-    llmgwi_base_free(&mem, reply, sizeof *reply);
+    llmgwi_base_arena_free(&arena);
     llmgwi_engine_reply_drop(base);
 }
 
@@ -25213,9 +25245,10 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_public_ranges); i++) {
         const llmgwi_public_range *row = &llmgwi_public_ranges[i];
         const llmgw_opt *opt = (const llmgw_opt *)(const void *)((const char *)request + row->at);
+        if (!opt->set) continue;
         bool good = opt->value >= row->low && opt->value <= row->high; /* a NaN is neither */
         if (good && row->whole) good = (double)(int64_t)opt->value == opt->value;
-        if (!opt->set || good) continue;
+        if (good) continue;
         snprintf(why, sizeof why, "expected %s%.0f to %.0f", row->whole ? "a whole number, " : "", row->low,
                  row->high);
         return llmgwi_public_wrong(error, row->name, why);
@@ -25279,7 +25312,6 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
         asks = asks || request->messages[i].role != LLMGW_ROLE_SYSTEM;
     }
     if (!asks) return llmgwi_public_wrong(error, "prompt", "there is nothing to ask: set prompt or messages");
-    if (request->prompt && !request->prompt[0]) return llmgwi_public_wrong(error, "prompt", "empty");
     if (!llmgwi_public_tools(request, error) || !llmgwi_public_numbers(request, error) ||
         !llmgwi_public_cache(request, error))
         return false;
@@ -25291,6 +25323,8 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
     for (size_t i = 0; i < request->stop_count; i++)
         if (!request->stop[i] || !request->stop[i][0])
             return llmgwi_public_wrong(error, "stop", "an empty text");
+    /* last: its first byte may still be on its way */
+    if (request->prompt && !request->prompt[0]) return llmgwi_public_wrong(error, "prompt", "empty");
     if (!request->require_count) return true;
     (void)llmgwi_base_error(
         error, LLMGW_E_RESTRICTED,
@@ -25399,6 +25433,7 @@ static bool llmgwi_public_fuzzy(llmgw *gw, llmgwi_public_asked *asked, llmgwi_ca
 /* Asks the cache, without a lock of the engine. False: out of memory for the reply. */
 static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s) {
     llmgwi_cache_answer answer;
+    llmgwi_base_arena arena;
     const llmgw_request *request = asked->request;
     asked->look = llmgwi_engine_look_new(gw);
     if (!asked->look) return true;
@@ -25409,10 +25444,11 @@ static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s)
         asked->look = NULL;
         return true;
     }
-    asked->reply = llmgwi_engine_reply_new(&gw->mem);
+    llmgwi_engine_reply_arena(&arena, &gw->mem);
+    asked->hit = llmgwi_cache_exact(gw->cache, asked->look, &arena, &answer);
+    asked->reply = llmgwi_engine_reply_in(&arena);
     if (!asked->reply) return false;
-    asked->hit = llmgwi_cache_exact(gw->cache, asked->look, &asked->reply->arena, &answer) ||
-                 llmgwi_public_fuzzy(gw, asked, &answer);
+    asked->hit = asked->hit || llmgwi_public_fuzzy(gw, asked, &answer);
     asked->cached = asked->look->cached;
     if (asked->hit) llmgwi_engine_serve_cached(gw, asked->reply, &answer, &asked->cached, asked->began_us);
     if (asked->hit && !llmgwi_engine_passes(asked->request, &asked->reply->pub)) {
