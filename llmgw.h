@@ -924,9 +924,9 @@ LLMGW_API int64_t llmgw_cache_export(llmgw *gw, const llmgw_cache_filter *filter
    with LLMGW_E_ARGUMENT and changes nothing. Any thread. */
 LLMGW_API llmgw_code llmgw_cache_import(llmgw *gw, const char *line, size_t len, llmgw_error *error);
 
-/* Imports word vectors (a text file in GloVe format: a word, then its numbers, on each line) into the store,
-   in 8 bits a number; they improve the fuzzy tier of all who share it. Slow; once: a word that has a vector
-   keeps it. At most max_words of the file's first lines (0: 400,000), of 2 to 512 numbers. Any thread. */
+/* Imports word vectors (a text file in GloVe format: a word, then its numbers, on each line, frequent words first)
+   into the store, in 8 bits a number; they improve the fuzzy tier of all who share it. Slow; once: a word that has a
+   vector keeps it. At most max_words of the file's first lines (0: 400,000), of 2 to 512 numbers. Any thread. */
 LLMGW_API llmgw_code llmgw_cache_vectors(llmgw *gw, const char *path, int64_t max_words, llmgw_error *error);
 
 /* Seals the whole store anew under another key of 32 bytes (LLMGW_SODIUM), which opens it from then on. No
