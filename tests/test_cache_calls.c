@@ -580,6 +580,87 @@ static void flush_while_others_poll(void **state) {
     llmgw_close(gw);
 }
 
+/* ---- what a hit takes ---- */
+
+typedef struct Counted {
+    int64_t bytes, made; /* atomic: held; pieces ever made or grown */
+} Counted;
+static void *counting(void *ptr, size_t old_size, size_t new_size, void *user) {
+    Counted *counted = (Counted *)user;
+    LLMGWI_BASE_ADD(&counted->bytes, (int64_t)new_size - (int64_t)(ptr ? old_size : 0));
+    if (new_size) {
+        LLMGWI_BASE_ADD(&counted->made, 1);
+        return realloc(ptr, new_size);
+    }
+    free(ptr);
+    return NULL;
+}
+
+/* What is kept from one request to the next saves memory; it is never large, and goes with the gateway. */
+static void a_hit_takes_one_piece_of_memory(void **state) {
+    static char large[40000];
+    Counted counted = {0, 0};
+    llmgw_options options = cached();
+    options.alloc = counting;
+    options.alloc_user = &counted;
+    llmgw *gw = t_open(&provider, &options);
+    memset(large, 'x', sizeof large - 1);
+    llmgw_request small = ask("openai/m", "Small"), big = ask("openai/m", large);
+    expect(gw, &small, LLMGW_VERDICT_MISS, NULL);
+    expect(gw, &big, LLMGW_VERDICT_MISS, NULL);
+    llmgw_close(gw);
+    assert_int_equal(counted.bytes, 0);
+    gw = t_open(&provider, &options);
+    expect(gw, &small, LLMGW_VERDICT_EXACT, NULL);
+    Counted before = counted;
+    expect(gw, &small, LLMGW_VERDICT_EXACT, NULL);
+    assert_int_equal(counted.made - before.made, 1);
+    assert_int_equal(counted.bytes, before.bytes);
+    expect(gw, &big, LLMGW_VERDICT_EXACT, NULL);
+    assert_true(counted.bytes <= before.bytes);
+    expect(gw, &small, LLMGW_VERDICT_EXACT, NULL);
+    llmgw_close(gw);
+    assert_int_equal(counted.bytes, 0);
+}
+
+typedef struct Asker {
+    llmgw *gw;
+    int number;
+} Asker;
+static void *hit_thread(void *arg) {
+    const Asker *asker = (const Asker *)arg;
+    char prompt[64];
+    snprintf(prompt, sizeof prompt, "Thread %d asks", asker->number);
+    llmgw_request request = ask("openai/m", prompt);
+    int hits = 0;
+    for (int i = 0; i < 500; i++) {
+        llmgw_reply *reply = llmgw_chat(asker->gw, &request);
+        bool good = strstr(reply->text, prompt) != NULL;
+        hits += reply->cached.verdict == LLMGW_VERDICT_EXACT;
+        llmgw_reply_free(reply);
+        if (!good) return NULL;
+    }
+    if (hits < 400) return NULL; /* one that looks while the answer is being committed may miss it */
+    return arg;
+}
+
+static void threads_get_their_own_answers(void **state) {
+    llmgw *gw = open_cached();
+    pthread_t threads[8];
+    Asker askers[8];
+    for (int i = 0; i < 8; i++) {
+        askers[i].gw = gw;
+        askers[i].number = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, hit_thread, &askers[i]), 0);
+    }
+    for (int i = 0; i < 8; i++) {
+        void *good = NULL;
+        pthread_join(threads[i], &good);
+        assert_non_null(good);
+    }
+    llmgw_close(gw);
+}
+
 /* ---- like questions ---- */
 
 static llmgw_options fuzzy(void) {
@@ -860,6 +941,8 @@ int main(void) {
         TEST(a_failing_store_is_logged_once),
         TEST(a_thread_of_ours_drives),
         TEST(flush_while_others_poll),
+        TEST(a_hit_takes_one_piece_of_memory),
+        TEST(threads_get_their_own_answers),
         TEST(a_like_question_is_answered),
         TEST(a_guard_keeps_a_wrong_answer_back),
         TEST(hits_are_learned_and_asked_again),
