@@ -12721,6 +12721,9 @@ typedef struct llmgwi_store_txn {
     int error; /* the first failure of a call in it, 0: none. Not: not found */
 } llmgwi_store_txn;
 
+#define LLMGWI_STORE_MANY ((size_t)32)   /* records at once, at most: their waits for memory overlap */
+#define LLMGWI_STORE_AHEAD ((size_t)512) /* bytes of each that are asked for */
+
 typedef struct llmgwi_store_cursor {
     void *cursor;
     llmgwi_store_txn *txn;
@@ -12794,6 +12797,12 @@ static bool llmgwi_store_get(llmgwi_store_txn *txn, int table, llmgwi_base_str k
     (void)txn, (void)table, (void)key;
     *value = llmgwi_store_no_view();
     return llmgwi_store_nothing != 0;
+}
+
+static void llmgwi_store_get_many(llmgwi_store_txn *txn, int table, const uint64_t *ids, size_t count,
+                                  llmgwi_base_str *values) {
+    (void)txn, (void)table, (void)ids;
+    for (size_t i = 0; i < count; i++) values[i] = llmgwi_store_no_view();
 }
 
 static bool llmgwi_store_put(llmgwi_store_txn *txn, int table, llmgwi_base_str key, llmgwi_base_str value) {
@@ -12957,7 +12966,7 @@ struct llmgwi_store {
     int count;      /* gateways; under the registry's lock */
     uint32_t forks; /* llmgwi_base_fork_count when it was opened */
     MDB_env *env;
-    MDB_dbi tables[LLMGWI_STORE_TABLE_COUNT];
+    MDB_dbi tables[LLMGWI_STORE_TABLE_COUNT], main_table; /* the main one has the others' trees */
     int lock_fd; /* who writes holds it exclusively; who reads without LMDB's locks, shared */
     int users_fd; /* each process that has it open holds it shared; who opens it first, exclusively meanwhile */
     bool read_only;
@@ -13312,9 +13321,40 @@ static LLMGWI_BASE_HOT llmgwi_base_str llmgwi_store_view(MDB_val val) {
     return llmgwi_base_view((const char *)val.mv_data, val.mv_size);
 }
 
-/* LMDB's page header: number, pad, flags, and how many pages it heads. */
+/* LMDB 0.9's format, as its mdb.c declares it (all of this machine's byte order). A page begins with its number (8),
+   a pad (2: the size of fixed items), flags (2), and where the room between its index and its nodes begins and ends
+   (2, 2), or of how many pages an overflow page is the first (4). A node: 4 bytes of size, flags (2), size of the
+   key (2), key, data. A tree: pad (4), flags (2), depth (2), four counts (32), number of its root (8). */
 #define LLMGWI_STORE_HEAD 16u
+#define LLMGWI_STORE_PAGE_BRANCH 1u
+#define LLMGWI_STORE_PAGE_LEAF 2u
 #define LLMGWI_STORE_PAGE_OVERFLOW 4u
+#define LLMGWI_STORE_PAGE_META 8u
+#define LLMGWI_STORE_PAGE_FIXED 32u
+#define LLMGWI_STORE_NODE_BIG 1u
+#define LLMGWI_STORE_NODE_TREE 2u
+#define LLMGWI_STORE_NODE_DUPS 4u
+#define LLMGWI_STORE_NODE_HEAD 8u
+#define LLMGWI_STORE_TREE_BYTES 48u
+#define LLMGWI_STORE_MAX_DEPTH 32 /* LMDB's own */
+
+static uint16_t llmgwi_store_u16(const unsigned char *p) {
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint32_t llmgwi_store_u32(const unsigned char *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint64_t llmgwi_store_u64(const unsigned char *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 
 /* A value that is longer than its page has room for must stand on pages that say that they are many enough, and that
    exist: a damaged length may not lead out of the file. */
@@ -13345,6 +13385,112 @@ static bool llmgwi_store_get(llmgwi_store_txn *txn, int table, llmgwi_base_str k
     if (code != MDB_SUCCESS) return llmgwi_store_result(txn, "reading", code);
     *value = llmgwi_store_view(v);
     return true;
+}
+
+/* ---- many records at once ---- */
+
+/* LMDB finds one record after the other, and most of that is waiting for memory. This finds many in step, so that
+   they wait together. It reads the pages itself, which nobody writes to while a transaction reads them. */
+typedef struct llmgwi_store_search {
+    const unsigned char *page; /* NULL: LMDB shall find it */
+    size_t low, count;         /* it is among these nodes of the page */
+} llmgwi_store_search;
+
+/* Where LMDB would say that a table's tree begins: 0, where it is empty, cannot be read, or changes. */
+static uint64_t llmgwi_store_root(llmgwi_store_txn *txn, int table, size_t *depth) {
+    MDB_val key = llmgwi_store_val(llmgwi_base_cstr(llmgwi_store_tables[table].name)), tree = {0, NULL};
+    llmgwi_store_call call = {(MDB_txn *)txn->txn, txn->store->main_table, NULL, &key, &tree, 0};
+    if (txn->write || llmgwi_store_run(llmgwi_store_call_get, &call) ||
+        tree.mv_size != LLMGWI_STORE_TREE_BYTES || !llmgwi_store_is_inside(txn, tree))
+        return 0;
+    *depth = llmgwi_store_u16((const unsigned char *)tree.mv_data + 6);
+    return llmgwi_store_u64((const unsigned char *)tree.mv_data + 40);
+}
+
+/* A node of a page; its key may be read. The first of a branch has none. */
+static LLMGWI_BASE_HOT const unsigned char *llmgwi_store_node(const unsigned char *page, size_t i,
+                                                              size_t page_bytes) {
+    size_t at = llmgwi_store_u16(page + LLMGWI_STORE_HEAD + 2 * i),
+           most = page_bytes - LLMGWI_STORE_NODE_HEAD - 8;
+    return page + (at < most ? at : most);
+}
+
+static void llmgwi_store_search_page(llmgwi_store_search *search, unsigned flags, size_t page_bytes) {
+    const unsigned char *page = search->page;
+    if (!page) return;
+    size_t lower = llmgwi_store_u16(page + 12);
+    search->low = 0;
+    search->count = (lower - LLMGWI_STORE_HEAD) / 2;
+    if (llmgwi_store_u16(page + 10) != flags || lower <= LLMGWI_STORE_HEAD || lower > page_bytes)
+        search->page = NULL;
+}
+
+/* Halves all until one node of each page is left: the last whose key is not above the id. */
+static void llmgwi_store_search_nodes(llmgwi_store_search *search, const uint64_t *ids, size_t count,
+                                      size_t page_bytes) {
+    for (bool more = true; more;) {
+        more = false;
+        for (size_t i = 0; i < count; i++) {
+            llmgwi_store_search *at = search + i;
+            if (!at->page || at->count < 2) continue;
+            size_t half = at->count / 2, middle = at->low + half;
+            uint64_t key =
+                llmgwi_store_u64(llmgwi_store_node(at->page, middle, page_bytes) + LLMGWI_STORE_NODE_HEAD);
+            at->low = key <= ids[i] ? middle : at->low;
+            at->count -= half;
+            more = true;
+        }
+    }
+}
+
+static const unsigned char *llmgwi_store_child(const llmgwi_store *store, const unsigned char *page, size_t i,
+                                               uint64_t last) {
+    const unsigned char *node = llmgwi_store_node(page, i, store->page_bytes);
+    uint64_t child = llmgwi_store_u32(node) | (uint64_t)llmgwi_store_u16(node + 4) << 32;
+    if (child < 2 || child > last) return NULL;
+    page = (const unsigned char *)store->map + child * store->page_bytes;
+    llmgwi_base_prefetch(page, 1);
+    return page;
+}
+
+/* The record of a leaf's node; none if it is another's, or long. */
+static llmgwi_base_str llmgwi_store_leaf_value(const unsigned char *page, size_t i, uint64_t id,
+                                               size_t page_bytes) {
+    const unsigned char *node = llmgwi_store_node(page, i, page_bytes),
+                        *value = node + LLMGWI_STORE_NODE_HEAD + 8;
+    size_t size = llmgwi_store_u32(node);
+    if (llmgwi_store_u16(node + 4) || llmgwi_store_u16(node + 6) != 8 ||
+        llmgwi_store_u64(node + LLMGWI_STORE_NODE_HEAD) != id || size > (size_t)(page + page_bytes - value))
+        return llmgwi_base_view(NULL, 0);
+    llmgwi_base_prefetch(value, size < LLMGWI_STORE_AHEAD ? size : LLMGWI_STORE_AHEAD);
+    return llmgwi_base_view((const char *)value, size);
+}
+
+/* Finds records by number and has their first bytes brought. p NULL: llmgwi_store_get tells what is with it. */
+static void llmgwi_store_get_many(llmgwi_store_txn *txn, int table, const uint64_t *ids, size_t count,
+                                  llmgwi_base_str *values) {
+    const llmgwi_store *store = txn->store;
+    llmgwi_store_search search[LLMGWI_STORE_MANY];
+    MDB_envinfo info;
+    size_t depth = 0, bytes = store->page_bytes;
+    uint64_t root = llmgwi_store_root(txn, table, &depth);
+    for (size_t i = 0; i < count; i++) values[i] = llmgwi_base_view(NULL, 0);
+    if (mdb_env_info(store->env, &info) || root < 2 || root > info.me_last_pgno ||
+        depth > LLMGWI_STORE_MAX_DEPTH)
+        return;
+    for (size_t i = 0; i < count; i++) search[i].page = (const unsigned char *)store->map + root * bytes;
+    for (; depth; depth--) {
+        for (size_t i = 0; i < count; i++)
+            llmgwi_store_search_page(&search[i],
+                                     depth > 1 ? LLMGWI_STORE_PAGE_BRANCH : LLMGWI_STORE_PAGE_LEAF, bytes);
+        llmgwi_store_search_nodes(search, ids, count, bytes);
+        for (size_t i = 0; i < count; i++) {
+            if (search[i].page && depth > 1)
+                search[i].page = llmgwi_store_child(store, search[i].page, search[i].low, info.me_last_pgno);
+            else if (search[i].page)
+                values[i] = llmgwi_store_leaf_value(search[i].page, search[i].low, ids[i], bytes);
+        }
+    }
 }
 
 static bool llmgwi_store_put_as(llmgwi_store_txn *txn, int table, llmgwi_base_str key, MDB_val *v,
@@ -13887,24 +14033,10 @@ static void llmgwi_store_digest(llmgwi_store *store, const void *p, size_t n, un
 
 /* ---- is the file sound? LMDB trusts what it maps: this reads first, page by page ---- */
 
-/* LMDB 0.9's format, as its mdb.c declares it (all of this machine's byte order). A page begins with its number (8),
-   a pad (2: the size of fixed items), flags (2), and where the room between its index and its nodes begins and ends
-   (2, 2), or of how many pages an overflow page is the first (4). A node: 4 bytes of size, flags (2), size of the
-   key (2), key, data. A tree: pad (4), flags (2), depth (2), four counts (32), number of its root (8). */
-#define LLMGWI_STORE_PAGE_BRANCH 1u
-#define LLMGWI_STORE_PAGE_LEAF 2u
-#define LLMGWI_STORE_PAGE_META 8u
-#define LLMGWI_STORE_PAGE_FIXED 32u
-#define LLMGWI_STORE_NODE_BIG 1u
-#define LLMGWI_STORE_NODE_TREE 2u
-#define LLMGWI_STORE_NODE_DUPS 4u
-#define LLMGWI_STORE_NODE_HEAD 8u
-#define LLMGWI_STORE_TREE_BYTES 48u
 #define LLMGWI_STORE_FILE_MAGIC 0xBEEFC0DEu
 #define LLMGWI_STORE_FILE_VERSION 1u
 #define LLMGWI_STORE_META_BYTES 152u /* with the page's head */
 #define LLMGWI_STORE_MAX_PAGE 65536u
-#define LLMGWI_STORE_MAX_DEPTH 32 /* LMDB's own */
 #define LLMGWI_STORE_CHECK_BRANCHES 262144
 #define LLMGWI_STORE_CHECK_LEAVES 4096 /* and heads of long values: all of a small store, some milliseconds */
 #define LLMGWI_STORE_CHECK_QUEUE 65536
@@ -13930,24 +14062,6 @@ typedef struct llmgwi_store_check {
     size_t count, cap;
     bool no_memory;
 } llmgwi_store_check;
-
-static uint16_t llmgwi_store_u16(const unsigned char *p) {
-    uint16_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static uint32_t llmgwi_store_u32(const unsigned char *p) {
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static uint64_t llmgwi_store_u64(const unsigned char *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
 
 static bool llmgwi_store_check_page(const llmgwi_store_check *check, uint64_t page, uint64_t count) {
     return page >= 2 && page <= check->last && count <= check->last - page + 1 && page < check->whole &&
@@ -14439,10 +14553,9 @@ static int llmgwi_store_open_tables(llmgwi_store *store, MDB_txn *txn, bool crea
 static bool llmgwi_store_set_up(llmgwi_store_opening *o, llmgwi_store_txn *txn) {
     llmgwi_store *store = o->store;
     MDB_stat stat;
-    MDB_dbi main_table;
     llmgwi_base_str sealed = llmgwi_base_view(NULL, 0);
-    int code = LLMGWI_STORE_LMDB(mdb_dbi_open, ((MDB_txn *)txn->txn, NULL, 0, &main_table));
-    if (!code) code = mdb_stat((MDB_txn *)txn->txn, main_table, &stat);
+    int code = LLMGWI_STORE_LMDB(mdb_dbi_open, ((MDB_txn *)txn->txn, NULL, 0, &store->main_table));
+    if (!code) code = mdb_stat((MDB_txn *)txn->txn, store->main_table, &stat);
     bool fresh = !code && stat.ms_entries == 0;
     if (!code) code = llmgwi_store_open_tables(store, (MDB_txn *)txn->txn, fresh && txn->write);
     if (code == MDB_NOTFOUND) return llmgwi_store_refuse(o, "is not a store of llmgw.h");
@@ -15299,11 +15412,15 @@ typedef struct llmgwi_index_scratch {
     size_t pick_count, seen, compared;
     size_t total, guess_at; /* signatures of the scope, 0: unknown; next guess when so many were seen */
     unsigned limit;         /* more bits: not picked */
-    uint32_t grams[LLMGWI_INDEX_GRAM_SLOTS]; /* of the query: hash; 0: free */
+    double least;           /* how alike a pick must be to be of use */
+    llmgwi_base_str values[LLMGWI_STORE_MANY]; /* of the next picks, found ahead */
+    uint32_t grams[LLMGWI_INDEX_GRAM_SLOTS];   /* of the query: hash; 0: free */
     size_t gram_mask;
-    uint32_t words[LLMGWI_INDEX_WORD_SLOTS];    /* of the query: 1 + place; 0: free */
-    uint32_t memo[LLMGWI_INDEX_MEMO_SLOTS];     /* words of candidates seen in this search... */
-    float memo_weight[LLMGWI_INDEX_MEMO_SLOTS]; /* ...and their weights; 0: free */
+    uint32_t words[LLMGWI_INDEX_WORD_SLOTS];  /* of the query: 1 + place; 0: free */
+    float word_most[LLMGWI_INDEX_WORD_SLOTS]; /* squares of the weights of the query's words of this hash */
+    unsigned char gram_most[LLMGWI_INDEX_GRAM_SLOTS]; /* has the query n-grams of this hash? */
+    uint32_t memo[LLMGWI_INDEX_MEMO_SLOTS];           /* words of candidates seen in this search... */
+    float memo_weight[LLMGWI_INDEX_MEMO_SLOTS];       /* ...and their weights; 0: free */
 } llmgwi_index_scratch;
 
 typedef struct llmgwi_index {
@@ -15770,16 +15887,20 @@ static void llmgwi_index_ask(llmgwi_index *index, llmgwi_store_txn *txn, llmgwi_
     llmgwi_index_sign(query);
 }
 
-/* The head of an entry's record; false: there is none, or it is not what it should be. */
-static bool llmgwi_index_head_get(llmgwi_store_txn *txn, uint64_t id, llmgwi_index_head *head,
-                                  llmgwi_base_str *value) {
-    if (!llmgwi_store_get(txn, LLMGWI_STORE_ASK, llmgwi_index_bytes(&id, sizeof id), value)) return false;
-    if (value->n < sizeof *head) return false;
-    memcpy(head, value->p, sizeof *head);
+/* The head of an entry's record; false: it is not what it should be. */
+static bool llmgwi_index_head_read(llmgwi_base_str value, llmgwi_index_head *head) {
+    if (value.n < sizeof *head) return false;
+    memcpy(head, value.p, sizeof *head);
     size_t features = sizeof *head + head->word_count * (size_t)8 + head->gram_count * (size_t)4;
     return head->version == LLMGWI_INDEX_VERSION && head->word_count <= LLMGWI_TEXT_WORDS &&
-           head->gram_count <= LLMGWI_TEXT_GRAMS && head->dim <= LLMGWI_INDEX_DIM && value->n >= features &&
-           value->n - features == head->vector_bytes;
+           head->gram_count <= LLMGWI_TEXT_GRAMS && head->dim <= LLMGWI_INDEX_DIM && value.n >= features &&
+           value.n - features == head->vector_bytes;
+}
+
+static bool llmgwi_index_head_get(llmgwi_store_txn *txn, uint64_t id, llmgwi_index_head *head,
+                                  llmgwi_base_str *value) {
+    return llmgwi_store_get(txn, LLMGWI_STORE_ASK, llmgwi_index_bytes(&id, sizeof id), value) &&
+           llmgwi_index_head_read(*value, head);
 }
 
 /* ---- the nearest ---- */
@@ -15787,7 +15908,10 @@ static bool llmgwi_index_head_get(llmgwi_store_txn *txn, uint64_t id, llmgwi_ind
 static void llmgwi_index_scratch_ready(llmgwi_index_scratch *s, const llmgwi_index_query *query) {
     const llmgwi_text_features *f = &query->features;
     size_t slots = 64;
+    s->least = 0;
     memset(s->words, 0, sizeof s->words);
+    memset(s->word_most, 0, sizeof s->word_most);
+    memset(s->gram_most, 0, sizeof s->gram_most);
     memset(s->memo_weight, 0, sizeof s->memo_weight);
     while (slots < 4 * f->gram_count) slots *= 2;
     s->gram_mask = slots - 1;
@@ -15796,9 +15920,11 @@ static void llmgwi_index_scratch_ready(llmgwi_index_scratch *s, const llmgwi_ind
         size_t at = f->grams[i] & s->gram_mask;
         while (s->grams[at]) at = (at + 1) & s->gram_mask;
         s->grams[at] = f->grams[i] ? f->grams[i] : 1;
+        s->gram_most[f->grams[i] % LLMGWI_INDEX_GRAM_SLOTS] = 1;
     }
     for (size_t i = 0; i < f->word_count; i++) {
         size_t at = f->words[i] % LLMGWI_INDEX_WORD_SLOTS;
+        s->word_most[at] += query->weights[i] * query->weights[i];
         while (s->words[at]) at = (at + 1) % LLMGWI_INDEX_WORD_SLOTS;
         s->words[at] = (uint32_t)i + 1;
     }
@@ -16021,6 +16147,28 @@ static double llmgwi_index_vector_cosine(const llmgwi_index *index, const llmgwi
     return cosine;
 }
 
+/* No less than words and n-grams add to a similarity. Without branches: most picks need no more than this. A
+   candidate's words weigh at least what the shared ones do. */
+static double llmgwi_index_most(const llmgwi_index_scratch *s, const llmgwi_index_query *query,
+                                llmgwi_index_mix mix, const char *body, size_t words, size_t grams) {
+    const char *gram = body + words * 8;
+    size_t shared = 0;
+    float dot = 0;
+    uint32_t hash;
+    for (size_t i = 0; i < words; i++) {
+        memcpy(&hash, body + 4 * i, sizeof hash);
+        dot += s->word_most[hash % LLMGWI_INDEX_WORD_SLOTS];
+    }
+    for (size_t i = 0; i < grams; i++) {
+        memcpy(&hash, gram + 4 * i, sizeof hash);
+        shared += s->gram_most[hash % LLMGWI_INDEX_GRAM_SLOTS];
+    }
+    double most = query->word_norm > 0 ? mix.words * sqrt((double)dot) / query->word_norm : 0;
+    if (shared) most += mix.grams * (double)shared / (query->gram_norm * sqrt((double)grams));
+    return most;
+}
+
+/* Less than s->least, and then not exact: the pick is of no use. */
 static double llmgwi_index_similarity(const llmgwi_index *index, llmgwi_index_scratch *s,
                                       const llmgwi_index_query *query, uint64_t id,
                                       const llmgwi_index_head *head, const char *body) {
@@ -16028,10 +16176,12 @@ static double llmgwi_index_similarity(const llmgwi_index *index, llmgwi_index_sc
     bool vector = query->dim && query->dim == head->dim && query->kind == (llmgwi_index_kind)head->kind &&
                   head->vector_norm > 0;
     llmgwi_index_mix mix = llmgwi_index_shares(words || query->features.word_count, vector);
+    double least = s->least - mix.vector - 1e-5; /* for rounding */
+    if (least > 0 && llmgwi_index_most(s, query, mix, body, words, grams) < least) return 0;
     double sum = mix.grams * llmgwi_index_gram_cosine(s, query, body + words * 8, grams);
     if (mix.words > 0)
         sum += mix.words * llmgwi_index_word_cosine(index, s, query, body, body + words * 4, words);
-    if (vector)
+    if (vector && sum >= least)
         sum += mix.vector *
                llmgwi_index_vector_cosine(index, query, id, head,
                                           llmgwi_base_view(body + words * 8 + grams * 4, head->vector_bytes));
@@ -16052,13 +16202,15 @@ static size_t llmgwi_index_insert(llmgwi_index_hit *hits, size_t count, size_t s
     return count;
 }
 
-/* Compares one pick exactly. False: it is gone, expired, or of another scope (law 7). */
+/* Compares one pick. value.p NULL: its record is not found yet. False: it is gone, expired, or of another scope
+   (law 7). */
 static bool llmgwi_index_compare(const llmgwi_index *index, llmgwi_store_txn *txn,
                                  const unsigned char scope[16], const llmgwi_index_query *query,
-                                 llmgwi_index_scratch *s, llmgwi_index_hit *hit) {
+                                 llmgwi_index_scratch *s, llmgwi_base_str value, llmgwi_index_hit *hit) {
     llmgwi_index_head head;
-    llmgwi_base_str value;
-    if (!llmgwi_index_head_get(txn, hit->id, &head, &value)) return false;
+    if (!(value.p ? llmgwi_index_head_read(value, &head)
+                  : llmgwi_index_head_get(txn, hit->id, &head, &value)))
+        return false;
     if (memcmp(head.scope, scope, 16) != 0) return false;
     if (head.expire_s && head.expire_s <= query->now_s) return false;
     hit->answer_class = head.answer_class;
@@ -16069,6 +16221,15 @@ static bool llmgwi_index_compare(const llmgwi_index *index, llmgwi_store_txn *tx
     return true;
 }
 
+/* The next pick's record; when it is the first of so many, those of all are looked for. */
+static llmgwi_base_str llmgwi_index_value(llmgwi_store_txn *txn, llmgwi_index_scratch *s, size_t next) {
+    size_t at = next % LLMGWI_STORE_MANY, left = s->pick_count - next;
+    if (at == 0)
+        llmgwi_store_get_many(txn, LLMGWI_STORE_ASK, s->order + next,
+                              left < LLMGWI_STORE_MANY ? left : LLMGWI_STORE_MANY, s->values);
+    return s->values[at];
+}
+
 /* Compares the picks in order of their signatures' distance, until no later one is likely to be among the
    first nine. */
 static size_t llmgwi_index_rank(const llmgwi_index *index, llmgwi_store_txn *txn,
@@ -16076,13 +16237,16 @@ static size_t llmgwi_index_rank(const llmgwi_index *index, llmgwi_store_txn *txn
                                 llmgwi_index_scratch *s, llmgwi_index_hit *hits, size_t size) {
     size_t picks = llmgwi_index_order(s), count = 0, next = 0;
     size_t sure = size < LLMGWI_INDEX_SURE ? size : LLMGWI_INDEX_SURE;
+    s->least = 0;
     for (unsigned bits = 0; bits <= 256 && next < picks; bits++) {
         if (count >= sure && hits[sure - 1].similarity > (double)index->likest[bits]) break;
         for (size_t end = next + s->counts[bits]; next < end; next++) {
             llmgwi_index_hit hit;
             hit.id = s->order[next];
-            if (!llmgwi_index_compare(index, txn, scope, query, s, &hit)) continue;
+            if (!llmgwi_index_compare(index, txn, scope, query, s, llmgwi_index_value(txn, s, next), &hit))
+                continue;
             count = llmgwi_index_insert(hits, count, size, &hit);
+            if (count == size) s->least = hits[size - 1].similarity;
         }
     }
     s->compared = next;

@@ -275,7 +275,8 @@ static void recall(uint64_t entries, const char *name, char **text, int queries)
         found_us += bench_cpu_us() - start;
         llmgwi_index_scratch_ready(scratch, &query);
         for (hit.id = 1; hit.id <= entries; hit.id++)
-            if (llmgwi_index_compare(index_, &txn, scope_of(0), &query, scratch, &hit))
+            if (llmgwi_index_compare(index_, &txn, scope_of(0), &query, scratch, llmgwi_base_view(NULL, 0),
+                                     &hit))
                 wanted = llmgwi_index_insert(want, wanted, 9, &hit);
         size_t first = want[0].id == number; /* the question itself is no feat */
         for (size_t k = first; k < first + 8 && k < count; k++)
