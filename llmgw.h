@@ -13335,6 +13335,7 @@ static LLMGWI_BASE_HOT llmgwi_base_str llmgwi_store_view(MDB_val val) {
 #define LLMGWI_STORE_NODE_TREE 2u
 #define LLMGWI_STORE_NODE_DUPS 4u
 #define LLMGWI_STORE_NODE_HEAD 8u
+#define LLMGWI_STORE_NODE_KEYED 16u /* with a number as its key */
 #define LLMGWI_STORE_TREE_BYTES 48u
 #define LLMGWI_STORE_MAX_DEPTH 32 /* LMDB's own */
 
@@ -13387,6 +13388,11 @@ static bool llmgwi_store_get(llmgwi_store_txn *txn, int table, llmgwi_base_str k
     return true;
 }
 
+/* Of a node of a branch: the page below. */
+static uint64_t llmgwi_store_child(const unsigned char *node) {
+    return llmgwi_store_u32(node) | (uint64_t)llmgwi_store_u16(node + 4) << 32;
+}
+
 /* ---- many records at once ---- */
 
 /* LMDB finds one record after the other, and most of that is waiting for memory. This finds many in step, so that
@@ -13407,60 +13413,61 @@ static uint64_t llmgwi_store_root(llmgwi_store_txn *txn, int table, size_t *dept
     return llmgwi_store_u64((const unsigned char *)tree.mv_data + 40);
 }
 
-/* A node of a page; its key may be read. The first of a branch has none. */
-static LLMGWI_BASE_HOT const unsigned char *llmgwi_store_node(const unsigned char *page, size_t i,
-                                                              size_t page_bytes) {
-    size_t at = llmgwi_store_u16(page + LLMGWI_STORE_HEAD + 2 * i),
-           most = page_bytes - LLMGWI_STORE_NODE_HEAD - 8;
-    return page + (at < most ? at : most);
+/* A node of a page that has so many bytes; n of it may be read. The first of a branch has no key, and may be the
+   page's last 8 bytes. */
+static LLMGWI_BASE_HOT const unsigned char *llmgwi_store_node(const unsigned char *page, size_t bytes,
+                                                              size_t i, size_t n) {
+    size_t at = llmgwi_store_u16(page + LLMGWI_STORE_HEAD + 2 * i);
+    return page + (at < bytes - n ? at : bytes - n);
 }
 
-static void llmgwi_store_search_page(llmgwi_store_search *search, unsigned flags, size_t page_bytes) {
+/* NULL: no such page, or not what it should be. */
+static const unsigned char *llmgwi_store_search_page(llmgwi_store_search *search, bool leaf,
+                                                     size_t page_bytes) {
     const unsigned char *page = search->page;
-    if (!page) return;
+    if (!page) return NULL;
     size_t lower = llmgwi_store_u16(page + 12);
     search->low = 0;
     search->count = (lower - LLMGWI_STORE_HEAD) / 2;
-    if (llmgwi_store_u16(page + 10) != flags || lower <= LLMGWI_STORE_HEAD || lower > page_bytes)
-        search->page = NULL;
+    return llmgwi_store_u16(page + 10) == (leaf ? LLMGWI_STORE_PAGE_LEAF : LLMGWI_STORE_PAGE_BRANCH) &&
+                   lower > LLMGWI_STORE_HEAD && lower <= page_bytes
+               ? page
+               : NULL;
 }
 
 /* Halves all until one node of each page is left: the last whose key is not above the id. */
 static void llmgwi_store_search_nodes(llmgwi_store_search *search, const uint64_t *ids, size_t count,
-                                      size_t page_bytes) {
+                                      bool leaf, size_t page_bytes) {
+    for (size_t i = 0; i < count; i++)
+        search[i].page = llmgwi_store_search_page(&search[i], leaf, page_bytes);
     for (bool more = true; more;) {
         more = false;
         for (size_t i = 0; i < count; i++) {
             llmgwi_store_search *at = search + i;
             if (!at->page || at->count < 2) continue;
             size_t half = at->count / 2, middle = at->low + half;
-            uint64_t key =
-                llmgwi_store_u64(llmgwi_store_node(at->page, middle, page_bytes) + LLMGWI_STORE_NODE_HEAD);
-            at->low = key <= ids[i] ? middle : at->low;
+            const unsigned char *node =
+                llmgwi_store_node(at->page, page_bytes, middle, LLMGWI_STORE_NODE_KEYED);
+            at->low = llmgwi_store_u64(node + LLMGWI_STORE_NODE_HEAD) <= ids[i] ? middle : at->low;
             at->count -= half;
             more = true;
         }
     }
 }
 
-static const unsigned char *llmgwi_store_child(const llmgwi_store *store, const unsigned char *page, size_t i,
-                                               uint64_t last) {
-    const unsigned char *node = llmgwi_store_node(page, i, store->page_bytes);
-    uint64_t child = llmgwi_store_u32(node) | (uint64_t)llmgwi_store_u16(node + 4) << 32;
-    if (child < 2 || child > last) return NULL;
-    page = (const unsigned char *)store->map + child * store->page_bytes;
+static const unsigned char *llmgwi_store_page(const llmgwi_store *store, uint64_t number, uint64_t pages) {
+    if (number < 2 || number >= pages) return NULL;
+    const char *page = store->map + number * store->page_bytes;
     llmgwi_base_prefetch(page, 1);
-    return page;
+    return (const unsigned char *)page;
 }
 
-/* The record of a leaf's node; none if it is another's, or long. */
-static llmgwi_base_str llmgwi_store_leaf_value(const unsigned char *page, size_t i, uint64_t id,
-                                               size_t page_bytes) {
-    const unsigned char *node = llmgwi_store_node(page, i, page_bytes),
-                        *value = node + LLMGWI_STORE_NODE_HEAD + 8;
+/* The record of a leaf's node; none if it is another's, or long. room: from the node to the page's end. */
+static llmgwi_base_str llmgwi_store_leaf_value(const unsigned char *node, uint64_t id, size_t room) {
+    const unsigned char *value = node + LLMGWI_STORE_NODE_KEYED;
     size_t size = llmgwi_store_u32(node);
-    if (llmgwi_store_u16(node + 4) || llmgwi_store_u16(node + 6) != 8 ||
-        llmgwi_store_u64(node + LLMGWI_STORE_NODE_HEAD) != id || size > (size_t)(page + page_bytes - value))
+    if (llmgwi_store_u16(node + 4) || llmgwi_store_u16(node + 6) != sizeof id ||
+        llmgwi_store_u64(node + LLMGWI_STORE_NODE_HEAD) != id || size > room - LLMGWI_STORE_NODE_KEYED)
         return llmgwi_base_view(NULL, 0);
     llmgwi_base_prefetch(value, size < LLMGWI_STORE_AHEAD ? size : LLMGWI_STORE_AHEAD);
     return llmgwi_base_view((const char *)value, size);
@@ -13473,22 +13480,24 @@ static void llmgwi_store_get_many(llmgwi_store_txn *txn, int table, const uint64
     llmgwi_store_search search[LLMGWI_STORE_MANY];
     MDB_envinfo info;
     size_t depth = 0, bytes = store->page_bytes;
-    uint64_t root = llmgwi_store_root(txn, table, &depth);
-    for (size_t i = 0; i < count; i++) values[i] = llmgwi_base_view(NULL, 0);
-    if (mdb_env_info(store->env, &info) || root < 2 || root > info.me_last_pgno ||
-        depth > LLMGWI_STORE_MAX_DEPTH)
-        return;
-    for (size_t i = 0; i < count; i++) search[i].page = (const unsigned char *)store->map + root * bytes;
-    for (; depth; depth--) {
-        for (size_t i = 0; i < count; i++)
-            llmgwi_store_search_page(&search[i],
-                                     depth > 1 ? LLMGWI_STORE_PAGE_BRANCH : LLMGWI_STORE_PAGE_LEAF, bytes);
-        llmgwi_store_search_nodes(search, ids, count, bytes);
+    uint64_t root = llmgwi_store_root(txn, table, &depth), pages = 0;
+    if (!mdb_env_info(store->env, &info)) pages = info.me_mapsize / bytes;
+    if (pages > info.me_last_pgno) pages = info.me_last_pgno + 1;
+    for (size_t i = 0; i < count; i++) {
+        values[i] = llmgwi_base_view(NULL, 0);
+        search[i].page = llmgwi_store_page(store, root, pages);
+    }
+    for (; depth && depth <= LLMGWI_STORE_MAX_DEPTH; depth--) {
+        llmgwi_store_search_nodes(search, ids, count, depth == 1, bytes);
         for (size_t i = 0; i < count; i++) {
-            if (search[i].page && depth > 1)
-                search[i].page = llmgwi_store_child(store, search[i].page, search[i].low, info.me_last_pgno);
-            else if (search[i].page)
-                values[i] = llmgwi_store_leaf_value(search[i].page, search[i].low, ids[i], bytes);
+            const unsigned char *page = search[i].page, *node;
+            if (!page) continue;
+            node = llmgwi_store_node(page, bytes, search[i].low,
+                                     depth == 1 ? LLMGWI_STORE_NODE_KEYED : LLMGWI_STORE_NODE_HEAD);
+            if (depth == 1)
+                values[i] = llmgwi_store_leaf_value(node, ids[i], (size_t)(page + bytes - node));
+            else
+                search[i].page = llmgwi_store_page(store, llmgwi_store_child(node), pages);
         }
     }
 }
@@ -14180,9 +14189,9 @@ static bool llmgwi_store_check_leaf_node(llmgwi_store_check *check, const unsign
 static bool llmgwi_store_check_node(llmgwi_store_check *check, const llmgwi_store_visit *visit,
                                     const unsigned char *node, size_t room) {
     if (visit->level == 1) return llmgwi_store_check_leaf_node(check, node, room, visit->of);
-    uint64_t child = llmgwi_store_u32(node) | (uint64_t)llmgwi_store_u16(node + 4) << 32;
     return (size_t)llmgwi_store_u16(node + 6) + LLMGWI_STORE_NODE_HEAD <= room &&
-           llmgwi_store_check_later(check, child, visit->level - 1, visit->of, visit->item);
+           llmgwi_store_check_later(check, llmgwi_store_child(node), visit->level - 1, visit->of,
+                                    visit->item);
 }
 
 /* What a node takes in its page. */

@@ -210,6 +210,53 @@ static void test_nearest_equal_a_full_search(void **state) {
     llmgwi_index_close(index);
 }
 
+/* What is spared comparing would not have been among the hits: with and without vectors, by one who reads and by
+   one who writes. */
+static void spare_none(llmgwi_index *index, llmgwi_store_txn *txn, size_t size) {
+    llmgwi_index_hit hits[LLMGWI_INDEX_HITS], want[LLMGWI_INDEX_HITS], hit;
+    static llmgwi_index_scratch s;
+    llmgwi_index_scratch_ready(&s, &query);
+    llmgwi_index_scan(index, txn, scope_a, &query, true, &s);
+    size_t picks = llmgwi_index_order(&s), wanted = 0,
+           count = llmgwi_index_near(index, txn, scope_a, &query, hits, size);
+    for (size_t i = 0; i < picks; i++) {
+        hit.id = s.order[i];
+        if (llmgwi_index_compare(index, txn, scope_a, &query, &s, llmgwi_base_view(NULL, 0), &hit))
+            wanted = llmgwi_index_insert(want, wanted, size, &hit);
+    }
+    assert_int_equal(count, wanted);
+    assert_int_equal(count, size);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(hits[i].id, want[i].id);
+        assert_memory_equal(&hits[i].similarity, &want[i].similarity, sizeof hit.similarity);
+    }
+}
+
+static void test_spared(void **state) {
+    enum { N = 1500, DIM = 40 };
+    llmgwi_index *index = llmgwi_index_open(&unit_mem, store);
+    llmgwi_store_txn txn = begin();
+    llmgwi_index_hit about;
+    float v[DIM];
+    memset(&about, 0, sizeof about);
+    for (size_t i = 0; i <= 256; i++) index->likest[i] = 2; /* all picks have their turn */
+    for (size_t i = 0; i < N + 120; i++) {
+        static const size_t sizes[] = {1, 8, 32};
+        for (size_t k = 0; k < DIM; k++) v[k] = (float)draw(200) - 50;
+        if (i >= N && i % 4 == 0) {
+            assert_true(llmgwi_store_end(&txn, true));
+            if (i % 8) txn = begin();
+            if (i % 8 == 0) assert_true(llmgwi_store_read(store, &txn));
+        }
+        llmgwi_index_ask(index, &txn, llmgwi_base_cstr(question(i < N ? i : draw(2 * N))), v,
+                         draw(3) ? DIM : 0, &query);
+        if (i < N) assert_true(llmgwi_index_add(index, &txn, scope_a, i + 1, &query, &about));
+        if (i >= N) spare_none(index, &txn, sizes[i % 3]);
+    }
+    llmgwi_store_end(&txn, false);
+    llmgwi_index_close(index);
+}
+
 /* Signatures of known distance, so that only the scan is at work: what is far from the query in the newest
    blocks says nothing of the others. */
 static void test_a_wrong_guess(void **state) {
@@ -885,6 +932,7 @@ int main(void) {
         cmocka_unit_test(test_dot_kernel),
         cmocka_unit_test(test_signs),
         TEST(test_nearest_equal_a_full_search),
+        TEST(test_spared),
         TEST(test_a_wrong_guess),
         TEST(test_edges_of_near),
         TEST(test_scopes_stay_apart),

@@ -54,6 +54,112 @@ static void test_records(void **state) {
     llmgwi_store_close(store, false);
 }
 
+/* ---- many at once ---- */
+
+enum { MANY_IDS = 12000 };
+static uint64_t many_ids; /* so many in the store */
+
+/* Length of the record of an id; 0: there is none. A few do not fit into a page. */
+static size_t many_size(uint64_t id) {
+    uint64_t mix = llmgwi_base_mix(id);
+    return id == 0 || id > many_ids || mix % 3 == 0 ? 0
+           : mix % 1000 == 1                        ? 5000
+                                                    : 1 + (size_t)(mix >> 20) % 300;
+}
+
+static void many_fill(llmgwi_store *store) {
+    llmgwi_store_txn txn;
+    assert_true(llmgwi_store_write(store, &txn, false));
+    for (uint64_t i = 0; i < many_ids; i++) {
+        uint64_t id = 1 + i * 7919 % many_ids; /* in no order: pages split */
+        size_t n = many_size(id);
+        if (!n) continue;
+        char *p = (char *)llmgwi_store_reserve(&txn, LLMGWI_STORE_ASK, storing_u64(&id), n);
+        assert_non_null(p);
+        memset(p, (int)(id % 251), n);
+    }
+    assert_true(llmgwi_store_end(&txn, true));
+}
+
+/* any: short records are found. Ids that do not exist, and LMDB finds what is found at the same place. */
+static void many_look(llmgwi_store_txn *txn, uint64_t salt, bool any) {
+    uint64_t ids[LLMGWI_STORE_MANY];
+    llmgwi_base_str values[LLMGWI_STORE_MANY], value;
+    size_t count = 1 + (size_t)(llmgwi_base_mix(salt) % LLMGWI_STORE_MANY);
+    for (size_t i = 0; i < count; i++) ids[i] = llmgwi_base_mix(salt * 64 + i) % (MANY_IDS + 100);
+    if (salt % 16 == 0) ids[0] = UINT64_MAX;
+    llmgwi_store_get_many(txn, LLMGWI_STORE_ASK, ids, count, values);
+    for (size_t i = 0; i < count; i++) {
+        size_t n = many_size(ids[i]);
+        assert_int_equal(values[i].p != NULL, any && n && n < 2000);
+        if (!values[i].p) continue;
+        assert_true(llmgwi_store_get(txn, LLMGWI_STORE_ASK, storing_u64(&ids[i]), &value));
+        assert_ptr_equal(values[i].p, value.p);
+        assert_int_equal(values[i].n, n);
+        assert_int_equal(value.n, n);
+    }
+}
+
+static void test_many(void **state) {
+    (void)state;
+    llmgwi_store *store = storing_open();
+    llmgwi_store_txn txn;
+    const uint64_t sizes[] = {1, 50, MANY_IDS}; /* trees of one, two and three pages' depth */
+    assert_true(llmgwi_store_read(store, &txn));
+    many_look(&txn, 3, false); /* an empty table */
+    assert_true(llmgwi_store_end(&txn, false));
+    for (size_t k = 0; k < LLMGWI_BASE_COUNT(sizes); k++) {
+        size_t depth = 0;
+        many_ids = sizes[k];
+        many_fill(store);
+        assert_true(llmgwi_store_read(store, &txn));
+        for (uint64_t salt = 1; salt < 2000; salt++) many_look(&txn, salt, true);
+        assert_int_equal(txn.error, 0);
+        assert_true(llmgwi_store_root(&txn, LLMGWI_STORE_ASK, &depth) >= 2);
+        assert_int_equal(depth, k + 1);
+        assert_true(llmgwi_store_end(&txn, false));
+    }
+    assert_true(llmgwi_store_write(store, &txn, false));
+    many_look(&txn, 3, false); /* who writes asks LMDB */
+    assert_true(llmgwi_store_end(&txn, false));
+    llmgwi_store_close(store, false);
+}
+
+/* Bytes of the map changed, in the heads and indexes of pages above all: what is found lies in one page. */
+static void test_many_damaged(void **state) {
+    (void)state;
+    llmgwi_store *store = storing_open();
+    llmgwi_store_txn txn;
+    llmgwi_base_str values[LLMGWI_STORE_MANY];
+    uint64_t ids[LLMGWI_STORE_MANY], seed = 1, pages;
+    size_t found = 0, lost = 0;
+    struct stat st;
+    many_ids = MANY_IDS;
+    many_fill(store);
+    int fd = open(storing_file("data.mdb"), O_WRONLY);
+    assert_true(fd >= 0 && !fstat(fd, &st)); /* LMDB maps the file: what is written to it is seen */
+    pages = (uint64_t)st.st_size / store->page_bytes;
+    assert_true(llmgwi_store_read(store, &txn));
+    for (int round = 0; round < 20000; round++) {
+        uint64_t mix = llmgwi_base_mix(seed++), page = 2 + mix % (pages - 2);
+        off_t at = (off_t)(page * store->page_bytes + (mix >> 32) % (round % 2 ? 64 : store->page_bytes - 8));
+        assert_int_equal(pwrite(fd, &seed, 1 + mix % 8, at), 1 + mix % 8);
+        for (size_t i = 0; i < LLMGWI_STORE_MANY; i++) ids[i] = llmgwi_base_mix(seed++) % many_ids;
+        llmgwi_store_get_many(&txn, LLMGWI_STORE_ASK, ids, LLMGWI_STORE_MANY, values);
+        for (size_t i = 0; i < LLMGWI_STORE_MANY; i++) {
+            size_t in = (size_t)(values[i].p - store->map);
+            found += values[i].p != NULL;
+            lost += !values[i].p;
+            if (!values[i].p) continue;
+            assert_true(in < (size_t)st.st_size && in % store->page_bytes + values[i].n <= store->page_bytes);
+        }
+    }
+    assert_true(found && lost);
+    close(fd);
+    (void)llmgwi_store_end(&txn, false);
+    llmgwi_store_close(store, false);
+}
+
 /* The number in the i-th of some items of 40 bytes. */
 static uint64_t dup_number(llmgwi_base_str page, size_t i) {
     uint64_t number = 0;
@@ -641,6 +747,8 @@ static void test_digest(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_records),
+        TEST(test_many),
+        TEST(test_many_damaged),
         TEST(test_dups),
         TEST(test_cursor),
         TEST(test_map_full),
