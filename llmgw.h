@@ -16158,8 +16158,9 @@ static double llmgwi_index_vector_cosine(const llmgwi_index *index, const llmgwi
 
 /* No less than words and n-grams add to a similarity. Without branches: most picks need no more than this. A
    candidate's words weigh at least what the shared ones do. */
-static double llmgwi_index_most(const llmgwi_index_scratch *s, const llmgwi_index_query *query,
-                                llmgwi_index_mix mix, const char *body, size_t words, size_t grams) {
+static LLMGWI_BASE_COLD double llmgwi_index_most(const llmgwi_index_scratch *s,
+                                                 const llmgwi_index_query *query, llmgwi_index_mix mix,
+                                                 const char *body, size_t words, size_t grams) {
     const char *gram = body + words * 8;
     size_t shared = 0;
     float dot = 0;
