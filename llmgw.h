@@ -15939,10 +15939,9 @@ static void llmgwi_index_scratch_ready(llmgwi_index_scratch *s, const llmgwi_ind
     }
 }
 
-/* How many picks are kept of so many entries: more as it takes more of them to have the nearest among them,
-   few enough that comparing them takes no longer than the scan. */
+/* How many picks are kept of so many entries: more as it takes more of them to have the nearest among them. */
 static size_t llmgwi_index_keep(size_t seen) {
-    size_t keep = seen / 64;
+    size_t keep = seen / 32;
     return keep < 512 ? 512 : keep < LLMGWI_INDEX_PICKS ? keep : LLMGWI_INDEX_PICKS;
 }
 
