@@ -70,7 +70,7 @@ BENCH_LIBS   = $(LIBS) -ljansson -lcjson -luv
 
 DEPS := gcc g++ make pkg-config libcurl4-openssl-dev libxxhash-dev liblmdb-dev libsodium-dev libcmocka-dev libmicrohttpd-dev \
         libgnutls28-dev libjansson-dev ca-certificates libuv1-dev openssl nghttp2-proxy
-DEPS_CHECK   := $(DEPS) clang libclang-rt-14-dev clang-format valgrind python3
+DEPS_CHECK   := $(DEPS) clang libclang-rt-14-dev clang-format valgrind python3 prometheus
 DEPS_BENCH   := $(DEPS) libcjson-dev
 # node and npm may come from elsewhere than Debian: then the packages are left alone.
 DEPS_CONFORM  = $(DEPS) python3-venv $(shell command -v node >/dev/null 2>&1 || echo nodejs) \

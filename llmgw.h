@@ -1,4 +1,4 @@
-/* llmgw.h - an LLM gateway in one C header.                                          version 0.3.0
+/* llmgw.h - an LLM gateway in one C header.                                          version 0.4.0
 
    Do this:
 
@@ -17,6 +17,11 @@
        llmgw_reply_free(r);
        llmgw_close(gw);
 
+   WHAT DID IT COST?  reply->cost says it of a call. With options.store.path every attempt is kept:
+
+       llmgw_flush(gw);                                     (totals are as of the last commit)
+       llmgw_ledger_totals(gw, NULL, LLMGW_BY_DAY | LLMGW_BY_MODEL, print_it, NULL);
+
    CONTENTS: search for a tag with its two angle brackets
        >>api      all that a user reads: types, functions, ownership, threads, errors
        ------     "stop here if you are only interested in the API" ------
@@ -24,18 +29,22 @@
        >>text     UTF-8, sentence ends, seams of resumed texts, estimate of tokens
        >>json     strict reader without allocation, writer
        >>frame    splits a stream of bytes into server-sent events
+       >>crypto   SHA-256, constant-time comparison
        >>dialect  what the providers speak: requests out; replies, events and errors in
        >>schema   has a JSON text the shape that a JSON Schema asks for?
        >>config   descriptions, configuration file and environment to one checked table
-       >>price    integer money
+       >>price    what usage costs: built-in rows, price files; integer money
        >>health   what a failure means: backoff, breaker, limits, concurrency, latencies
        >>route    in which order a call tries its targets, and how often
        >>store    the only LMDB: environment, tables, groups of writes, sealing
+       >>ledger   what every attempt cost: intents and settlements, budgets, totals, export
+       >>auth     scoped keys: made, checked, revoked
        >>calibrate  what fuzzy answers may be served: scores, evidence, thresholds, drift
        >>index    signatures of questions, and the nearest of them
        >>cache    canonical requests, exact and fuzzy answers, samples, eviction
        >>http     the only libcurl
        >>engine   calls, attempts, races and hedges, resumed streams, waiting lines, deadlines, events
+       >>report   how the gateway does: struct, metrics text, JSON snapshot, failures
        >>public   argument checks, open, send, poll, ask
        RELEASE NOTES and LICENSE are at the end.
 
@@ -62,20 +71,24 @@
 
    A GOOD GUEST
      - Nothing is written to disk unless options.store.path names a directory: then only there, with
-       modes 0700 and 0600. A store that is broken, full or locked costs hits, never a call
-       (unless store.required says so). llmgw_open does no network I/O.
+       modes 0700 and 0600. A store that is broken, full or locked costs hits and rows of the ledger,
+       never a call, unless store.required, a hard budget or a scoped key needs it: what cannot be
+       checked is not sent. llmgw_open does no network I/O.
      - With a store, a call or poll may commit what waits and then spend options.duty_us on making
        room. Fuzzy hits that are revalidated are requests to your providers, within a budget.
+       options.prices may name a URL, which is then fetched at most once a day; else nothing is.
      - SIGPIPE never reaches you. After fork the child's handle answers LLMGW_E_FORKED, and
        closing it there touches no socket and no file of the parent.
      - A key is sent only to its own provider's host, never over plain http except to loopback,
-       never after a redirect, and appears in no log line, error text, trace or store. TLS certificates
-       are always verified; there is no switch to turn that off.
+       never after a redirect, and appears in no log line, error text, trace or store. Of a scoped key
+       the store has the SHA-256. TLS certificates are always verified; there is no switch to turn
+       that off.
 
    COMPILE-TIME SWITCHES (define them where LLMGW_IMPLEMENTATION is defined)
      LLMGW_NO_OPENAI, LLMGW_NO_ANTHROPIC, LLMGW_NO_GEMINI   leave a dialect out
      LLMGW_SODIUM                                           encryption at rest (store.key); needs libsodium
-     LLMGW_NO_STORE                                         leave LMDB out: no store, no cache
+     LLMGW_NO_STORE                                         leave LMDB out: no store, cache, ledger, budgets
+                                                            or scoped keys
      LLMGW_API                                              linkage of public functions (extern)
 
    Zero-initialise every struct ("= {0}" in C, "= {}" in C++, or memset): zero means the default. */
@@ -105,9 +118,9 @@
 #include <stdint.h>
 
 #define LLMGW_VERSION_MAJOR 0
-#define LLMGW_VERSION_MINOR 3
+#define LLMGW_VERSION_MINOR 4
 #define LLMGW_VERSION_PATCH 0
-#define LLMGW_VERSION "0.3.0"
+#define LLMGW_VERSION "0.4.0"
 
 #ifndef LLMGW_API
 #define LLMGW_API extern
@@ -122,7 +135,7 @@
 #endif
 
 /* A header of one version and an implementation of another do not link: the name carries both. */
-#define llmgw_open llmgw_open_v0_3
+#define llmgw_open llmgw_open_v0_4
 
 #ifdef __cplusplus
 extern "C" {
@@ -165,6 +178,9 @@ LLMGW_API llmgw_opt llmgw_set(double value); /* {true, value}. Any thread. */
     X(E_CANCELLED, 106, 0, "cancelled by the caller")                                                        \
     X(E_RESTRICTED, 200, 0, "a restriction of the request cannot be kept")                                   \
     X(E_INSECURE, 201, 0, "a key would travel unprotected")                                                  \
+    X(E_UNAUTHORIZED, 202, 0, "the scoped key is unknown, revoked or expired, or there is none")             \
+    X(E_FORBIDDEN, 203, 0, "the scoped key may not use this model")                                          \
+    X(E_BUDGET, 204, 1, "a budget is used up")                                                               \
     X(E_BAD_REQUEST, 300, 0, "the provider refused the request")                                             \
     X(E_AUTH, 301, 0, "the provider refused the key")                                                        \
     X(E_QUOTA, 302, 0, "the account's quota or credit is used up")                                           \
@@ -358,6 +374,12 @@ typedef struct llmgw_request {
     llmgw_opt max_error;         /* this request is answered fuzzily only where a promise of this holds, 0
                                     to 1; it can only be stricter than the configuration's */
 
+    /* Who pays. README: "Money". */
+    const char *key;         /* a scoped key, as llmgw_key_create gave it; NULL: none. E_UNAUTHORIZED: it is
+                                not (or no longer) one; E_FORBIDDEN: not for this model; E_LIMIT: its limits */
+    const char *const *tags; /* budgets and totals know them: at most 8, of 1 to 64 bytes each */
+    size_t tag_count;
+
     llmgw_priority priority; /* where calls wait for a limit */
     unsigned valid;          /* LLMGW_VALID_..., added to the route's */
     llmgw_valid_fn is_valid; /* NULL: no check of your own */
@@ -382,6 +404,14 @@ typedef enum llmgw_finish {
     LLMGW_FINISH_PAUSE     /* a long turn paused: send it back as it is to go on */
 } llmgw_finish;
 
+/* How a provider bills a request: its service tier. */
+typedef enum llmgw_tier {
+    LLMGW_TIER_STANDARD = 0,
+    LLMGW_TIER_BATCH,
+    LLMGW_TIER_FLEX,
+    LLMGW_TIER_PRIORITY
+} llmgw_tier;
+
 /* Tokens, made comparable between providers: input includes cached and cache_write, output
    includes reasoning, whatever the provider's own counting is. */
 typedef struct llmgw_usage {
@@ -393,6 +423,9 @@ typedef struct llmgw_usage {
     int64_t cache_write;    /* part of input that was written to it, all lifetimes */
     int64_t cache_write_1h; /* part of cache_write with the one-hour lifetime */
     int64_t reasoning;      /* part of output that was reasoning */
+    int64_t audio_input;    /* part of input that was sound, and not in cached */
+    int64_t audio_output;   /* part of output that was sound */
+    llmgw_tier tier;        /* as the provider billed it */
 } llmgw_usage;
 
 /* Money in pico-dollars (1e-12 USD). usd = pico_usd / 1e12. An unknown price is unknown, never 0. */
@@ -432,7 +465,8 @@ typedef struct llmgw_trace {
     llmgw_code code;        /* ATTEMPT: LLMGW_OK or what went wrong; WAIT, SKIP: why */
     llmgw_usage usage;      /* ATTEMPT: what this one used */
     llmgw_cost cost;
-    char reason[160]; /* for people; no secrets */
+    llmgw_cost reported; /* what the provider itself says it cost (openrouter); mostly unknown */
+    char reason[160];    /* for people; no secrets */
 } llmgw_trace;
 
 typedef enum llmgw_verdict {
@@ -555,7 +589,8 @@ typedef struct llmgw_provider {
 } llmgw_provider;
 
 /* USD per million tokens, as price lists give them. Unset cached and cache_write cost as input does;
-   unset cache_write_1h as cache_write. Unset input or output: the price is unknown. */
+   unset cache_write_1h as cache_write. Unset input or output: the price is unknown. It counts alone: nothing is
+   added from a price file or the built-in rows. */
 typedef struct llmgw_price {
     llmgw_opt input;
     llmgw_opt output;
@@ -569,7 +604,7 @@ typedef struct llmgw_model {
     const char *name;      /* required */
     const char *provider;  /* required: a provider's name */
     const char *model;     /* NULL: name */
-    llmgw_price price;     /* unset: the built-in row for the model, if there is one */
+    llmgw_price price;     /* unset: as options.prices says, else the built-in row, if there is one */
     int64_t rpm, tpm, rpd; /* limits of this model, over all keys, as in llmgw_provider */
     int concurrency;
 } llmgw_model;
@@ -582,6 +617,7 @@ typedef struct llmgw_model {
                    is counted
      "weighted"    drawn by weights
      "least_busy"  the one with the fewest requests in flight first
+     "cheapest"    by what this request is likely to cost at the prices of the moment; unknown prices last
      "fastest"     of two drawn at random the one with the lower latency x load (peak EWMA; Mitzenmacher,
                    "The Power of Two Choices", 2001), then the others in the order of that
    What fails goes on to the next target at once (also a 400 or 401: another provider may take it); after
@@ -614,8 +650,9 @@ typedef struct llmgw_route {
 typedef struct llmgw_store {
     const char *path;  /* directory, made if it is missing ("~/" is the home directory); NULL: no store, and
                           nothing is written to disk */
-    int64_t max_bytes; /* of the file, 1 GiB; at least 1 MiB. Reached, the least useful entries go. The first
-                          process that opens it decides */
+    int64_t max_bytes; /* of the file, 1 GiB; at least 1 MiB. Reached, the least useful entries go, and the
+                          oldest rows. The first process that opens it decides. The ledger's part that is
+                          not synced, in path/live, is 64 MiB at most, besides */
     int max_readers;   /* threads and processes that read at the same moment, 126; more: a miss */
     bool no_sync;      /* commits do not wait for the disk: a power cut may cost all of it. Default: it costs
                           the last groups */
@@ -623,9 +660,31 @@ typedef struct llmgw_store {
                           once */
     const void *key;   /* 32 secret bytes: all content is sealed (needs LLMGW_SODIUM); NULL: not sealed.
                           Copied, wiped at close */
-    bool required;     /* open fails when the store cannot be used; default: the gateway opens without a
-                          cache, logs LLMGW_LOG_STORE, and llmgw_cache_stats says why */
+    bool required;     /* open fails when the store cannot be used, as it always does with budgets or
+                          keys_required; default: the gateway opens without cache and ledger, logs
+                          LLMGW_LOG_STORE or LLMGW_LOG_LEDGER, and llmgw_cache_stats says why */
 } llmgw_store;
+
+/* The ledger: what every attempt cost. On wherever there is a store. README: "Money". */
+typedef struct llmgw_ledger {
+    bool off;         /* nothing is recorded; not together with budgets */
+    int64_t max_rows; /* 1,000,000: the oldest attempts go then; totals of their hours go after 40 days, of
+                         their days never */
+} llmgw_ledger;
+
+/* How much may be spent. Calls in flight count with what they may cost at most by estimate (README: "Money"),
+   so that a hard budget is overrun by no more than attempts exceed their estimates. Shared by all who name
+   the same store; needs one. Days and months are UTC's. What is of unknown cost counts as 0. Strings are copied. */
+typedef struct llmgw_budget {
+    const char *name;  /* required, as in errors and events; of options.budget: NULL is "budget" */
+    const char *key;   /* of the scoped key of this name; */
+    const char *tag;   /* or of requests with this tag; */
+    const char *route; /* or of requests whose model is this; at most one of the three. None: of all */
+    llmgw_opt per_day_usd, per_month_usd, total_usd; /* at least one; 0: nothing may be spent */
+    bool soft; /* passed, LLMGW_LOG_BUDGET says so and calls go on; default: LLMGW_E_BUDGET, before sending */
+    const char *cheaper; /* soft: a route or model that calls go to from then on; NULL: where they went */
+    bool allow_unknown;  /* hard: a target of unknown price may be used; default: it is passed over */
+} llmgw_budget;
 
 /* Are two answers to like questions the same for your purposes? Any thread; a and b die when it returns. */
 typedef bool (*llmgw_same_fn)(const char *a, size_t a_len, const char *b, size_t b_len, void *user);
@@ -674,15 +733,33 @@ typedef struct llmgw_cache {
     X(KEY_DEAD, 1, "a provider refused a key, which is left alone for a while")                              \
     X(HEADROOM, 1, "a limit is used to headroom_percent")                                                    \
     X(STORE, 1, "the store cannot be used, was switched off by a failure, or is not written for a while")    \
-    X(CACHE, 2, "the cache purged answers that had become wrong")
+    X(CACHE, 2, "the cache purged answers that had become wrong")                                            \
+    X(BUDGET, 1, "a budget is used up, or to headroom_percent")                                              \
+    X(PRICE, 1, "prices changed, or could not be read")                                                      \
+    X(COST, 1, "a provider's own bill differs from ours")                                                    \
+    X(LEDGER, 1, "the ledger cannot be opened or written, or attempts of a dead process were found")         \
+    X(CALL, 2, "a call ended")
 
 #define LLMGWI_LOG_ENUM(name, level, text) LLMGW_LOG_##name,
 typedef enum llmgw_log_item { LLMGW_LOG_ITEMS(LLMGWI_LOG_ENUM) LLMGW_LOG_ITEM_COUNT } llmgw_log_item;
 #undef LLMGWI_LOG_ENUM
 
-/* Called from any thread, never with a lock held; line has no newline, no secret, no prompt. It may call
-   llmgw_send, llmgw_cancel and llmgw_wake, nothing that waits. */
-typedef void (*llmgw_log_fn)(llmgw_log_item item, int level, const char *line, void *user);
+/* What happened. Strings are never NULL and die when the callback returns; no newline, no secret, and, unless
+   options.log_content asks for it, no prompt and no answer. */
+typedef struct llmgw_log_entry {
+    llmgw_log_item item;
+    int level;
+    const char *line;             /* for people */
+    int64_t time_us;              /* since 1970, of a clock of whole seconds */
+    llmgw_call call;              /* CALL, COST; else, and of an answer of the cache, it may be 0 */
+    const char *provider, *model; /* CALL, COST; else "" */
+    llmgw_code code;              /* CALL, OPEN_FAILED */
+    const char *prompt, *answer;  /* CALL, with options.log_content; else "" */
+} llmgw_log_entry;
+
+/* Called from any thread, never with a lock held. It may call llmgw_send, llmgw_cancel and llmgw_wake, nothing
+   that waits. */
+typedef void (*llmgw_log_fn)(const llmgw_log_entry *entry, void *user);
 
 /* All memory of ours goes through this when set (libcurl's does not). Like realloc: ptr NULL
    allocates, new_size 0 frees and returns NULL. Called from any thread. */
@@ -706,15 +783,26 @@ typedef struct llmgw_options {
     size_t model_count;
     const llmgw_route *routes;
     size_t route_count;
-    bool no_environment;    /* do not look for providers' keys in the environment */
-    const char *ca_file;    /* PEM file of certificates to trust instead of the system's */
-    llmgw_store store;      /* durable state; "store": {"path": ..., "max_bytes": "1GiB"} in the file */
-    llmgw_cache cache;      /* "cache": {"ttl": "7d", "semantic": true, "max_error": 0.02} in the file */
+    bool no_environment;         /* do not look for providers' keys in the environment */
+    const char *ca_file;         /* PEM file of certificates to trust instead of the system's */
+    llmgw_store store;           /* durable state; "store": {"path": ..., "max_bytes": "1GiB"} in the file */
+    llmgw_cache cache;           /* "cache": {"ttl": "7d", "semantic": true, "max_error": 0.02} in the file */
+    llmgw_ledger ledger;         /* "ledger": {"max_rows": 100000} in the file */
+    llmgw_budget budget;         /* the gateway's; "budget": {"per_day_usd": 20} in the file */
+    const llmgw_budget *budgets; /* others; "budgets": {"team": {"tag": "team-a", "per_month_usd": 100}} */
+    size_t budget_count;         /* with the file's at most 60 limits, of which a budget may have three */
+    bool keys_required;          /* requests without a scoped key are refused; needs store.path */
+    const char *prices;          /* a file of prices that goes before the built-in ones: LiteLLM's
+                                    model_prices_and_context_window.json, or OpenRouter's list of models; or its
+                                    https URL, fetched at most once a day and kept in store.path. A file that
+                                    cannot be read fails llmgw_open; later, and of a URL, the old ones stay */
+    int prices_check_s;          /* the file is looked at for changes so often, 10 */
     bool background_thread; /* one thread of ours drives the gateway: duties and transfers go on while nobody
                                polls. Callbacks still wait for llmgw_poll */
 
     llmgw_log_fn log;
     void *log_user;
+    bool log_content; /* LLMGW_LOG_CALL shows prompts and answers */
     llmgw_alloc_fn alloc;
     void *alloc_user;
 
@@ -767,7 +855,7 @@ typedef struct llmgw_options {
 
 /* Opens a gateway. options may be NULL. error may be NULL: then a failure logs one line (options.log,
    else stderr); else it is always written. Returns NULL on failure; every other function takes that NULL
-   and answers LLMGW_E_CLOSED. No network I/O. Errors: E_CONFIG, E_INSECURE, E_MEMORY. Any thread. */
+   and answers LLMGW_E_CLOSED. No network I/O. Errors: E_CONFIG, E_INSECURE, E_MEMORY, E_STORE. Any thread. */
 LLMGW_API llmgw *llmgw_open(const llmgw_options *options, llmgw_error *error);
 
 /* Ends all calls with E_CLOSED (their END callbacks run here), waits until other threads have left
@@ -859,8 +947,8 @@ LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?
 
 /* ---- the cache ---- */
 
-/* Commits all that waits to be written and has the disk confirm it. E_STORE: it could not. Any thread; in a
-   callback: LLMGW_E_MISUSE. */
+/* Commits all that waits to be written, rows of the ledger too, and has the disk confirm it. E_STORE: it could
+   not, or there is neither cache nor ledger. Any thread; in a callback: LLMGW_E_MISUSE. */
 LLMGW_API llmgw_code llmgw_flush(llmgw *gw);
 
 /* Finishes duties: samples that wait to be revalidated, then llmgw_flush. Blocking, drives the gateway. Any
@@ -929,6 +1017,198 @@ LLMGW_API llmgw_code llmgw_cache_import(llmgw *gw, const char *line, size_t len,
    vector keeps it. At most max_words of the file's first lines (0: 400,000), of 2 to 512 numbers. Any thread. */
 LLMGW_API llmgw_code llmgw_cache_vectors(llmgw *gw, const char *path, int64_t max_words, llmgw_error *error);
 
+/* ---- money ---- */
+
+/* One attempt, or an answer of the cache to a request with a key or tags, as the ledger keeps it. Strings are
+   never NULL and die when the callback returns. */
+typedef struct llmgw_ledger_row {
+    uint64_t id;       /* rises with time */
+    int64_t time_us;   /* it began, since 1970, of a clock of whole seconds */
+    const char *route; /* as the request named its model: a route, an alias or "provider/model" */
+    const char *provider, *model, *model_echo;
+    const char *key; /* the scoped key's name, "": none */
+    const char *const *tags;
+    size_t tag_count;
+    const char *request_id; /* the provider's, of the answer */
+    llmgw_usage usage;
+    llmgw_cost cost, reported; /* reported: as the provider itself says (openrouter) */
+    uint64_t price;            /* names the rates that were used; 0: none */
+    int64_t first_token_us, duration_us;
+    uint32_t epoch; /* which attempt of its call; 0: the cache answered */
+    llmgw_code code;
+    int http_status;
+    llmgw_verdict verdict;
+    llmgw_cost saved; /* by the cache */
+    bool recovered;   /* its process died: usage and cost are what was reserved */
+} llmgw_ledger_row;
+
+/* What is NULL or 0 does not restrict. */
+typedef struct llmgw_ledger_filter {
+    /* Began at or after, and before; since 1970. Totals: widened to whole hours, and to whole days where they
+       are older than 40 days. */
+    int64_t from_s, to_s;
+    const char *provider, *model, *route, *key, *tag;
+    bool failed; /* rows: only those with an error */
+} llmgw_ledger_filter;
+
+/* False stops. No lock is held, but the store keeps what a reader sees: do not wait in it. */
+typedef bool (*llmgw_ledger_fn)(const llmgw_ledger_row *row, void *user);
+
+/* Gives the rows that pass (filter NULL: all), oldest first, as of the last commit (llmgw_flush). Returns how
+   many were given, or -code: E_STORE: no ledger, or it cannot be read. Any thread. */
+LLMGW_API int64_t llmgw_ledger_query(llmgw *gw, const llmgw_ledger_filter *filter, llmgw_ledger_fn row,
+                                     void *user);
+
+/* The same as lines of JSON, or, with csv, as CSV with a header, which is a line and is not counted (RFC 4180).
+   Any thread. */
+LLMGW_API int64_t llmgw_ledger_export(llmgw *gw, const llmgw_ledger_filter *filter, bool csv,
+                                      llmgw_line_fn line, void *user);
+
+/* By what totals are told apart. A sum of: */
+#define LLMGW_BY_PROVIDER 1u
+#define LLMGW_BY_MODEL 2u
+#define LLMGW_BY_ROUTE 4u
+#define LLMGW_BY_KEY 8u
+#define LLMGW_BY_TAG 16u /* a row of several tags counts for each of them */
+#define LLMGW_BY_DAY 32u
+#define LLMGW_BY_HOUR 64u
+
+typedef struct llmgw_ledger_total {
+    const char *provider, *model, *route, *key, *tag; /* "" where it is not told apart by */
+    int64_t time_s;                                   /* BY_DAY, BY_HOUR: its beginning */
+    int64_t attempts, failures, hits;                 /* hits: the cache's, of requests with a key or tags */
+    int64_t unknown;                                  /* attempts of unknown cost */
+    int64_t estimated, recovered;
+    int64_t input, output, cached, cache_write, reasoning;
+    int64_t duration_us;
+    llmgw_cost cost;  /* of those of known cost; estimated: of one or more */
+    llmgw_cost saved; /* by the cache */
+} llmgw_ledger_total;
+
+typedef bool (*llmgw_ledger_total_fn)(const llmgw_ledger_total *total, void *user);
+
+/* Totals, without a look at the rows; in the order of time, then of names. BY_HOUR: days where hours are no
+   longer known. As of the last commit. Strings die when the callback returns. Returns how many, or -code. Any
+   thread. */
+LLMGW_API int64_t llmgw_ledger_totals(llmgw *gw, const llmgw_ledger_filter *filter, unsigned by,
+                                      llmgw_ledger_total_fn total, void *user);
+
+/* Computes the cost of the rows that pass anew, by today's prices. What was reported or recovered stays.
+   before and after (may be NULL): the sums; write: rows and totals are changed (budgets are not). Slow over
+   many rows, and calls do not go on meanwhile. Returns how many rows have another cost, or -code. Any thread; in a
+   callback: LLMGW_E_MISUSE. */
+LLMGW_API int64_t llmgw_ledger_reprice(llmgw *gw, const llmgw_ledger_filter *filter, bool write,
+                                       llmgw_cost *before, llmgw_cost *after);
+
+/* A budget as it stands. Strings live as long as the gateway. */
+typedef struct llmgw_budget_state {
+    const char *name, *per; /* "day", "month", "total" */
+    bool soft;
+    int64_t limit_pico, spent_pico, reserved_pico; /* USD x 1e12 */
+    int64_t resets_s;                              /* since 1970; 0: never */
+} llmgw_budget_state;
+
+/* As llmgw_limits: one for each period of each configured budget; those of scoped keys are not among them. Any
+   thread. */
+LLMGW_API size_t llmgw_budgets(llmgw *gw, llmgw_budget_state *budgets, size_t count);
+
+/* A scoped key ("virtual key"): the application hands it out, and its bearer may do what it says. */
+typedef struct llmgw_key {
+    const char *name; /* required, unique: [A-Za-z0-9_.-]{1,64} */
+    /* What it may ask for, as requests name it: routes, aliases, "provider/model", "provider/" + "*". A route
+       that is allowed may use all its targets. */
+    const char *const *models;
+    size_t model_count; /* 0: all; at most 64 */
+    /* Of one process; 0: no limit. Over them: E_LIMIT at once, also for what the cache has. */
+    int64_t rpm, tpm;
+    int concurrency;
+    llmgw_opt per_day_usd, per_month_usd, total_usd; /* hard budgets, of all processes; by name */
+    int64_t expires_s;                               /* since 1970; 0: never */
+    const char *cache_namespace; /* its requests' namespace in the cache; NULL: as they say */
+} llmgw_key;
+
+#define LLMGW_KEY_TEXT 72 /* room for a key's text and its NUL */
+
+/* Makes a scoped key and writes it to secret: the only time that it can be seen, the store keeps its SHA-256.
+   Holds for all who share the store. Waits for other writers and for the disk. Wipe secret when
+   you have passed it on. error may be NULL. E_ARGUMENT: a field is wrong, or the name is taken; E_LIMIT: there are 65,536;
+   E_STORE: no store, or it cannot be written. Any thread; in a callback: LLMGW_E_MISUSE. */
+LLMGW_API llmgw_code llmgw_key_create(llmgw *gw, const llmgw_key *key, char secret[LLMGW_KEY_TEXT],
+                                      llmgw_error *error);
+
+/* From its return on the key opens nothing, in no process, also not the cache; calls in flight go on. Its name may
+   be given again: budgets and totals go by it. E_NOT_FOUND: none such. Any thread; in a callback:
+   LLMGW_E_MISUSE. */
+LLMGW_API llmgw_code llmgw_key_revoke(llmgw *gw, const char *name);
+
+typedef bool (*llmgw_key_fn)(const llmgw_key *key, void *user);
+
+/* Lists the keys that are not revoked, in the order of their names. Strings die when the callback returns.
+   Returns how many, or -code. Any thread. */
+LLMGW_API int64_t llmgw_keys(llmgw *gw, llmgw_key_fn key, void *user);
+
+/* ---- reports ---- */
+
+/* How long things take, in microseconds: each within 1 %; 0: nothing was timed yet. */
+typedef struct llmgw_quantiles {
+    int64_t count, p50_us, p90_us, p95_us, p99_us;
+} llmgw_quantiles;
+
+/* A provider, model and endpoint, since llmgw_open. Strings live as long as the gateway. */
+typedef struct llmgw_report_target {
+    const char *provider, *model, *endpoint; /* endpoint: the base URL */
+    int64_t attempts, failures, in_flight;   /* failures: of any kind */
+    llmgw_quantiles whole;                   /* of replies that were good */
+    llmgw_quantiles first_token;             /* of streams */
+    double tokens_per_s;                     /* of output, while it came; NAN: not known */
+    int64_t input, output;
+    llmgw_cost cost; /* of attempts of known cost */
+    int64_t unknown; /* attempts of unknown cost */
+    llmgw_breaker breaker;
+} llmgw_report_target;
+
+typedef struct llmgw_report {
+    llmgw_report_target *targets; /* yours: room for target_room of them; may be NULL */
+    size_t target_room;
+    /* filled in */
+    size_t target_count; /* how many there are */
+    int64_t up_s;
+    int64_t calls, calls_failed, calls_cancelled; /* calls: accepted, hits among them */
+    int64_t hits, pending, waiting; /* hits: answered by the cache, or by another call in flight */
+    int64_t attempts, retries, hedges;
+    llmgw_cost cost;
+    int64_t unknown;
+    llmgw_cache_numbers cache; /* .on false: none */
+    int64_t ledger_rows;       /* in the store; -1: no ledger */
+    int64_t ledger_lost;       /* attempts that could not be recorded */
+} llmgw_report;
+
+/* Since llmgw_open and of this gateway, but for cache and ledger_rows, which are the store's.
+   Writes all but targets and target_room. E_ARGUMENT: report is NULL. Any thread. */
+LLMGW_API llmgw_code llmgw_report_fill(llmgw *gw, llmgw_report *report);
+
+typedef enum llmgw_metrics_format {
+    LLMGW_METRICS_PROMETHEUS =
+        0,             /* text exposition format 0.0.4, a line at a time; OpenTelemetry's GenAI names */
+    LLMGW_METRICS_JSON /* one line: one object */
+} llmgw_metrics_format;
+
+/* Writes the report, limits, budgets and failures as text, without newlines: add one to each line. Returns how many
+   lines, or -code. No lock is held in the callback. Any thread. */
+LLMGW_API int64_t llmgw_metrics(llmgw *gw, llmgw_metrics_format format, llmgw_line_fn line, void *user);
+
+/* What went wrong, where, how often. Strings live as long as the gateway. */
+typedef struct llmgw_failure {
+    const char *provider, *model;
+    llmgw_code code;
+    int http_status;
+    int64_t count, first_s, last_s; /* since 1970 */
+    char text[160];                 /* of the last; no secrets */
+} llmgw_failure;
+
+/* As llmgw_limits, the latest first; at most 256 kinds are kept, the longest unseen goes. Any thread. */
+LLMGW_API size_t llmgw_failures(llmgw *gw, llmgw_failure *failures, size_t count);
+
 /* Seals the whole store anew under another key of 32 bytes (LLMGW_SODIUM), which opens it from then on. No
    other process or gateway may have it open. Broken off, LLMGW_LOG_STORE says so at the next llmgw_open: call
    it again, with the key that the store opens with. Any thread; in a callback: LLMGW_E_MISUSE. */
@@ -966,8 +1246,12 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 #include <xxhash.h>
 
@@ -1013,7 +1297,7 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 /* clang-format off */
 #define LLMGWI_BASE_SMALL_BEGIN \
     _Pragma("GCC push_options") \
-    _Pragma("GCC optimize(\"O1,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,no-cprop-registers,ira-region=one,align-functions=1,align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim,no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce\")")
+    _Pragma("GCC optimize(\"Os,no-tree-pre,no-gcse,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations,no-schedule-insns2,no-tree-tail-merge,no-store-merging,no-thread-jumps,no-caller-saves,no-cse-follow-jumps,no-lra-remat,no-partial-inlining,no-indirect-inlining,no-inline-functions,no-tree-switch-conversion,no-tree-slp-vectorize,no-ipa-vrp,no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1,align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim,no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce\")")
 /* clang-format on */
 #define LLMGWI_BASE_SMALL_END _Pragma("GCC pop_options")
 #else
@@ -1101,14 +1385,18 @@ static llmgwi_base_str llmgwi_base_cstr(const char *text) {
     return llmgwi_base_view(text ? text : "", text ? strlen(text) : 0);
 }
 
-/* Asks for n bytes that will be read from end to end: misses of the processor's caches then overlap. What does not
-   exist is not fetched. */
+/* Fetches n bytes ahead of need: misses of the processor's caches then overlap. Any address will do, also NULL. */
 static LLMGWI_BASE_HOT void llmgwi_base_prefetch(const void *p, size_t n) {
     for (size_t at = 0; at < n; at += 64) __builtin_prefetch((const void *)((uintptr_t)p + at));
 }
 
 static LLMGWI_BASE_HOT bool llmgwi_base_is(llmgwi_base_str view, const char *text) {
     return strlen(text) == view.n && memcmp(view.p, text, view.n) == 0;
+}
+
+/* The same where it is no hot path: half the bytes at each of a hundred places. */
+static LLMGWI_BASE_COLD bool llmgwi_base_same(llmgwi_base_str view, const char *text) {
+    return llmgwi_base_is(view, text);
 }
 
 static char llmgwi_base_lower(char c) { return (char)(c >= 'A' && c <= 'Z' ? c + 32 : c); }
@@ -1154,6 +1442,9 @@ static LLMGWI_BASE_HOT size_t llmgwi_base_char(const char *p, size_t n) {
         if ((s[i] & 0xC0) != 0x80) return 0;
     return size;
 }
+
+/* The same where it is no hot path. */
+static LLMGWI_BASE_COLD size_t llmgwi_base_char_at(const char *p, size_t n) { return llmgwi_base_char(p, n); }
 
 /* ---- hashing: XXH3, or keyed where a stolen file must not let anyone test guesses ---- */
 
@@ -1365,7 +1656,7 @@ static void llmgwi_base_copy_cut(char *out, size_t cap, const char *p, size_t n)
 /* Makes foreign bytes fit to be shown: bad UTF-8 and control characters become '?', in place. */
 static void llmgwi_base_printable(char *p) {
     for (size_t i = 0, n = strlen(p), size; i < n; i += size ? size : 1) {
-        size = llmgwi_base_char(p + i, n - i);
+        size = llmgwi_base_char_at(p + i, n - i);
         if (size == 0 || (unsigned char)p[i] < ' ' || p[i] == 0x7F) p[i] = p[i] == '\n' ? ' ' : '?';
     }
 }
@@ -1388,6 +1679,60 @@ static llmgw_code llmgwi_base_error(llmgw_error *error, llmgw_code code, const c
     error->retryable = row && row->retryable;
     llmgwi_base_copy_cut(error->text, sizeof error->text, line, (size_t)n);
     return code;
+}
+
+/* ---- secrets ---- */
+
+/* Random bytes that nobody can guess. False: the system gives none. */
+static bool llmgwi_base_secret_bytes(void *p, size_t n) {
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    size_t done = 0;
+    for (ssize_t got; fd >= 0 && done < n && (got = read(fd, (char *)p + done, n - done)) > 0;)
+        done += (size_t)got;
+    if (fd >= 0) (void)close(fd);
+    return done == n;
+}
+
+/* ---- files ---- */
+
+/* Tells one content of a file from another, by its time, size and number; 0: it is not there. mtime_s (may be NULL): when
+   it was written. */
+static uint64_t llmgwi_base_file_stamp(const char *path, int64_t *mtime_s) {
+    struct stat facts;
+    if (stat(path, &facts) != 0) return 0;
+    int64_t words[3] = {(int64_t)facts.st_mtime, (int64_t)facts.st_size, (int64_t)facts.st_ino};
+#if defined(__linux__)
+    words[0] = words[0] * 1000000000 + facts.st_mtim.tv_nsec;
+#endif
+    if (mtime_s) *mtime_s = (int64_t)facts.st_mtime;
+    uint64_t stamp = (uint64_t)XXH3_64bits(words, sizeof words);
+    return stamp ? stamp : 1;
+}
+
+/* Appends a whole file. False: errno says why, or it does not fit (EFBIG). */
+static bool llmgwi_base_file_read(const char *path, llmgwi_base_buf *buf) {
+    char piece[16384];
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    for (size_t n; (n = fread(piece, 1, sizeof piece, file)) > 0 && !buf->failed;)
+        llmgwi_base_buf_add(buf, piece, n);
+    bool good = !ferror(file) && !buf->failed;
+    (void)fclose(file);
+    if (buf->failed) errno = EFBIG;
+    return good;
+}
+
+/* Writes a whole file of mode 0600, all at once for who reads it. */
+static bool llmgwi_base_file_write(const char *path, const char *p, size_t n) {
+    char name[4200];
+    if ((size_t)snprintf(name, sizeof name, "%s.%ld", path, (long)getpid()) >= sizeof name) return false;
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    size_t done = 0;
+    for (ssize_t wrote; done < n && (wrote = write(fd, p + done, n - done)) > 0;) done += (size_t)wrote;
+    bool good = close(fd) == 0 && done == n && rename(name, path) == 0;
+    if (!good) (void)unlink(name);
+    return good;
 }
 
 /* ---- clock and random: a table, so that a test can replace both ---- */
@@ -1515,6 +1860,55 @@ static void llmgwi_base_watch_fork(void) {
     llmgwi_base_once_run(&once, llmgwi_base_watch_fork_once);
 }
 
+/* ---- other processes ---- */
+
+/* Reads a small file of the kernel's, NUL-terminated. False: there is none such. */
+static bool llmgwi_base_kernel_file(const char *path, char *out, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
+    if (fd >= 0) (void)close(fd);
+    out[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
+/* When a process began, in ticks since this machine's start: with its pid, a name that is not given twice. 0: there
+   is none such, or it is dead and was not waited for. Without /proc: 1, there is one. */
+LLMGWI_BASE_UNUSED static uint64_t llmgwi_base_process_start(uint32_t pid) {
+    char path[40], text[1024];
+    unsigned long long start = 0;
+    char state = 'Z';
+    (void)snprintf(path, sizeof path, "/proc/%lu/stat", (unsigned long)pid);
+    if (!llmgwi_base_kernel_file(path, text, sizeof text))
+        return access("/proc/self/stat", R_OK) != 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+    const char *rest = strrchr(text, ')'); /* behind the name, which may hold anything */
+    int read = rest ? sscanf(rest + 1,
+                             " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                             "%llu",
+                             &state, &start)
+                    : 0;
+    return read == 2 && state != 'Z' && state != 'X' ? (uint64_t)start : 0;
+}
+
+/* Where this process's pid holds: others of the same machine may count pids of their own (containers). */
+LLMGWI_BASE_UNUSED static uint32_t llmgwi_base_process_space(void) {
+    char text[64];
+    ssize_t n = readlink("/proc/self/ns/pid", text, sizeof text);
+    return n > 0 ? (uint32_t)XXH3_64bits(text, (size_t)n) : 0;
+}
+
+LLMGWI_BASE_UNUSED static uint32_t llmgwi_base_process_id(void) { return (uint32_t)getpid(); }
+
+/* Names this start of the machine; "": the system does not tell. */
+LLMGWI_BASE_UNUSED static void llmgwi_base_boot_id(char out[64]) {
+    memset(out, 0, 64);
+#if defined(__APPLE__)
+    size_t n = 63;
+    if (sysctlbyname("kern.bootsessionuuid", out, &n, NULL, 0)) out[0] = 0;
+#else
+    (void)llmgwi_base_kernel_file("/proc/sys/kernel/random/boot_id", out, 64);
+#endif
+}
+
 LLMGWI_BASE_SMALL_END
 
 /* ---- SIMD kernels ---- */
@@ -1596,11 +1990,6 @@ static LLMGWI_BASE_HOT unsigned llmgwi_base_plain_block(const char *p, char *out
 
 static LLMGWI_BASE_HOT size_t llmgwi_base_plain_span(const char *p, size_t n) {
     return llmgwi_base_plain_run(p, n, NULL);
-}
-
-/* Fetches n bytes ahead of need. Any address will do, also NULL. */
-static void llmgwi_base_expect(const void *p, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch((const void *)((uintptr_t)p + i));
 }
 
 LLMGWI_BASE_SMALL_BEGIN
@@ -2289,7 +2678,7 @@ static bool llmgwi_text_ordinal_marker(llmgwi_base_str word) {
 static bool llmgwi_text_marker(llmgwi_base_str word) {
     if (word.n && (word.p[0] == '>' || word.p[0] == '|')) return true;
     if (word.n == 0 || word.n > 12) return false;
-    if (llmgwi_base_is(word, "\xE2\x80\xA2") || llmgwi_base_is(word, "+")) return true;
+    if (llmgwi_base_same(word, "\xE2\x80\xA2") || llmgwi_base_same(word, "+")) return true;
     size_t same = 1;
     while (same < word.n && word.p[same] == word.p[0]) same++;
     if (same == word.n && word.p[0] == '#') return word.n <= 6;
@@ -2650,6 +3039,10 @@ typedef struct llmgwi_text_count {
     unsigned before; /* of the piece to come: 0 nothing, 1 a space, 2 a mark */
 } llmgwi_text_count;
 
+static LLMGWI_BASE_HOT bool llmgwi_text_white(char c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
 static const llmgwi_text_script *llmgwi_text_script_of(uint32_t point) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_text_scripts); i++)
         if (point >= llmgwi_text_scripts[i].first && point <= llmgwi_text_scripts[i].last)
@@ -2702,7 +3095,7 @@ static void llmgwi_text_count_word(llmgwi_text_count *c) {
 /* White space up to its last newline is one token; the last space of what is left joins the next piece. */
 static void llmgwi_text_count_space(llmgwi_text_count *c) {
     size_t begin = c->at, line = c->at;
-    for (; c->at < c->n && llmgwi_text_in(c->p[c->at], " \t\r\n"); c->at++)
+    for (; c->at < c->n && llmgwi_text_white(c->p[c->at]); c->at++)
         if (c->p[c->at] == '\n') line = c->at + 1;
     size_t rest = c->at - line;
     bool digit = c->at < c->n && (unsigned char)(c->p[c->at] - '0') < 10;
@@ -2716,6 +3109,7 @@ static void llmgwi_text_count_space(llmgwi_text_count *c) {
 static bool llmgwi_text_count_letter(const llmgwi_text_count *c, size_t at) {
     uint32_t point;
     if (at >= c->n) return false;
+    if ((unsigned char)c->p[at] < 0x80) return (unsigned char)((c->p[at] | 32) - 'a') < 26;
     (void)llmgwi_text_decode(c->p + at, c->n - at, true, &point);
     return (point | 32) - 'a' < 26 || llmgwi_text_script_of(point);
 }
@@ -2725,8 +3119,10 @@ static bool llmgwi_text_count_letter(const llmgwi_text_count *c, size_t at) {
 static void llmgwi_text_count_marks(llmgwi_text_count *c) {
     int64_t marks = 0, turns = 0, wide = 0;
     uint32_t point, last = 0;
-    while (c->at < c->n && !llmgwi_text_in(c->p[c->at], " \t\r\n")) {
-        size_t size = llmgwi_text_decode(c->p + c->at, c->n - c->at, true, &point);
+    while (c->at < c->n && !llmgwi_text_white(c->p[c->at])) {
+        size_t size = 1;
+        point = (unsigned char)c->p[c->at];
+        if (point >= 0x80) size = llmgwi_text_decode(c->p + c->at, c->n - c->at, true, &point);
         if (llmgwi_text_alnum(point) || (point >= 0x80 && llmgwi_text_script_of(point))) break;
         turns += point != last || marks % 16 == 0;
         wide += point > 0xFFFF ? 2 : point >= 0x2000 && !llmgwi_text_is(point);
@@ -2756,7 +3152,7 @@ static int64_t llmgwi_text_tokens(const char *p, size_t n) {
         count.cost += (int64_t)((digits + 2) / 3) * 100;
         if (count.at > begin) {
             count.before = 0;
-        } else if (llmgwi_text_in(p[count.at], " \t\r\n")) {
+        } else if (llmgwi_text_white(p[count.at])) {
             llmgwi_text_count_space(&count);
         } else if (llmgwi_text_count_letter(&count, count.at)) {
             llmgwi_text_count_word(&count);
@@ -4323,7 +4719,7 @@ static void llmgwi_text_guard_load(llmgwi_text_guard *g, llmgwi_base_str text) {
     size_t at = 0, n = 0;
     while (at < text.n && n + 6 < sizeof g->text) {
         uint32_t point = (unsigned char)text.p[at];
-        size_t size = llmgwi_base_char(text.p + at, text.n - at);
+        size_t size = llmgwi_base_char_at(text.p + at, text.n - at);
         if (size > 1) (void)llmgwi_text_decode(text.p + at, text.n - at, true, &point);
         char mark = size > 1 ? llmgwi_text_plain_mark(point) : text.p[at];
         if (size == 0 || mark == 0) mark = size > 1 ? 0 : ' ';
@@ -4646,7 +5042,7 @@ static bool llmgwi_text_guard_versioned(const llmgwi_text_guard *g, size_t piece
     const llmgwi_text_entry *entry = llmgwi_text_guard_entry(word, n, 0);
     unsigned capital = LLMGWI_TEXT_IS_CAPITAL | LLMGWI_TEXT_IS_UPPER | LLMGWI_TEXT_IS_MIXED;
     return (entry && entry->row == LLMGWI_TEXT_ROW_FIRST) || (n == 1 && word[0] == 'v') ||
-           llmgwi_base_is(llmgwi_base_view(word, n), "version") ||
+           llmgwi_base_same(llmgwi_base_view(word, n), "version") ||
            (!entry && (g->pieces[piece - 1].flags & capital) &&
             !(g->pieces[piece - 1].flags & LLMGWI_TEXT_IS_FIRST));
 }
@@ -5308,9 +5704,9 @@ static bool llmgwi_text_tells(const char *word, size_t n, bool *first_person) {
         "bought",  "sent", "paid",   "lost",     "thought", "saw",       "came",     "gave",   "left",
         "told",    "said", "spent",  "withdrew", "ago",     "yesterday", "recently", "earlier"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(persons); i++)
-        *first_person = *first_person || llmgwi_base_is(llmgwi_base_view(word, n), persons[i]);
+        *first_person = *first_person || llmgwi_base_same(llmgwi_base_view(word, n), persons[i]);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(past); i++)
-        if (llmgwi_base_is(llmgwi_base_view(word, n), past[i])) return true;
+        if (llmgwi_base_same(llmgwi_base_view(word, n), past[i])) return true;
     return n > 4 && word[n - 2] == 'e' && word[n - 1] == 'd';
 }
 
@@ -5494,6 +5890,11 @@ static LLMGWI_BASE_HOT llmgwi_json_kind llmgwi_json_peek(llmgwi_json *json) {
         return *json->p == '-' || (*json->p >= '0' && *json->p <= '9') ? LLMGWI_JSON_NUMBER
                                                                        : LLMGWI_JSON_NONE;
     }
+}
+
+/* The same where it is no hot path: not in line, which 30 places would pay for with a hundred bytes each. */
+static LLMGWI_BASE_COLD llmgwi_json_kind llmgwi_json_look(llmgwi_json *json) {
+    return llmgwi_json_peek(json);
 }
 
 static int llmgwi_json_hex(const char *p, const char *end) {
@@ -5869,7 +6270,7 @@ static double llmgwi_json_to_double(llmgwi_base_str raw) {
 static bool llmgwi_json_get_number(llmgwi_json *json, llmgwi_json_number *out) {
     bool whole;
     memset(out, 0, sizeof *out);
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_NUMBER) return llmgwi_json_fail(json, "expected a number");
+    if (llmgwi_json_look(json) != LLMGWI_JSON_NUMBER) return llmgwi_json_fail(json, "expected a number");
     json->pending = json->fresh = false;
     if (!llmgwi_json_scan_number(json, &out->raw, &whole)) return false;
     if (out->raw.n > LLMGWI_JSON_NUMBER_BYTES) return llmgwi_json_fail(json, "number too long");
@@ -5877,6 +6278,55 @@ static bool llmgwi_json_get_number(llmgwi_json *json, llmgwi_json_number *out) {
     out->d = out->integer ? (double)out->i : llmgwi_json_to_double(out->raw);
     return true;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A number's text (RFC 8259) as a multiple of 10^-places, half to even: exact, without floating point. False: it
+   is below zero, larger than INT64_MAX, or no number. */
+static bool llmgwi_json_decimal(llmgwi_base_str text, int places, int64_t *out) {
+    llmgwi_json json;
+    llmgwi_base_str raw;
+    bool whole, point = false, full = false, minus = text.n && text.p[0] == '-';
+    int64_t value = 0, power = places, exponent = 0;
+    int last = 0; /* the first digit that falls off, and whether any other does */
+    bool more = false;
+    llmgwi_json_init(&json, text.p, text.n, 1);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_NUMBER || !llmgwi_json_scan_number(&json, &raw, &whole) ||
+        raw.n != text.n)
+        return false;
+    size_t i = minus;
+    for (; i < raw.n && raw.p[i] != 'e' && raw.p[i] != 'E'; i++) {
+        int digit = raw.p[i] - '0';
+        if (raw.p[i] == '.') {
+            point = true;
+        } else if (!full && value <= (INT64_MAX - digit) / 10) {
+            value = value * 10 + digit;
+            power -= point;
+        } else {
+            more = more || (full && digit);
+            if (!full) last = digit;
+            full = true;
+            power += !point;
+        }
+    }
+    bool down = i + 1 < raw.n && raw.p[i + 1] == '-';
+    for (; i < raw.n; i++)
+        if (raw.p[i] >= '0' && raw.p[i] <= '9' && exponent < 1000000)
+            exponent = exponent * 10 + (raw.p[i] - '0');
+    for (power += down ? -exponent : exponent; power > 0 && value; power--) {
+        if (full || value > INT64_MAX / 10) return false;
+        value *= 10;
+    }
+    for (; power < 0 && (value || last); power++, value /= 10) {
+        more = more || last;
+        last = (int)(value % 10);
+    }
+    if (last > 5 || (last == 5 && (more || value % 2))) value = value < INT64_MAX ? value + 1 : value;
+    *out = value;
+    return !minus || (!value && !last && !more);
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* Reads a whole number >= 0 if one stands here (7 or 7.0), skips anything else. For counts that
    providers report. */
@@ -5909,7 +6359,7 @@ static bool llmgwi_json_end(llmgwi_json *json) {
 static const char *llmgwi_json_check(llmgwi_base_str text, llmgwi_json_kind kind, int max_depth, size_t *at) {
     llmgwi_json json;
     llmgwi_json_init(&json, text.p, text.n, max_depth);
-    if (kind != LLMGWI_JSON_NONE && llmgwi_json_peek(&json) != kind)
+    if (kind != LLMGWI_JSON_NONE && llmgwi_json_look(&json) != kind)
         (void)llmgwi_json_fail(&json, kind == LLMGWI_JSON_OBJECT ? "expected an object" : "wrong type");
     (void)llmgwi_json_end(&json);
     if (at) *at = json.error_at;
@@ -6456,6 +6906,108 @@ static bool llmgwi_frame_finish(llmgwi_frame *frame) {
 }
 
 /* ------------------------------------------------------------------------------------------- */
+/* >>crypto   purpose: SHA-256, constant-time comparison.   uses: nothing                      */
+/*            guarantees: no allocation                                                        */
+/* ------------------------------------------------------------------------------------------- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+typedef struct llmgwi_crypto_sha256 {
+    uint32_t state[8];
+    uint64_t n; /* bytes so far */
+    unsigned char block[64];
+} llmgwi_crypto_sha256;
+
+static uint32_t llmgwi_crypto_rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* FIPS 180-4, 6.2.2. */
+static void llmgwi_crypto_sha256_block(llmgwi_crypto_sha256 *sha) {
+    static const uint32_t k[64] = {
+        0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u,
+        0xab1c5ed5u, 0xd807aa98u, 0x12835b01u, 0x243185beu, 0x550c7dc3u, 0x72be5d74u, 0x80deb1feu,
+        0x9bdc06a7u, 0xc19bf174u, 0xe49b69c1u, 0xefbe4786u, 0x0fc19dc6u, 0x240ca1ccu, 0x2de92c6fu,
+        0x4a7484aau, 0x5cb0a9dcu, 0x76f988dau, 0x983e5152u, 0xa831c66du, 0xb00327c8u, 0xbf597fc7u,
+        0xc6e00bf3u, 0xd5a79147u, 0x06ca6351u, 0x14292967u, 0x27b70a85u, 0x2e1b2138u, 0x4d2c6dfcu,
+        0x53380d13u, 0x650a7354u, 0x766a0abbu, 0x81c2c92eu, 0x92722c85u, 0xa2bfe8a1u, 0xa81a664bu,
+        0xc24b8b70u, 0xc76c51a3u, 0xd192e819u, 0xd6990624u, 0xf40e3585u, 0x106aa070u, 0x19a4c116u,
+        0x1e376c08u, 0x2748774cu, 0x34b0bcb5u, 0x391c0cb3u, 0x4ed8aa4au, 0x5b9cca4fu, 0x682e6ff3u,
+        0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u,
+        0xc67178f2u};
+    uint32_t w[64], v[8];
+    for (int i = 0; i < 16; i++) {
+        const unsigned char *p = sha->block + i * 4;
+        w[i] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    }
+    for (int i = 16; i < 64; i++) {
+        uint32_t a = w[i - 15], b = w[i - 2];
+        w[i] = w[i - 16] + w[i - 7] + (llmgwi_crypto_rotate(a, 7) ^ llmgwi_crypto_rotate(a, 18) ^ a >> 3) +
+               (llmgwi_crypto_rotate(b, 17) ^ llmgwi_crypto_rotate(b, 19) ^ b >> 10);
+    }
+    memcpy(v, sha->state, sizeof v);
+    for (int i = 0; i < 64; i++) {
+        uint32_t e = v[4], a = v[0];
+        uint32_t one =
+            v[7] + k[i] + w[i] + ((e & v[5]) ^ (~e & v[6])) +
+            (llmgwi_crypto_rotate(e, 6) ^ llmgwi_crypto_rotate(e, 11) ^ llmgwi_crypto_rotate(e, 25));
+        uint32_t two =
+            ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2])) +
+            (llmgwi_crypto_rotate(a, 2) ^ llmgwi_crypto_rotate(a, 13) ^ llmgwi_crypto_rotate(a, 22));
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += one;
+        v[0] = one + two;
+    }
+    for (int i = 0; i < 8; i++) sha->state[i] += v[i];
+    llmgwi_base_wipe(w, sizeof w);
+}
+
+static void llmgwi_crypto_sha256_init(llmgwi_crypto_sha256 *sha) {
+    static const uint32_t start[8] = {0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au,
+                                      0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u};
+    memcpy(sha->state, start, sizeof start);
+    sha->n = 0;
+}
+
+static void llmgwi_crypto_sha256_add(llmgwi_crypto_sha256 *sha, const void *p, size_t n) {
+    const unsigned char *from = (const unsigned char *)p;
+    for (size_t take; n; n -= take, from += take) {
+        size_t at = (size_t)(sha->n % 64);
+        take = 64 - at < n ? 64 - at : n;
+        memcpy(sha->block + at, from, take);
+        sha->n += take;
+        if (at + take == 64) llmgwi_crypto_sha256_block(sha);
+    }
+}
+
+static void llmgwi_crypto_sha256_end(llmgwi_crypto_sha256 *sha, unsigned char out[32]) {
+    static const unsigned char pad[64] = {0x80};
+    unsigned char length[8];
+    uint64_t bits = sha->n * 8;
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)(bits >> (56 - 8 * i) & 255);
+    llmgwi_crypto_sha256_add(sha, pad, (size_t)(64 - (sha->n + 8) % 64));
+    llmgwi_crypto_sha256_add(sha, length, sizeof length);
+    for (int i = 0; i < 32; i++) out[i] = (unsigned char)(sha->state[i / 4] >> (24 - i % 4 * 8) & 255);
+    llmgwi_base_wipe(sha, sizeof *sha);
+}
+
+static void llmgwi_crypto_sha256_of(const void *p, size_t n, unsigned char out[32]) {
+    llmgwi_crypto_sha256 sha;
+    llmgwi_crypto_sha256_init(&sha);
+    llmgwi_crypto_sha256_add(&sha, p, n);
+    llmgwi_crypto_sha256_end(&sha, out);
+}
+
+/* In a time that depends on n only. */
+static bool llmgwi_crypto_same(const void *a, const void *b, size_t n) {
+    const volatile unsigned char *x = (const volatile unsigned char *)a,
+                                 *y = (const volatile unsigned char *)b;
+    unsigned char differs = 0;
+    for (size_t i = 0; i < n; i++) differs = (unsigned char)(differs | (x[i] ^ y[i]));
+    return differs == 0;
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* ------------------------------------------------------------------------------------------- */
 /* >>dialect   purpose: what the providers speak: requests out; replies, events, errors and      */
 /*             headers in.   uses: json, text, frame   guarantees: bytes only, no I/O, no clock;  */
 /*             unknown fields, events and enum values are ignored; a malformed one is an error    */
@@ -6570,6 +7122,7 @@ typedef struct llmgwi_dialect_answer {
     const char *id, *model; /* "" until known */
     char args_open[256];
     llmgw_usage usage;
+    llmgw_cost reported; /* what the provider itself says that it cost */
 } llmgwi_dialect_answer;
 
 static void llmgwi_dialect_answer_init(llmgwi_dialect_answer *answer, const llmgwi_base_mem *mem,
@@ -6604,6 +7157,30 @@ static bool llmgwi_dialect_fail(llmgwi_dialect_answer *answer, llmgw_code code, 
     if (!answer->error.code) (void)llmgwi_base_error(&answer->error, code, "%s", what);
     return false;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* The service tier, by whatever name the providers call it: "flex", "batch", "priority" (openai, anthropic, gemini),
+   ON_DEMAND_PRIORITY (Vertex); "fast" is openai's newer name of priority. All else, such as "default", "standard",
+   "on_demand", is billed as standard. */
+static LLMGWI_BASE_COLD void llmgwi_dialect_tier(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_json_text text;
+    if (!llmgwi_json_maybe(json, &text)) return;
+    answer->usage.tier = llmgwi_base_has(text.raw, "flex")    ? LLMGW_TIER_FLEX
+                         : llmgwi_base_has(text.raw, "batch") ? LLMGW_TIER_BATCH
+                         : llmgwi_base_has(text.raw, "priority") || llmgwi_base_has(text.raw, "fast")
+                             ? LLMGW_TIER_PRIORITY
+                             : LLMGW_TIER_STANDARD;
+}
+
+/* "cost", in USD. */
+static LLMGWI_BASE_COLD void llmgwi_dialect_reported(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_base_str raw;
+    if (llmgwi_json_look(json) == LLMGWI_JSON_NUMBER && llmgwi_json_skip(json, &raw))
+        answer->reported.known = llmgwi_json_decimal(raw, 12, &answer->reported.pico_usd);
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* Where a byte of the text stands after `drop` bytes at `at` have become `put`. */
 static size_t llmgwi_dialect_shift(size_t x, size_t at, size_t drop, size_t put) {
@@ -7007,7 +7584,7 @@ static const llmgwi_dialect_unit *llmgwi_dialect_unit_at(llmgwi_base_str text, s
     llmgwi_base_str word = llmgwi_base_view(text.p + from, to - from);
     *n = to;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_units); i++)
-        if (llmgwi_base_is(word, llmgwi_dialect_units[i].name)) return &llmgwi_dialect_units[i];
+        if (llmgwi_base_same(word, llmgwi_dialect_units[i].name)) return &llmgwi_dialect_units[i];
     return NULL;
 }
 
@@ -7053,34 +7630,34 @@ static void llmgwi_dialect_said_object(llmgwi_dialect_said *said, llmgwi_json *j
 
 static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *json, llmgwi_base_str key) {
     static const char *const words[] = {"code", "type", "status", "reason"};
-    llmgwi_json_kind kind = llmgwi_json_peek(json);
+    llmgwi_json_kind kind = llmgwi_json_look(json);
     llmgwi_json_number number;
     llmgwi_json_text text;
-    bool deeper = llmgwi_base_is(key, "error") || llmgwi_base_is(key, "details") ||
-                  llmgwi_base_is(key, "detail") || llmgwi_base_is(key, "violations");
-    bool inside = llmgwi_base_is(key, "innererror") || llmgwi_base_is(key, "metadata") ||
-                  llmgwi_base_is(key, "message"); /* azure, openrouter, mistral's 422 */
+    bool deeper = llmgwi_base_same(key, "error") || llmgwi_base_same(key, "details") ||
+                  llmgwi_base_same(key, "detail") || llmgwi_base_same(key, "violations");
+    bool inside = llmgwi_base_same(key, "innererror") || llmgwi_base_same(key, "metadata") ||
+                  llmgwi_base_same(key, "message"); /* azure, openrouter, mistral's 422 */
     if (json->depth > 8) return;
-    if (llmgwi_base_is(key, "flagged_input")) said->flagged = true;
+    if (llmgwi_base_same(key, "flagged_input")) said->flagged = true;
     if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
         llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_ARRAY && deeper) {
         if (!llmgwi_json_array(json)) return;
         while (llmgwi_json_item(json))
-            if (llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT) llmgwi_dialect_said_object(said, json);
+            if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT) llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_NUMBER &&
-               (llmgwi_base_is(key, "code") || llmgwi_base_is(key, "status_code"))) {
+               (llmgwi_base_same(key, "code") || llmgwi_base_same(key, "status_code"))) {
         if (llmgwi_json_get_number(json, &number) && number.integer && number.i >= 300 && number.i < 600)
             said->status = (int)number.i;
     } else if (kind == LLMGWI_JSON_STRING && llmgwi_json_string(json, &text) && text.raw.n) {
-        bool message = llmgwi_base_is(key, "message") || llmgwi_base_is(key, "msg") || deeper;
+        bool message = llmgwi_base_same(key, "message") || llmgwi_base_same(key, "msg") || deeper;
         if (message && !said->message.raw.n) said->message = text;
-        if (llmgwi_base_is(key, "retryDelay")) said->retry_ms = llmgwi_dialect_seconds(text.raw);
-        if (llmgwi_base_is(key, "quotaId") && llmgwi_base_has(text.raw, "PerDay")) said->per_day = true;
-        int64_t number_text = llmgwi_base_is(key, "code") ? llmgwi_dialect_count(text.raw) : -1;
+        if (llmgwi_base_same(key, "retryDelay")) said->retry_ms = llmgwi_dialect_seconds(text.raw);
+        if (llmgwi_base_same(key, "quotaId") && llmgwi_base_has(text.raw, "PerDay")) said->per_day = true;
+        int64_t number_text = llmgwi_base_same(key, "code") ? llmgwi_dialect_count(text.raw) : -1;
         if (number_text >= 300 && number_text < 600) said->status = (int)number_text; /* "429" */
         for (size_t i = 0; i < LLMGWI_BASE_COUNT(words) && !llmgwi_json_is(text, "error"); i++)
-            if (llmgwi_base_is(key, words[i]) && (!said->words[i].raw.n || i == 3)) said->words[i] = text;
+            if (llmgwi_base_same(key, words[i]) && (!said->words[i].raw.n || i == 3)) said->words[i] = text;
     }
 }
 
@@ -7336,7 +7913,7 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
         int64_t date = meta->retry_after_ms ? 0 : llmgwi_dialect_date(value);
         if (date > wall_s) meta->retry_after_ms = (date - wall_s) * 1000;
     } else if (llmgwi_base_is_nocase(name, "x-should-retry")) {
-        meta->should_retry = llmgwi_base_is(value, "true") ? 1 : llmgwi_base_is(value, "false") ? -1 : 0;
+        meta->should_retry = llmgwi_base_same(value, "true") ? 1 : llmgwi_base_same(value, "false") ? -1 : 0;
     } else {
         llmgwi_dialect_limit_header(meta, name, value, wall_s);
     }
@@ -7538,35 +8115,48 @@ static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
     build->message = build->part = SIZE_MAX;
 }
 
-#define LLMGWI_DIALECT_IMAGE_BYTES 6000 /* an image costs some 1,500 tokens, of some four bytes */
+#define LLMGWI_DIALECT_IMAGE_TOKENS 1500 /* an image, or a page of a PDF of some 50 kB */
 
-/* What a part weighs as text. A page of a PDF has some 50 kB and costs some 1,500 tokens. */
-static int64_t llmgwi_dialect_part_bytes(const llmgw_part *part) {
-    size_t n = llmgwi_dialect_part_text(part).n;
-    bool call = part->kind == LLMGW_PART_TOOL_CALL;
-    if (call) n += llmgwi_base_cstr(part->name).n + llmgwi_base_cstr(part->arguments).n;
-    if (part->kind == LLMGW_PART_IMAGE) n += LLMGWI_DIALECT_IMAGE_BYTES;
-    if (part->kind == LLMGW_PART_FILE) {
-        bool text = llmgwi_base_starts(llmgwi_base_cstr(part->mime), "text/");
-        size_t size = text ? part->data_len : part->data_len / 8;
-        n += !text && size < LLMGWI_DIALECT_IMAGE_BYTES ? LLMGWI_DIALECT_IMAGE_BYTES : size;
-    }
-    return (int64_t)n;
+/* Tokens of a text. A long one is judged by slices of it: an estimate may not cost more than writing the request. */
+static int64_t llmgwi_dialect_text_tokens(llmgwi_base_str text) {
+    const size_t slice = 256, slices = 8;
+    int64_t tokens = 0;
+    if (text.n <= slice * slices) return llmgwi_text_tokens(text.p, text.n);
+    for (size_t i = 0; i < slices; i++)
+        tokens += llmgwi_text_tokens(text.p + (text.n - slice) / (slices - 1) * i, slice);
+    return (int64_t)((double)tokens * (double)text.n / (double)(slice * slices));
 }
 
-/* The bytes of all text in a request, for an estimate of its tokens. */
-static int64_t llmgwi_dialect_request_bytes(const llmgw_request *request) {
-    int64_t n = (int64_t)(llmgwi_base_cstr(request->system).n + llmgwi_base_cstr(request->prompt).n +
-                          llmgwi_base_cstr(request->schema).n);
-    for (size_t i = 0; i < request->message_count; i++)
+static int64_t llmgwi_dialect_part_tokens(const llmgw_part *part) {
+    int64_t n = llmgwi_dialect_text_tokens(llmgwi_dialect_part_text(part));
+    if (part->kind == LLMGW_PART_TOOL_CALL)
+        n += llmgwi_dialect_text_tokens(llmgwi_base_cstr(part->name)) +
+             llmgwi_dialect_text_tokens(llmgwi_base_cstr(part->arguments));
+    if (part->kind == LLMGW_PART_IMAGE) n += LLMGWI_DIALECT_IMAGE_TOKENS;
+    if (part->kind == LLMGW_PART_FILE) {
+        bool text = llmgwi_base_starts(llmgwi_base_cstr(part->mime), "text/");
+        size_t tokens = part->data_len / (text ? 4 : 32);
+        n += (int64_t)(!text && tokens < LLMGWI_DIALECT_IMAGE_TOKENS ? LLMGWI_DIALECT_IMAGE_TOKENS : tokens);
+    }
+    return n;
+}
+
+/* Estimated tokens of a request, with what a chat's frame adds: some 4 for each turn, 8 for each tool. */
+static int64_t llmgwi_dialect_request_tokens(const llmgw_request *request) {
+    const char *texts[] = {request->system, request->prompt, request->schema};
+    int64_t n = 4;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++)
+        if (texts[i]) n += llmgwi_dialect_text_tokens(llmgwi_base_cstr(texts[i])) + 4;
+    for (size_t i = 0; i < request->message_count; i++, n += 4)
         for (size_t j = 0; j < llmgwi_dialect_parts(&request->messages[i]); j++) {
             llmgw_part part = llmgwi_dialect_part(&request->messages[i], j);
-            n += llmgwi_dialect_part_bytes(&part);
+            n += llmgwi_dialect_part_tokens(&part);
         }
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
-        n += (int64_t)(llmgwi_base_cstr(tool->name).n + llmgwi_base_cstr(tool->description).n +
-                       llmgwi_base_cstr(tool->parameters).n);
+        n += llmgwi_dialect_text_tokens(llmgwi_base_cstr(tool->name)) +
+             llmgwi_dialect_text_tokens(llmgwi_base_cstr(tool->description)) +
+             llmgwi_dialect_text_tokens(llmgwi_base_cstr(tool->parameters)) + 8;
     }
     return n;
 }
@@ -8031,16 +8621,18 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
     }
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* One of Mistral's content parts: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
 static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_json *json,
                                        llmgw_part_kind kind) {
     llmgwi_base_str key;
     llmgwi_json_text text = llmgwi_dialect_none();
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "text")) {
             (void)llmgwi_json_maybe(json, &text);
-        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_peek(json) == LLMGWI_JSON_ARRAY &&
+        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
                    json->depth < 4) {
             if (!llmgwi_json_array(json)) return;
             while (llmgwi_json_item(json)) llmgwi_dialect_openai_item(answer, json, LLMGW_PART_REASONING);
@@ -8049,7 +8641,7 @@ static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_jso
     (void)llmgwi_dialect_more(answer, kind, text);
 }
 
-static void llmgwi_dialect_openai_items(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_openai_items(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
     llmgwi_json json;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
     if (!llmgwi_json_array(&json)) return;
@@ -8057,11 +8649,12 @@ static void llmgwi_dialect_openai_items(llmgwi_dialect_answer *answer, llmgwi_ba
 }
 
 /* OpenRouter's reasoning_details: the items of all events, as they are, in one array for the replay. */
-static void llmgwi_dialect_openai_details(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_openai_details(llmgwi_dialect_answer *answer,
+                                                           llmgwi_base_str raw) {
     llmgwi_json json;
     llmgwi_base_str item;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
     while (llmgwi_json_item(&json)) {
         if (!llmgwi_json_skip(&json, &item)) return;
         llmgwi_dialect_piece *piece = NULL;
@@ -8078,6 +8671,8 @@ static void llmgwi_dialect_openai_details(llmgwi_dialect_answer *answer, llmgwi_
         if (!llmgwi_dialect_append(answer, all, llmgwi_dialect_plain(llmgwi_base_view("]", 1)))) return;
     }
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* Does a delta begin another call than this one, under the same index? A new id or name says so; the same
    name without an id does when the arguments so far are whole. */
@@ -8111,19 +8706,19 @@ static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json_text id = llmgwi_dialect_none(), name = id, arguments = id;
     llmgwi_base_str key, raw;
     int64_t index = -1;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "index"))
             (void)llmgwi_json_count(json, &index);
         else if (llmgwi_base_is(key, "id"))
             (void)llmgwi_json_maybe(json, &id);
-        else if (llmgwi_base_is(key, "function") && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT) {
+        else if (llmgwi_base_is(key, "function") && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT) {
             if (!llmgwi_json_object(json)) return;
             while (llmgwi_json_member(json, &key)) {
                 if (llmgwi_base_is(key, "name"))
                     (void)llmgwi_json_maybe(json, &name);
                 else if (llmgwi_base_is(key, "arguments")) {
-                    if (llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT && llmgwi_json_skip(json, &raw))
+                    if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT && llmgwi_json_skip(json, &raw))
                         arguments = llmgwi_dialect_plain(raw); /* Mistral: an object instead of its text */
                     else
                         (void)llmgwi_json_maybe(json, &arguments);
@@ -8139,42 +8734,50 @@ static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgw
 static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
     llmgwi_json json;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
     while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json);
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 LLMGWI_BASE_UNUSED
-static void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     int64_t total = -1;
     llmgwi_base_str key;
     llmgw_usage *usage = &answer->usage;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        bool in = llmgwi_base_is(key, "prompt_tokens_details"),
-             out = llmgwi_base_is(key, "completion_tokens_details");
-        if (llmgwi_base_is(key, "prompt_tokens"))
+        bool in = llmgwi_base_same(key, "prompt_tokens_details"),
+             out = llmgwi_base_same(key, "completion_tokens_details");
+        if (llmgwi_base_same(key, "prompt_tokens"))
             usage->known = llmgwi_json_count(json, &usage->input) || usage->known;
-        else if (llmgwi_base_is(key, "completion_tokens"))
+        else if (llmgwi_base_same(key, "completion_tokens"))
             (void)llmgwi_json_count(json, &usage->output);
-        else if (llmgwi_base_is(key, "total_tokens"))
+        else if (llmgwi_base_same(key, "total_tokens"))
             (void)llmgwi_json_count(json, &total);
-        else if (llmgwi_base_is(key, "prompt_cache_hit_tokens") || llmgwi_base_is(key, "cached_tokens"))
+        else if (llmgwi_base_same(key, "cost"))
+            llmgwi_dialect_reported(answer, json); /* OpenRouter */
+        else if (llmgwi_base_same(key, "prompt_cache_hit_tokens") || llmgwi_base_same(key, "cached_tokens"))
             (void)llmgwi_json_count(json, &usage->cached);
-        else if ((in || out) && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(json))
+        else if ((in || out) && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(json))
             while (llmgwi_json_member(json, &key)) {
-                if (in && llmgwi_base_is(key, "cached_tokens"))
+                if (in && llmgwi_base_same(key, "cached_tokens"))
                     (void)llmgwi_json_count(json, &usage->cached);
-                else if (in && (llmgwi_base_is(key, "cache_write_tokens") ||
-                                llmgwi_base_is(key, "cache_creation_input_tokens")))
+                else if (in && (llmgwi_base_same(key, "cache_write_tokens") ||
+                                llmgwi_base_same(key, "cache_creation_input_tokens")))
                     (void)llmgwi_json_count(json, &usage->cache_write);
-                else if (out && llmgwi_base_is(key, "reasoning_tokens"))
+                else if (out && llmgwi_base_same(key, "reasoning_tokens"))
                     (void)llmgwi_json_count(json, &usage->reasoning);
+                else if (llmgwi_base_same(key, "audio_tokens"))
+                    (void)llmgwi_json_count(json, in ? &usage->audio_input : &usage->audio_output);
             }
     }
     /* xAI counts reasoning beside completion_tokens: the total shows it */
     if (usage->reasoning > 0 && total == usage->input + usage->output + usage->reasoning)
         usage->output += usage->reasoning;
 }
+
+LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_dialect_delta delta;
@@ -8243,9 +8846,11 @@ static bool llmgwi_dialect_openai_body(llmgwi_dialect_answer *answer, llmgwi_bas
                 (void)llmgwi_json_maybe(&json, &id);
             } else if (llmgwi_base_is(key, "model")) {
                 (void)llmgwi_json_maybe(&json, &model);
-            } else if (llmgwi_base_is(key, "error") && llmgwi_json_peek(&json) != LLMGWI_JSON_NULL) {
+            } else if (llmgwi_base_is(key, "service_tier")) {
+                llmgwi_dialect_tier(answer, &json);
+            } else if (llmgwi_base_is(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
                 (void)llmgwi_json_skip(&json, &error);
-            } else if (llmgwi_base_is(key, "x_groq") && llmgwi_json_peek(&json) == LLMGWI_JSON_OBJECT) {
+            } else if (llmgwi_base_is(key, "x_groq") && llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT) {
                 if (!llmgwi_json_object(&json)) break;
                 while (llmgwi_json_member(&json, &key))
                     if (llmgwi_base_is(key, "usage")) llmgwi_dialect_openai_usage(answer, &json);
@@ -8466,39 +9071,43 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
-LLMGWI_BASE_SMALL_END
-
 /* Anthropic's own counts: input excludes what the cache read and wrote. Kept apart until the sum is
    taken, since a later event restates only some of them. */
-static void llmgwi_dialect_anthropic_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_anthropic_usage(llmgwi_dialect_answer *answer,
+                                                            llmgwi_json *json) {
     llmgw_usage *usage = &answer->usage;
     int64_t fresh = usage->input - usage->cached - usage->cache_write;
     llmgwi_base_str key;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "input_tokens"))
+        if (llmgwi_base_same(key, "input_tokens"))
             usage->known = llmgwi_json_count(json, &fresh) || usage->known;
-        else if (llmgwi_base_is(key, "output_tokens"))
+        else if (llmgwi_base_same(key, "output_tokens"))
             (void)llmgwi_json_count(json, &usage->output);
-        else if (llmgwi_base_is(key, "cache_read_input_tokens"))
+        else if (llmgwi_base_same(key, "cache_read_input_tokens"))
             (void)llmgwi_json_count(json, &usage->cached);
-        else if (llmgwi_base_is(key, "cache_creation_input_tokens"))
+        else if (llmgwi_base_same(key, "cache_creation_input_tokens"))
             (void)llmgwi_json_count(json, &usage->cache_write);
-        else if (llmgwi_base_is(key, "cache_creation") && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT) {
+        else if (llmgwi_base_same(key, "service_tier"))
+            llmgwi_dialect_tier(answer, json);
+        else if (llmgwi_base_same(key, "cache_creation") && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT) {
             if (!llmgwi_json_object(json)) return;
             while (llmgwi_json_member(json, &key))
-                if (llmgwi_base_is(key, "ephemeral_1h_input_tokens"))
+                if (llmgwi_base_same(key, "ephemeral_1h_input_tokens"))
                     (void)llmgwi_json_count(json, &usage->cache_write_1h);
-        } else if (llmgwi_base_is(key, "output_tokens_details") &&
-                   llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT) {
+        } else if (llmgwi_base_same(key, "output_tokens_details") &&
+                   llmgwi_json_look(json) == LLMGWI_JSON_OBJECT) {
             if (!llmgwi_json_object(json)) return;
             while (llmgwi_json_member(json, &key))
-                if (llmgwi_base_is(key, "thinking_tokens")) (void)llmgwi_json_count(json, &usage->reasoning);
+                if (llmgwi_base_same(key, "thinking_tokens"))
+                    (void)llmgwi_json_count(json, &usage->reasoning);
         }
     }
     if (fresh > INT64_MAX / 4) fresh = INT64_MAX / 4;
     usage->input = fresh + usage->cached + usage->cache_write;
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* A block, or a delta of one: the same fields in both. */
 typedef struct llmgwi_dialect_block {
@@ -8573,20 +9182,22 @@ static void llmgwi_dialect_anthropic_delta(llmgwi_dialect_answer *answer, const 
     }
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* {"stop_reason", "stop_details"}, in a message and in message_delta. */
-static void llmgwi_dialect_anthropic_stop(llmgwi_dialect_answer *answer, llmgwi_json_text reason,
-                                          llmgwi_base_str details) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_anthropic_stop(llmgwi_dialect_answer *answer,
+                                                           llmgwi_json_text reason, llmgwi_base_str details) {
     llmgwi_json json;
     llmgwi_base_str key;
     llmgwi_json_text why = llmgwi_dialect_none(), category = why;
     llmgwi_dialect_finish(answer, reason);
     if (!llmgwi_json_is(reason, "refusal")) return;
     llmgwi_json_init(&json, details.p, details.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
+    if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "explanation"))
+            if (llmgwi_base_same(key, "explanation"))
                 (void)llmgwi_json_maybe(&json, &why);
-            else if (llmgwi_base_is(key, "category"))
+            else if (llmgwi_base_same(key, "category"))
                 (void)llmgwi_json_maybe(&json, &category);
         }
     if (!why.raw.n) why = category.raw.n ? category : reason;
@@ -8595,7 +9206,8 @@ static void llmgwi_dialect_anthropic_stop(llmgwi_dialect_answer *answer, llmgwi_
 }
 
 /* A message: a whole reply, or what message_start carries. */
-static void llmgwi_dialect_anthropic_message(llmgwi_dialect_answer *answer, llmgwi_json *json, bool whole) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_anthropic_message(llmgwi_dialect_answer *answer,
+                                                              llmgwi_json *json, bool whole) {
     llmgwi_json_text id = llmgwi_dialect_none(), model = id, reason = id;
     llmgwi_base_str key, details = llmgwi_base_view("", 0), error = details;
     int64_t index = 0;
@@ -8613,7 +9225,7 @@ static void llmgwi_dialect_anthropic_message(llmgwi_dialect_answer *answer, llmg
             (void)llmgwi_json_skip(json, &error);
         else if (llmgwi_base_is(key, "usage"))
             llmgwi_dialect_anthropic_usage(answer, json);
-        else if (llmgwi_base_is(key, "content") && llmgwi_json_peek(json) == LLMGWI_JSON_ARRAY) {
+        else if (llmgwi_base_is(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
             if (!llmgwi_json_array(json)) return;
             for (answer->any = true; llmgwi_json_item(json); index++) {
                 llmgwi_dialect_block block;
@@ -8638,6 +9250,8 @@ static bool llmgwi_dialect_anthropic_reply(llmgwi_dialect_answer *answer, llmgwi
     if (!llmgwi_dialect_parsed(answer, &json, "reply")) return false;
     return llmgwi_dialect_whole_reply(answer, "reply: no content");
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* The parts of a stream event, found before they are acted on: "type" may stand last. */
 typedef struct llmgwi_dialect_packet {
@@ -8911,14 +9525,35 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
+/* How many of the tokens were sound: "...TokensDetails": [{"modality": "AUDIO", "tokenCount": 9}]. */
+LLMGWI_BASE_UNUSED static LLMGWI_BASE_COLD int64_t llmgwi_dialect_gemini_audio(llmgwi_json *json) {
+    llmgwi_base_str key;
+    int64_t sum = 0;
+    if (llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return 0;
+    while (llmgwi_json_item(json)) {
+        llmgwi_json_text modality = {{"", 0}, false};
+        int64_t count = 0;
+        if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+        while (llmgwi_json_member(json, &key)) {
+            if (llmgwi_base_is(key, "modality"))
+                (void)llmgwi_json_maybe(json, &modality);
+            else if (llmgwi_base_is(key, "tokenCount"))
+                (void)llmgwi_json_count(json, &count);
+        }
+        if (llmgwi_base_is(modality.raw, "AUDIO") && sum < INT64_MAX / 4) sum += count;
+    }
+    return sum;
+}
+
 LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
-    llmgw_usage usage;
-    int64_t tools = 0, candidates = 0;
+    llmgw_usage usage, before = answer->usage;
+    int64_t tools = 0, candidates = 0, cached_audio = 0;
     llmgwi_base_str key;
     memset(&usage, 0, sizeof usage);
     if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    answer->usage.tier = LLMGW_TIER_STANDARD;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "promptTokenCount"))
             usage.known = llmgwi_json_count(json, &usage.input);
@@ -8930,10 +9565,21 @@ static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_js
             (void)llmgwi_json_count(json, &candidates);
         else if (llmgwi_base_is(key, "thoughtsTokenCount"))
             (void)llmgwi_json_count(json, &usage.reasoning);
+        else if (llmgwi_base_is(key, "promptTokensDetails"))
+            usage.audio_input = llmgwi_dialect_gemini_audio(json);
+        else if (llmgwi_base_is(key, "cacheTokensDetails"))
+            cached_audio = llmgwi_dialect_gemini_audio(json);
+        else if (llmgwi_base_is(key, "candidatesTokensDetails"))
+            usage.audio_output = llmgwi_dialect_gemini_audio(json);
+        else if (!answer->usage.tier &&
+                 (llmgwi_base_is(key, "serviceTier") || llmgwi_base_is(key, "trafficType")))
+            llmgwi_dialect_tier(answer, json);
     }
+    usage.tier = answer->usage.tier;
     usage.input += tools;
     usage.output = candidates + usage.reasoning;
-    if (usage.known) answer->usage = usage; /* cumulative: the last one counts */
+    usage.audio_input -= cached_audio < usage.audio_input ? cached_audio : usage.audio_input;
+    answer->usage = usage.known ? usage : before; /* cumulative: the last one counts */
 }
 
 LLMGWI_BASE_SMALL_BEGIN
@@ -9032,18 +9678,18 @@ static void llmgwi_dialect_gemini_partial(llmgwi_dialect_answer *answer, llmgwi_
                                           llmgwi_json *json) {
     llmgwi_json_text path = llmgwi_dialect_none();
     llmgwi_base_str key, value = llmgwi_base_cstr("null"), more = llmgwi_base_view("", 0);
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "jsonPath"))
+        if (llmgwi_base_same(key, "jsonPath"))
             (void)llmgwi_json_maybe(json, &path);
-        else if (llmgwi_base_is(key, "willContinue"))
+        else if (llmgwi_base_same(key, "willContinue"))
             (void)llmgwi_json_skip(json, &more);
-        else if (llmgwi_base_is(key, "stringValue") || llmgwi_base_is(key, "numberValue") ||
-                 llmgwi_base_is(key, "boolValue"))
+        else if (llmgwi_base_same(key, "stringValue") || llmgwi_base_same(key, "numberValue") ||
+                 llmgwi_base_same(key, "boolValue"))
             (void)llmgwi_json_skip(json, &value);
     }
     if (json->error || !piece) return;
-    bool string = value.n && value.p[0] == '"', goes_on = llmgwi_base_is(more, "true");
+    bool string = value.n && value.p[0] == '"', goes_on = llmgwi_base_same(more, "true");
     char decoded[sizeof answer->args_open];
     llmgwi_base_str at = llmgwi_base_view(decoded, 0);
     if (path.raw.n < sizeof decoded) at.n = llmgwi_json_decode(path, decoded);
@@ -9052,7 +9698,7 @@ static void llmgwi_dialect_gemini_partial(llmgwi_dialect_answer *answer, llmgwi_
         (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "partialArgs: a bad jsonPath");
         return;
     }
-    bool same = answer->args_string && llmgwi_base_is(at, answer->args_open);
+    bool same = answer->args_string && llmgwi_base_same(at, answer->args_open);
     if (!same && !llmgwi_dialect_gemini_enter(answer, piece, at)) return;
     if (string) value = llmgwi_base_view(value.p + 1, value.n - 2);
     if (string && !same && !llmgwi_dialect_gemini_put(answer, piece, "\"")) return;
@@ -9081,22 +9727,22 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
     if (!llmgwi_json_object(&json)) return;
     while (llmgwi_json_member(&json, &key)) {
-        if (llmgwi_base_is(key, "id"))
+        if (llmgwi_base_same(key, "id"))
             (void)llmgwi_json_maybe(&json, &id);
-        else if (llmgwi_base_is(key, "name"))
+        else if (llmgwi_base_same(key, "name"))
             (void)llmgwi_json_maybe(&json, &name);
-        else if (llmgwi_base_is(key, "args"))
+        else if (llmgwi_base_same(key, "args"))
             (void)llmgwi_json_skip(&json, &args);
-        else if (llmgwi_base_is(key, "partialArgs"))
+        else if (llmgwi_base_same(key, "partialArgs"))
             (void)llmgwi_json_skip(&json, &partial);
-        else if (llmgwi_base_is(key, "willContinue"))
+        else if (llmgwi_base_same(key, "willContinue"))
             (void)llmgwi_json_skip(&json, &more);
     }
     llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_TOOL_CALL);
     if (name.raw.n) {
         llmgwi_dialect_gemini_shut(answer);
         piece = llmgwi_dialect_tool(answer, -1, id, name);
-        answer->args_path = partial.n || llmgwi_base_is(more, "true");
+        answer->args_path = partial.n || llmgwi_base_same(more, "true");
         answer->args_string = false;
         answer->args_open[0] = 0;
     }
@@ -9111,7 +9757,7 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
     if (partial.n && llmgwi_json_array(&json))
         while (llmgwi_json_item(&json) && !answer->error.code)
             llmgwi_dialect_gemini_partial(answer, piece, &json);
-    if (!llmgwi_base_is(more, "true")) llmgwi_dialect_gemini_shut(answer);
+    if (!llmgwi_base_same(more, "true")) llmgwi_dialect_gemini_shut(answer);
 }
 
 LLMGWI_BASE_SMALL_END
@@ -9169,15 +9815,18 @@ static void llmgwi_dialect_gemini_candidate(llmgwi_dialect_answer *answer, llmgw
     llmgwi_dialect_finish(answer, reason);
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* {"blockReason", "blockReasonMessage"}: the prompt was refused, no candidate comes. */
-static void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+static LLMGWI_BASE_COLD void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answer *answer,
+                                                            llmgwi_json *json) {
     llmgwi_json_text reason = llmgwi_dialect_none(), message = reason;
     llmgwi_base_str key;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "blockReason"))
+        if (llmgwi_base_same(key, "blockReason"))
             (void)llmgwi_json_maybe(json, &reason);
-        else if (llmgwi_base_is(key, "blockReasonMessage"))
+        else if (llmgwi_base_same(key, "blockReasonMessage"))
             (void)llmgwi_json_maybe(json, &message);
     }
     if (!reason.raw.n || json->error) return;
@@ -9186,6 +9835,8 @@ static void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answer *answer, llmgwi
     llmgwi_base_buf_clear(&answer->refusal);
     (void)llmgwi_dialect_append(answer, &answer->refusal, message.raw.n ? message : reason);
 }
+
+LLMGWI_BASE_SMALL_END
 
 static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
                                        const char *what) {
@@ -9207,7 +9858,7 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
                 (void)llmgwi_json_maybe(&json, &id);
             else if (llmgwi_base_is(key, "modelVersion"))
                 (void)llmgwi_json_maybe(&json, &model);
-            else if (llmgwi_base_is(key, "error") && llmgwi_json_peek(&json) != LLMGWI_JSON_NULL)
+            else if (llmgwi_base_is(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL)
                 (void)llmgwi_json_skip(&json, &error);
         }
     if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
@@ -9221,7 +9872,7 @@ static bool llmgwi_dialect_gemini_bodies(llmgwi_dialect_answer *answer, llmgwi_b
     llmgwi_json json;
     llmgwi_base_str item;
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) != LLMGWI_JSON_ARRAY) return llmgwi_dialect_gemini_body(answer, body, what);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY) return llmgwi_dialect_gemini_body(answer, body, what);
     if (llmgwi_json_array(&json))
         while (llmgwi_json_item(&json))
             if (llmgwi_json_skip(&json, &item) && !llmgwi_dialect_gemini_body(answer, item, what))
@@ -9286,7 +9937,7 @@ static void llmgwi_dialect_embed_build(llmgwi_dialect_build *build) {
 /* The numbers of "embedding", as floats one after the other in the answer's text. */
 static void llmgwi_dialect_embed_vector(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_json_number number;
-    if (answer->any || llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return;
+    if (answer->any || llmgwi_json_look(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return;
     while (llmgwi_json_item(json) && llmgwi_json_get_number(json, &number)) {
         float value = (float)number.d;
         bool sane = number.d > -1e30 && number.d < 1e30;
@@ -9306,16 +9957,16 @@ static bool llmgwi_dialect_embed_reply(llmgwi_dialect_answer *answer, llmgwi_bas
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "usage")) {
+            if (llmgwi_base_same(key, "usage")) {
                 llmgwi_dialect_openai_usage(answer, &json);
-            } else if (llmgwi_base_is(key, "error") && llmgwi_json_peek(&json) != LLMGWI_JSON_NULL) {
+            } else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
                 (void)llmgwi_json_skip(&json, &error);
-            } else if (llmgwi_base_is(key, "data") && llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) {
+            } else if (llmgwi_base_same(key, "data") && llmgwi_json_look(&json) == LLMGWI_JSON_ARRAY) {
                 if (!llmgwi_json_array(&json)) break;
                 while (llmgwi_json_item(&json)) {
-                    if (llmgwi_json_peek(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
+                    if (llmgwi_json_look(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
                     while (llmgwi_json_member(&json, &key))
-                        if (llmgwi_base_is(key, "embedding")) llmgwi_dialect_embed_vector(answer, &json);
+                        if (llmgwi_base_same(key, "embedding")) llmgwi_dialect_embed_vector(answer, &json);
                 }
             }
         }
@@ -9624,7 +10275,7 @@ static void llmgwi_schema_say_end(llmgwi_schema *v) {
     if (n == 0 || n + 1 < v->why_size) return;
     while (lead > 0 && ((unsigned char)v->why[lead - 1] & 0xC0) == 0x80) lead--;
     if (lead > 0 && (unsigned char)v->why[lead - 1] >= 0xC0 &&
-        !llmgwi_base_char(v->why + lead - 1, n - lead + 1))
+        !llmgwi_base_char_at(v->why + lead - 1, n - lead + 1))
         v->why[lead - 1] = 0;
 }
 
@@ -9654,14 +10305,14 @@ static void llmgwi_schema_open(llmgwi_schema *v, llmgwi_json *json, llmgwi_base_
 static llmgwi_json_kind llmgwi_schema_kind(llmgwi_base_str raw) {
     llmgwi_json json;
     llmgwi_json_init(&json, raw.p, raw.n, 1);
-    return llmgwi_json_peek(&json);
+    return llmgwi_json_look(&json);
 }
 
 /* Begins a walk, if raw is of this kind. */
 static bool llmgwi_schema_walk(llmgwi_schema *v, llmgwi_json *json, llmgwi_base_str raw,
                                llmgwi_json_kind kind) {
     llmgwi_schema_open(v, json, raw);
-    return v->steps > 0 && llmgwi_json_peek(json) == kind && llmgwi_json_enter(json, kind);
+    return v->steps > 0 && llmgwi_json_look(json) == kind && llmgwi_json_enter(json, kind);
 }
 
 static bool llmgwi_schema_member(llmgwi_json *json, llmgwi_base_str *key, llmgwi_base_str *value) {
@@ -10038,7 +10689,7 @@ static const llmgwi_schema_word llmgwi_schema_words[] = {
 static bool llmgwi_schema_keyword(llmgwi_schema *v, llmgwi_base_str key, llmgwi_schema_check *check) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_schema_words); i++) {
         const llmgwi_schema_word *word = &llmgwi_schema_words[i];
-        if (!llmgwi_base_is(key, word->name)) continue;
+        if (!llmgwi_base_same(key, word->name)) continue;
         check->mode = word->mode;
         check->text = word->text;
         return word->check(v, check);
@@ -10124,6 +10775,8 @@ static llmgwi_base_str llmgwi_schema_unfence(llmgwi_base_str text) {
 
 #define LLMGWI_CONFIG_ROUTE_TARGETS 64 /* LLMGWI_ROUTE_TARGETS */
 #define LLMGWI_CONFIG_HEADERS 32
+#define LLMGWI_CONFIG_BUDGETS 20
+
 #define LLMGWI_CONFIG_KEYS 16
 #define LLMGWI_CONFIG_SECRETS (LLMGW_MAX_NAMES * (LLMGWI_CONFIG_KEYS + 4))
 #define LLMGWI_CONFIG_FILE_BYTES ((size_t)4 << 20)
@@ -10188,7 +10841,8 @@ typedef enum llmgwi_config_how {
     LLMGWI_CONFIG_RACE,
     LLMGWI_CONFIG_WEIGHTED,
     LLMGWI_CONFIG_LEAST_BUSY,
-    LLMGWI_CONFIG_FASTEST
+    LLMGWI_CONFIG_FASTEST,
+    LLMGWI_CONFIG_CHEAPEST
 } llmgwi_config_how;
 
 typedef struct llmgwi_config_route {
@@ -10208,6 +10862,16 @@ typedef struct llmgwi_config_route {
     int ttl_s;          /* of its answers in the cache; 0: the cache's, LLMGW_OFF: not cached */
 } llmgwi_config_route;
 
+/* One limit of a budget. */
+typedef struct llmgwi_config_budget {
+    const char *name, *of, *cheaper; /* of: the key, tag or route; "": of all */
+    char kind;                       /* 'a' of all, 'k' key, 't' tag, 'r' route */
+    int per;                         /* 0 day, 1 month, 2 for ever */
+    int64_t limit_pico;
+    bool soft, allow_unknown;
+    int source;
+} llmgwi_config_budget;
+
 typedef struct llmgwi_config {
     const llmgwi_base_mem *mem;
     llmgwi_base_arena arena;
@@ -10222,6 +10886,8 @@ typedef struct llmgwi_config {
     size_t model_count, model_cap;
     llmgwi_config_route **routes;
     size_t route_count, route_cap;
+    llmgwi_config_budget budgets[LLMGWI_CONFIG_BUDGETS * 3];
+    size_t budget_count;
     llmgwi_config_header *secrets; /* key values, for redaction */
     size_t secret_count, secret_cap;
 } llmgwi_config;
@@ -10373,7 +11039,7 @@ static const char *llmgwi_config_url(llmgwi_config_provider *provider, const cha
                  strspn(port, "0123456789") != (size_t)(end - port) || atoi(port) > 65535))
         return "a bad port";
     llmgwi_base_str name = llmgwi_base_view(host, (size_t)(name_end - host));
-    provider->loopback = llmgwi_base_is_nocase(name, "localhost") || llmgwi_base_is(name, "[::1]") ||
+    provider->loopback = llmgwi_base_is_nocase(name, "localhost") || llmgwi_base_same(name, "[::1]") ||
                          llmgwi_config_dotted_loopback(name.p, name.n);
     return NULL;
 }
@@ -10383,7 +11049,7 @@ static const char *llmgwi_config_url(llmgwi_config_provider *provider, const cha
 static llmgwi_config_provider *llmgwi_config_provider_find(const llmgwi_config *config, const char *name,
                                                            size_t n) {
     for (size_t i = 0; i < config->provider_count; i++)
-        if (llmgwi_base_is(llmgwi_base_view(name, n), config->providers[i]->name))
+        if (llmgwi_base_same(llmgwi_base_view(name, n), config->providers[i]->name))
             return config->providers[i];
     return NULL;
 }
@@ -10526,7 +11192,7 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
     provider->flavour = row->name;
     size_t place = from->url ? strlen(from->url) : 0;
     while (place && from->url[place - 1] == '/') place--;
-    provider->listed = !from->url || llmgwi_base_is(llmgwi_base_view(from->url, place), row->url);
+    provider->listed = !from->url || llmgwi_base_same(llmgwi_base_view(from->url, place), row->url);
     provider->named = by_name;
     provider->quirks = row->quirks;
     if (!provider->listed && !by_name && strcmp(row->name, "openai") == 0)
@@ -10676,7 +11342,8 @@ static void llmgwi_config_target_known(const llmgwi_config *config, llmgwi_confi
     for (size_t i = 0; target->provider && i < config->model_count; i++) {
         const llmgwi_config_target *known = &config->models[i]->target;
         if (known->provider != target->provider || strcmp(known->model, target->model) != 0) continue;
-        target->price = known->price;
+        bool priced = target->price.input.set || target->price.output.set;
+        if (!priced) target->price = known->price; /* of several names the first that has one */
         target->limits = known->limits;
     }
 }
@@ -10708,14 +11375,14 @@ static llmgwi_config_route *llmgwi_config_route_find(const llmgwi_config *config
 /* How a route chooses: how, weights, width, race_by. */
 static bool llmgwi_config_route_how(llmgwi_config_route *route, const llmgw_route *from, const char *path,
                                     llmgw_error *error) {
-    static const char *const hows[] = {"fallback", "race", "weighted", "least_busy", "fastest"};
+    static const char *const hows[] = {"fallback", "race", "weighted", "least_busy", "fastest", "cheapest"};
     static const char *const bys[] = {"first_text", "complete"};
     size_t how = llmgwi_config_word(hows, LLMGWI_BASE_COUNT(hows), from->how ? from->how : hows[0]);
     size_t by = llmgwi_config_word(bys, LLMGWI_BASE_COUNT(bys), from->race_by ? from->race_by : bys[0]);
     bool race = how == LLMGWI_CONFIG_RACE;
     if (how == LLMGWI_BASE_COUNT(hows))
         return llmgwi_config_wrong(error, path, "how",
-                                   "expected fallback, race, weighted, least_busy or fastest");
+                                   "expected fallback, race, weighted, least_busy, fastest or cheapest");
     if ((from->weights || from->weight_count) && how != LLMGWI_CONFIG_WEIGHTED)
         return llmgwi_config_wrong(error, path, "weights", "only with \"how\" weighted");
     if ((from->weights || from->weight_count) && (!from->weights || from->weight_count != from->target_count))
@@ -10811,6 +11478,53 @@ static bool llmgwi_config_route_add(llmgwi_config *config, const llmgw_route *fr
         return false;
     route->index = config->route_count;
     list[config->route_count++] = route;
+    return !config->arena.failed || llmgwi_config_memory(error);
+}
+
+/* ---- budgets ---- */
+
+#define LLMGWI_CONFIG_BUDGET_USD 9000000.0 /* in pico-dollars it fits an int64_t */
+
+static bool llmgwi_config_budget_add(llmgwi_config *config, const llmgw_budget *from, const char *name,
+                                     const char *path, llmgw_error *error) {
+    const llmgw_opt *limits[3] = {&from->per_day_usd, &from->per_month_usd, &from->total_usd};
+    static const char *const fields[3] = {"per_day_usd", "per_month_usd", "total_usd"};
+    const char *of = from->key ? from->key : from->tag ? from->tag : from->route;
+    size_t before = config->budget_count;
+    if (!llmgwi_config_name(name, false))
+        return llmgwi_config_wrong(error, path, "name", "expected 1 to 64 characters without space or slash");
+    for (size_t i = 0; i < config->budget_count; i++)
+        if (strcmp(config->budgets[i].name, name) == 0)
+            return config->budgets[i].source != config->source ||
+                   llmgwi_config_wrong(error, path, "name", "defined twice");
+    if ((from->key != NULL) + (from->tag != NULL) + (from->route != NULL) > 1)
+        return llmgwi_config_wrong(error, path, "key, tag, route", "at most one of them");
+    if (of && (!of[0] || strlen(of) > 160 || !llmgwi_config_clean(of)))
+        return llmgwi_config_wrong(error, path,
+                                   from->key   ? "key"
+                                   : from->tag ? "tag"
+                                               : "route",
+                                   "empty, too long, or holds a control character");
+    if (from->cheaper && !from->soft) return llmgwi_config_wrong(error, path, "cheaper", "only with soft");
+    for (int per = 0; per < 3; per++) {
+        if (!limits[per]->set) continue;
+        if (!(limits[per]->value >= 0 && limits[per]->value <= LLMGWI_CONFIG_BUDGET_USD))
+            return llmgwi_config_wrong(error, path, fields[per], "expected 0 to 9,000,000");
+        if (config->budget_count == LLMGWI_BASE_COUNT(config->budgets))
+            return llmgwi_config_wrong(error, path, "", "too many budgets (60 limits at most)");
+        llmgwi_config_budget *budget = &config->budgets[config->budget_count++];
+        budget->name = llmgwi_base_arena_dup(&config->arena, name);
+        budget->of = llmgwi_base_arena_dup(&config->arena, of ? of : "");
+        budget->cheaper = llmgwi_base_arena_dup(&config->arena, from->cheaper);
+        budget->kind = from->key ? 'k' : from->tag ? 't' : from->route ? 'r' : 'a';
+        budget->per = per;
+        budget->limit_pico = (int64_t)(limits[per]->value * 1e12 + 0.5);
+        budget->soft = from->soft;
+        budget->allow_unknown = from->allow_unknown;
+        budget->source = config->source;
+    }
+    if (config->budget_count == before)
+        return llmgwi_config_wrong(error, path, fields[0], "required, or per_month_usd or total_usd");
     return !config->arena.failed || llmgwi_config_memory(error);
 }
 
@@ -10917,6 +11631,23 @@ static const llmgwi_config_field llmgwi_config_cache_fields[] = {
     {"max_ask_bytes", LLMGWI_CONFIG_SIZE, offsetof(llmgw_cache, max_ask_bytes), NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
+static const llmgwi_config_field llmgwi_config_ledger_fields[] = {
+    {"off", LLMGWI_CONFIG_BOOL, offsetof(llmgw_ledger, off), NULL},
+    {"max_rows", LLMGWI_CONFIG_WIDE, offsetof(llmgw_ledger, max_rows), NULL},
+    {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
+
+static const llmgwi_config_field llmgwi_config_budget_fields[] = {
+    {"key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_budget, key), NULL},
+    {"tag", LLMGWI_CONFIG_TEXT, offsetof(llmgw_budget, tag), NULL},
+    {"route", LLMGWI_CONFIG_TEXT, offsetof(llmgw_budget, route), NULL},
+    {"per_day_usd", LLMGWI_CONFIG_USD, offsetof(llmgw_budget, per_day_usd), NULL},
+    {"per_month_usd", LLMGWI_CONFIG_USD, offsetof(llmgw_budget, per_month_usd), NULL},
+    {"total_usd", LLMGWI_CONFIG_USD, offsetof(llmgw_budget, total_usd), NULL},
+    {"soft", LLMGWI_CONFIG_BOOL, offsetof(llmgw_budget, soft), NULL},
+    {"cheaper", LLMGWI_CONFIG_TEXT, offsetof(llmgw_budget, cheaper), NULL},
+    {"allow_unknown", LLMGWI_CONFIG_BOOL, offsetof(llmgw_budget, allow_unknown), NULL},
+    {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
+
 static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"providers", LLMGWI_CONFIG_NAMED, 0, llmgwi_config_provider_fields},
     {"models", LLMGWI_CONFIG_NAMED, 1, llmgwi_config_model_fields},
@@ -10960,19 +11691,68 @@ static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"background_thread", LLMGWI_CONFIG_BOOL, offsetof(llmgw_options, background_thread), NULL},
     {"store", LLMGWI_CONFIG_FIELDS, offsetof(llmgw_options, store), llmgwi_config_store_fields},
     {"cache", LLMGWI_CONFIG_ON, offsetof(llmgw_options, cache), llmgwi_config_cache_fields},
-    {"prices", LLMGWI_CONFIG_LATER, 0, NULL},
-    {"budget", LLMGWI_CONFIG_LATER, 0, NULL},
+    {"ledger", LLMGWI_CONFIG_FIELDS, offsetof(llmgw_options, ledger), llmgwi_config_ledger_fields},
+    {"budget", LLMGWI_CONFIG_FIELDS, offsetof(llmgw_options, budget), llmgwi_config_budget_fields},
+    {"budgets", LLMGWI_CONFIG_NAMED, 3, llmgwi_config_budget_fields},
+    {"keys_required", LLMGWI_CONFIG_BOOL, offsetof(llmgw_options, keys_required), NULL},
+    {"prices", LLMGWI_CONFIG_TEXT, offsetof(llmgw_options, prices), NULL},
+    {"prices_check_s", LLMGWI_CONFIG_INT, offsetof(llmgw_options, prices_check_s), NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
+
+/* Named objects, of a kind each; their names are their first fields. */
+enum {
+    LLMGWI_CONFIG_PROVIDERS,
+    LLMGWI_CONFIG_MODELS,
+    LLMGWI_CONFIG_ROUTES,
+    LLMGWI_CONFIG_BUDGET_LIST,
+    LLMGWI_CONFIG_KINDS
+};
+
+typedef struct llmgwi_config_items {
+    const void *items;
+    size_t count, cap;
+} llmgwi_config_items;
+
+typedef struct llmgwi_config_kind {
+    const char *name;
+    size_t size;
+    bool (*add)(llmgwi_config *config, const void *from, const char *path, llmgw_error *error);
+} llmgwi_config_kind;
+
+static bool llmgwi_config_add_provider(llmgwi_config *config, const void *from, const char *path,
+                                       llmgw_error *error) {
+    return llmgwi_config_provider_add(config, (const llmgw_provider *)from, path, error);
+}
+
+static bool llmgwi_config_add_model(llmgwi_config *config, const void *from, const char *path,
+                                    llmgw_error *error) {
+    return llmgwi_config_model_add(config, (const llmgw_model *)from, path, error);
+}
+
+static bool llmgwi_config_add_route(llmgwi_config *config, const void *from, const char *path,
+                                    llmgw_error *error) {
+    return llmgwi_config_route_add(config, (const llmgw_route *)from, path, error);
+}
+
+static bool llmgwi_config_add_budget(llmgwi_config *config, const void *from, const char *path,
+                                     llmgw_error *error) {
+    const llmgw_budget *budget = (const llmgw_budget *)from;
+    return llmgwi_config_budget_add(config, budget, budget->name, path, error);
+}
+
+static const llmgwi_config_kind llmgwi_config_kinds[LLMGWI_CONFIG_KINDS] = {
+    {"providers", sizeof(llmgw_provider), llmgwi_config_add_provider},
+    {"models", sizeof(llmgw_model), llmgwi_config_add_model},
+    {"routes", sizeof(llmgw_route), llmgwi_config_add_route},
+    {"budgets", sizeof(llmgw_budget), llmgwi_config_add_budget},
+};
 
 /* The document being read. Named objects are collected, then added: models need all providers. */
 typedef struct llmgwi_config_load {
     llmgwi_config *config;
     llmgwi_json json;
     llmgw_error *error;
-    llmgw_provider *providers;
-    llmgw_model *models;
-    llmgw_route *routes;
-    size_t counts[3], caps[3];
+    llmgwi_config_items lists[LLMGWI_CONFIG_KINDS];
     char path[256];
 } llmgwi_config_load;
 
@@ -10999,7 +11779,7 @@ static size_t llmgwi_config_path_push(llmgwi_config_load *load, llmgwi_base_str 
 
 static const char *llmgwi_config_text(llmgwi_config_load *load) {
     llmgwi_json_text text;
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_STRING) {
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_STRING) {
         (void)llmgwi_config_load_wrong(load, "expected a string");
         return NULL;
     }
@@ -11037,11 +11817,11 @@ static const char *llmgwi_config_quantity(llmgwi_config_load *load, const char *
                                           const int64_t *factors, size_t count, const char *expected,
                                           int64_t *out) {
     llmgwi_json_number number;
-    if (llmgwi_json_peek(&load->json) == LLMGWI_JSON_STRING) {
+    if (llmgwi_json_look(&load->json) == LLMGWI_JSON_STRING) {
         const char *text = llmgwi_config_text(load);
         return !text ? "" : llmgwi_config_unit(text, units, factors, count, out) ? NULL : expected;
     }
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_NUMBER) return expected;
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_NUMBER) return expected;
     if (!llmgwi_json_get_number(&load->json, &number)) return "";
     *out = number.i;
     return number.integer && number.i >= 0 ? NULL : expected;
@@ -11069,7 +11849,7 @@ static bool llmgwi_config_time(llmgwi_config_load *load, const llmgwi_config_fie
     llmgwi_json ahead = load->json;
     llmgwi_json_text word;
     int64_t value = LLMGW_OFF;
-    bool off = llmgwi_json_peek(&ahead) == LLMGWI_JSON_STRING && llmgwi_json_string(&ahead, &word) &&
+    bool off = llmgwi_json_look(&ahead) == LLMGWI_JSON_STRING && llmgwi_json_string(&ahead, &word) &&
                llmgwi_json_is(word, "off");
     if (off) load->json = ahead;
     const char *why =
@@ -11080,7 +11860,7 @@ static bool llmgwi_config_time(llmgwi_config_load *load, const llmgwi_config_fie
 }
 
 static bool llmgwi_config_bool(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
-    llmgwi_json_kind kind = llmgwi_json_peek(&load->json);
+    llmgwi_json_kind kind = llmgwi_json_look(&load->json);
     if (kind != LLMGWI_JSON_TRUE && kind != LLMGWI_JSON_FALSE)
         return llmgwi_config_load_wrong(load, "expected true or false");
     *(bool *)(void *)(into + field->at) = kind == LLMGWI_JSON_TRUE;
@@ -11091,7 +11871,7 @@ static bool llmgwi_config_bool(llmgwi_config_load *load, const llmgwi_config_fie
    store would be written in the clear. */
 static bool llmgwi_config_seal(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
     static const char expected[] = "expected \"env:NAME\" or 64 hexadecimal digits";
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_STRING) return llmgwi_config_load_wrong(load, expected);
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_STRING) return llmgwi_config_load_wrong(load, expected);
     const char *text = llmgwi_config_text(load), *digits = text ? llmgwi_config_value(text) : NULL;
     unsigned char *key =
         (unsigned char *)llmgwi_base_arena_get(&load->config->arena, LLMGWI_CONFIG_SEAL_BYTES);
@@ -11111,7 +11891,7 @@ static bool llmgwi_config_seal(llmgwi_config_load *load, const llmgwi_config_fie
 
 static bool llmgwi_config_number(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
     llmgwi_json_number number;
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_NUMBER)
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_NUMBER)
         return llmgwi_config_load_wrong(load, "expected a number");
     if (!llmgwi_json_get_number(&load->json, &number)) return llmgwi_config_load_wrong(load, "");
     if (field->type == LLMGWI_CONFIG_USD) {
@@ -11136,7 +11916,7 @@ static bool llmgwi_config_list(llmgwi_config_load *load, const llmgwi_config_fie
     llmgwi_base_str key = llmgwi_base_view("", 0);
     bool pairs = field->type == LLMGWI_CONFIG_PAIRS;
     if (!list) return llmgwi_config_memory(load->error);
-    if (llmgwi_json_peek(&load->json) != (pairs ? LLMGWI_JSON_OBJECT : LLMGWI_JSON_ARRAY))
+    if (llmgwi_json_look(&load->json) != (pairs ? LLMGWI_JSON_OBJECT : LLMGWI_JSON_ARRAY))
         return llmgwi_config_load_wrong(load, pairs ? "expected an object of strings"
                                                     : "expected a list of strings");
     (void)(pairs ? llmgwi_json_object(&load->json) : llmgwi_json_array(&load->json));
@@ -11165,12 +11945,12 @@ static bool llmgwi_config_reals(llmgwi_config_load *load, const llmgwi_config_fi
     double *list =
         (double *)llmgwi_base_arena_get(&load->config->arena, LLMGWI_CONFIG_ROUTE_TARGETS * sizeof *list);
     if (!list) return llmgwi_config_memory(load->error);
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_ARRAY)
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_ARRAY)
         return llmgwi_config_load_wrong(load, "expected a list of numbers");
     (void)llmgwi_json_array(&load->json);
     while (llmgwi_json_item(&load->json)) {
         if (count == LLMGWI_CONFIG_ROUTE_TARGETS) return llmgwi_config_load_wrong(load, "64 at most");
-        if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_NUMBER)
+        if (llmgwi_json_look(&load->json) != LLMGWI_JSON_NUMBER)
             return llmgwi_config_load_wrong(load, "expected a list of numbers");
         if (!llmgwi_json_get_number(&load->json, &number)) return llmgwi_config_load_wrong(load, "");
         list[count++] = number.d;
@@ -11181,7 +11961,7 @@ static bool llmgwi_config_reals(llmgwi_config_load *load, const llmgwi_config_fi
 }
 
 static bool llmgwi_config_hedge(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
-    llmgwi_json_kind kind = llmgwi_json_peek(&load->json);
+    llmgwi_json_kind kind = llmgwi_json_look(&load->json);
     if (kind == LLMGWI_JSON_NUMBER) return llmgwi_config_number(load, field, into);
     const char *text = kind == LLMGWI_JSON_STRING ? llmgwi_config_text(load) : "";
     if (!text) return false;
@@ -11193,7 +11973,7 @@ static bool llmgwi_config_hedge(llmgwi_config_load *load, const llmgwi_config_fi
 static bool llmgwi_config_valid(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
     static const char *const words[] = {"not_empty", "not_refused", "schema"}; /* bit i is words[i] */
     unsigned valid = 0;
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_ARRAY)
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_ARRAY)
         return llmgwi_config_load_wrong(load, "expected a list of strings");
     (void)llmgwi_json_array(&load->json);
     while (llmgwi_json_item(&load->json)) {
@@ -11210,34 +11990,25 @@ static bool llmgwi_config_valid(llmgwi_config_load *load, const llmgwi_config_fi
 
 static bool llmgwi_config_fields(llmgwi_config_load *load, const llmgwi_config_field *fields, char *into);
 
-/* {"name": {...}, ...} under providers, models or routes. */
+/* {"name": {...}, ...} under providers, models, routes or budgets. */
 static bool llmgwi_config_named(llmgwi_config_load *load, const llmgwi_config_field *field) {
-    static const size_t sizes[3] = {sizeof(llmgw_provider), sizeof(llmgw_model), sizeof(llmgw_route)};
-    size_t kind = field->at;
+    llmgwi_config_items *list = &load->lists[field->at];
+    size_t size = llmgwi_config_kinds[field->at].size;
     llmgwi_base_str key;
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_OBJECT)
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_OBJECT)
         return llmgwi_config_load_wrong(load, "expected an object");
     (void)llmgwi_json_object(&load->json);
     while (llmgwi_json_member(&load->json, &key)) {
-        void *array = kind == 0   ? (void *)load->providers
-                      : kind == 1 ? (void *)load->models
-                                  : (void *)load->routes;
-        array = llmgwi_base_grow(load->config->mem, array, &load->caps[kind], load->counts[kind],
-                                 LLMGW_MAX_NAMES, sizes[kind]);
-        if (!array)
-            return load->counts[kind] >= LLMGW_MAX_NAMES
+        void *items = llmgwi_base_grow(load->config->mem, (void *)(uintptr_t)list->items, &list->cap,
+                                       list->count, LLMGW_MAX_NAMES, size);
+        if (!items)
+            return list->count >= LLMGW_MAX_NAMES
                        ? llmgwi_config_load_wrong(load, "too many: more than LLMGW_MAX_NAMES")
                        : llmgwi_config_memory(load->error);
-        if (kind == 0)
-            load->providers = (llmgw_provider *)array;
-        else if (kind == 1)
-            load->models = (llmgw_model *)array;
-        else
-            load->routes = (llmgw_route *)array;
-        char *item = (char *)array + load->counts[kind]++ * sizes[kind];
-        memset(item, 0, sizes[kind]);
+        list->items = items;
+        char *item = (char *)items + list->count++ * size;
+        memset(item, 0, size);
         size_t before = llmgwi_config_path_push(load, key);
-        /* name is the first field of all three */
         *(const char **)(void *)item = llmgwi_base_arena_copy(&load->config->arena, key.p, key.n);
         if (!llmgwi_config_fields(load, field->fields, item)) return false;
         load->path[before] = 0;
@@ -11285,13 +12056,13 @@ static bool llmgwi_config_unknown(llmgwi_config_load *load, const llmgwi_config_
 
 static bool llmgwi_config_fields(llmgwi_config_load *load, const llmgwi_config_field *fields, char *into) {
     llmgwi_base_str key;
-    if (llmgwi_json_peek(&load->json) != LLMGWI_JSON_OBJECT)
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_OBJECT)
         return llmgwi_config_load_wrong(load, "expected an object");
     (void)llmgwi_json_object(&load->json);
     while (llmgwi_json_member(&load->json, &key)) {
         const llmgwi_config_field *field = fields;
         size_t before = llmgwi_config_path_push(load, key);
-        while (field->name && !llmgwi_base_is(key, field->name)) field++;
+        while (field->name && !llmgwi_base_same(key, field->name)) field++;
         if (!field->name) return llmgwi_config_unknown(load, fields);
         if (!llmgwi_config_field_read(load, field, into)) return false;
         load->path[before] = 0;
@@ -11300,23 +12071,18 @@ static bool llmgwi_config_fields(llmgwi_config_load *load, const llmgwi_config_f
 }
 
 /* Adds providers, then models, then routes: each may name what came before. */
-static bool llmgwi_config_add_all(llmgwi_config *config, const llmgw_provider *providers,
-                                  size_t provider_count, const llmgw_model *models, size_t model_count,
-                                  const llmgw_route *routes, size_t route_count, int only, const char *prefix,
-                                  llmgw_error *error) {
+static bool llmgwi_config_add_all(llmgwi_config *config, const llmgwi_config_items *list, size_t kind,
+                                  const char *prefix, llmgw_error *error) {
+    const llmgwi_config_kind *row = &llmgwi_config_kinds[kind];
     char path[160];
-    size_t counts[3] = {provider_count, model_count, route_count};
-    static const char *const names[3] = {"providers", "models", "routes"};
-    for (size_t i = 0; i < counts[only]; i++) {
-        const char *name = only == 0 ? providers[i].name : only == 1 ? models[i].name : routes[i].name;
+    for (size_t i = 0; i < list->count; i++) {
+        const char *item = (const char *)list->items + i * row->size;
+        const char *name = *(const char *const *)(const void *)item;
         if (prefix[0])
-            snprintf(path, sizeof path, "%s%s[%lu]", prefix, names[only], (unsigned long)i);
+            snprintf(path, sizeof path, "%s%s[%lu]", prefix, row->name, (unsigned long)i);
         else
-            snprintf(path, sizeof path, "%s.%.80s", names[only], name ? name : "");
-        bool ok = only == 0   ? llmgwi_config_provider_add(config, &providers[i], path, error)
-                  : only == 1 ? llmgwi_config_model_add(config, &models[i], path, error)
-                              : llmgwi_config_route_add(config, &routes[i], path, error);
-        if (!ok) return false;
+            snprintf(path, sizeof path, "%s.%.80s", row->name, name ? name : "");
+        if (!row->add(config, item, path, error)) return false;
     }
     return true;
 }
@@ -11374,7 +12140,7 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
 static const char *llmgwi_config_hint(const char *model) {
     const char *slash = strchr(model, '/');
     for (size_t i = 0; slash && i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++)
-        if (llmgwi_base_is(llmgwi_base_view(model, (size_t)(slash - model)), llmgwi_dialect_knowns[i].name))
+        if (llmgwi_base_same(llmgwi_base_view(model, (size_t)(slash - model)), llmgwi_dialect_knowns[i].name))
             return llmgwi_dialect_knowns[i].key_var;
     return NULL;
 }
@@ -11487,9 +12253,9 @@ static bool llmgwi_config_numbers(llmgw_options *to, const llmgw_options *from, 
     return true;
 }
 
-/* ---- store and cache ---- */
+/* ---- store, cache, ledger, prices ---- */
 
-/* A field of options.store or options.cache: of the types TEXT, INT, BYTES, SIZE, USD (a number that may be unset),
+/* A field of options.store, .cache or .ledger, and of money: of the types TEXT, INT, BYTES, SIZE, USD (a number that may be unset),
    BOOL (true in C or in the file) and SEAL. */
 typedef struct llmgwi_config_durable {
     const char *name;
@@ -11511,6 +12277,11 @@ static const llmgwi_config_durable llmgwi_config_durables[] = {
     LLMGWI_CONFIG_DURABLE("store.commit_ms", INT, store.commit_ms, 50, 1, 60000, true),
     LLMGWI_CONFIG_DURABLE("store.key", SEAL, store.key, 0, 0, 0, false),
     LLMGWI_CONFIG_DURABLE("store.required", BOOL, store.required, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("ledger.off", BOOL, ledger.off, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("ledger.max_rows", BYTES, ledger.max_rows, 1000000, 1, 1e12, false),
+    LLMGWI_CONFIG_DURABLE("keys_required", BOOL, keys_required, 0, 0, 0, false),
+    LLMGWI_CONFIG_DURABLE("prices", TEXT, prices, 0, 1, 3900, false),
+    LLMGWI_CONFIG_DURABLE("prices_check_s", INT, prices_check_s, 10, 1, 86400, false),
     LLMGWI_CONFIG_DURABLE("cache.on", BOOL, cache.on, 0, 0, 0, false),
     LLMGWI_CONFIG_DURABLE("cache.ttl", INT, cache.ttl_s, 604800, 1, INT_MAX, true),
     LLMGWI_CONFIG_DURABLE("cache.semantic", BOOL, cache.semantic, 0, 0, 0, false),
@@ -11665,6 +12436,51 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
                                "expected a model of a provider that speaks the openai dialect");
 }
 
+/* Is there something in a budget? */
+static bool llmgwi_config_budget_set(const llmgw_budget *budget) {
+    return budget->per_day_usd.set || budget->per_month_usd.set || budget->total_usd.set || budget->soft ||
+           budget->cheaper || budget->key || budget->tag || budget->route;
+}
+
+/* The gateway's own budget, and what goes with all of them. */
+static bool llmgwi_config_money(llmgwi_config *config, llmgw_options *file, llmgw_error *error) {
+    llmgw_options *options = &config->options;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgwi_config_target own;
+    llmgw_error why;
+    size_t count;
+    const llmgw_budget *whole[2] = {&options->budget, &file->budget};
+    for (config->source = 0; config->source < 2; config->source++) {
+        const llmgw_budget *budget = whole[config->source];
+        if (!llmgwi_config_budget_set(budget)) continue;
+        if (!llmgwi_config_budget_add(config, budget, budget->name ? budget->name : "budget", "budget",
+                                      error))
+            return false;
+    }
+    if (options->prices && strstr(options->prices, "://")) {
+        llmgwi_config_provider place;
+        memset(&place, 0, sizeof place);
+        const char *problem = llmgwi_config_url(&place, options->prices);
+        if (!problem && !place.tls && !place.loopback)
+            problem = "expected https: whoever is on the way could change them";
+        if (problem) return llmgwi_config_wrong(error, "prices", "", problem);
+    }
+    if (config->budget_count && !options->store.path)
+        return llmgwi_config_wrong(error, "budget", "", "needs store.path");
+    if (config->budget_count && options->ledger.off)
+        return llmgwi_config_wrong(error, "ledger.off", "", "not together with budgets");
+    if (options->keys_required && !options->store.path)
+        return llmgwi_config_wrong(error, "keys_required", "", "needs store.path");
+    for (size_t i = 0; i < config->budget_count; i++) {
+        const llmgwi_config_budget *budget = &config->budgets[i];
+        if (budget->cheaper &&
+            !llmgwi_config_resolve(config, budget->cheaper, &own, &targets, &count, &route, &why))
+            return llmgwi_config_wrong(error, "budget.cheaper", "", why.text);
+    }
+    return true;
+}
+
 /* The whole file, NUL-terminated; the caller frees buf. */
 static bool llmgwi_config_slurp(const char *path, llmgwi_base_buf *buf, llmgw_error *error) {
     char piece[4096];
@@ -11689,9 +12505,9 @@ static bool llmgwi_config_slurp(const char *path, llmgwi_base_buf *buf, llmgw_er
 }
 
 static void llmgwi_config_load_free(llmgwi_config_load *load) {
-    llmgwi_base_free(load->config->mem, load->providers, load->caps[0] * sizeof *load->providers);
-    llmgwi_base_free(load->config->mem, load->models, load->caps[1] * sizeof *load->models);
-    llmgwi_base_free(load->config->mem, load->routes, load->caps[2] * sizeof *load->routes);
+    for (size_t i = 0; i < LLMGWI_CONFIG_KINDS; i++)
+        llmgwi_base_free(load->config->mem, (void *)(uintptr_t)load->lists[i].items,
+                         load->lists[i].cap * llmgwi_config_kinds[i].size);
 }
 
 /* The document may hold keys: its arena copies live until close and are wiped with it. */
@@ -11704,16 +12520,15 @@ static bool llmgwi_config_parse(llmgwi_config_load *load, llmgw_options *file, l
 /* Descriptions of C and of the file in turn: what C defines first stays. */
 static bool llmgwi_config_merge(llmgwi_config *config, const llmgw_options *options,
                                 const llmgwi_config_load *load, llmgw_error *error) {
-    for (int kind = 0; kind < 3; kind++) {
+    const llmgwi_config_items own[LLMGWI_CONFIG_KINDS] = {{options->providers, options->provider_count, 0},
+                                                          {options->models, options->model_count, 0},
+                                                          {options->routes, options->route_count, 0},
+                                                          {options->budgets, options->budget_count, 0}};
+    for (size_t kind = 0; kind < LLMGWI_CONFIG_KINDS; kind++) {
         config->source = 0;
-        if (!llmgwi_config_add_all(config, options->providers, options->provider_count, options->models,
-                                   options->model_count, options->routes, options->route_count, kind,
-                                   "options.", error))
-            return false;
+        if (!llmgwi_config_add_all(config, &own[kind], kind, "options.", error)) return false;
         config->source = 1;
-        if (!llmgwi_config_add_all(config, load->providers, load->counts[0], load->models, load->counts[1],
-                                   load->routes, load->counts[2], kind, "", error))
-            return false;
+        if (!llmgwi_config_add_all(config, &load->lists[kind], kind, "", error)) return false;
         config->source = 2;
         if (kind == 0 && !options->no_environment && !llmgwi_config_environment(config, error)) return false;
     }
@@ -11744,8 +12559,9 @@ static bool llmgwi_config_open(llmgwi_config *config, const llmgwi_base_mem *mem
     if (text && options->config_path)
         ok = llmgwi_config_wrong(error, "options", "config_json", "not together with config_path");
     if ((options->provider_count && !options->providers) || (options->model_count && !options->models) ||
-        (options->route_count && !options->routes))
-        ok = llmgwi_config_wrong(error, "options", "providers, models, routes", "a count without its array");
+        (options->route_count && !options->routes) || (options->budget_count && !options->budgets))
+        ok = llmgwi_config_wrong(error, "options", "providers, models, routes, budgets",
+                                 "a count without its array");
     if (ok && options->config_path) ok = llmgwi_config_slurp(options->config_path, &buf, error);
     llmgwi_base_str document = text ? llmgwi_base_cstr(text) : llmgwi_base_buf_str(&buf);
     if (ok && (text || options->config_path)) ok = llmgwi_config_parse(&load, &file, document);
@@ -11759,7 +12575,7 @@ static bool llmgwi_config_open(llmgwi_config *config, const llmgwi_base_mem *mem
     if (ok && config->ca_file && !ca) ok = llmgwi_config_wrong(error, "ca_file", "", strerror(errno));
     if (ca) (void)fclose(ca);
     ok = ok && llmgwi_config_merge(config, options, &load, error) &&
-         llmgwi_config_durable_models(config, error);
+         llmgwi_config_durable_models(config, error) && llmgwi_config_money(config, &file, error);
     llmgwi_config_load_free(&load);
     if (buf.p) llmgwi_base_wipe(buf.p, buf.cap);
     llmgwi_base_buf_free(&buf);
@@ -11767,129 +12583,148 @@ static bool llmgwi_config_open(llmgwi_config *config, const llmgwi_base_mem *mem
 }
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>price   purpose: what usage costs.   uses: nothing   guarantees: integers only, rounded once  */
-/*           per attempt; an unknown price is unknown, never 0                                   */
+/* >>price   purpose: what usage costs.   uses: json   guarantees: integers only, rounded once per */
+/*           attempt; an unknown price is unknown, never 0; a book never changes once it is made  */
 /* ------------------------------------------------------------------------------------------- */
 
-/* Rates in atto-dollars (1e-18 USD) per token: USD per million tokens x 1e12. -1: unset. */
+LLMGWI_BASE_SMALL_BEGIN
+
+/* ---- rates ---- */
+
+typedef enum llmgwi_price_kind {
+    LLMGWI_PRICE_INPUT = 0,
+    LLMGWI_PRICE_OUTPUT,
+    LLMGWI_PRICE_CACHED,
+    LLMGWI_PRICE_WRITE,
+    LLMGWI_PRICE_WRITE_1H,
+    LLMGWI_PRICE_REASONING,
+    LLMGWI_PRICE_AUDIO_INPUT,
+    LLMGWI_PRICE_AUDIO_OUTPUT,
+    LLMGWI_PRICE_IMAGE, /* kept, but no usage tells how many there were */
+    LLMGWI_PRICE_REQUEST,
+    LLMGWI_PRICE_KINDS
+} llmgwi_price_kind;
+
+/* One rate, in atto-dollars (1e-18 USD) per token, image or request. */
+typedef struct llmgwi_price_entry {
+    int64_t atto;
+    uint32_t from_tokens; /* holds for requests with more input tokens than this; 0: for all */
+    uint8_t kind, tier;   /* llmgwi_price_kind, llmgw_tier */
+} llmgwi_price_entry;
+
+#define LLMGWI_PRICE_ENTRIES 64 /* of one row */
+#define LLMGWI_PRICE_OWN 10     /* as many as a configured price or a built-in row has */
+#define LLMGWI_PRICE_MAX                                                                                     \
+    ((int64_t)1000000000000000000) /* a rate above 1 USD a token is no price but a mistake */
+
+/* All rates of a model. May be copied; what comes from a book lives as long as the book. */
 typedef struct llmgwi_price_rates {
-    int64_t input, output, cached, cache_write, cache_write_1h;
+    const llmgwi_price_entry *entries; /* NULL: own */
+    size_t count;
+    int64_t max_input, max_output; /* tokens; 0: unknown */
+    uint64_t hash;                 /* of the entries as packed, never 0 */
+    llmgwi_price_entry own[LLMGWI_PRICE_OWN];
 } llmgwi_price_rates;
 
-/* USD per million tokens, list prices of pydantic/genai-prices (MIT), data of 2026-08-21 resolved to
-   2026-11-22. -1: not listed. long_from: a request with more input tokens than this costs twice as
-   much on the input side and one and a half times on the output side, all of it; 0: never. */
-typedef struct llmgwi_price_row {
-    const char *flavour, *model;
-    double input, output, cached, cache_write, cache_write_1h;
-    int64_t long_from;
-} llmgwi_price_row;
-
-static const llmgwi_price_row llmgwi_price_book[] = {
-    {"openai", "gpt-5.6-sol", 5, 30, 0.5, 6.25, -1, 272000},
-    {"openai", "gpt-5.6-terra", 2, 12, 0.2, 2.5, -1, 272000},
-    {"openai", "gpt-5.6-luna", 0.2, 1.2, 0.02, 0.25, -1, 272000},
-    {"openai", "gpt-5.5", 5, 30, 0.5, -1, -1, 0},
-    {"openai", "gpt-5.4", 2.5, 15, 0.25, -1, -1, 272000},
-    {"openai", "gpt-5.4-mini", 0.75, 4.5, 0.075, -1, -1, 0},
-    {"openai", "gpt-5.4-nano", 0.2, 1.25, 0.02, -1, -1, 0},
-    {"openai", "gpt-5.2", 1.75, 14, 0.175, -1, -1, 0},
-    {"openai", "gpt-5", 1.25, 10, 0.125, -1, -1, 0},
-    {"openai", "gpt-5-mini", 0.25, 2, 0.025, -1, -1, 0},
-    {"openai", "gpt-5-nano", 0.05, 0.4, 0.005, -1, -1, 0},
-    {"openai", "gpt-4.1", 2, 8, 0.5, -1, -1, 0},
-    {"openai", "gpt-4.1-mini", 0.4, 1.6, 0.1, -1, -1, 0},
-    {"openai", "gpt-4o", 2.5, 10, 1.25, -1, -1, 0},
-    {"openai", "gpt-4o-mini", 0.15, 0.6, 0.075, -1, -1, 0},
-    {"openai", "o3", 2, 8, 0.5, -1, -1, 0},
-    {"openai", "o4-mini", 1.1, 4.4, 0.275, -1, -1, 0},
-    {"anthropic", "claude-fable-5", 10, 50, 1, 12.5, 20, 0},
-    {"anthropic", "claude-opus-5", 5, 25, 0.5, 6.25, 10, 0},
-    {"anthropic", "claude-opus-4-8", 5, 25, 0.5, 6.25, 10, 0},
-    {"anthropic", "claude-opus-4-6", 5, 25, 0.5, 6.25, 10, 0},
-    {"anthropic", "claude-opus-4-5", 5, 25, 0.5, 6.25, 10, 0},
-    {"anthropic", "claude-sonnet-5", 3, 15, 0.3, 3.75, 6, 0},
-    {"anthropic", "claude-sonnet-4-6", 3, 15, 0.3, 3.75, 6, 0},
-    {"anthropic", "claude-sonnet-4-5", 3, 15, 0.3, 3.75, 6, 200000},
-    {"anthropic", "claude-haiku-4-5", 1, 5, 0.1, 1.25, 2, 0},
-    {"gemini", "gemini-3.1-pro-preview", 2, 12, 0.2, -1, -1, 200000},
-    {"gemini", "gemini-3-flash-preview", 0.5, 3, 0.05, -1, -1, 0},
-    {"gemini", "gemini-3.5-flash", 1.5, 9, 0.15, -1, -1, 0},
-    {"gemini", "gemini-3.5-flash-lite", 0.3, 2.5, 0.03, -1, -1, 0},
-    {"gemini", "gemini-3.6-flash", 0.75, 3.75, 0.075, -1, -1, 0},
-    {"gemini", "gemini-3.7-flash", 0.75, 3.75, 0.075, -1, -1, 0},
-    {"gemini", "gemini-2.5-pro", 1.25, 10, 0.125, -1, -1, 200000},
-    {"gemini", "gemini-2.5-flash", 0.3, 2.5, 0.03, -1, -1, 0},
-    {"gemini", "gemini-2.5-flash-lite", 0.1, 0.4, 0.01, -1, -1, 0},
-    {"deepseek", "deepseek-v4-flash", 0.14, 0.28, 0.0028, -1, -1, 0},
-    {"deepseek", "deepseek-v4-pro", 0.435, 0.87, 0.003625, -1, -1, 0},
-    {"deepseek", "deepseek-v3.2", 0.2288, 0.3432, -1, -1, -1, 0},
-    {"mistral", "mistral-large-2512", 0.5, 1.5, 0.05, -1, -1, 0},
-    {"mistral", "mistral-medium-3", 0.4, 2, -1, -1, -1, 0},
-    {"mistral", "mistral-small-2603", 0.15, 0.6, 0.015, -1, -1, 0},
-    {"mistral", "codestral-2508", 0.3, 0.9, 0.03, -1, -1, 0},
-    {"mistral", "magistral-medium", 2, 5, -1, -1, -1, 0},
-    {"xai", "grok-4.5", 2, 6, 0.5, -1, -1, 0},
-    {"xai", "grok-4.3", 1.25, 2.5, 0.2, -1, -1, 0},
-    {"moonshot", "kimi-k2.6", 0.95, 4, 0.16, -1, -1, 0},
-    {"moonshot", "kimi-k3", 3, 15, 0.3, -1, -1, 0},
-    {"openrouter", "qwen/qwen3.7-max", 1.25, 3.75, 0.25, 1.5625, -1, 0},
-    {"openrouter", "qwen/qwen3.7-plus", 0.4, 1.6, 0.08, 0.5, -1, 0},
-    {"openrouter", "qwen/qwen3-max", 1.2, 6, -1, -1, -1, 0},
-    {"openrouter", "qwen/qwen-plus", 0.4, 1.2, 0.16, -1, -1, 0},
-};
-
-/* Exact for every price with up to 12 decimals below 9,000 USD per million. */
-static int64_t llmgwi_price_atto(double usd_per_million) {
-    return usd_per_million < 0 ? -1 : (int64_t)(usd_per_million * 1e12 + 0.5);
+static const llmgwi_price_entry *llmgwi_price_entries(const llmgwi_price_rates *rates) {
+    return rates->entries ? rates->entries : rates->own;
 }
 
-/* "gpt-4o" holds for "gpt-4o-2024-08-06", "claude-opus-5" for "claude-opus-5-20260801": a date may
-   follow, nothing else. */
-static bool llmgwi_price_matches(const char *row, const char *model) {
-    size_t n = strlen(row);
-    if (strncmp(row, model, n) != 0) return false;
-    if (!model[n]) return true;
-    for (size_t form = 0; form < 2; form++) {
-        const char *mask = form ? "-2ddd-dd-dd" : "-2ddddddd", *p = model + n;
-        while (*mask && (*mask == 'd' ? *p >= '0' && *p <= '9' : *p == *mask)) mask++, p++;
-        if (!*mask && !*p) return true;
+#define LLMGWI_PRICE_ENTRY_BYTES 14
+#define LLMGWI_PRICE_PACKED (LLMGWI_PRICE_ENTRIES * LLMGWI_PRICE_ENTRY_BYTES)
+
+/* Entries as bytes (kind, tier, from_tokens, atto; least byte first). out has room for LLMGWI_PRICE_PACKED;
+   returns how many there are. */
+static size_t llmgwi_price_pack(const llmgwi_price_rates *rates, unsigned char *out) {
+    const llmgwi_price_entry *entry = llmgwi_price_entries(rates);
+    unsigned char *p = out;
+    for (size_t i = 0; i < rates->count; i++, entry++) {
+        *p++ = entry->kind;
+        *p++ = entry->tier;
+        for (int bit = 0; bit < 32; bit += 8) *p++ = (unsigned char)(entry->from_tokens >> bit & 255);
+        for (int bit = 0; bit < 64; bit += 8) *p++ = (unsigned char)((uint64_t)entry->atto >> bit & 255);
     }
-    return false;
+    return (size_t)(p - out);
 }
 
-/* What a price is asked for. */
-typedef struct llmgwi_price_what {
-    const llmgw_price *own; /* as configured; goes before the book */
-    const char *flavour;    /* the provider in the book; NULL: it is not there */
-    const char *model;
-} llmgwi_price_what;
+static void llmgwi_price_stamp(llmgwi_price_rates *rates) {
+    unsigned char bytes[LLMGWI_PRICE_PACKED];
+    uint64_t hash = XXH3_64bits(bytes, llmgwi_price_pack(rates, bytes));
+    rates->hash = hash ? hash : 1;
+}
 
-/* The rates that hold for this usage. False: unknown. */
-static bool llmgwi_price_find(const llmgwi_price_what *what, const llmgw_usage *usage,
-                              llmgwi_price_rates *rates) {
-    const llmgw_price *own = what->own;
-    if (own->input.set || own->output.set) {
-        rates->input = own->input.set ? llmgwi_price_atto(own->input.value) : -1;
-        rates->output = own->output.set ? llmgwi_price_atto(own->output.value) : -1;
-        rates->cached = own->cached.set ? llmgwi_price_atto(own->cached.value) : -1;
-        rates->cache_write = own->cache_write.set ? llmgwi_price_atto(own->cache_write.value) : -1;
-        rates->cache_write_1h = own->cache_write_1h.set ? llmgwi_price_atto(own->cache_write_1h.value) : -1;
-        return rates->input >= 0 && rates->output >= 0;
+/* The rates that were packed, in entries[LLMGWI_PRICE_ENTRIES], with their hash. False: these are none. */
+LLMGWI_BASE_UNUSED static bool llmgwi_price_unpack(const void *bytes, size_t n, llmgwi_price_entry *entries,
+                                                   llmgwi_price_rates *rates) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    memset(rates, 0, sizeof *rates);
+    if (n % LLMGWI_PRICE_ENTRY_BYTES || n > LLMGWI_PRICE_PACKED) return false;
+    rates->entries = entries;
+    for (; rates->count < n / LLMGWI_PRICE_ENTRY_BYTES; rates->count++, p += LLMGWI_PRICE_ENTRY_BYTES) {
+        llmgwi_price_entry *entry = &entries[rates->count];
+        uint64_t atto = 0;
+        entry->kind = p[0];
+        entry->tier = p[1];
+        entry->from_tokens = 0;
+        for (int i = 3; i >= 0; i--) entry->from_tokens = entry->from_tokens << 8 | p[2 + i];
+        for (int i = 7; i >= 0; i--) atto = atto << 8 | p[6 + i];
+        if (entry->kind >= LLMGWI_PRICE_KINDS || atto > (uint64_t)INT64_MAX) return false;
+        entry->atto = (int64_t)atto;
     }
-    for (size_t i = 0; what->flavour && i < LLMGWI_BASE_COUNT(llmgwi_price_book); i++) {
-        const llmgwi_price_row *row = &llmgwi_price_book[i];
-        if (strcmp(row->flavour, what->flavour) != 0 || !llmgwi_price_matches(row->model, what->model))
-            continue;
-        bool longer = row->long_from && usage->input > row->long_from;
-        rates->input = llmgwi_price_atto(row->input * (longer ? 2 : 1));
-        rates->output = llmgwi_price_atto(row->output * (longer ? 1.5 : 1));
-        rates->cached = llmgwi_price_atto(row->cached * (longer ? 2 : 1));
-        rates->cache_write = llmgwi_price_atto(row->cache_write * (longer ? 2 : 1));
-        rates->cache_write_1h = llmgwi_price_atto(row->cache_write_1h * (longer ? 2 : 1));
+    llmgwi_price_stamp(rates);
+    return true;
+}
+
+/* Adds one in canonical order (kind, tier, from_tokens); one that is there already is replaced. False: no room. */
+static bool llmgwi_price_put(llmgwi_price_entry *entries, size_t *count, size_t cap,
+                             llmgwi_price_entry entry) {
+    size_t at = *count;
+    for (; at > 0; at--) {
+        const llmgwi_price_entry *last = &entries[at - 1];
+        int64_t order = last->kind != entry.kind   ? last->kind - entry.kind
+                        : last->tier != entry.tier ? last->tier - entry.tier
+                                                   : (int64_t)last->from_tokens - entry.from_tokens;
+        if (order < 0) break;
+        if (order > 0) continue;
+        entries[at - 1] = entry;
         return true;
     }
-    return false;
+    if (*count >= cap) return false;
+    memmove(entries + at + 1, entries + at, (*count - at) * sizeof *entries);
+    entries[at] = entry;
+    ++*count;
+    return true;
+}
+
+/* ---- cost ---- */
+
+static const int8_t llmgwi_price_parents[LLMGWI_PRICE_KINDS] = {-1,
+                                                                -1,
+                                                                LLMGWI_PRICE_INPUT,
+                                                                LLMGWI_PRICE_INPUT,
+                                                                LLMGWI_PRICE_WRITE,
+                                                                LLMGWI_PRICE_OUTPUT,
+                                                                LLMGWI_PRICE_INPUT,
+                                                                LLMGWI_PRICE_OUTPUT,
+                                                                -1,
+                                                                -1};
+
+/* The rate of a kind for a request with so many input tokens, all of which the highest threshold that they pass
+   moves: where the service tier has no rate of its own, the standard one holds, at each threshold; a missing kind
+   costs as its parent. -1: unknown. (OpenAI takes long requests at no priority, and LiteLLM reads its file so.) */
+static int64_t llmgwi_price_rate(const llmgwi_price_rates *rates, int kind, int tier, int64_t input) {
+    int64_t atto = -1, from = 0;
+    for (; atto < 0 && kind >= 0; kind = llmgwi_price_parents[kind]) {
+        const llmgwi_price_entry *entry = llmgwi_price_entries(rates), *end = entry + rates->count;
+        for (; entry < end; entry++) { /* the standard tier's are the first of a kind */
+            bool holds = entry->kind == kind && (entry->tier == tier || entry->tier == LLMGW_TIER_STANDARD);
+            if (!holds || entry->from_tokens < from || (entry->from_tokens && input <= entry->from_tokens))
+                continue;
+            atto = entry->atto;
+            from = entry->from_tokens;
+        }
+    }
+    return atto;
 }
 
 /* sum += count x rate, in 128 bits (high, low). */
@@ -11918,28 +12753,50 @@ static llmgw_cost llmgwi_price_round(const uint64_t sum[2]) {
     }
     if (rest * 2 > unit || (rest * 2 == unit && (quotient & 1))) quotient++;
     over = over || quotient > (uint64_t)INT64_MAX;
+    memset(&cost, 0, sizeof cost);
     cost.known = true;
     cost.saturated = over;
     cost.pico_usd = over ? INT64_MAX : (int64_t)quotient;
     return cost;
 }
 
-static llmgw_cost llmgwi_price_cost(const llmgwi_price_what *what, const llmgw_usage *usage) {
-    llmgwi_price_rates rates;
+/* Takes a part out of what is left of its whole: a provider's own slip (parts that exceed the whole) never
+   costs more than all of it at its dearest. */
+static int64_t llmgwi_price_part(int64_t *left, int64_t part) {
+    if (part < 0) part = 0;
+    if (part > *left) part = *left;
+    *left -= part;
+    return part;
+}
+
+/* rates NULL: unknown. A kind that was not used need not have a rate. */
+static llmgw_cost llmgwi_price_cost(const llmgwi_price_rates *rates, const llmgw_usage *usage) {
+    int64_t counts[LLMGWI_PRICE_KINDS] = {0};
     uint64_t sum[2] = {0, 0};
     llmgw_cost cost;
     memset(&cost, 0, sizeof cost);
-    if (!usage->known || !llmgwi_price_find(what, usage, &rates)) return cost;
-    int64_t cached = usage->cached < usage->input ? usage->cached : usage->input;
-    int64_t written = usage->cache_write < usage->input - cached ? usage->cache_write : usage->input - cached;
-    int64_t hour = usage->cache_write_1h < written ? usage->cache_write_1h : written;
-    int64_t write_rate = rates.cache_write >= 0 ? rates.cache_write : rates.input;
-    llmgwi_price_add(sum, usage->input - cached - written, rates.input);
-    llmgwi_price_add(sum, cached, rates.cached >= 0 ? rates.cached : rates.input);
-    llmgwi_price_add(sum, written - hour, write_rate);
-    llmgwi_price_add(sum, hour, rates.cache_write_1h >= 0 ? rates.cache_write_1h : write_rate);
-    llmgwi_price_add(sum, usage->output, rates.output);
-    return llmgwi_price_round(sum);
+    cost.estimated = usage->estimated;
+    if (!usage->known || !rates || !rates->count) return cost;
+    int64_t input = usage->input > 0 ? usage->input : 0, output = usage->output > 0 ? usage->output : 0;
+    counts[LLMGWI_PRICE_CACHED] = llmgwi_price_part(&input, usage->cached);
+    int64_t written = llmgwi_price_part(&input, usage->cache_write);
+    counts[LLMGWI_PRICE_WRITE_1H] = llmgwi_price_part(&written, usage->cache_write_1h);
+    counts[LLMGWI_PRICE_WRITE] = written;
+    counts[LLMGWI_PRICE_AUDIO_INPUT] = llmgwi_price_part(&input, usage->audio_input);
+    counts[LLMGWI_PRICE_INPUT] = input;
+    counts[LLMGWI_PRICE_REASONING] = llmgwi_price_part(&output, usage->reasoning);
+    counts[LLMGWI_PRICE_AUDIO_OUTPUT] = llmgwi_price_part(&output, usage->audio_output);
+    counts[LLMGWI_PRICE_OUTPUT] = output;
+    for (int kind = 0; kind < LLMGWI_PRICE_KINDS; kind++) {
+        if (!counts[kind]) continue;
+        int64_t rate = llmgwi_price_rate(rates, kind, (int)usage->tier, usage->input);
+        if (rate < 0) return cost;
+        llmgwi_price_add(sum, counts[kind], rate);
+    }
+    llmgwi_price_add(sum, 1, llmgwi_price_rate(rates, LLMGWI_PRICE_REQUEST, (int)usage->tier, usage->input));
+    cost = llmgwi_price_round(sum);
+    cost.estimated = usage->estimated;
+    return cost;
 }
 
 /* Sum over attempts: unknown if one is. */
@@ -11950,6 +12807,684 @@ static void llmgwi_price_total(llmgw_cost *total, llmgw_cost more) {
     total->pico_usd = total->saturated ? INT64_MAX : total->pico_usd + more.pico_usd;
     if (!total->known) total->pico_usd = 0;
 }
+
+/* ---- the built-in rows ---- */
+
+/* Pico-dollars per token, which USD per million tokens x 1e6 are; -1: not listed. long_from: a request with
+   more input tokens than this costs twice as much on the input side and one and a half times on the output
+   side, all of it; 0: never. */
+typedef struct llmgwi_price_row {
+    const char *flavour, *model;
+    int32_t pico[LLMGWI_PRICE_WRITE_1H + 1]; /* by kind */
+    int32_t long_from;
+} llmgwi_price_row;
+
+#define LLMGWI_PRICE_USD(usd) ((usd) < 0 ? -1 : (int32_t)((usd)*1e6 + 0.5))
+#define LLMGWI_PRICE_ROW(flavour, model, input, output, cached, write, write_1h, long_from)                  \
+    {flavour,                                                                                                \
+     model,                                                                                                  \
+     {LLMGWI_PRICE_USD(input), LLMGWI_PRICE_USD(output), LLMGWI_PRICE_USD(cached), LLMGWI_PRICE_USD(write),  \
+      LLMGWI_PRICE_USD(write_1h)},                                                                           \
+     long_from},
+
+/* USD per million tokens: list prices of pydantic/genai-prices (MIT), data of 2026-08-21 resolved to 2026-11-22. */
+/* clang-format off */
+static const llmgwi_price_row llmgwi_price_rows[] = {
+    LLMGWI_PRICE_ROW("openai", "gpt-5.6-sol", 5, 30, 0.5, 6.25, -1, 272000)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.6-terra", 2, 12, 0.2, 2.5, -1, 272000)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.6-luna", 0.2, 1.2, 0.02, 0.25, -1, 272000)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.5", 5, 30, 0.5, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.4", 2.5, 15, 0.25, -1, -1, 272000)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.4-mini", 0.75, 4.5, 0.075, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.4-nano", 0.2, 1.25, 0.02, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-5.2", 1.75, 14, 0.175, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-5", 1.25, 10, 0.125, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-5-mini", 0.25, 2, 0.025, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-5-nano", 0.05, 0.4, 0.005, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-4.1", 2, 8, 0.5, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-4.1-mini", 0.4, 1.6, 0.1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-4o", 2.5, 10, 1.25, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "gpt-4o-mini", 0.15, 0.6, 0.075, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "o3", 2, 8, 0.5, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "o4-mini", 1.1, 4.4, 0.275, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "text-embedding-3-small", 0.02, -1, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openai", "text-embedding-3-large", 0.13, -1, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-fable-5", 10, 50, 1, 12.5, 20, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-opus-5", 5, 25, 0.5, 6.25, 10, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-opus-4-8", 5, 25, 0.5, 6.25, 10, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-opus-4-6", 5, 25, 0.5, 6.25, 10, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-opus-4-5", 5, 25, 0.5, 6.25, 10, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-sonnet-5", 3, 15, 0.3, 3.75, 6, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-sonnet-4-6", 3, 15, 0.3, 3.75, 6, 0)
+    LLMGWI_PRICE_ROW("anthropic", "claude-sonnet-4-5", 3, 15, 0.3, 3.75, 6, 200000)
+    LLMGWI_PRICE_ROW("anthropic", "claude-haiku-4-5", 1, 5, 0.1, 1.25, 2, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-3.1-pro-preview", 2, 12, 0.2, -1, -1, 200000)
+    LLMGWI_PRICE_ROW("gemini", "gemini-3-flash-preview", 0.5, 3, 0.05, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-3.5-flash", 1.5, 9, 0.15, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-3.5-flash-lite", 0.3, 2.5, 0.03, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-3.6-flash", 0.75, 3.75, 0.075, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-3.7-flash", 0.75, 3.75, 0.075, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-2.5-pro", 1.25, 10, 0.125, -1, -1, 200000)
+    LLMGWI_PRICE_ROW("gemini", "gemini-2.5-flash", 0.3, 2.5, 0.03, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-2.5-flash-lite", 0.1, 0.4, 0.01, -1, -1, 0)
+    LLMGWI_PRICE_ROW("gemini", "gemini-embedding-001", 0.15, -1, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("deepseek", "deepseek-v4-flash", 0.14, 0.28, 0.0028, -1, -1, 0)
+    LLMGWI_PRICE_ROW("deepseek", "deepseek-v4-pro", 0.435, 0.87, 0.003625, -1, -1, 0)
+    LLMGWI_PRICE_ROW("deepseek", "deepseek-v3.2", 0.2288, 0.3432, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("mistral", "mistral-large-2512", 0.5, 1.5, 0.05, -1, -1, 0)
+    LLMGWI_PRICE_ROW("mistral", "mistral-medium-3", 0.4, 2, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("mistral", "mistral-small-2603", 0.15, 0.6, 0.015, -1, -1, 0)
+    LLMGWI_PRICE_ROW("mistral", "codestral-2508", 0.3, 0.9, 0.03, -1, -1, 0)
+    LLMGWI_PRICE_ROW("mistral", "magistral-medium", 2, 5, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("mistral", "mistral-embed", 0.1, 0.1, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("xai", "grok-4.5", 2, 6, 0.5, -1, -1, 0)
+    LLMGWI_PRICE_ROW("xai", "grok-4.3", 1.25, 2.5, 0.2, -1, -1, 0)
+    LLMGWI_PRICE_ROW("moonshot", "kimi-k2.6", 0.95, 4, 0.16, -1, -1, 0)
+    LLMGWI_PRICE_ROW("moonshot", "kimi-k3", 3, 15, 0.3, -1, -1, 0)
+    LLMGWI_PRICE_ROW("bedrock", "amazon.nova-pro-v1:0", 0.8, 3.2, 0.2, -1, -1, 0)
+    LLMGWI_PRICE_ROW("bedrock", "amazon.nova-lite-v1:0", 0.06, 0.24, 0.015, -1, -1, 0)
+    LLMGWI_PRICE_ROW("bedrock", "amazon.nova-micro-v1:0", 0.035, 0.14, 0.00875, -1, -1, 0)
+    LLMGWI_PRICE_ROW("bedrock", "global.anthropic.claude-sonnet-5-v1:0", 3, 15, 0.3, 3.75, -1, 0)
+    LLMGWI_PRICE_ROW("bedrock", "global.anthropic.claude-opus-5", 5, 25, 0.5, 6.25, -1, 0)
+    LLMGWI_PRICE_ROW("bedrock", "meta.llama4-maverick-17b-instruct-v1:0", 0.24, 0.97, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openrouter", "qwen/qwen3.7-max", 1.25, 3.75, 0.25, 1.5625, -1, 0)
+    LLMGWI_PRICE_ROW("openrouter", "qwen/qwen3.7-plus", 0.4, 1.6, 0.08, 0.5, -1, 0)
+    LLMGWI_PRICE_ROW("openrouter", "qwen/qwen3-max", 1.2, 6, -1, -1, -1, 0)
+    LLMGWI_PRICE_ROW("openrouter", "qwen/qwen-plus", 0.4, 1.2, 0.16, -1, -1, 0)
+};
+/* clang-format on */
+
+/* "gpt-4o" holds for "gpt-4o-2024-08-06", "claude-opus-5" for "claude-opus-5-20260801": a date may follow,
+   nothing else. Returns how long the name is without its date. */
+static size_t llmgwi_price_undated(const char *model, size_t n) {
+    for (size_t form = 0; form < 2; form++) {
+        const char *mask = form ? "-2ddd-dd-dd" : "-2ddddddd";
+        size_t size = strlen(mask), i = 0;
+        if (n <= size) continue;
+        for (const char *p = model + n - size; i < size; i++, p++)
+            if (mask[i] == 'd' ? *p < '0' || *p > '9' : *p != mask[i]) break;
+        if (i == size) return n - size;
+    }
+    return n;
+}
+
+static void llmgwi_price_own(llmgwi_price_rates *rates, int kind, int64_t atto, int64_t from) {
+    llmgwi_price_entry entry;
+    entry.atto = atto;
+    entry.from_tokens = (uint32_t)from;
+    entry.kind = (uint8_t)kind;
+    entry.tier = LLMGW_TIER_STANDARD;
+    if (atto >= 0) (void)llmgwi_price_put(rates->own, &rates->count, LLMGWI_PRICE_OWN, entry);
+}
+
+static bool llmgwi_price_find_built(const char *flavour, const char *model, llmgwi_price_rates *rates) {
+    size_t n = strlen(model), undated = llmgwi_price_undated(model, n);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_price_rows); i++) {
+        const llmgwi_price_row *row = &llmgwi_price_rows[i];
+        if (strcmp(row->flavour, flavour) != 0 ||
+            (strcmp(row->model, model) != 0 &&
+             !llmgwi_base_same(llmgwi_base_view(model, undated), row->model)))
+            continue;
+        for (int kind = 0; kind <= LLMGWI_PRICE_WRITE_1H; kind++) {
+            int64_t atto = row->pico[kind] < 0 ? -1 : (int64_t)row->pico[kind] * 1000000;
+            llmgwi_price_own(rates, kind, atto, 0);
+            if (row->long_from && atto >= 0)
+                llmgwi_price_own(rates, kind, kind == LLMGWI_PRICE_OUTPUT ? atto * 3 / 2 : atto * 2,
+                                 row->long_from);
+        }
+        return true;
+    }
+    return false;
+}
+
+/* USD per million tokens, 0 to a million. Exact for what was written with up to 15 digits. */
+static int64_t llmgwi_price_atto(double usd_per_million) {
+    int64_t unit = 1;
+    if (!(usd_per_million <= 1e6)) return LLMGWI_PRICE_MAX;
+    for (double top = 1e3; usd_per_million >= top; top *= 10) unit *= 10;
+    return (int64_t)(usd_per_million * (1e12 / (double)unit) + 0.5) * unit;
+}
+
+/* ---- a book: what a file of prices says ---- */
+
+/* The provider in the LiteLLM file, where it is not called as we call it. Another provider's rows, too, are
+   found by the provider's own name. */
+typedef struct llmgwi_price_vendor {
+    const char *flavour, *prefix; /* of the row's key, without the slash */
+    const char *providers[2];     /* "litellm_provider" of the row */
+} llmgwi_price_vendor;
+
+static const llmgwi_price_vendor llmgwi_price_vendors[] = {
+    {"openai", "openai", {"openai", "text-completion-openai"}},
+    {"qwen", "dashscope", {"dashscope", "dashscope"}},
+    {"cohere", "cohere", {"cohere", "cohere_chat"}},
+    {"bedrock", "bedrock", {"bedrock", "bedrock_converse"}},
+};
+
+#define LLMGWI_PRICE_NAME 200            /* bytes of a row's key and of its provider's name */
+#define LLMGWI_PRICE_BOOK_ROWS 65536     /* LiteLLM's file has 2,616 */
+#define LLMGWI_PRICE_FILE (32 << 20)     /* bytes; LiteLLM's has 1.3 million */
+#define LLMGWI_PRICE_TOKENS 4000000000.0 /* of a tier: from_tokens is 32 bits */
+
+typedef struct llmgwi_price_book_row {
+    uint32_t name, first;       /* offsets: of the name and then the provider in names; of the entries */
+    uint8_t name_n, provider_n; /* bytes */
+    uint8_t count;              /* of entries */
+    int64_t max_input, max_output;
+    uint64_t hash;
+} llmgwi_price_book_row;
+
+typedef struct llmgwi_price_book {
+    int references;
+    llmgwi_price_book_row *rows;
+    size_t row_count, row_cap; /* also rows that a later one of the same name replaced */
+    llmgwi_price_entry *entries;
+    size_t entry_count, entry_cap;
+    llmgwi_base_buf names;
+    uint32_t *table; /* row + 1 by the hash of its name; 0: free */
+    size_t slots;    /* a power of two */
+    size_t count;    /* rows by different names */
+} llmgwi_price_book;
+
+static void llmgwi_price_book_keep(llmgwi_price_book *book) {
+    if (book) (void)LLMGWI_BASE_ADD(&book->references, 1);
+}
+
+/* Gives one reference back. NULL is fine. */
+static void llmgwi_price_book_free(llmgwi_price_book *book, const llmgwi_base_mem *mem) {
+    if (!book || LLMGWI_BASE_ADD(&book->references, -1) > 0) return;
+    llmgwi_base_free(mem, book->rows, book->row_cap * sizeof *book->rows);
+    llmgwi_base_free(mem, book->entries, book->entry_cap * sizeof *book->entries);
+    llmgwi_base_free(mem, book->table, book->slots * sizeof *book->table);
+    llmgwi_base_buf_free(&book->names);
+    llmgwi_base_free(mem, book, sizeof *book);
+}
+
+static llmgwi_base_str llmgwi_price_name(const llmgwi_price_book *book, const llmgwi_price_book_row *row) {
+    return llmgwi_base_view(book->names.p + row->name, row->name_n);
+}
+
+static uint32_t *llmgwi_price_slot(const llmgwi_price_book *book, llmgwi_base_str name) {
+    size_t at = (size_t)XXH3_64bits(name.p, name.n);
+    for (;; at++) {
+        uint32_t *slot = &book->table[at & (book->slots - 1)];
+        if (!*slot) return slot;
+        llmgwi_base_str other = llmgwi_price_name(book, &book->rows[*slot - 1]);
+        if (other.n == name.n && memcmp(other.p, name.p, name.n) == 0) return slot;
+    }
+}
+
+static void llmgwi_price_read(const llmgwi_price_book *book, const llmgwi_price_book_row *row,
+                              llmgwi_price_rates *rates) {
+    memset(rates, 0, sizeof *rates);
+    rates->entries = book->entries + row->first;
+    rates->count = row->count;
+    rates->max_input = row->max_input;
+    rates->max_output = row->max_output;
+    rates->hash = row->hash;
+}
+
+/* A row by its key, if it is the vendor's. */
+static bool llmgwi_price_lookup(const llmgwi_price_book *book, const llmgwi_price_vendor *vendor,
+                                llmgwi_base_str key, llmgwi_price_rates *rates) {
+    uint32_t slot = *llmgwi_price_slot(book, key);
+    if (!slot) return false;
+    const llmgwi_price_book_row *row = &book->rows[slot - 1];
+    llmgwi_base_str provider = llmgwi_base_view(book->names.p + row->name + row->name_n, row->provider_n);
+    if (!llmgwi_base_same(provider, vendor->providers[0]) &&
+        !llmgwi_base_same(provider, vendor->providers[1]))
+        return false;
+    llmgwi_price_read(book, row, rates);
+    return true;
+}
+
+/* "vendor/model", then "model", which is how the file names most of openai and anthropic; then both without a
+   date. */
+static bool llmgwi_price_find_booked(const llmgwi_price_book *book, const char *flavour, const char *model,
+                                     llmgwi_price_rates *rates) {
+    llmgwi_price_vendor vendor = {flavour, flavour, {flavour, flavour}};
+    char key[2 * LLMGWI_PRICE_NAME];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_price_vendors); i++)
+        if (strcmp(llmgwi_price_vendors[i].flavour, flavour) == 0) vendor = llmgwi_price_vendors[i];
+    size_t prefix = strlen(vendor.prefix) + 1, n = strlen(model), undated = llmgwi_price_undated(model, n);
+    if (prefix + n >= sizeof key) return false;
+    snprintf(key, sizeof key, "%s/%s", vendor.prefix, model);
+    for (;; n = undated) {
+        if (llmgwi_price_lookup(book, &vendor, llmgwi_base_view(key, prefix + n), rates) ||
+            llmgwi_price_lookup(book, &vendor, llmgwi_base_view(key + prefix, n), rates))
+            return true;
+        if (n == undated) return false;
+    }
+}
+
+/* What a price is asked for. */
+typedef struct llmgwi_price_what {
+    const llmgw_price *own; /* as configured; goes before the book */
+    const char *flavour;    /* the provider in the book; NULL: it is not there */
+    const char *model;
+} llmgwi_price_what;
+
+/* The configured price, else the book's (NULL: none), else the built-in one. False: unknown. */
+static bool llmgwi_price_find(const llmgwi_price_book *book, const llmgwi_price_what *what,
+                              llmgwi_price_rates *rates) {
+    const llmgw_price *own = what->own;
+    memset(rates, 0, sizeof *rates);
+    if (own && (own->input.set || own->output.set)) {
+        const llmgw_opt *opts[] = {&own->input, &own->output, &own->cached, &own->cache_write,
+                                   &own->cache_write_1h};
+        for (int kind = 0; kind <= LLMGWI_PRICE_WRITE_1H; kind++)
+            if (opts[kind]->set) llmgwi_price_own(rates, kind, llmgwi_price_atto(opts[kind]->value), 0);
+    } else if (!what->flavour) {
+        return false;
+    } else if (book && llmgwi_price_find_booked(book, what->flavour, what->model, rates)) {
+        return true;
+    } else if (!llmgwi_price_find_built(what->flavour, what->model, rates)) {
+        return false;
+    }
+    llmgwi_price_stamp(rates);
+    return true;
+}
+
+/* Rows whose rates differ between two books (NULL: an empty one); fn (may be NULL) gets each with was or is NULL
+   where there is none. */
+typedef void (*llmgwi_price_change_fn)(void *user, const char *name, const llmgwi_price_rates *was,
+                                       const llmgwi_price_rates *is);
+static size_t llmgwi_price_changes(const llmgwi_price_book *was, const llmgwi_price_book *is,
+                                   llmgwi_price_change_fn fn, void *user) {
+    size_t changes = 0;
+    llmgwi_price_rates old, now;
+    for (int side = 0; side < 2; side++) { /* what is new or different, then what is gone */
+        const llmgwi_price_book *from = side ? was : is, *other = side ? is : was;
+        for (size_t i = 0; from && i < from->row_count; i++) {
+            const llmgwi_price_book_row *row = &from->rows[i];
+            llmgwi_base_str name = llmgwi_price_name(from, row);
+            char text[LLMGWI_PRICE_NAME + 1];
+            if (*llmgwi_price_slot(from, name) != i + 1) continue; /* replaced */
+            uint32_t slot = other ? *llmgwi_price_slot(other, name) : 0;
+            if (slot && (side || other->rows[slot - 1].hash == row->hash)) continue;
+            changes++;
+            if (!fn) continue;
+            if (slot) llmgwi_price_read(other, &other->rows[slot - 1], &old);
+            llmgwi_price_read(from, row, &now);
+            llmgwi_base_copy_cut(text, sizeof text, name.p, name.n);
+            fn(user, text, side ? &now : slot ? &old : NULL, side ? NULL : &now);
+        }
+    }
+    return changes;
+}
+
+/* ---- reading a file of prices, in bites ---- */
+
+typedef enum llmgwi_price_place {
+    LLMGWI_PRICE_START = 0,
+    LLMGWI_PRICE_MEMBERS, /* rows by name: LiteLLM's file */
+    LLMGWI_PRICE_LIST,    /* "data": [rows]: OpenRouter's list */
+    LLMGWI_PRICE_DONE
+} llmgwi_price_place;
+
+typedef struct llmgwi_price_load {
+    const llmgwi_base_mem *mem;
+    llmgwi_base_buf text;
+    llmgwi_json json;
+    llmgwi_price_place place;
+    llmgwi_price_book *book;
+    llmgw_error wrong;
+} llmgwi_price_load;
+
+/* One row while it is read. */
+typedef struct llmgwi_price_scan {
+    char name[LLMGWI_PRICE_NAME + 1], provider[LLMGWI_PRICE_NAME + 1];
+    llmgwi_price_entry entries[LLMGWI_PRICE_ENTRIES];
+    size_t count;
+    int64_t max_input, max_output;
+    bool list; /* of OpenRouter */
+} llmgwi_price_scan;
+
+/* Takes the text over, also where it fails: NULL without memory. */
+static llmgwi_price_load *llmgwi_price_load_new(const llmgwi_base_mem *mem, llmgwi_base_buf *text) {
+    llmgwi_price_load *load = (llmgwi_price_load *)llmgwi_base_zalloc(mem, sizeof *load);
+    llmgwi_price_book *book = (llmgwi_price_book *)llmgwi_base_zalloc(mem, sizeof *book);
+    if (!load || !book) {
+        llmgwi_base_free(mem, load, sizeof *load);
+        llmgwi_base_free(mem, book, sizeof *book);
+        llmgwi_base_buf_free(text);
+        return NULL;
+    }
+    load->mem = mem;
+    load->text = *text;
+    load->book = book;
+    book->references = 1;
+    llmgwi_base_buf_init(&book->names, mem, (size_t)2 * LLMGWI_PRICE_NAME * LLMGWI_PRICE_BOOK_ROWS);
+    llmgwi_base_buf_init(text, mem, text->max);
+    llmgwi_json_init(&load->json, load->text.p ? load->text.p : "", load->text.n, 32);
+    if (load->text.n > LLMGWI_PRICE_FILE)
+        (void)llmgwi_base_error(&load->wrong, LLMGW_E_CONFIG, "larger than %d bytes", LLMGWI_PRICE_FILE);
+    return load;
+}
+
+static void llmgwi_price_load_free(llmgwi_price_load *load) {
+    const llmgwi_base_mem *mem = load->mem;
+    llmgwi_price_book_free(load->book, mem);
+    llmgwi_base_buf_free(&load->text);
+    llmgwi_base_free(mem, load, sizeof *load);
+}
+
+typedef struct llmgwi_price_field {
+    const char *name;
+    int8_t kind;
+    bool weak; /* another name's value goes before it */
+} llmgwi_price_field;
+
+/* A longer name stands before one that it begins with. */
+static const llmgwi_price_field llmgwi_price_litellm[] = {
+    {"input_cost_per_token_cache_hit", LLMGWI_PRICE_CACHED, true},
+    {"input_cost_per_token", LLMGWI_PRICE_INPUT, false},
+    {"output_cost_per_token", LLMGWI_PRICE_OUTPUT, false},
+    {"cache_read_input_token_cost", LLMGWI_PRICE_CACHED, false},
+    {"cache_creation_input_token_cost_above_1hr", LLMGWI_PRICE_WRITE_1H, false},
+    {"cache_creation_input_token_cost", LLMGWI_PRICE_WRITE, false},
+    {"output_cost_per_reasoning_token", LLMGWI_PRICE_REASONING, false},
+    {"input_cost_per_audio_token", LLMGWI_PRICE_AUDIO_INPUT, false},
+    {"output_cost_per_audio_token", LLMGWI_PRICE_AUDIO_OUTPUT, false},
+    {"input_cost_per_image", LLMGWI_PRICE_IMAGE, false},
+    {"input_cost_per_request", LLMGWI_PRICE_REQUEST, false},
+};
+
+/* weak: "0" stands there also where the thing is not free but not billed apart from its parent. */
+static const llmgwi_price_field llmgwi_price_openrouter[] = {
+    {"prompt", LLMGWI_PRICE_INPUT, false},
+    {"completion", LLMGWI_PRICE_OUTPUT, false},
+    {"input_cache_read", LLMGWI_PRICE_CACHED, true},
+    {"input_cache_write", LLMGWI_PRICE_WRITE, true},
+    {"internal_reasoning", LLMGWI_PRICE_REASONING, true},
+    {"audio", LLMGWI_PRICE_AUDIO_INPUT, true},
+    {"audio_output", LLMGWI_PRICE_AUDIO_OUTPUT, true},
+    {"image", LLMGWI_PRICE_IMAGE, true},
+    {"request", LLMGWI_PRICE_REQUEST, true},
+};
+
+/* "_above_200k_tokens", "_batches", "_flex", "_priority" behind a field's name, one or two of them. */
+static bool llmgwi_price_suffix(llmgwi_base_str rest, llmgwi_price_entry *entry) {
+    static const char *const tiers[] = {"", "_batches", "_flex", "_priority"}; /* by llmgw_tier */
+    while (rest.n) {
+        size_t n = 0;
+        for (uint8_t tier = LLMGW_TIER_BATCH; !n && tier < LLMGWI_BASE_COUNT(tiers); tier++)
+            if (llmgwi_base_starts(rest, tiers[tier])) {
+                n = strlen(tiers[tier]);
+                entry->tier = tier;
+            }
+        if (!n && llmgwi_base_starts(rest, "_above_")) {
+            int64_t thousands = 0;
+            for (n = 7; n < rest.n && n < 13 && rest.p[n] >= '0' && rest.p[n] <= '9'; n++)
+                thousands = thousands * 10 + (rest.p[n] - '0');
+            llmgwi_base_str unit = llmgwi_base_view(rest.p + n, rest.n - n);
+            if (!thousands || !llmgwi_base_starts(unit, "k_tokens")) return false;
+            entry->from_tokens = (uint32_t)(thousands * 1000);
+            n += 8;
+        }
+        if (!n) return false;
+        rest = llmgwi_base_view(rest.p + n, rest.n - n);
+    }
+    return true;
+}
+
+/* Which rate a key names; NULL: none. */
+static const llmgwi_price_field *llmgwi_price_field_find(llmgwi_base_str key, bool list,
+                                                         llmgwi_price_entry *entry) {
+    const llmgwi_price_field *field = list ? llmgwi_price_openrouter : llmgwi_price_litellm;
+    size_t count =
+        list ? LLMGWI_BASE_COUNT(llmgwi_price_openrouter) : LLMGWI_BASE_COUNT(llmgwi_price_litellm);
+    for (; count--; field++) {
+        if (key.n && key.p[0] != field->name[0]) continue;
+        if (!llmgwi_base_starts(key, field->name)) continue;
+        size_t n = strlen(field->name);
+        memset(entry, 0, sizeof *entry);
+        entry->kind = (uint8_t)field->kind;
+        if (key.n == n || (!list && llmgwi_price_suffix(llmgwi_base_view(key.p + n, key.n - n), entry)))
+            return field;
+    }
+    return NULL;
+}
+
+/* A rate: a number, or one in a string. */
+static void llmgwi_price_scan_rate(llmgwi_price_load *load, llmgwi_price_scan *scan,
+                                   const llmgwi_price_field *field, llmgwi_price_entry entry) {
+    llmgwi_json_kind kind = llmgwi_json_look(&load->json);
+    llmgwi_base_str raw;
+    if ((kind != LLMGWI_JSON_NUMBER && kind != LLMGWI_JSON_STRING) || !llmgwi_json_skip(&load->json, &raw))
+        return;
+    if (kind == LLMGWI_JSON_STRING) raw = llmgwi_base_view(raw.p + 1, raw.n - 2);
+    if (scan->list && raw.n && raw.p[0] == '-') return; /* OpenRouter's -1: it depends on who will answer */
+    bool is = llmgwi_json_decimal(raw, 18, &entry.atto);
+    if (!is || entry.atto > LLMGWI_PRICE_MAX) {
+        (void)llmgwi_base_error(&load->wrong, LLMGW_E_CONFIG, "%s: %s is not a price from 0 to 1 USD: %.*s",
+                                scan->name, field->name, (int)(raw.n < 40 ? raw.n : 40), raw.p);
+        return;
+    }
+    bool skip = false;
+    if (scan->list)
+        skip = field->weak && !entry.atto;
+    else if (field->weak)
+        for (size_t i = 0; i < scan->count; i++)
+            skip = skip || (scan->entries[i].kind == entry.kind && scan->entries[i].tier == entry.tier &&
+                            scan->entries[i].from_tokens == entry.from_tokens);
+    if (!skip && !llmgwi_price_put(scan->entries, &scan->count, LLMGWI_PRICE_ENTRIES, entry))
+        (void)llmgwi_base_error(&load->wrong, LLMGW_E_CONFIG, "%s: more than %d rates", scan->name,
+                                LLMGWI_PRICE_ENTRIES);
+}
+
+/* Where a tier begins: the first number of its "range". json is a copy of the cursor. */
+static uint32_t llmgwi_price_scan_range(llmgwi_json json) {
+    llmgwi_base_str key;
+    int64_t from = 0;
+    if (!llmgwi_json_object(&json)) return 0;
+    while (llmgwi_json_member(&json, &key))
+        if (llmgwi_base_same(key, "range") && llmgwi_json_look(&json) == LLMGWI_JSON_ARRAY &&
+            llmgwi_json_array(&json) && llmgwi_json_item(&json)) {
+            (void)llmgwi_json_count(&json, &from);
+            break;
+        }
+    return from < (int64_t)UINT32_MAX ? (uint32_t)from : UINT32_MAX;
+}
+
+/* All rates of the object here. */
+static void llmgwi_price_scan_rates(llmgwi_price_load *load, llmgwi_price_scan *scan, uint32_t from) {
+    llmgwi_base_str key;
+    llmgwi_price_entry entry;
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&load->json)) return;
+    while (!load->wrong.code && llmgwi_json_member(&load->json, &key)) {
+        const llmgwi_price_field *field = llmgwi_price_field_find(key, scan->list, &entry);
+        if (from) entry.from_tokens = from;
+        if (field) llmgwi_price_scan_rate(load, scan, field, entry);
+    }
+}
+
+/* A string of the row, if it is short and plain enough to be a name. */
+static void llmgwi_price_scan_text(llmgwi_json *json, char out[LLMGWI_PRICE_NAME + 1]) {
+    llmgwi_json_text text;
+    if (llmgwi_json_maybe(json, &text) && !text.escaped && text.raw.n <= LLMGWI_PRICE_NAME)
+        llmgwi_base_copy_cut(out, LLMGWI_PRICE_NAME + 1, text.raw.p, text.raw.n);
+}
+
+/* A member of a row that is no rate. False: not one that we know. */
+static bool llmgwi_price_scan_fact(llmgwi_price_load *load, llmgwi_price_scan *scan, llmgwi_base_str key) {
+    llmgwi_json *json = &load->json;
+    if (llmgwi_base_same(key, "max_input_tokens") || llmgwi_base_same(key, "context_length"))
+        (void)llmgwi_json_count(json, &scan->max_input);
+    else if (llmgwi_base_same(key, "max_output_tokens") || llmgwi_base_same(key, "max_completion_tokens"))
+        (void)llmgwi_json_count(json, &scan->max_output);
+    else if (!scan->list && llmgwi_base_same(key, "litellm_provider"))
+        llmgwi_price_scan_text(json, scan->provider);
+    else if (scan->list && llmgwi_base_same(key, "id"))
+        llmgwi_price_scan_text(json, scan->name);
+    else if (scan->list && llmgwi_base_same(key, "pricing"))
+        llmgwi_price_scan_rates(load, scan, 0);
+    else
+        return false;
+    return true;
+}
+
+static void llmgwi_price_scan_row(llmgwi_price_load *load, llmgwi_price_scan *scan) {
+    llmgwi_json *json = &load->json;
+    llmgwi_base_str key;
+    llmgwi_price_entry entry;
+    if (!llmgwi_json_object(json)) return;
+    while (!load->wrong.code && llmgwi_json_member(json, &key)) {
+        const llmgwi_price_field *field = scan->list ? NULL : llmgwi_price_field_find(key, false, &entry);
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (field) {
+            llmgwi_price_scan_rate(load, scan, field, entry);
+        } else if (!scan->list && kind == LLMGWI_JSON_ARRAY && llmgwi_base_same(key, "tiered_pricing")) {
+            if (!llmgwi_json_array(json)) return;
+            while (!load->wrong.code && llmgwi_json_item(json))
+                llmgwi_price_scan_rates(load, scan, llmgwi_price_scan_range(*json));
+        } else if (scan->list && kind == LLMGWI_JSON_OBJECT && llmgwi_base_same(key, "top_provider")) {
+            if (!llmgwi_json_object(json)) return;
+            while (llmgwi_json_member(json, &key)) (void)llmgwi_price_scan_fact(load, scan, key);
+        } else {
+            (void)llmgwi_price_scan_fact(load, scan, key);
+        }
+    }
+}
+
+/* Adds a row to the book. One without a rate, or with a name that no model can have, is left out. */
+static void llmgwi_price_load_keep(llmgwi_price_load *load, const llmgwi_price_scan *scan) {
+    llmgwi_price_book *book = load->book;
+    llmgwi_price_book_row row;
+    llmgwi_price_rates rates;
+    size_t name = strlen(scan->name), provider = strlen(scan->provider);
+    if (!scan->count || !name || !provider) return;
+    llmgwi_price_book_row *rows = (llmgwi_price_book_row *)llmgwi_base_grow(
+        load->mem, book->rows, &book->row_cap, book->row_count, LLMGWI_PRICE_BOOK_ROWS, sizeof *rows);
+    if (rows) book->rows = rows;
+    for (size_t i = 0; rows && i < scan->count; i++) {
+        llmgwi_price_entry *entries = (llmgwi_price_entry *)llmgwi_base_grow(
+            load->mem, book->entries, &book->entry_cap, book->entry_count + i,
+            (size_t)LLMGWI_PRICE_BOOK_ROWS * LLMGWI_PRICE_ENTRIES, sizeof *entries);
+        if (!entries) rows = NULL;
+        if (!entries) break;
+        book->entries = entries;
+        entries[book->entry_count + i] = scan->entries[i];
+    }
+    memset(&row, 0, sizeof row);
+    row.name = (uint32_t)book->names.n;
+    if (!rows || !llmgwi_base_buf_add(&book->names, scan->name, name) ||
+        !llmgwi_base_buf_add(&book->names, scan->provider, provider)) {
+        bool full = book->row_count >= LLMGWI_PRICE_BOOK_ROWS;
+        (void)llmgwi_base_error(&load->wrong, full ? LLMGW_E_CONFIG : LLMGW_E_MEMORY,
+                                full ? "more than %d rows" : "out of memory", LLMGWI_PRICE_BOOK_ROWS);
+        return;
+    }
+    memset(&rates, 0, sizeof rates);
+    rates.entries = scan->entries;
+    rates.count = scan->count;
+    llmgwi_price_stamp(&rates);
+    row.first = (uint32_t)book->entry_count;
+    row.name_n = (uint8_t)name;
+    row.provider_n = (uint8_t)provider;
+    row.count = (uint8_t)scan->count;
+    row.max_input = scan->max_input;
+    row.max_output = scan->max_output;
+    row.hash = rates.hash;
+    book->entry_count += scan->count;
+    rows[book->row_count++] = row;
+}
+
+/* The value here as a row by this name. */
+static void llmgwi_price_load_row(llmgwi_price_load *load, llmgwi_base_str name, bool list) {
+    llmgwi_price_scan scan;
+    if (llmgwi_json_look(&load->json) != LLMGWI_JSON_OBJECT || llmgwi_base_same(name, "sample_spec")) return;
+    memset(&scan, 0, offsetof(llmgwi_price_scan, entries));
+    scan.count = 0;
+    scan.max_input = scan.max_output = 0;
+    scan.list = list;
+    if (name.n <= LLMGWI_PRICE_NAME) llmgwi_base_copy_cut(scan.name, sizeof scan.name, name.p, name.n);
+    llmgwi_price_scan_row(load, &scan);
+    if (load->json.error || load->wrong.code) return;
+    if (list) {
+        char id[LLMGWI_PRICE_NAME + 1];
+        memcpy(id, scan.name, sizeof id);
+        int n = snprintf(scan.name, sizeof scan.name, "openrouter/%s", id);
+        if (!id[0] || n >= (int)sizeof scan.name) return;
+        memcpy(scan.provider, "openrouter", sizeof "openrouter");
+    }
+    llmgwi_price_load_keep(load, &scan);
+}
+
+/* Reads up to max_rows more. True: there are more. */
+static bool llmgwi_price_load_step(llmgwi_price_load *load, size_t max_rows) {
+    llmgwi_json *json = &load->json;
+    llmgwi_base_str key;
+    if (load->place == LLMGWI_PRICE_START && !load->wrong.code && llmgwi_json_object(json))
+        load->place = LLMGWI_PRICE_MEMBERS;
+    while (max_rows-- && load->place != LLMGWI_PRICE_DONE && !json->error && !load->wrong.code) {
+        if (load->place == LLMGWI_PRICE_LIST) {
+            if (llmgwi_json_item(json))
+                llmgwi_price_load_row(load, llmgwi_base_view("", 0), true);
+            else
+                load->place = LLMGWI_PRICE_MEMBERS;
+        } else if (!llmgwi_json_member(json, &key)) {
+            load->place = LLMGWI_PRICE_DONE;
+            break;
+        } else if (llmgwi_base_same(key, "data") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
+            if (llmgwi_json_array(json)) load->place = LLMGWI_PRICE_LIST;
+        } else {
+            llmgwi_price_load_row(load, key, false);
+        }
+    }
+    return load->place != LLMGWI_PRICE_DONE && !json->error && !load->wrong.code;
+}
+
+/* The table of names. Twice as many slots as rows, at least. */
+static bool llmgwi_price_load_index(llmgwi_price_load *load) {
+    llmgwi_price_book *book = load->book;
+    for (book->slots = 16; book->slots < 2 * book->row_count;) book->slots *= 2;
+    book->table = (uint32_t *)llmgwi_base_zalloc(load->mem, book->slots * sizeof *book->table);
+    if (!book->table) return llmgwi_base_error(&load->wrong, LLMGW_E_MEMORY, "out of memory") == LLMGW_OK;
+    for (size_t i = 0; i < book->row_count; i++) {
+        uint32_t *slot = llmgwi_price_slot(book, llmgwi_price_name(book, &book->rows[i]));
+        book->count += !*slot;
+        *slot = (uint32_t)i + 1;
+    }
+    return true;
+}
+
+/* Is it a whole file, of prices, that still has half of the models that the old one had? */
+static bool llmgwi_price_load_check(llmgwi_price_load *load, const llmgwi_price_book *old) {
+    size_t kept = 0;
+    if (!load->wrong.code && !llmgwi_json_end(&load->json))
+        (void)llmgwi_base_error(&load->wrong, LLMGW_E_CONFIG, "%s at byte %lu", load->json.error,
+                                (unsigned long)load->json.error_at);
+    if (load->wrong.code || !llmgwi_price_load_index(load)) return false;
+    for (size_t i = 0; old && i < old->row_count; i++) {
+        llmgwi_base_str name = llmgwi_price_name(old, &old->rows[i]);
+        kept += *llmgwi_price_slot(old, name) == i + 1 && *llmgwi_price_slot(load->book, name);
+    }
+    if (!load->book->count)
+        (void)llmgwi_base_error(&load->wrong, LLMGW_E_CONFIG, "no model with a price");
+    else if (old && kept < (old->count + 1) / 2)
+        (void)llmgwi_base_error(&load->wrong, LLMGW_E_CONFIG, "only %lu of the %lu models before are left",
+                                (unsigned long)kept, (unsigned long)old->count);
+    return !load->wrong.code;
+}
+
+/* Reads what is left, and frees load. Returns the book, with one reference; NULL: refused, and error (may be
+   NULL) says why, without the name of the file. old: the book of the same source before; NULL: none. */
+static llmgwi_price_book *llmgwi_price_load_end(llmgwi_price_load *load, const llmgwi_price_book *old,
+                                                llmgw_error *error) {
+    llmgwi_price_book *book = NULL;
+    (void)llmgwi_price_load_step(load, SIZE_MAX);
+    if (llmgwi_price_load_check(load, old)) {
+        book = load->book;
+        load->book = NULL;
+    } else if (error) {
+        *error = load->wrong;
+    }
+    llmgwi_price_load_free(load);
+    return book;
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>health   purpose: what a failure means, how long to wait, who may go now.   uses: nothing   */
@@ -12014,6 +13549,8 @@ static const llmgwi_health_rule llmgwi_health_rules[] = {
     {LLMGW_E_TRUNCATED, "truncated", LLMGWI_HEALTH_FAILED | LLMGWI_HEALTH_COSTS},
     {LLMGW_E_INVALID, "invalid", LLMGWI_HEALTH_BOTH | LLMGWI_HEALTH_COSTS},
     {LLMGW_E_NETWORK, "network", LLMGWI_HEALTH_FAILED},
+    {LLMGW_E_BUDGET, "no money", LLMGWI_HEALTH_OTHER},
+    {LLMGW_E_STORE, "no ledger", LLMGWI_HEALTH_OTHER},
     {LLMGW_E_TLS, "network", LLMGWI_HEALTH_OTHER | LLMGWI_HEALTH_BREAKER},
     {LLMGW_E_TIMEOUT_CONNECT, "network", LLMGWI_HEALTH_FAILED},
     {LLMGW_E_TIMEOUT_FIRST_TOKEN, "too slow",
@@ -12551,6 +14088,71 @@ static int64_t llmgwi_health_histogram_quantile(const llmgwi_health_histogram *h
     return llmgwi_health_histogram_bound(i);
 }
 
+/* ---- sketch: quantiles for reports ---- */
+
+/* Every octave has 64 buckets of equal width, below 128 us a bucket is one value: the middle of a bucket is at most
+   1/128 off whatever is in it. */
+#define LLMGWI_HEALTH_SKETCH_BUCKETS 1728 /* up to 2^32 us, 71 minutes; longer ones are in the last */
+
+typedef struct llmgwi_health_sketch {
+    uint64_t total, sum_us;
+    uint32_t low, high; /* what is counted lies in [low, high) */
+    uint32_t counts[LLMGWI_HEALTH_SKETCH_BUCKETS];
+} llmgwi_health_sketch;
+
+static uint32_t llmgwi_health_sketch_at(int64_t us) {
+    uint32_t v = (uint32_t)llmgwi_health_clip(us, 1, UINT32_MAX), shift = 0;
+    for (int step = 16; step; step /= 2) /* until v is below 128 */
+        if (v >> (step + 6)) v >>= step, shift += (uint32_t)step;
+    return shift * 64 + v;
+}
+
+/* The middle of a bucket, in us. */
+static int64_t llmgwi_health_sketch_middle(uint32_t at) {
+    uint32_t shift = at < 128 ? 0 : at / 64 - 1;
+    return ((int64_t)(at - shift * 64) << shift) + (((int64_t)1 << shift) - 1) / 2;
+}
+
+static void llmgwi_health_sketch_halve(llmgwi_health_sketch *sketch) {
+    sketch->total = 0;
+    sketch->sum_us /= 2;
+    for (uint32_t i = sketch->low; i < sketch->high; i++) sketch->total += sketch->counts[i] /= 2;
+}
+
+static void llmgwi_health_sketch_record(llmgwi_health_sketch *sketch, int64_t us) {
+    uint32_t at = llmgwi_health_sketch_at(us);
+    if (sketch->counts[at] == UINT32_MAX) llmgwi_health_sketch_halve(sketch);
+    if (!sketch->total || at < sketch->low) sketch->low = at;
+    if (at >= sketch->high) sketch->high = at + 1;
+    sketch->counts[at]++;
+    sketch->total++;
+    sketch->sum_us += (uint64_t)llmgwi_health_clip(us, 1, UINT32_MAX);
+}
+
+/* For rising shares of all, the times that so many did not exceed, in us; 0: nothing was recorded. */
+static void llmgwi_health_sketch_quantiles(const llmgwi_health_sketch *sketch, const double *shares,
+                                           int64_t *us, size_t count) {
+    uint64_t below = 0;
+    uint32_t at = sketch->low;
+    for (size_t i = 0; i < count; i++) {
+        double rank = shares[i] * (double)sketch->total;
+        while (at < sketch->high && (!below || (double)below < rank)) below += sketch->counts[at++];
+        us[i] = below ? llmgwi_health_sketch_middle(at - 1) : 0;
+    }
+}
+
+/* How many took at most so long; the bounds rise, and are met as exactly as quantiles are. */
+static void llmgwi_health_sketch_below(const llmgwi_health_sketch *sketch, const int64_t *bounds_us,
+                                       int64_t *counts, size_t count) {
+    uint64_t below = 0;
+    uint32_t at = sketch->low;
+    for (size_t i = 0; i < count; i++) {
+        while (at < sketch->high && llmgwi_health_sketch_middle(at) <= bounds_us[i])
+            below += sketch->counts[at++];
+        counts[i] = (int64_t)below;
+    }
+}
+
 /* ---- peak EWMA: what a target costs in time ---- */
 
 /* As Finagle's PeakEwma: the average follows a rise at once and a fall slowly; what is in flight multiplies
@@ -12703,6 +14305,14 @@ static size_t llmgwi_route_next(const llmgwi_route_plan *plan) {
     X(SAMPLE, MDB_INTEGERKEY)                                                                                \
     X(WEIGHT, MDB_INTEGERKEY)                                                                                \
     X(VECTOR, MDB_INTEGERKEY)                                                                                \
+    X(INTENT, MDB_INTEGERKEY)                                                                                \
+    X(BUDGET, 0)                                                                                             \
+    X(ROW, MDB_INTEGERKEY)                                                                                   \
+    X(CELL, 0)                                                                                               \
+    X(NAME, MDB_INTEGERKEY)                                                                                  \
+    X(NAMED, 0)                                                                                              \
+    X(PRICE, MDB_INTEGERKEY)                                                                                 \
+    X(KEY, 0)                                                                                                \
     X(META, 0)
 
 #define LLMGWI_STORE_TABLE_ENUM(name, flags) LLMGWI_STORE_##name,
@@ -12762,6 +14372,12 @@ static llmgwi_store *llmgwi_store_open(const llmgwi_base_mem *mem, const llmgw_s
     (void)mem, (void)desc;
     (void)llmgwi_base_error(error, LLMGW_E_STORE, "store.path: built without a store (LLMGW_NO_STORE)");
     return NULL;
+}
+
+static llmgwi_store *llmgwi_store_open_live(const llmgwi_base_mem *mem, const llmgw_store *desc,
+                                            int64_t max_bytes, llmgw_error *error) {
+    (void)max_bytes;
+    return llmgwi_store_open(mem, desc, error);
 }
 
 static void llmgwi_store_close(llmgwi_store *store, bool forked) { (void)store, (void)forked; }
@@ -12880,6 +14496,8 @@ static uint64_t llmgwi_store_max_bytes(const llmgwi_store *store) {
     return 0;
 }
 
+static bool llmgwi_store_was_full(const llmgwi_store_txn *txn) { return llmgwi_store_on(txn->store); }
+
 static bool llmgwi_store_sync(llmgwi_store *store) { return llmgwi_store_on(store); }
 
 static bool llmgwi_store_seal(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str plain,
@@ -12936,7 +14554,7 @@ static LLMGWI_BASE_THREAD_LOCAL int llmgwi_store_fault_code;
 
 /* ---- what a store is ---- */
 
-#define LLMGWI_STORE_SCHEMA 1u
+#define LLMGWI_STORE_SCHEMA 2u
 #define LLMGWI_STORE_MAGIC "llmgw.h store"
 #define LLMGWI_STORE_SLACK ((size_t)4 << 20)      /* of the map, and an eighth: deleting needs pages too */
 #define LLMGWI_STORE_MAX_BYTES ((int64_t)1 << 30) /* default */
@@ -13846,6 +15464,12 @@ static const char *llmgwi_store_unlock(llmgwi_store *store, llmgwi_store_txn *tx
     return problem;
 }
 
+/* Names the key in public. */
+static void llmgwi_store_stamp(const void *key, unsigned char out[32]) {
+    static const unsigned char purpose[] = "llmgw.h store: stamp";
+    if (key) llmgwi_store_derive(key, purpose, sizeof purpose, out);
+}
+
 /* For a second gateway: is it the key that the store was opened with? */
 static bool llmgwi_store_same_key(llmgwi_store *store, const void *key) {
     const llmgwi_store_keys *keys = llmgwi_store_keys_of(store);
@@ -14006,6 +15630,8 @@ static const char *llmgwi_store_unlock(llmgwi_store *store, llmgwi_store_txn *tx
     if (key) return "store.key needs LLMGW_SODIUM";
     return sealed.n ? "is sealed: store.key and LLMGW_SODIUM are needed" : NULL;
 }
+
+static void llmgwi_store_stamp(const void *key, unsigned char out[32]) { (void)key, (void)out; }
 
 static bool llmgwi_store_same_key(llmgwi_store *store, const void *key) {
     (void)store;
@@ -14334,7 +15960,8 @@ typedef struct llmgwi_store_opening {
     const llmgw_store *desc;
     llmgw_error *error;
     llmgwi_base_buf path, name;
-    bool alone;     /* no other process has it open, and none can finish opening it now */
+    int64_t live; /* not 0: the store beside it that does not outlive the machine's start, of so many bytes */
+    bool alone;   /* no other process has it open, and none can finish opening it now */
     bool has_data;  /* data.mdb is there */
     size_t readers; /* wanted */
 } llmgwi_store_opening;
@@ -14364,6 +15991,7 @@ static bool llmgwi_store_make_path(llmgwi_store_opening *o) {
     bool of_home = path[0] == '~' && (path[1] == '/' || !path[1]) && home && *home;
     if (of_home) (void)llmgwi_base_buf_text(&o->path, home);
     (void)llmgwi_base_buf_text(&o->path, of_home ? path + 1 : path);
+    if (o->live) (void)llmgwi_base_buf_text(&o->path, "/live");
     (void)llmgwi_base_buf_reserve(&o->name, o->path.n + 16);
     if (o->path.failed || o->name.failed || !o->path.n) {
         (void)llmgwi_base_error(o->error, LLMGW_E_STORE,
@@ -14385,7 +16013,8 @@ static bool llmgwi_store_make_path(llmgwi_store_opening *o) {
 
 /* A directory without data.mdb is made a store only if there is nothing else in it. */
 static bool llmgwi_store_is_free(llmgwi_store_opening *o) {
-    static const char *const ours[] = {".", "..", "lost+found", "data.mdb", "lock.mdb", "lock", "users"};
+    static const char *const ours[] = {".",        "..",   "lost+found", "data.mdb",
+                                       "lock.mdb", "lock", "users",      "live"};
     DIR *dir = opendir(o->path.p);
     bool free_of_others = true;
     if (!dir) return llmgwi_store_refuse_code(o, "cannot be read", errno);
@@ -14429,6 +16058,20 @@ static bool llmgwi_store_register(llmgwi_store_opening *o) {
     return true;
 }
 
+/* A live store is never synced: after a power cut its pages may be torn. Which start of the machine it is of, and under
+   which key, stands in the file "users", which whoever is alone may write: of another, or damaged, it is emptied. */
+static bool llmgwi_store_check_boot(llmgwi_store_opening *o, int fd, const char *problem) {
+    char stamp[128], was[128];
+    int users = o->store->users_fd;
+    memset(stamp, 0, sizeof stamp);
+    llmgwi_base_boot_id(stamp);
+    llmgwi_store_stamp(o->desc->key, (unsigned char *)stamp + 64);
+    bool same = pread(users, was, sizeof was, 0) == (ssize_t)sizeof was && !memcmp(stamp, was, sizeof was);
+    if (same && !problem) return true;
+    return (fd < 0 || ftruncate(fd, 0) == 0) &&
+           pwrite(users, stamp, sizeof stamp, 0) == (ssize_t)sizeof stamp;
+}
+
 static bool llmgwi_store_check_data(llmgwi_store_opening *o) {
     llmgwi_store_check check;
     memset(&check, 0, sizeof check);
@@ -14438,8 +16081,12 @@ static bool llmgwi_store_check_data(llmgwi_store_opening *o) {
     if (check.fd < 0 && errno != ENOENT) return llmgwi_store_refuse_code(o, "cannot be read", errno);
     if (check.fd < 0 && o->store->read_only)
         return llmgwi_store_refuse(o, "cannot be written, and holds no store");
-    if (check.fd < 0) return llmgwi_store_is_free(o);
+    if (check.fd < 0)
+        return llmgwi_store_is_free(o) && (!o->live || llmgwi_store_check_boot(o, -1, NULL) ||
+                                           llmgwi_store_refuse_code(o, "cannot be written", errno));
     const char *problem = o->alone ? llmgwi_store_check_file(&check, !o->store->read_only) : NULL;
+    if (o->live && o->alone && !o->store->read_only && llmgwi_store_check_boot(o, check.fd, problem))
+        problem = NULL;
     (void)close(check.fd);
     return problem ? llmgwi_store_refuse(o, problem) : true;
 }
@@ -14460,11 +16107,12 @@ static bool llmgwi_store_open_env(llmgwi_store_opening *o) {
     llmgwi_store *store = o->store;
     const int64_t most = (int64_t)(SIZE_MAX / 4);
     int64_t max = o->desc->max_bytes > 0 ? o->desc->max_bytes : LLMGWI_STORE_MAX_BYTES;
+    if (o->live) max = o->live;
     if (max < LLMGWI_STORE_MIN_BYTES) max = LLMGWI_STORE_MIN_BYTES;
     if (max > most) max = most;
     store->max_bytes = (uint64_t)max;
     size_t map = ((size_t)max + (size_t)max / 8 + LLMGWI_STORE_SLACK) & ~(size_t)(LLMGWI_STORE_MAX_PAGE - 1);
-    unsigned flags = MDB_NOTLS | MDB_NOMETASYNC | (o->desc->no_sync ? MDB_NOSYNC : 0u) |
+    unsigned flags = MDB_NOTLS | MDB_NOMETASYNC | (o->desc->no_sync || o->live ? MDB_NOSYNC : 0u) |
                      (store->read_only ? MDB_RDONLY : 0u) | (store->unlocked ? MDB_NOLOCK : 0u);
     MDB_stat stat;
     int code = LLMGWI_STORE_LMDB(mdb_env_create, (&store->env));
@@ -14494,9 +16142,12 @@ typedef struct llmgwi_store_upgrade {
     bool (*fn)(llmgwi_store_txn *txn);
 } llmgwi_store_upgrade;
 
+/* 1 to 2: new tables, which are made before. */
+static bool llmgwi_store_upgrade_1(llmgwi_store_txn *txn) { return txn->write; }
+
 #define LLMGWI_STORE_UPGRADE_ROW(from, fn) {from, fn},
 static const llmgwi_store_upgrade llmgwi_store_upgrades[] = {
-    LLMGWI_STORE_UPGRADES(LLMGWI_STORE_UPGRADE_ROW){LLMGWI_STORE_SCHEMA, NULL}};
+    LLMGWI_STORE_UPGRADES(LLMGWI_STORE_UPGRADE_ROW){1, llmgwi_store_upgrade_1}};
 #undef LLMGWI_STORE_UPGRADE_ROW
 
 static bool llmgwi_store_put_meta(llmgwi_store_txn *txn, const char *name, const void *value, size_t n) {
@@ -14518,10 +16169,12 @@ static bool llmgwi_store_upgrade_from(llmgwi_store_opening *o, llmgwi_store_txn 
     while (version < LLMGWI_STORE_SCHEMA) {
         size_t i = 0;
         while (i < LLMGWI_BASE_COUNT(llmgwi_store_upgrades) && llmgwi_store_upgrades[i].from != version) i++;
-        if (i == LLMGWI_BASE_COUNT(llmgwi_store_upgrades) || !llmgwi_store_upgrades[i].fn)
+        if (i == LLMGWI_BASE_COUNT(llmgwi_store_upgrades))
             return llmgwi_store_refuse(o, "was made by a version of llmgw.h that is too old: remove it");
         if (!txn->write)
-            return llmgwi_store_refuse(o, "was made by an older version of llmgw.h, which has it open");
+            return llmgwi_store_refuse(
+                o, "was made by an older version of llmgw.h, which has it open, or cannot "
+                   "be written");
         if (!llmgwi_store_upgrades[i].fn(txn))
             return llmgwi_store_refuse(o, "could not be brought to this version");
         version++;
@@ -14530,15 +16183,14 @@ static bool llmgwi_store_upgrade_from(llmgwi_store_opening *o, llmgwi_store_txn 
 }
 
 /* META says whose store it is, and of what version. */
-static bool llmgwi_store_read_schema(llmgwi_store_opening *o, llmgwi_store_txn *txn) {
+static bool llmgwi_store_read_schema(llmgwi_store_opening *o, llmgwi_store_txn *txn, uint32_t *version) {
     char magic[sizeof LLMGWI_STORE_MAGIC];
-    uint32_t version;
     if (!llmgwi_store_get_meta(txn, "magic", magic, sizeof magic) || strcmp(magic, LLMGWI_STORE_MAGIC) ||
-        !llmgwi_store_get_meta(txn, "schema", &version, sizeof version))
+        !llmgwi_store_get_meta(txn, "schema", version, sizeof *version))
         return llmgwi_store_refuse(o, "is not a store of llmgw.h");
-    if (version > LLMGWI_STORE_SCHEMA)
+    if (*version > LLMGWI_STORE_SCHEMA)
         return llmgwi_store_refuse(o, "was made by a newer version of llmgw.h");
-    return llmgwi_store_upgrade_from(o, txn, version);
+    return true;
 }
 
 static bool llmgwi_store_write_schema(llmgwi_store_txn *txn) {
@@ -14547,9 +16199,9 @@ static bool llmgwi_store_write_schema(llmgwi_store_txn *txn) {
            llmgwi_store_put_meta(txn, "schema", &version, sizeof version);
 }
 
-/* MDB_NOTFOUND: this is no store of ours. */
-static int llmgwi_store_open_tables(llmgwi_store *store, MDB_txn *txn, bool create) {
-    for (int i = 0; i < LLMGWI_STORE_TABLE_COUNT; i++) {
+/* Those from the first to META. MDB_NOTFOUND: this is no store of ours. */
+static int llmgwi_store_open_tables(llmgwi_store *store, MDB_txn *txn, int first, bool create) {
+    for (int i = first; i < LLMGWI_STORE_TABLE_COUNT; i++) {
         const llmgwi_store_table *table = &llmgwi_store_tables[i];
         unsigned flags = table->flags | (create ? (unsigned)MDB_CREATE : 0u), found = 0;
         int code = LLMGWI_STORE_LMDB(mdb_dbi_open, (txn, table->name, flags, &store->tables[i]));
@@ -14559,17 +16211,29 @@ static int llmgwi_store_open_tables(llmgwi_store *store, MDB_txn *txn, bool crea
     return MDB_SUCCESS;
 }
 
+static bool llmgwi_store_set_up_tables(llmgwi_store_opening *o, llmgwi_store_txn *txn, bool fresh) {
+    llmgwi_store *store = o->store;
+    MDB_txn *open = (MDB_txn *)txn->txn;
+    uint32_t version = LLMGWI_STORE_SCHEMA;
+    int code = llmgwi_store_open_tables(store, open, LLMGWI_STORE_META, fresh && txn->write);
+    if (!code && !fresh && !llmgwi_store_read_schema(o, txn, &version)) return false;
+    bool older = version < LLMGWI_STORE_SCHEMA;
+    if (!code && !(older && !txn->write)) /* an older one has fewer tables */
+        code = llmgwi_store_open_tables(store, open, 0, (fresh || older) && txn->write);
+    if (code == MDB_NOTFOUND) return llmgwi_store_refuse(o, "is not a store of llmgw.h");
+    if (code) return llmgwi_store_refuse_code(o, "cannot be read", code);
+    return fresh ? llmgwi_store_write_schema(txn) : llmgwi_store_upgrade_from(o, txn, version);
+}
+
 static bool llmgwi_store_set_up(llmgwi_store_opening *o, llmgwi_store_txn *txn) {
     llmgwi_store *store = o->store;
     MDB_stat stat;
     llmgwi_base_str sealed = llmgwi_base_view(NULL, 0);
     int code = LLMGWI_STORE_LMDB(mdb_dbi_open, ((MDB_txn *)txn->txn, NULL, 0, &store->main_table));
     if (!code) code = mdb_stat((MDB_txn *)txn->txn, store->main_table, &stat);
-    bool fresh = !code && stat.ms_entries == 0;
-    if (!code) code = llmgwi_store_open_tables(store, (MDB_txn *)txn->txn, fresh && txn->write);
-    if (code == MDB_NOTFOUND) return llmgwi_store_refuse(o, "is not a store of llmgw.h");
     if (code) return llmgwi_store_refuse_code(o, "cannot be read", code);
-    if (fresh ? !llmgwi_store_write_schema(txn) : !llmgwi_store_read_schema(o, txn)) return false;
+    bool fresh = stat.ms_entries == 0;
+    if (!llmgwi_store_set_up_tables(o, txn, fresh)) return false;
     (void)llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr("keys"), &sealed);
     const char *problem = llmgwi_store_unlock(store, txn, o->desc->key, sealed, fresh);
     if (problem) return llmgwi_store_refuse(o, problem);
@@ -14706,13 +16370,15 @@ static llmgwi_store *llmgwi_store_open_at(llmgwi_store_opening *o) {
     return store;
 }
 
-static llmgwi_store *llmgwi_store_open(const llmgwi_base_mem *mem, const llmgw_store *desc,
-                                       llmgw_error *error) {
+/* The store beside desc's, in "live": commits are never synced, and it is empty after a new start of the machine. */
+static llmgwi_store *llmgwi_store_open_live(const llmgwi_base_mem *mem, const llmgw_store *desc,
+                                            int64_t max_bytes, llmgw_error *error) {
     llmgwi_store_opening opening;
     memset(&opening, 0, sizeof opening);
     opening.mem = mem;
     opening.desc = desc;
     opening.error = error;
+    opening.live = max_bytes;
     llmgwi_base_buf_init(&opening.path, mem, LLMGWI_STORE_PATH);
     llmgwi_base_buf_init(&opening.name, mem, LLMGWI_STORE_PATH + 16);
     llmgwi_base_watch_fork();
@@ -14723,6 +16389,11 @@ static llmgwi_store *llmgwi_store_open(const llmgwi_base_mem *mem, const llmgw_s
     llmgwi_base_buf_free(&opening.path);
     llmgwi_base_buf_free(&opening.name);
     return store;
+}
+
+static llmgwi_store *llmgwi_store_open(const llmgwi_base_mem *mem, const llmgw_store *desc,
+                                       llmgw_error *error) {
+    return llmgwi_store_open_live(mem, desc, 0, error);
 }
 
 /* No transaction of the caller's may be open. */
@@ -14743,6 +16414,2973 @@ static void llmgwi_store_close(llmgwi_store *store, bool forked) {
 
 #endif /* LLMGW_NO_STORE */
 /* (store ends) */
+
+/* ------------------------------------------------------------------------------------------- */
+/* >>ledger   purpose: what every attempt cost; budgets.   uses: store, price, json            */
+/*            guarantees: law 6: no attempt without its intent; integers only                  */
+/* ------------------------------------------------------------------------------------------- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* ---- what stands where ----
+
+   INTENT (live store): an attempt from before it is sent until it is in the main store: a head, the budgets that hold
+   its reservation, numbers, texts (sealed together where the store is). Settled, the same record says what came of it;
+   then it is moved: one transaction of the main store writes the row and adds it to its cells, the next one of the
+   live store removes it. What is in both is in the main store: it was counted.
+   BUDGET (live): budget and start of its period -> spent, reserved.
+   ROW (main): number of the attempt -> time, numbers, ids of texts, request id (sealed).
+   CELL (main): hour or day, combination of (provider, model, route, key, tags) -> sums.
+   NAME (main): id -> text (sealed) or combination; NAMED: digest -> id.   PRICE (both): hash -> rates. */
+
+#define LLMGWI_LEDGER_FORM 1u                        /* of rows and intents */
+#define LLMGWI_LEDGER_LIVE_BYTES ((int64_t)64 << 20) /* of the live store */
+#define LLMGWI_LEDGER_QUEUE_BYTES ((size_t)4 << 20)  /* settlements that wait for a transaction */
+#define LLMGWI_LEDGER_GROUP 512                      /* rows that move to the main store in one transaction */
+#define LLMGWI_LEDGER_RULES 60                       /* configured budgets, a period each */
+#define LLMGWI_LEDGER_SLOTS (LLMGWI_LEDGER_RULES + 3) /* budgets of one attempt: and its key's */
+#define LLMGWI_LEDGER_TOUCHED 256                     /* budgets held in memory during a transaction */
+#define LLMGWI_LEDGER_TAGS 8                          /* of a request */
+#define LLMGWI_LEDGER_TEXT 255                        /* bytes of a name; what is longer is cut */
+#define LLMGWI_LEDGER_NAMES 65536                     /* texts, and combinations, each; then "(other)" */
+#define LLMGWI_LEDGER_CELLS 4096 /* combinations of an hour; then key and tags are "(other)" */
+#define LLMGWI_LEDGER_MEMOS 64   /* combinations that one transaction remembers */
+#define LLMGWI_LEDGER_MEMO_TEXT 512
+#define LLMGWI_LEDGER_HOUR 3600
+#define LLMGWI_LEDGER_DAY_S 86400
+#define LLMGWI_LEDGER_HOURS_S ((int64_t)40 * LLMGWI_LEDGER_DAY_S) /* cells of hours stay; of days: for good */
+#define LLMGWI_LEDGER_LOOK_US ((int64_t)60 * 1000000) /* between looks for dead processes and old cells */
+#define LLMGWI_LEDGER_SOON_US ((int64_t)1000000)      /* after a refusal: the dead may hold what it lacked */
+#define LLMGWI_LEDGER_RETRY_US ((int64_t)5000)        /* after a turn that another process had, at least */
+#define LLMGWI_LEDGER_BITE 1024    /* records that such a look changes in one transaction */
+#define LLMGWI_LEDGER_COMMIT_MS 50 /* as the store's */
+#define LLMGWI_LEDGER_MAX_ROWS 1000000
+#define LLMGWI_LEDGER_OPEN 256 /* ledgers of one process whose end its others notice at once */
+#define LLMGWI_LEDGER_SALTS 8  /* names of one digest, at most */
+#define LLMGWI_LEDGER_OTHER "(other)"
+
+enum { /* as llmgwi_config_budget.kind */
+       LLMGWI_LEDGER_OF_ALL = 'a',
+       LLMGWI_LEDGER_OF_KEY = 'k',
+       LLMGWI_LEDGER_OF_TAG = 't',
+       LLMGWI_LEDGER_OF_ROUTE = 'r'
+};
+enum { LLMGWI_LEDGER_DAY, LLMGWI_LEDGER_MONTH, LLMGWI_LEDGER_TOTAL };
+enum { LLMGWI_LEDGER_INTENT, LLMGWI_LEDGER_SETTLED };
+
+typedef struct llmgwi_ledger_budget {
+    const char *name;
+    int kind; /* LLMGWI_LEDGER_OF_... */
+    const char *of;
+    int per; /* LLMGWI_LEDGER_DAY, _MONTH, _TOTAL */
+    int64_t limit_pico;
+    bool soft, allow_unknown;
+} llmgwi_ledger_budget;
+
+typedef struct llmgwi_ledger_intent { /* strings live until the call returns */
+    const char *route, *provider, *model, *key;
+    const char *const *tags;
+    size_t tag_count;
+    uint32_t epoch;
+    llmgw_usage reserved_usage;
+    llmgw_cost reserved;
+    const llmgwi_price_rates *rates; /* NULL: unknown price */
+    int64_t key_pico[3];             /* budgets of its scoped key: day, month, total; -1: none */
+    /* out */
+    uint64_t number;
+    llmgw_code code; /* OK: go; E_BUDGET: refused */
+    char why[160];
+    int64_t resets_s; /* of the budget that refused; 0: never */
+    unsigned soft;    /* bit i: the configured budget i, of the first 32, is passed */
+} llmgwi_ledger_intent;
+
+/* Bytes: it is written as it is. */
+typedef struct llmgwi_ledger_head {
+    unsigned char form, state, slots, pad;
+    uint32_t pid, space; /* who owns it */
+    uint32_t text_at;
+    uint64_t start, handle;
+    int64_t reserved_pico;
+    int64_t time_us;
+} llmgwi_ledger_head;
+
+typedef struct llmgwi_ledger_slot {
+    uint64_t budget; /* hash of kind, per, of */
+    int64_t from_s;
+} llmgwi_ledger_slot;
+
+typedef struct llmgwi_ledger_rule {
+    llmgwi_ledger_budget is;
+    uint64_t hash;
+} llmgwi_ledger_rule;
+
+typedef struct llmgwi_ledger_spent {
+    int64_t spent, reserved, to_s;
+} llmgwi_ledger_spent;
+
+typedef struct llmgwi_ledger_touched {
+    llmgwi_ledger_slot slot;
+    llmgwi_ledger_spent sum;
+    bool changed;
+} llmgwi_ledger_touched;
+
+/* What a cell sums up; the first twelve as in llmgw_ledger_total. */
+enum {
+    LLMGWI_LEDGER_ATTEMPTS,
+    LLMGWI_LEDGER_FAILURES,
+    LLMGWI_LEDGER_HITS,
+    LLMGWI_LEDGER_UNKNOWN,
+    LLMGWI_LEDGER_ESTIMATED,
+    LLMGWI_LEDGER_RECOVERED,
+    LLMGWI_LEDGER_INPUT,
+    LLMGWI_LEDGER_OUTPUT,
+    LLMGWI_LEDGER_CACHED,
+    LLMGWI_LEDGER_WRITE,
+    LLMGWI_LEDGER_REASONING,
+    LLMGWI_LEDGER_DURATION,
+    LLMGWI_LEDGER_COST,
+    LLMGWI_LEDGER_COST_ESTIMATED, /* how many of them */
+    LLMGWI_LEDGER_SAVED,
+    LLMGWI_LEDGER_SAVED_ESTIMATED,
+    LLMGWI_LEDGER_SUMS
+};
+
+typedef struct llmgwi_ledger_sums {
+    int64_t n[LLMGWI_LEDGER_SUMS];
+} llmgwi_ledger_sums;
+
+/* A combination: ids of names, in this order. */
+enum {
+    LLMGWI_LEDGER_PROVIDER,
+    LLMGWI_LEDGER_MODEL,
+    LLMGWI_LEDGER_ROUTE,
+    LLMGWI_LEDGER_KEY,
+    LLMGWI_LEDGER_TAG,
+    LLMGWI_LEDGER_IDS = LLMGWI_LEDGER_TAG + LLMGWI_LEDGER_TAGS
+};
+
+typedef struct llmgwi_ledger_combo {
+    uint32_t id[LLMGWI_LEDGER_IDS];
+    size_t n;
+} llmgwi_ledger_combo;
+
+typedef struct llmgwi_ledger_memo {
+    size_t text_n; /* 0: unused */
+    char text[LLMGWI_LEDGER_MEMO_TEXT];
+    llmgwi_ledger_combo combo;
+    uint32_t echo, number; /* the combination's */
+    int64_t hour;          /* of sums; -1: none */
+    llmgwi_ledger_sums sums;
+} llmgwi_ledger_memo;
+
+typedef struct llmgwi_ledger {
+    llmgwi_base_mem mem;
+    const llmgwi_base_clock *clock;
+    llmgwi_store *main, *live;
+    llmgwi_base_arena arena;
+    llmgwi_ledger_rule *rules;
+    size_t rule_count;
+    int64_t max_rows, commit_us;
+    llmgwi_ledger_head owner; /* head of a record of this ledger's */
+
+    llmgwi_base_mutex mutex; /* guards queue */
+    llmgwi_base_buf queue;   /* settlements and hits */
+    uint64_t lost;           /* atomic: they could not be recorded */
+    uint64_t recovered;      /* intents of dead processes, for the log; atomic */
+
+    /* one thread at a time */
+    llmgwi_base_buf work; /* of the queue, on its way to the live store */
+    int64_t queued_us;    /* since when something waits there; 0: nothing. Atomic */
+    llmgwi_base_buf record, text;
+    llmgwi_base_buf row, name; /* whoever has the main store's write transaction */
+    uint64_t last;             /* number */
+    uint64_t *moved;
+    size_t moved_count, settled;        /* in the live store, not yet moved; at least */
+    int64_t look_us, move_us, retry_us; /* when next */
+    int64_t looked_us;
+    uint64_t prices[16]; /* of late */
+    llmgwi_ledger_touched touched[LLMGWI_LEDGER_TOUCHED];
+    size_t touched_count;
+    llmgwi_ledger_memo *memos;
+} llmgwi_ledger;
+
+/* ---- calendar: UTC ---- */
+
+static int64_t llmgwi_ledger_floor(int64_t s, int64_t unit) {
+    int64_t rest = s % unit;
+    return s - (rest < 0 ? rest + unit : rest);
+}
+
+/* When the month of s began, or the one that is so many later (days of the civil calendar: H. Hinnant, "chrono-
+   Compatible Low-Level Date Algorithms"; years begin in March). */
+static int64_t llmgwi_ledger_month(int64_t s, int more) {
+    int64_t z = llmgwi_ledger_floor(s, LLMGWI_LEDGER_DAY_S) / LLMGWI_LEDGER_DAY_S + 719468;
+    int64_t era = z / 146097, doe = z % 146097;
+    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    int64_t month = (era * 400 + yoe) * 12 + (5 * doy + 2) / 153 + more; /* since March of the year 0 */
+    int64_t y = month / 12, m = month % 12;
+    return (y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 - 719468) * LLMGWI_LEDGER_DAY_S;
+}
+
+/* The period that s is in; *to 0: it does not end. */
+static void llmgwi_ledger_period(int per, int64_t s, int64_t *from, int64_t *to) {
+    *from = *to = 0;
+    if (per == LLMGWI_LEDGER_DAY) {
+        *from = llmgwi_ledger_floor(s, LLMGWI_LEDGER_DAY_S);
+        *to = *from + LLMGWI_LEDGER_DAY_S;
+    } else if (per == LLMGWI_LEDGER_MONTH) {
+        *from = llmgwi_ledger_month(s, 0);
+        *to = llmgwi_ledger_month(s, 1);
+    }
+}
+
+static int64_t llmgwi_ledger_plus(int64_t a, int64_t b) {
+    if (b > 0 && a > INT64_MAX - b) return INT64_MAX;
+    return b < 0 && a < INT64_MIN - b ? INT64_MIN : a + b;
+}
+
+/* ---- the numbers of a row ---- */
+
+typedef enum llmgwi_ledger_kind {
+    LLMGWI_LEDGER_BOOL,
+    LLMGWI_LEDGER_NARROW, /* of 4 bytes */
+    LLMGWI_LEDGER_WIDE,   /* of 8 */
+    LLMGWI_LEDGER_HEX,    /* of 8 too; shown so */
+    LLMGWI_LEDGER_CODE,   /* shown by name, as those below */
+    LLMGWI_LEDGER_TIER,
+    LLMGWI_LEDGER_VERDICT
+} llmgwi_ledger_kind;
+
+/* name: in exports; NULL: it is not shown. known: offset of what says that it is known; 0: always. */
+typedef struct llmgwi_ledger_field {
+    const char *name;
+    llmgwi_ledger_kind kind;
+    uint16_t at, known;
+} llmgwi_ledger_field;
+
+#define LLMGWI_LEDGER_AT(member) (uint16_t) offsetof(llmgw_ledger_row, member)
+
+/* Their order is that in the record: new ones go to the end, with a new LLMGWI_LEDGER_FORM. */
+static const llmgwi_ledger_field llmgwi_ledger_fields[] = {
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(usage.known), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(cost.known), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(reported.known), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(saved.known), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(cost.saturated), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(reported.saturated), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(saved.saturated), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(reported.estimated), 0},
+    {NULL, LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(saved.estimated), 0},
+    {"epoch", LLMGWI_LEDGER_NARROW, LLMGWI_LEDGER_AT(epoch), 0},
+    {"code", LLMGWI_LEDGER_CODE, LLMGWI_LEDGER_AT(code), 0},
+    {"http_status", LLMGWI_LEDGER_NARROW, LLMGWI_LEDGER_AT(http_status), 0},
+    {"verdict", LLMGWI_LEDGER_VERDICT, LLMGWI_LEDGER_AT(verdict), 0},
+    {"usage_estimated", LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(usage.estimated), 0},
+    {"input", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.input), LLMGWI_LEDGER_AT(usage.known)},
+    {"output", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.output), LLMGWI_LEDGER_AT(usage.known)},
+    {"cached", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.cached), LLMGWI_LEDGER_AT(usage.known)},
+    {"cache_write", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.cache_write), LLMGWI_LEDGER_AT(usage.known)},
+    {"cache_write_1h", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.cache_write_1h),
+     LLMGWI_LEDGER_AT(usage.known)},
+    {"reasoning", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.reasoning), LLMGWI_LEDGER_AT(usage.known)},
+    {"audio_input", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.audio_input), LLMGWI_LEDGER_AT(usage.known)},
+    {"audio_output", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(usage.audio_output), LLMGWI_LEDGER_AT(usage.known)},
+    {"tier", LLMGWI_LEDGER_TIER, LLMGWI_LEDGER_AT(usage.tier), LLMGWI_LEDGER_AT(usage.known)},
+    {"cost_pico_usd", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(cost.pico_usd), LLMGWI_LEDGER_AT(cost.known)},
+    {"cost_estimated", LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(cost.estimated), 0},
+    {"reported_pico_usd", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(reported.pico_usd),
+     LLMGWI_LEDGER_AT(reported.known)},
+    {"saved_pico_usd", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(saved.pico_usd), LLMGWI_LEDGER_AT(saved.known)},
+    {"price", LLMGWI_LEDGER_HEX, LLMGWI_LEDGER_AT(price), 0},
+    {"first_token_us", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(first_token_us), 0},
+    {"duration_us", LLMGWI_LEDGER_WIDE, LLMGWI_LEDGER_AT(duration_us), 0},
+    {"recovered", LLMGWI_LEDGER_BOOL, LLMGWI_LEDGER_AT(recovered), 0},
+};
+#define LLMGWI_LEDGER_FIELDS                                                                                 \
+    LLMGWI_BASE_COUNT(llmgwi_ledger_fields) /* at most 32: a mask says which are there */
+
+static uint64_t llmgwi_ledger_value(const llmgw_ledger_row *row, const llmgwi_ledger_field *field) {
+    const char *from = (const char *)row + field->at;
+    uint32_t narrow;
+    uint64_t wide;
+    if (field->kind == LLMGWI_LEDGER_BOOL) return *(const bool *)(const void *)from;
+    memcpy(&wide, from, field->kind == LLMGWI_LEDGER_WIDE || field->kind == LLMGWI_LEDGER_HEX ? 8 : 0);
+    if (field->kind == LLMGWI_LEDGER_WIDE || field->kind == LLMGWI_LEDGER_HEX) return wide;
+    memcpy(&narrow, from, sizeof narrow);
+    return narrow;
+}
+
+static void llmgwi_ledger_set(llmgw_ledger_row *row, const llmgwi_ledger_field *field, uint64_t value) {
+    char *to = (char *)row + field->at;
+    uint32_t narrow = (uint32_t)value;
+    if (field->kind == LLMGWI_LEDGER_BOOL)
+        *(bool *)(void *)to = value != 0;
+    else if (field->kind == LLMGWI_LEDGER_WIDE || field->kind == LLMGWI_LEDGER_HEX)
+        memcpy(to, &value, sizeof value);
+    else
+        memcpy(to, &narrow, sizeof narrow);
+}
+
+/* Seven bits a byte, the lowest first; at most 10 bytes. */
+static char *llmgwi_ledger_put_varint(char *p, uint64_t value) {
+    for (; value > 127; value >>= 7) *p++ = (char)(value | 128);
+    *p++ = (char)value;
+    return p;
+}
+
+/* Moves view on. False: it ends before. */
+static bool llmgwi_ledger_get_varint(llmgwi_base_str *view, uint64_t *value) {
+    *value = 0;
+    for (unsigned shift = 0; view->n && shift < 64; shift += 7) {
+        unsigned char byte = (unsigned char)*view->p;
+        view->p++, view->n--;
+        *value |= (uint64_t)(byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return false;
+}
+
+/* A mask of those that are not 0, and these. */
+static void llmgwi_ledger_pack(llmgwi_base_buf *buf, const llmgw_ledger_row *row) {
+    uint32_t mask = 0;
+    if (!llmgwi_base_buf_reserve(buf, 4 + 10 * LLMGWI_LEDGER_FIELDS)) return;
+    char *begin = buf->p + buf->n, *p = begin + sizeof mask;
+    for (size_t i = 0; i < LLMGWI_LEDGER_FIELDS; i++) {
+        uint64_t value = llmgwi_ledger_value(row, &llmgwi_ledger_fields[i]);
+        if (!value) continue;
+        mask |= (uint32_t)1 << i;
+        if (llmgwi_ledger_fields[i].kind != LLMGWI_LEDGER_BOOL) p = llmgwi_ledger_put_varint(p, value);
+    }
+    memcpy(begin, &mask, sizeof mask);
+    buf->n += (size_t)(p - begin);
+}
+
+/* Moves view on; what is not there is 0. */
+static bool llmgwi_ledger_unpack(llmgwi_base_str *view, llmgw_ledger_row *row) {
+    uint32_t mask;
+    memset(row, 0, sizeof *row);
+    if (view->n < sizeof mask) return false;
+    memcpy(&mask, view->p, sizeof mask);
+    view->p += sizeof mask, view->n -= sizeof mask;
+    for (size_t i = 0; i < LLMGWI_LEDGER_FIELDS; i++) {
+        uint64_t value = 1;
+        if (!(mask >> i & 1)) continue;
+        if (llmgwi_ledger_fields[i].kind != LLMGWI_LEDGER_BOOL && !llmgwi_ledger_get_varint(view, &value))
+            return false;
+        llmgwi_ledger_set(row, &llmgwi_ledger_fields[i], value);
+    }
+    return true;
+}
+
+/* ---- prices, by their hash ---- */
+
+static uint64_t llmgwi_ledger_rates_hash(const llmgwi_price_rates *rates) { return rates ? rates->hash : 0; }
+
+static bool llmgwi_ledger_rates_pack(const llmgwi_price_rates *rates, llmgwi_base_buf *out) {
+    unsigned char bytes[LLMGWI_PRICE_PACKED];
+    return llmgwi_base_buf_add(out, bytes, llmgwi_price_pack(rates, bytes));
+}
+
+/* ---- a record of the live store ---- */
+
+typedef struct llmgwi_ledger_record {
+    llmgwi_ledger_head head;
+    llmgwi_base_str slots, numbers;
+    llmgw_ledger_row row;
+    const char *tags[LLMGWI_LEDGER_TAGS];
+    llmgwi_base_str names; /* the texts before the request id */
+    llmgwi_base_buf text;  /* yours */
+} llmgwi_ledger_record;
+
+static llmgwi_base_str llmgwi_ledger_u64(const uint64_t *value) {
+    return llmgwi_base_view((const char *)value, sizeof *value);
+}
+
+static uint64_t llmgwi_ledger_number(llmgwi_base_str key) {
+    uint64_t number = 0;
+    memcpy(&number, key.p, key.n < sizeof number ? key.n : sizeof number);
+    return number;
+}
+
+/* A text and its NUL; cut, and without a NUL of its own. */
+static void llmgwi_ledger_put_text(llmgwi_base_buf *buf, const char *text) {
+    char cut[LLMGWI_LEDGER_TEXT + 1];
+    llmgwi_base_copy_cut(cut, sizeof cut, text ? text : "", text ? strlen(text) : 0);
+    (void)llmgwi_base_buf_add(buf, cut, strlen(cut) + 1);
+}
+
+static void llmgwi_ledger_put_texts(llmgwi_base_buf *buf, const llmgw_ledger_row *row) {
+    size_t tags = row->tag_count < LLMGWI_LEDGER_TAGS ? row->tag_count : LLMGWI_LEDGER_TAGS;
+    char count = (char)tags;
+    llmgwi_ledger_put_text(buf, row->provider);
+    llmgwi_ledger_put_text(buf, row->model);
+    llmgwi_ledger_put_text(buf, row->route);
+    llmgwi_ledger_put_text(buf, row->key);
+    llmgwi_ledger_put_text(buf, row->model_echo);
+    (void)llmgwi_base_buf_add(buf, &count, 1);
+    for (size_t i = 0; i < tags; i++) llmgwi_ledger_put_text(buf, row->tags[i]);
+    llmgwi_ledger_put_text(buf, row->request_id);
+}
+
+/* NULL: it does not end. */
+static const char *llmgwi_ledger_get_text(llmgwi_base_str *view) {
+    const char *text = view->p;
+    const char *end = view->n ? (const char *)memchr(text, 0, view->n) : NULL;
+    if (!end) return NULL;
+    view->n -= (size_t)(end + 1 - text);
+    view->p = end + 1;
+    return text;
+}
+
+static bool llmgwi_ledger_get_texts(llmgwi_ledger_record *record) {
+    llmgw_ledger_row *row = &record->row;
+    llmgwi_base_str view = llmgwi_base_buf_str(&record->text);
+    bool fine = (row->provider = llmgwi_ledger_get_text(&view)) &&
+                (row->model = llmgwi_ledger_get_text(&view)) &&
+                (row->route = llmgwi_ledger_get_text(&view)) && (row->key = llmgwi_ledger_get_text(&view)) &&
+                (row->model_echo = llmgwi_ledger_get_text(&view)) && view.n;
+    if (!fine || (unsigned char)*view.p > LLMGWI_LEDGER_TAGS) return false;
+    row->tag_count = (unsigned char)*view.p;
+    row->tags = record->tags;
+    view.p++, view.n--;
+    for (size_t i = 0; i < row->tag_count; i++)
+        if (!(record->tags[i] = llmgwi_ledger_get_text(&view))) return false;
+    record->names = llmgwi_base_view(record->text.p, (size_t)(view.p - record->text.p));
+    return (row->request_id = llmgwi_ledger_get_text(&view)) != NULL;
+}
+
+/* False: it is damaged, or of another version: it is left where it is. */
+static bool llmgwi_ledger_read_head(llmgwi_base_str value, llmgwi_ledger_record *record) {
+    llmgwi_ledger_head *head = &record->head;
+    if (value.n < sizeof *head) return false;
+    memcpy(head, value.p, sizeof *head);
+    size_t slots = head->slots * sizeof(llmgwi_ledger_slot), at = sizeof *head + slots;
+    if (head->form != LLMGWI_LEDGER_FORM || head->slots > LLMGWI_LEDGER_SLOTS || head->text_at < at ||
+        head->text_at > value.n)
+        return false;
+    record->slots = llmgwi_base_view(value.p + sizeof *head, slots);
+    record->numbers = llmgwi_base_view(value.p + at, head->text_at - at);
+    return true;
+}
+
+static bool llmgwi_ledger_read(llmgwi_ledger *ledger, uint64_t number, llmgwi_base_str value,
+                               llmgwi_ledger_record *record) {
+    if (!llmgwi_ledger_read_head(value, record)) return false;
+    llmgwi_base_str numbers = record->numbers, sealed;
+    sealed = llmgwi_base_view(value.p + record->head.text_at, value.n - record->head.text_at);
+    llmgwi_base_buf_clear(&record->text);
+    if (!llmgwi_ledger_unpack(&numbers, &record->row) ||
+        !llmgwi_store_unseal(ledger->live, llmgwi_ledger_u64(&number), sealed, &record->text))
+        return false;
+    record->row.id = number;
+    record->row.time_us = record->head.time_us;
+    return llmgwi_ledger_get_texts(record);
+}
+
+/* Into ledger->record: a head, what holds its reservation, numbers, and texts, sealed here. */
+static bool llmgwi_ledger_write_record(llmgwi_ledger *ledger, llmgwi_store_txn *txn, uint64_t number,
+                                       llmgwi_ledger_head head, llmgwi_base_str slots,
+                                       llmgwi_base_str numbers, llmgwi_base_str text) {
+    llmgwi_base_buf *buf = &ledger->record;
+    head.slots = (unsigned char)(slots.n / sizeof(llmgwi_ledger_slot));
+    head.text_at = (uint32_t)(sizeof head + slots.n + numbers.n);
+    llmgwi_base_buf_clear(buf);
+    return llmgwi_base_buf_add(buf, &head, sizeof head) && llmgwi_base_buf_view(buf, slots) &&
+           llmgwi_base_buf_view(buf, numbers) &&
+           llmgwi_store_seal(ledger->live, llmgwi_ledger_u64(&number), text, buf) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&number), llmgwi_base_buf_str(buf));
+}
+
+static uint64_t llmgwi_ledger_next(llmgwi_ledger *ledger) {
+    uint64_t now = (uint64_t)ledger->clock->wall_s(ledger->clock->user) * 1000000;
+    ledger->last = ledger->last + 1 > now ? ledger->last + 1 : now;
+    return ledger->last;
+}
+
+/* ---- names and combinations ---- */
+
+static uint64_t llmgwi_ledger_name_key(int kind, uint32_t id) { return (uint64_t)kind << 32 | id; }
+
+/* The bytes of a name, unsealed; false: there is none such. */
+static bool llmgwi_ledger_get_name(llmgwi_ledger *ledger, llmgwi_store_txn *txn, int kind, uint32_t id,
+                                   llmgwi_base_buf *out) {
+    uint64_t key = llmgwi_ledger_name_key(kind, id);
+    llmgwi_base_str value;
+    llmgwi_base_buf_clear(out);
+    if (!id || !llmgwi_store_get(txn, LLMGWI_STORE_NAME, llmgwi_ledger_u64(&key), &value)) return false;
+    return kind ? llmgwi_base_buf_view(out, value)
+                : llmgwi_store_unseal(ledger->main, llmgwi_ledger_u64(&key), value, out);
+}
+
+/* 0: there is none such; digest is then where it could be, unless *full. kind 0: a text, 1: a combination. Names of
+   one digest stand one behind the other. */
+static uint32_t llmgwi_ledger_find_name(llmgwi_ledger *ledger, llmgwi_store_txn *txn, int kind,
+                                        llmgwi_base_str bytes, unsigned char digest[17],
+                                        llmgwi_base_buf *scratch) {
+    llmgwi_base_str found;
+    llmgwi_store_digest(ledger->main, bytes.p, bytes.n, digest + 1);
+    for (int salt = 0; salt < LLMGWI_LEDGER_SALTS; salt++) {
+        digest[0] = (unsigned char)(salt << 1 | kind);
+        if (!llmgwi_store_get(txn, LLMGWI_STORE_NAMED, llmgwi_base_view((const char *)digest, 17), &found))
+            return 0;
+        uint32_t id = (uint32_t)llmgwi_ledger_number(found);
+        if (!llmgwi_ledger_get_name(ledger, txn, kind, id, scratch)) continue;
+        if (scratch->n == bytes.n && !memcmp(scratch->p, bytes.p, bytes.n)) return id;
+    }
+    digest[0] = LLMGWI_LEDGER_SALTS << 1;
+    return 0;
+}
+
+static bool llmgwi_ledger_new_name(llmgwi_ledger *ledger, llmgwi_store_txn *txn, int kind, uint32_t id,
+                                   llmgwi_base_str bytes, const unsigned char digest[17]) {
+    uint64_t key = llmgwi_ledger_name_key(kind, id), value = id;
+    llmgwi_base_buf *buf = &ledger->row;
+    llmgwi_base_buf_clear(buf);
+    bool sealed = kind ? llmgwi_base_buf_view(buf, bytes)
+                       : llmgwi_store_seal(ledger->main, llmgwi_ledger_u64(&key), bytes, buf);
+    return sealed &&
+           llmgwi_store_put(txn, LLMGWI_STORE_NAME, llmgwi_ledger_u64(&key), llmgwi_base_buf_str(buf)) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_NAMED, llmgwi_base_view((const char *)digest, 17),
+                            llmgwi_ledger_u64(&value)) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr(kind ? "ledger_combos" : "ledger_names"),
+                            llmgwi_ledger_u64(&value));
+}
+
+static uint64_t llmgwi_ledger_meta(llmgwi_store_txn *txn, const char *name) {
+    llmgwi_base_str value;
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr(name), &value)) return 0;
+    return llmgwi_ledger_number(value);
+}
+
+/* Its id, a new one while there are fewer than cap; 0: there are too many already, or the transaction failed. */
+static uint32_t llmgwi_ledger_name(llmgwi_ledger *ledger, llmgwi_store_txn *txn, int kind,
+                                   llmgwi_base_str bytes, uint32_t cap) {
+    unsigned char digest[17];
+    uint32_t id = llmgwi_ledger_find_name(ledger, txn, kind, bytes, digest, &ledger->name);
+    if (id || txn->error || digest[0] == LLMGWI_LEDGER_SALTS << 1) return id;
+    id = (uint32_t)llmgwi_ledger_meta(txn, kind ? "ledger_combos" : "ledger_names") + 1;
+    if (txn->error || id > cap) return 0;
+    return llmgwi_ledger_new_name(ledger, txn, kind, id, bytes, digest) ? id : 0;
+}
+
+/* Of "" it is 0; "(other)" is 1: the first name that is made. */
+static uint32_t llmgwi_ledger_text_id(llmgwi_ledger *ledger, llmgwi_store_txn *txn, const char *text) {
+    if (!*text) return 0;
+    uint32_t id = llmgwi_ledger_name(ledger, txn, 0, llmgwi_base_cstr(text), LLMGWI_LEDGER_NAMES);
+    return id || txn->error ? id : 1;
+}
+
+static uint32_t llmgwi_ledger_combo_id(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                       const llmgwi_ledger_combo *combo, uint32_t cap) {
+    return llmgwi_ledger_name(ledger, txn, 1,
+                              llmgwi_base_view((const char *)combo->id, combo->n * sizeof combo->id[0]), cap);
+}
+
+static bool llmgwi_ledger_get_combo(llmgwi_store_txn *txn, uint32_t id, llmgwi_ledger_combo *combo) {
+    uint64_t key = llmgwi_ledger_name_key(1, id);
+    llmgwi_base_str value;
+    memset(combo, 0, sizeof *combo);
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_NAME, llmgwi_ledger_u64(&key), &value)) return false;
+    combo->n = value.n / sizeof combo->id[0];
+    if (combo->n < LLMGWI_LEDGER_TAG || combo->n > LLMGWI_LEDGER_IDS) return false;
+    memcpy(combo->id, value.p, combo->n * sizeof combo->id[0]);
+    return true;
+}
+
+/* Tags are a set: in the order of their ids, each once. */
+static void llmgwi_ledger_combo_tag(llmgwi_ledger_combo *combo, uint32_t id) {
+    size_t at = combo->n;
+    for (size_t i = LLMGWI_LEDGER_TAG; i < combo->n; i++)
+        if (combo->id[i] == id) return;
+    for (; at > LLMGWI_LEDGER_TAG && combo->id[at - 1] > id; at--) combo->id[at] = combo->id[at - 1];
+    combo->id[at] = id;
+    combo->n++;
+}
+
+/* ---- cells ---- */
+
+#define LLMGWI_LEDGER_CELL_KEY 9
+
+/* Days before hours, by time, by combination; numbers begin with their highest byte, so that LMDB orders them. */
+static llmgwi_base_str llmgwi_ledger_cell_key(unsigned char out[LLMGWI_LEDGER_CELL_KEY], bool hour,
+                                              int64_t time_s, uint32_t combo) {
+    uint32_t at = (uint32_t)(time_s / LLMGWI_LEDGER_HOUR);
+    out[0] = hour;
+    for (int i = 0; i < 4; i++) {
+        out[1 + i] = (unsigned char)(at >> (24 - 8 * i));
+        out[5 + i] = (unsigned char)(combo >> (24 - 8 * i));
+    }
+    return llmgwi_base_view((const char *)out, LLMGWI_LEDGER_CELL_KEY);
+}
+
+static bool llmgwi_ledger_read_cell_key(llmgwi_base_str key, bool *hour, int64_t *time_s, uint32_t *combo) {
+    uint32_t at = 0;
+    if (key.n != LLMGWI_LEDGER_CELL_KEY) return false;
+    *combo = 0;
+    for (int i = 0; i < 4; i++) {
+        at = at << 8 | (unsigned char)key.p[1 + i];
+        *combo = *combo << 8 | (unsigned char)key.p[5 + i];
+    }
+    *hour = key.p[0] != 0;
+    *time_s = (int64_t)at * LLMGWI_LEDGER_HOUR;
+    return true;
+}
+
+static void llmgwi_ledger_sum(llmgwi_ledger_sums *sums, const llmgwi_ledger_sums *more) {
+    for (size_t i = 0; i < LLMGWI_LEDGER_SUMS; i++)
+        if (sums->n[i] != INT64_MAX) sums->n[i] = llmgwi_ledger_plus(sums->n[i], more->n[i]);
+}
+
+static bool llmgwi_ledger_read_sums(llmgwi_base_str value, llmgwi_ledger_sums *sums) {
+    memset(sums, 0, sizeof *sums);
+    if (value.n != sizeof *sums) return false;
+    memcpy(sums, value.p, sizeof *sums);
+    return true;
+}
+
+/* What one row adds. */
+static void llmgwi_ledger_sums_of(const llmgw_ledger_row *row, llmgwi_ledger_sums *sums) {
+    bool attempt = row->epoch != 0;
+    const int64_t n[LLMGWI_LEDGER_SUMS] = {attempt,
+                                           attempt && row->code != LLMGW_OK,
+                                           !attempt,
+                                           attempt && !row->cost.known,
+                                           row->usage.estimated || row->cost.estimated,
+                                           row->recovered,
+                                           row->usage.input,
+                                           row->usage.output,
+                                           row->usage.cached,
+                                           row->usage.cache_write,
+                                           row->usage.reasoning,
+                                           row->duration_us,
+                                           row->cost.known ? row->cost.pico_usd : 0,
+                                           row->cost.known && row->cost.estimated,
+                                           row->saved.known ? row->saved.pico_usd : 0,
+                                           row->saved.known && row->saved.estimated};
+    memcpy(sums->n, n, sizeof n);
+}
+
+/* may_make: false: only if it is there. *made: it was not. */
+static bool llmgwi_ledger_add_cell(llmgwi_store_txn *txn, bool hour, int64_t time_s, uint32_t combo,
+                                   const llmgwi_ledger_sums *more, bool may_make, bool *made) {
+    unsigned char bytes[LLMGWI_LEDGER_CELL_KEY];
+    llmgwi_base_str key = llmgwi_ledger_cell_key(bytes, hour, time_s, combo), value;
+    llmgwi_ledger_sums sums;
+    *made = !llmgwi_store_get(txn, LLMGWI_STORE_CELL, key, &value);
+    if (*made && !may_make) return false;
+    if (*made || !llmgwi_ledger_read_sums(value, &sums)) memset(&sums, 0, sizeof sums);
+    llmgwi_ledger_sum(&sums, more);
+    return !txn->error &&
+           llmgwi_store_put(txn, LLMGWI_STORE_CELL, key, llmgwi_base_view((const char *)&sums, sizeof sums));
+}
+
+/* How many combinations an hour has: at combination 0. */
+static bool llmgwi_ledger_count_cell(llmgwi_store_txn *txn, int64_t hour_s, uint64_t more, uint64_t *count) {
+    unsigned char bytes[LLMGWI_LEDGER_CELL_KEY];
+    llmgwi_base_str key = llmgwi_ledger_cell_key(bytes, true, hour_s, 0), value;
+    *count = llmgwi_store_get(txn, LLMGWI_STORE_CELL, key, &value) ? llmgwi_ledger_number(value) : 0;
+    *count += more;
+    return !txn->error && (!more || llmgwi_store_put(txn, LLMGWI_STORE_CELL, key, llmgwi_ledger_u64(count)));
+}
+
+/* The combination with less said: level 1: not key and tags, 2: nothing. cap 0: only if it is there. */
+static uint32_t llmgwi_ledger_coarse(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                     const llmgwi_ledger_combo *combo, int level, uint32_t cap) {
+    llmgwi_ledger_combo less = *combo;
+    const uint32_t other = 1;
+    for (size_t i = level == 1 ? LLMGWI_LEDGER_KEY : 0; i < LLMGWI_LEDGER_TAG; i++)
+        less.id[i] = less.id[i] || level == 2 ? other : 0;
+    less.n = combo->n > LLMGWI_LEDGER_TAG || level == 2 ? LLMGWI_LEDGER_TAG + 1 : LLMGWI_LEDGER_TAG;
+    less.id[LLMGWI_LEDGER_TAG] = other;
+    return llmgwi_ledger_combo_id(ledger, txn, &less, cap);
+}
+
+/* Adds what a memo has gathered to its hour and day; where there are too many combinations, to a coarser one. */
+static bool llmgwi_ledger_flush_memo(llmgwi_ledger *ledger, llmgwi_store_txn *txn, llmgwi_ledger_memo *memo) {
+    uint64_t count = 0;
+    const uint32_t cap = LLMGWI_LEDGER_NAMES + LLMGWI_LEDGER_CELLS; /* coarser ones have room of their own */
+    uint32_t combo = memo->number;
+    bool made = false, full = false;
+    if (memo->hour < 0) return true;
+    for (int level = 0; level < 3; level++) {
+        if (level || !combo)
+            combo = llmgwi_ledger_coarse(ledger, txn, &memo->combo, level ? level : 1, cap + (level == 2));
+        if (!combo) continue;
+        if (!llmgwi_ledger_count_cell(txn, memo->hour, 0, &count)) return false;
+        full = level < 2 && count >= (uint64_t)LLMGWI_LEDGER_CELLS * (unsigned)(level + 1);
+        if (llmgwi_ledger_add_cell(txn, true, memo->hour, combo, &memo->sums, !full, &made)) break;
+        if (txn->error || !full) return false;
+    }
+    if (!combo || (made && !llmgwi_ledger_count_cell(txn, memo->hour, 1, &count))) return false;
+    if (!llmgwi_ledger_add_cell(txn, false, llmgwi_ledger_floor(memo->hour, LLMGWI_LEDGER_DAY_S), combo,
+                                &memo->sums, true, &made))
+        return false;
+    memo->hour = -1;
+    memset(&memo->sums, 0, sizeof memo->sums);
+    return true;
+}
+
+static bool llmgwi_ledger_fill_memo(llmgwi_ledger *ledger, llmgwi_store_txn *txn, llmgwi_ledger_memo *memo,
+                                    const llmgw_ledger_row *row) {
+    llmgwi_ledger_combo *combo = &memo->combo;
+    memset(combo, 0, sizeof *combo);
+    combo->id[LLMGWI_LEDGER_PROVIDER] = llmgwi_ledger_text_id(ledger, txn, row->provider);
+    combo->id[LLMGWI_LEDGER_MODEL] = llmgwi_ledger_text_id(ledger, txn, row->model);
+    combo->id[LLMGWI_LEDGER_ROUTE] = llmgwi_ledger_text_id(ledger, txn, row->route);
+    combo->id[LLMGWI_LEDGER_KEY] = llmgwi_ledger_text_id(ledger, txn, row->key);
+    combo->n = LLMGWI_LEDGER_TAG;
+    for (size_t i = 0; i < row->tag_count && !txn->error; i++)
+        if (*row->tags[i]) llmgwi_ledger_combo_tag(combo, llmgwi_ledger_text_id(ledger, txn, row->tags[i]));
+    memo->echo = llmgwi_ledger_text_id(ledger, txn, row->model_echo);
+    memo->number = llmgwi_ledger_combo_id(ledger, txn, combo, LLMGWI_LEDGER_NAMES);
+    return !txn->error;
+}
+
+/* The memo of a record's names; what it held of others goes to their cells. NULL: the transaction failed. */
+static llmgwi_ledger_memo *llmgwi_ledger_memo_of(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                                 const llmgwi_ledger_record *record) {
+    llmgwi_base_str names = record->names;
+    int64_t hour = llmgwi_ledger_floor(record->row.time_us / 1000000, LLMGWI_LEDGER_HOUR);
+    llmgwi_ledger_memo *memo = &ledger->memos[llmgwi_base_hash(NULL, names.p, names.n) % LLMGWI_LEDGER_MEMOS];
+    bool same = memo->text_n == names.n && !memcmp(memo->text, names.p, names.n);
+    if ((!same || memo->hour != hour) && !llmgwi_ledger_flush_memo(ledger, txn, memo)) return NULL;
+    if (!same) {
+        memo->text_n = 0;
+        if (!llmgwi_ledger_fill_memo(ledger, txn, memo, &record->row)) return NULL;
+        if (names.n <= sizeof memo->text) {
+            memcpy(memo->text, names.p, names.n);
+            memo->text_n = names.n;
+        }
+    }
+    memo->hour = hour < 0 ? 0 : hour;
+    return memo;
+}
+
+/* After a transaction that was not committed: names may have been made in it. */
+static void llmgwi_ledger_forget_memos(llmgwi_ledger *ledger) {
+    for (size_t i = 0; i < LLMGWI_LEDGER_MEMOS; i++) {
+        ledger->memos[i].text_n = 0;
+        ledger->memos[i].hour = -1;
+        memset(&ledger->memos[i].sums, 0, sizeof ledger->memos[i].sums);
+    }
+}
+
+/* ---- budgets ---- */
+
+static bool llmgwi_ledger_concerns(const llmgwi_ledger_budget *budget, const char *key, const char *route,
+                                   const char *const *tags, size_t tag_count) {
+    if (budget->kind == LLMGWI_LEDGER_OF_KEY) return strcmp(budget->of, key) == 0;
+    if (budget->kind == LLMGWI_LEDGER_OF_ROUTE) return strcmp(budget->of, route) == 0;
+    bool of = budget->kind == LLMGWI_LEDGER_OF_ALL;
+    for (size_t i = 0; i < tag_count && !of; i++) of = strcmp(budget->of, tags[i]) == 0;
+    return of;
+}
+
+/* Who says the same of, kind and per means the same budget. */
+static uint64_t llmgwi_ledger_rule_hash(llmgwi_ledger *ledger, const llmgwi_ledger_budget *budget) {
+    unsigned char digest[16];
+    char text[LLMGWI_LEDGER_TEXT + 8];
+    uint64_t hash;
+    (void)snprintf(text, sizeof text, "%d %d %s", budget->kind, budget->per, budget->of ? budget->of : "");
+    llmgwi_store_digest(ledger->live, text, strlen(text), digest);
+    memcpy(&hash, digest, sizeof hash);
+    return hash;
+}
+
+static llmgwi_base_str llmgwi_ledger_slot_key(const llmgwi_ledger_slot *slot) {
+    return llmgwi_base_view((const char *)slot, sizeof *slot);
+}
+
+/* What the cells say was spent; the rule's own name is looked up, each combination judged once. */
+static bool llmgwi_ledger_cells_spent(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                      const llmgwi_ledger_budget *budget, int64_t from_s, int64_t to_s,
+                                      int64_t *spent) {
+    unsigned char digest[17], bytes[LLMGWI_LEDGER_CELL_KEY];
+    const size_t seen_bytes = LLMGWI_LEDGER_NAMES + LLMGWI_LEDGER_CELLS + 2;
+    uint32_t id = 0, combo;
+    int64_t time_s;
+    bool hour;
+    llmgwi_base_buf scratch;
+    llmgwi_store_cursor cursor;
+    llmgwi_ledger_sums sums;
+    llmgwi_base_buf_init(&scratch, &ledger->mem, 4096);
+    if (budget->kind != LLMGWI_LEDGER_OF_ALL)
+        id = llmgwi_ledger_find_name(ledger, txn, 0, llmgwi_base_cstr(budget->of), digest, &scratch);
+    llmgwi_base_buf_free(&scratch);
+    if (budget->kind != LLMGWI_LEDGER_OF_ALL && !id) return !txn->error; /* never named */
+    char *seen = (char *)llmgwi_base_zalloc(&ledger->mem, seen_bytes);   /* 1: counts, 2: does not */
+    if (!seen || !llmgwi_store_cursor_open(txn, LLMGWI_STORE_CELL, &cursor)) {
+        llmgwi_base_free(&ledger->mem, seen, seen_bytes);
+        return false;
+    }
+    llmgwi_base_str key = llmgwi_ledger_cell_key(bytes, false, from_s, 0), value;
+    for (bool more = llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value);
+         more && llmgwi_ledger_read_cell_key(key, &hour, &time_s, &combo) && !hour &&
+         (!to_s || time_s < to_s);
+         more = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+        llmgwi_ledger_combo ids;
+        if (combo >= seen_bytes || !llmgwi_ledger_read_sums(value, &sums)) continue;
+        if (!seen[combo]) {
+            bool counts = budget->kind == LLMGWI_LEDGER_OF_ALL;
+            size_t at = budget->kind == LLMGWI_LEDGER_OF_KEY     ? (size_t)LLMGWI_LEDGER_KEY
+                        : budget->kind == LLMGWI_LEDGER_OF_ROUTE ? (size_t)LLMGWI_LEDGER_ROUTE
+                                                                 : (size_t)LLMGWI_LEDGER_TAG;
+            if (!counts && llmgwi_ledger_get_combo(txn, combo, &ids))
+                for (size_t i = at; i < ids.n && (i == at || at == LLMGWI_LEDGER_TAG); i++)
+                    counts = counts || ids.id[i] == id;
+            seen[combo] = counts ? 1 : 2;
+        }
+        if (seen[combo] == 1) *spent = llmgwi_ledger_plus(*spent, sums.n[LLMGWI_LEDGER_COST]);
+    }
+    llmgwi_store_cursor_close(&cursor);
+    llmgwi_base_free(&ledger->mem, seen, seen_bytes);
+    return !txn->error;
+}
+
+/* One record of the live store for a budget that is met for the first time: settled and not in the main store yet, it
+   was spent; in flight, it holds a reservation of it from now on. */
+static bool llmgwi_ledger_adopt_record(llmgwi_ledger *ledger, llmgwi_store_txn *live, llmgwi_store_txn *main,
+                                       uint64_t number, llmgwi_ledger_record *record, llmgwi_ledger_slot slot,
+                                       llmgwi_ledger_spent *sum) {
+    llmgwi_base_str found;
+    if (record->head.state == LLMGWI_LEDGER_SETTLED) {
+        bool there = llmgwi_store_get(main, LLMGWI_STORE_ROW, llmgwi_ledger_u64(&number), &found);
+        if (!there && record->row.cost.known)
+            sum->spent = llmgwi_ledger_plus(sum->spent, record->row.cost.pico_usd);
+        return !main->error;
+    }
+    sum->reserved = llmgwi_ledger_plus(sum->reserved, record->head.reserved_pico);
+    bool held = !live->write || record->head.slots == LLMGWI_LEDGER_SLOTS;
+    for (size_t at = 0; at < record->slots.n && !held; at += sizeof slot)
+        held = !memcmp(record->slots.p + at, &slot, sizeof slot);
+    if (held) return true;
+    llmgwi_base_buf slots, numbers;
+    llmgwi_base_buf_init(&slots, &ledger->mem, 4096);
+    llmgwi_base_buf_init(&numbers, &ledger->mem, 4096);
+    bool fine = llmgwi_base_buf_view(&slots, record->slots) &&
+                llmgwi_base_buf_add(&slots, &slot, sizeof slot) &&
+                llmgwi_base_buf_view(&numbers, record->numbers) &&
+                llmgwi_ledger_write_record(ledger, live, number, record->head, llmgwi_base_buf_str(&slots),
+                                           llmgwi_base_buf_str(&numbers), llmgwi_base_buf_str(&record->text));
+    llmgwi_base_buf_free(&slots);
+    llmgwi_base_buf_free(&numbers);
+    return fine;
+}
+
+/* What was spent and is reserved of a budget in a period, from what the stores hold. The main store is looked at
+   after the live transaction began: what left the live store before is in it. */
+static bool llmgwi_ledger_gather(llmgwi_ledger *ledger, llmgwi_store_txn *live,
+                                 const llmgwi_ledger_rule *rule, llmgwi_ledger_slot slot,
+                                 llmgwi_ledger_spent *sum) {
+    llmgwi_store_txn main;
+    llmgwi_store_cursor cursor;
+    llmgwi_ledger_record record;
+    uint64_t number = 0;
+    if (!llmgwi_store_read(ledger->main, &main)) return false;
+    bool fine = llmgwi_ledger_cells_spent(ledger, &main, &rule->is, slot.from_s, sum->to_s, &sum->spent) &&
+                llmgwi_store_cursor_open(live, LLMGWI_STORE_INTENT, &cursor);
+    bool opened = fine;
+    llmgwi_base_buf_init(&record.text, &ledger->mem, 1 << 20);
+    for (llmgwi_base_str key, value; fine; number++) { /* a record that is written anew may move */
+        key = llmgwi_ledger_u64(&number);
+        if (!llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value)) break;
+        number = llmgwi_ledger_number(key);
+        if (!llmgwi_ledger_read(ledger, number, value, &record)) continue;
+        int64_t time_s = record.head.time_us / 1000000;
+        if (time_s < slot.from_s || (sum->to_s && time_s >= sum->to_s) ||
+            !llmgwi_ledger_concerns(&rule->is, record.row.key, record.row.route, record.row.tags,
+                                    record.row.tag_count))
+            continue;
+        fine = llmgwi_ledger_adopt_record(ledger, live, &main, number, &record, slot, sum);
+    }
+    if (opened) llmgwi_store_cursor_close(&cursor);
+    llmgwi_base_buf_free(&record.text);
+    (void)llmgwi_store_end(&main, false);
+    return fine && !live->error;
+}
+
+static bool llmgwi_ledger_put_touched(llmgwi_ledger *ledger, llmgwi_store_txn *txn) {
+    for (size_t i = 0; i < ledger->touched_count; i++) {
+        const llmgwi_ledger_touched *touched = &ledger->touched[i];
+        if (touched->changed &&
+            !llmgwi_store_put(txn, LLMGWI_STORE_BUDGET, llmgwi_ledger_slot_key(&touched->slot),
+                              llmgwi_base_view((const char *)&touched->sum, sizeof touched->sum)))
+            return false;
+    }
+    ledger->touched_count = 0;
+    return true;
+}
+
+/* rule NULL: only if it is there. NULL: it is not, or the transaction failed. Lives until the next call. */
+static llmgwi_ledger_spent *llmgwi_ledger_touch(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                                llmgwi_ledger_slot slot, const llmgwi_ledger_rule *rule) {
+    llmgwi_base_str value;
+    for (size_t i = 0; i < ledger->touched_count; i++) {
+        llmgwi_ledger_touched *touched = &ledger->touched[i];
+        if (touched->slot.budget != slot.budget || touched->slot.from_s != slot.from_s) continue;
+        touched->changed = true;
+        return &touched->sum;
+    }
+    if (ledger->touched_count == LLMGWI_LEDGER_TOUCHED && !llmgwi_ledger_put_touched(ledger, txn))
+        return NULL;
+    llmgwi_ledger_touched *touched = &ledger->touched[ledger->touched_count];
+    memset(touched, 0, sizeof *touched);
+    touched->slot = slot;
+    touched->changed = true;
+    if (llmgwi_store_get(txn, LLMGWI_STORE_BUDGET, llmgwi_ledger_slot_key(&slot), &value) &&
+        value.n == sizeof touched->sum) {
+        memcpy(&touched->sum, value.p, sizeof touched->sum);
+    } else {
+        int64_t from;
+        if (!rule || txn->error) return NULL;
+        llmgwi_ledger_period(rule->is.per, slot.from_s, &from, &touched->sum.to_s);
+        if (!llmgwi_ledger_gather(ledger, txn, rule, slot, &touched->sum)) return NULL;
+    }
+    ledger->touched_count++;
+    return &touched->sum;
+}
+
+/* The budgets of one attempt. */
+typedef struct llmgwi_ledger_bill {
+    llmgwi_ledger_rule rules[LLMGWI_LEDGER_SLOTS];
+    llmgwi_ledger_slot slots[LLMGWI_LEDGER_SLOTS];
+    unsigned bits[LLMGWI_LEDGER_SLOTS]; /* of a soft one that is passed */
+    size_t count;
+} llmgwi_ledger_bill;
+
+static void llmgwi_ledger_bill_add(llmgwi_ledger_bill *bill, const llmgwi_ledger_rule *rule, unsigned bit,
+                                   int64_t now_s) {
+    int64_t to;
+    bill->rules[bill->count] = *rule;
+    bill->bits[bill->count] = bit;
+    bill->slots[bill->count].budget = rule->hash;
+    llmgwi_ledger_period(rule->is.per, now_s, &bill->slots[bill->count].from_s, &to);
+    bill->count++;
+}
+
+static void llmgwi_ledger_bill_of(llmgwi_ledger *ledger, const llmgwi_ledger_intent *intent, int64_t now_s,
+                                  llmgwi_ledger_bill *bill) {
+    const char *key = intent->key ? intent->key : "", *route = intent->route ? intent->route : "";
+    bill->count = 0;
+    for (size_t i = 0; i < ledger->rule_count; i++)
+        if (llmgwi_ledger_concerns(&ledger->rules[i].is, key, route, intent->tags, intent->tag_count))
+            llmgwi_ledger_bill_add(bill, &ledger->rules[i], i < 32 ? 1u << i : 0, now_s);
+    for (int per = 0; per < 3 && *key; per++) {
+        llmgwi_ledger_rule rule;
+        if (intent->key_pico[per] < 0) continue;
+        memset(&rule, 0, sizeof rule);
+        rule.is.kind = LLMGWI_LEDGER_OF_KEY;
+        rule.is.of = key;
+        rule.is.per = per;
+        rule.is.limit_pico = intent->key_pico[per];
+        rule.hash = llmgwi_ledger_rule_hash(ledger, &rule.is);
+        llmgwi_ledger_bill_add(bill, &rule, 0, now_s);
+    }
+}
+
+static const char *const llmgwi_ledger_pers[] = {"day", "month", "total"};
+
+/* Says which budget, its limit, and when there is room again. */
+/* "; resets 2026-11-23 00:00 UTC": periods begin with a day. Civil date of a day's number (H. Hinnant, "chrono-Compatible
+   Low-Level Date Algorithms"). */
+static void llmgwi_ledger_say_time(int64_t s, char *out, size_t size) {
+    int64_t days = s / LLMGWI_LEDGER_DAY_S + 719468, era = days / 146097, doe = days % 146097;
+    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
+    int64_t month = mp < 10 ? mp + 3 : mp - 9, year = yoe + era * 400 + (month <= 2);
+    (void)snprintf(out, size, "; resets %04d-%02d-%02d 00:00 UTC", (int)(year % 10000), (int)month,
+                   (int)(doy - (153 * mp + 2) / 5 + 1));
+}
+
+static void llmgwi_ledger_refuse(llmgwi_ledger_intent *intent, const llmgwi_ledger_budget *budget,
+                                 const llmgwi_ledger_spent *sum) {
+    static const char *const per[] = {"a day", "a month", "in all"};
+    char text[512], until[48] = "";
+    intent->code = LLMGW_E_BUDGET;
+    intent->resets_s = sum->to_s;
+    if (sum->to_s) llmgwi_ledger_say_time(sum->to_s, until, sizeof until);
+    (void)snprintf(text, sizeof text, "budget \"%s%.64s\" of %.6g USD %s: %.6g spent, %.6g reserved%s",
+                   budget->name ? "" : "of key ", budget->name ? budget->name : budget->of,
+                   (double)budget->limit_pico / 1e12, per[budget->per], (double)sum->spent / 1e12,
+                   (double)sum->reserved / 1e12, until);
+    llmgwi_base_copy_cut(intent->why, sizeof intent->why, text, strlen(text));
+}
+
+static void llmgwi_ledger_refuse_unknown(llmgwi_ledger_intent *intent, const llmgwi_ledger_budget *budget) {
+    intent->code = LLMGW_E_BUDGET;
+    (void)snprintf(intent->why, sizeof intent->why,
+                   "the price of %.30s/%.30s is not known, and budget \"%.30s\" does not allow that",
+                   intent->provider ? intent->provider : "", intent->model ? intent->model : "",
+                   budget->name ? budget->name : budget->of);
+}
+
+/* Checks every budget first, then reserves in all of them: once where two are the same. False: the transaction
+   failed. */
+static bool llmgwi_ledger_reserve(llmgwi_ledger *ledger, llmgwi_store_txn *txn, llmgwi_ledger_intent *intent,
+                                  llmgwi_ledger_bill *bill, llmgwi_base_buf *slots) {
+    int64_t need = intent->reserved.known ? intent->reserved.pico_usd : 0;
+    for (size_t i = 0; i < bill->count; i++) {
+        const llmgwi_ledger_budget *budget = &bill->rules[i].is;
+        llmgwi_ledger_spent *sum = llmgwi_ledger_touch(ledger, txn, bill->slots[i], &bill->rules[i]);
+        if (!sum) return false;
+        bool over =
+            llmgwi_ledger_plus(llmgwi_ledger_plus(sum->spent, sum->reserved), need) > budget->limit_pico;
+        if (budget->soft) {
+            if (over) intent->soft |= bill->bits[i];
+        } else if (over) {
+            llmgwi_ledger_refuse(intent, budget, sum);
+        } else if (!intent->reserved.known && !budget->allow_unknown) {
+            llmgwi_ledger_refuse_unknown(intent, budget);
+        }
+        if (over && intent->code && sum->reserved &&
+            ledger->look_us > ledger->looked_us + LLMGWI_LEDGER_SOON_US)
+            ledger->look_us = ledger->looked_us + LLMGWI_LEDGER_SOON_US;
+        if (intent->code) return true;
+    }
+    for (size_t i = 0; i < bill->count; i++) {
+        size_t same = 0;
+        while (memcmp(&bill->slots[same], &bill->slots[i], sizeof bill->slots[0])) same++;
+        if (same < i) continue;
+        llmgwi_ledger_spent *sum = llmgwi_ledger_touch(ledger, txn, bill->slots[i], &bill->rules[i]);
+        if (!sum) return false;
+        sum->reserved = llmgwi_ledger_plus(sum->reserved, need);
+        (void)llmgwi_base_buf_add(slots, &bill->slots[i], sizeof bill->slots[i]);
+    }
+    return !slots->failed;
+}
+
+/* The reservation of a record ends; what it came to is spent. */
+static bool llmgwi_ledger_release(llmgwi_ledger *ledger, llmgwi_store_txn *txn, llmgwi_base_str slots,
+                                  int64_t reserved, int64_t cost) {
+    for (llmgwi_ledger_slot slot; slots.n >= sizeof slot; slots.p += sizeof slot, slots.n -= sizeof slot) {
+        memcpy(&slot, slots.p, sizeof slot);
+        llmgwi_ledger_spent *sum = llmgwi_ledger_touch(ledger, txn, slot, NULL);
+        if (!sum && txn->error) return false;
+        if (!sum) continue; /* its period is long over */
+        sum->reserved = sum->reserved > reserved ? sum->reserved - reserved : 0;
+        sum->spent = llmgwi_ledger_plus(sum->spent, cost);
+    }
+    return true;
+}
+
+/* ---- attempts begin and end: transactions of the live store ---- */
+
+/* What waits in the queue: this, then numbers, then texts. */
+typedef struct llmgwi_ledger_item {
+    uint64_t number; /* 0: an answer of the cache */
+    int64_t time_us, cost_pico;
+    uint32_t numbers_n, text_n;
+} llmgwi_ledger_item;
+
+static void llmgwi_ledger_lose(llmgwi_ledger *ledger) { (void)LLMGWI_BASE_ADD(&ledger->lost, (uint64_t)1); }
+
+/* False: there is no room. */
+static bool llmgwi_ledger_enqueue(llmgwi_ledger *ledger, uint64_t number, const llmgw_ledger_row *row) {
+    llmgwi_ledger_item item;
+    llmgwi_base_buf *queue = &ledger->queue;
+    memset(&item, 0, sizeof item);
+    item.number = number;
+    item.time_us = row->time_us;
+    item.cost_pico = row->cost.known ? row->cost.pico_usd : 0;
+    llmgwi_base_lock(&ledger->mutex);
+    size_t at = queue->n, numbers_at = at + sizeof item;
+    (void)llmgwi_base_buf_add(queue, &item, sizeof item);
+    llmgwi_ledger_pack(queue, row);
+    size_t text_at = queue->n;
+    llmgwi_ledger_put_texts(queue, row);
+    bool fine = !queue->failed;
+    if (fine) {
+        item.numbers_n = (uint32_t)(text_at - numbers_at);
+        item.text_n = (uint32_t)(queue->n - text_at);
+        memcpy(queue->p + at, &item, sizeof item);
+        if (!LLMGWI_BASE_LOAD(&ledger->queued_us))
+            LLMGWI_BASE_STORE(&ledger->queued_us, ledger->clock->now_us(ledger->clock->user));
+    } else {
+        queue->failed = LLMGWI_BASE_FINE;
+        queue->n = at;
+    }
+    llmgwi_base_unlock(&ledger->mutex);
+    return fine;
+}
+
+/* The queue to the driver's own buffer. */
+static void llmgwi_ledger_take_queue(llmgwi_ledger *ledger) {
+    llmgwi_base_lock(&ledger->mutex);
+    if (!ledger->work.n) {
+        llmgwi_base_buf taken = ledger->queue;
+        ledger->queue = ledger->work;
+        ledger->work = taken;
+    }
+    if (!ledger->queue.n) LLMGWI_BASE_STORE(&ledger->queued_us, (int64_t)0);
+    llmgwi_base_unlock(&ledger->mutex);
+}
+
+static bool llmgwi_ledger_mine(const llmgwi_ledger *ledger, const llmgwi_ledger_head *head) {
+    return head->handle == ledger->owner.handle && head->pid == ledger->owner.pid;
+}
+
+/* An intent becomes a settled record. What is not there, or is settled, was recovered by somebody else. */
+static bool llmgwi_ledger_apply(llmgwi_ledger *ledger, llmgwi_store_txn *txn, llmgwi_ledger_item item,
+                                llmgwi_base_str numbers, llmgwi_base_str text) {
+    llmgwi_ledger_record record;
+    llmgwi_ledger_head head = ledger->owner;
+    llmgwi_base_str value;
+    head.state = LLMGWI_LEDGER_SETTLED;
+    head.time_us = item.time_us;
+    if (item.number) {
+        if (!llmgwi_store_get(txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&item.number), &value))
+            return !txn->error;
+        if (!llmgwi_ledger_read_head(value, &record) || record.head.state != LLMGWI_LEDGER_INTENT)
+            return true;
+        /* cells and budgets go by the same hour */
+        if (llmgwi_ledger_floor(item.time_us / 1000000, LLMGWI_LEDGER_HOUR) !=
+            llmgwi_ledger_floor(record.head.time_us / 1000000, LLMGWI_LEDGER_HOUR))
+            head.time_us = record.head.time_us;
+        if (!llmgwi_ledger_release(ledger, txn, record.slots, record.head.reserved_pico, item.cost_pico))
+            return false;
+    } else {
+        item.number = llmgwi_ledger_next(ledger);
+    }
+    return llmgwi_ledger_write_record(ledger, txn, item.number, head, llmgwi_base_view(NULL, 0), numbers,
+                                      text);
+}
+
+/* What waits: rows that have moved go, settlements are written. */
+static bool llmgwi_ledger_apply_all(llmgwi_ledger *ledger, llmgwi_store_txn *txn, size_t *settled) {
+    llmgwi_base_str rest;
+    uint64_t last = llmgwi_ledger_meta(txn, "ledger_last");
+    if (last > ledger->last) ledger->last = last;
+    ledger->touched_count = 0;
+    *settled = 0;
+    for (size_t i = 0; i < ledger->moved_count; i++)
+        if (!llmgwi_store_del(txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&ledger->moved[i]), NULL) &&
+            txn->error)
+            return false;
+    llmgwi_ledger_take_queue(ledger);
+    rest = llmgwi_base_buf_str(&ledger->work);
+    for (llmgwi_ledger_item item; rest.n >= sizeof item; ++*settled) {
+        memcpy(&item, rest.p, sizeof item);
+        llmgwi_base_str numbers = llmgwi_base_view(rest.p + sizeof item, item.numbers_n);
+        llmgwi_base_str text = llmgwi_base_view(numbers.p + numbers.n, item.text_n);
+        if (!llmgwi_ledger_apply(ledger, txn, item, numbers, text)) return false;
+        size_t used = sizeof item + numbers.n + text.n;
+        rest.p += used, rest.n -= used;
+    }
+    return !txn->error;
+}
+
+/* The end of every transaction of the live store. */
+static bool llmgwi_ledger_end_live(llmgwi_ledger *ledger, llmgwi_store_txn *txn, bool fine, size_t settled) {
+    fine = fine && llmgwi_ledger_put_touched(ledger, txn) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr("ledger_last"),
+                            llmgwi_ledger_u64(&ledger->last));
+    fine = llmgwi_store_end(txn, fine) && fine;
+    ledger->touched_count = 0;
+    if (!fine) return false;
+    llmgwi_base_buf_clear(&ledger->work);
+    ledger->moved_count = 0;
+    ledger->settled += settled;
+    return true;
+}
+
+/* A transaction for what waits and nothing else. */
+static bool llmgwi_ledger_turn(llmgwi_ledger *ledger, bool wait) {
+    llmgwi_store_txn txn;
+    size_t settled;
+    if (!llmgwi_store_write(ledger->live, &txn, wait)) return false;
+    bool fine = llmgwi_ledger_apply_all(ledger, &txn, &settled);
+    return llmgwi_ledger_end_live(ledger, &txn, fine, settled);
+}
+
+/* Rates, once each: of those that were kept of late it is known. */
+static bool llmgwi_ledger_keep_rates(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                     const llmgwi_price_rates *rates, uint64_t hash) {
+    uint64_t *known = &ledger->prices[hash % LLMGWI_BASE_COUNT(ledger->prices)];
+    llmgwi_base_str value;
+    if (!hash || *known == hash) return true;
+    if (!llmgwi_store_get(txn, LLMGWI_STORE_PRICE, llmgwi_ledger_u64(&hash), &value)) {
+        llmgwi_base_buf_clear(&ledger->record);
+        if (txn->error || !llmgwi_ledger_rates_pack(rates, &ledger->record) ||
+            !llmgwi_store_put(txn, LLMGWI_STORE_PRICE, llmgwi_ledger_u64(&hash),
+                              llmgwi_base_buf_str(&ledger->record)))
+            return false;
+    }
+    *known = hash;
+    return true;
+}
+
+/* What a recovered intent says: what was reserved. */
+static void llmgwi_ledger_intent_row(const llmgwi_ledger_intent *intent, uint64_t price,
+                                     llmgw_ledger_row *row) {
+    memset(row, 0, sizeof *row);
+    row->route = intent->route;
+    row->provider = intent->provider;
+    row->model = intent->model;
+    row->key = intent->key;
+    row->tags = intent->tags;
+    row->tag_count = intent->tag_count;
+    row->epoch = intent->epoch;
+    row->usage = intent->reserved_usage;
+    row->cost = intent->reserved;
+    row->usage.estimated = row->cost.estimated = true;
+    row->price = price;
+    row->code = LLMGW_E_CLOSED;
+    row->recovered = true;
+}
+
+static bool llmgwi_ledger_begin_one(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                    llmgwi_ledger_intent *intent, llmgwi_ledger_bill *bill,
+                                    llmgwi_base_buf *buf) {
+    int64_t now_s = ledger->clock->wall_s(ledger->clock->user);
+    uint64_t price = llmgwi_ledger_rates_hash(intent->rates);
+    llmgwi_ledger_head head = ledger->owner;
+    llmgw_ledger_row row;
+    intent->code = LLMGW_OK;
+    intent->why[0] = 0;
+    intent->resets_s = 0;
+    intent->soft = 0;
+    intent->number = 0;
+    llmgwi_base_buf_clear(buf);
+    llmgwi_ledger_bill_of(ledger, intent, now_s, bill);
+    if (!llmgwi_ledger_reserve(ledger, txn, intent, bill, buf)) return false;
+    if (intent->code) return true;
+    head.state = LLMGWI_LEDGER_INTENT;
+    head.time_us = now_s * 1000000;
+    head.reserved_pico = intent->reserved.known ? intent->reserved.pico_usd : 0;
+    llmgwi_ledger_intent_row(intent, price, &row);
+    size_t slots_n = buf->n;
+    llmgwi_ledger_pack(buf, &row);
+    size_t text_at = buf->n;
+    llmgwi_ledger_put_texts(buf, &row);
+    if (buf->failed || !llmgwi_ledger_keep_rates(ledger, txn, intent->rates, price)) return false;
+    intent->number = llmgwi_ledger_next(ledger);
+    return llmgwi_ledger_write_record(ledger, txn, intent->number, head, llmgwi_base_view(buf->p, slots_n),
+                                      llmgwi_base_view(buf->p + slots_n, text_at - slots_n),
+                                      llmgwi_base_view(buf->p + text_at, buf->n - text_at));
+}
+
+/* -1: it will not do later either. */
+static int llmgwi_ledger_no_turn(llmgwi_ledger *ledger, const llmgwi_store_txn *txn) {
+    char why[160];
+    if (txn->error || !llmgwi_store_on(ledger->live)) return -1;
+    return *llmgwi_store_why(ledger->live, why, sizeof why) ? -1 : 0;
+}
+
+/* One transaction: what waits, then each intent in turn. 1: done; 0: another writes just now: nothing happened, try
+   again in a millisecond; -1: the store failed, nothing happened. */
+static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count) {
+    llmgwi_store_txn txn;
+    llmgwi_ledger_bill bill;
+    size_t settled;
+    uint64_t last = ledger->last;
+    for (size_t i = 0; i < count; i++) intents[i]->code = LLMGW_E_STORE, intents[i]->number = 0;
+    if (!llmgwi_store_write(ledger->live, &txn, false)) return llmgwi_ledger_no_turn(ledger, &txn);
+    bool fine = llmgwi_ledger_apply_all(ledger, &txn, &settled);
+    for (size_t i = 0; i < count && fine; i++)
+        fine = llmgwi_ledger_begin_one(ledger, &txn, intents[i], &bill, &ledger->text);
+    if (llmgwi_ledger_end_live(ledger, &txn, fine, settled)) return 1;
+    ledger->last = last;
+    memset(ledger->prices, 0, sizeof ledger->prices);
+    for (size_t i = 0; i < count; i++) intents[i]->code = LLMGW_E_STORE, intents[i]->number = 0;
+    return -1;
+}
+
+static void llmgwi_ledger_settle(llmgwi_ledger *ledger, uint64_t number, const llmgw_ledger_row *row) {
+    if (llmgwi_ledger_enqueue(ledger, number, row)) return;
+    if (!llmgwi_ledger_turn(ledger, true) || !llmgwi_ledger_enqueue(ledger, number, row))
+        llmgwi_ledger_lose(ledger); /* its intent stays, and is recovered once this process has ended */
+}
+
+/* An answer of the cache to a request with key or tags. Any thread. */
+static void llmgwi_ledger_hit(llmgwi_ledger *ledger, const llmgw_ledger_row *row) {
+    llmgw_ledger_row hit = *row;
+    if (!hit.time_us) hit.time_us = ledger->clock->wall_s(ledger->clock->user) * 1000000;
+    hit.epoch = 0;
+    if (!llmgwi_ledger_enqueue(ledger, 0, &hit)) llmgwi_ledger_lose(ledger);
+}
+
+/* ---- rows move to the main store ---- */
+
+static bool llmgwi_ledger_write_row(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                    const llmgwi_ledger_memo *memo, const llmgwi_ledger_record *record) {
+    llmgwi_base_buf *buf = &ledger->row;
+    uint64_t number = record->row.id;
+    const char form = (char)LLMGWI_LEDGER_FORM;
+    const llmgwi_ledger_combo *combo = &memo->combo;
+    char ids[5 * (LLMGWI_LEDGER_IDS + 2)], *p = llmgwi_ledger_put_varint(ids, combo->n);
+    for (size_t i = 0; i < combo->n; i++) p = llmgwi_ledger_put_varint(p, combo->id[i]);
+    p = llmgwi_ledger_put_varint(p, memo->echo);
+    llmgwi_base_buf_clear(buf);
+    return llmgwi_base_buf_add(buf, &form, 1) && llmgwi_base_buf_add(buf, &record->head.time_us, 8) &&
+           llmgwi_base_buf_view(buf, record->numbers) && llmgwi_base_buf_add(buf, ids, (size_t)(p - ids)) &&
+           llmgwi_store_seal(ledger->main, llmgwi_ledger_u64(&number),
+                             llmgwi_base_cstr(record->row.request_id), buf) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_ROW, llmgwi_ledger_u64(&number), llmgwi_base_buf_str(buf));
+}
+
+/* Its rates, from the live store. */
+static bool llmgwi_ledger_move_rates(llmgwi_store_txn *main, llmgwi_store_txn *live, uint64_t hash) {
+    llmgwi_base_str value;
+    if (!hash || llmgwi_store_get(main, LLMGWI_STORE_PRICE, llmgwi_ledger_u64(&hash), &value)) return true;
+    if (!llmgwi_store_get(live, LLMGWI_STORE_PRICE, llmgwi_ledger_u64(&hash), &value)) return !main->error;
+    return llmgwi_store_put(main, LLMGWI_STORE_PRICE, llmgwi_ledger_u64(&hash), value);
+}
+
+static bool llmgwi_ledger_move_one(llmgwi_ledger *ledger, llmgwi_store_txn *main, llmgwi_store_txn *live,
+                                   const llmgwi_ledger_record *record, uint64_t *price) {
+    llmgwi_ledger_sums sums;
+    llmgwi_base_str value;
+    uint64_t number = record->row.id;
+    /* it moved, and what should have removed it did not happen */
+    if (llmgwi_store_get(main, LLMGWI_STORE_ROW, llmgwi_ledger_u64(&number), &value)) return true;
+    llmgwi_ledger_memo *memo = llmgwi_ledger_memo_of(ledger, main, record);
+    if (!memo || !llmgwi_ledger_write_row(ledger, main, memo, record)) return false;
+    if (*price != record->row.price && !llmgwi_ledger_move_rates(main, live, record->row.price)) return false;
+    *price = record->row.price;
+    llmgwi_ledger_sums_of(&record->row, &sums);
+    llmgwi_ledger_sum(&memo->sums, &sums);
+    return true;
+}
+
+/* Up to a group of this ledger's settled records. *more: there are others. */
+static bool llmgwi_ledger_move_group(llmgwi_ledger *ledger, llmgwi_store_txn *main, llmgwi_store_txn *live,
+                                     bool *more) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key, value;
+    llmgwi_ledger_record record;
+    uint64_t price = 0;
+    *more = false;
+    if (!llmgwi_store_cursor_open(live, LLMGWI_STORE_INTENT, &cursor)) return false;
+    llmgwi_base_buf_init(&record.text, &ledger->mem, 1 << 20);
+    bool fine = true;
+    for (bool at = llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value); at && fine;
+         at = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+        if (!llmgwi_ledger_read_head(value, &record) || record.head.state != LLMGWI_LEDGER_SETTLED ||
+            !llmgwi_ledger_mine(ledger, &record.head))
+            continue;
+        if (ledger->moved_count == LLMGWI_LEDGER_GROUP) {
+            *more = true;
+            break;
+        }
+        uint64_t number = llmgwi_ledger_number(key);
+        if (!llmgwi_ledger_read(ledger, number, value, &record)) continue;
+        fine = llmgwi_ledger_move_one(ledger, main, live, &record, &price);
+        ledger->moved[ledger->moved_count++] = number;
+    }
+    llmgwi_store_cursor_close(&cursor);
+    llmgwi_base_buf_free(&record.text);
+    for (size_t i = 0; i < LLMGWI_LEDGER_MEMOS && fine; i++)
+        fine = llmgwi_ledger_flush_memo(ledger, main, &ledger->memos[i]);
+    return fine && !main->error && !live->error;
+}
+
+/* Oldest first, but none that is in the live store too: it would be counted again. */
+static bool llmgwi_ledger_trim(llmgwi_store_txn *main, llmgwi_store_txn *live, uint64_t keep, uint64_t most) {
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key, value, found;
+    uint64_t count = llmgwi_store_count(main, LLMGWI_STORE_ROW);
+    if (count <= keep) return !main->error;
+    if (!llmgwi_store_cursor_open(main, LLMGWI_STORE_ROW, &cursor)) return false;
+    if (most > count - keep) most = count - keep;
+    bool at = llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value);
+    for (uint64_t i = 0; at && i < most && !llmgwi_store_get(live, LLMGWI_STORE_INTENT, key, &found); i++)
+        at = llmgwi_store_cursor_del(&cursor) && llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value);
+    llmgwi_store_cursor_close(&cursor);
+    return !main->error;
+}
+
+/* The main store is full: some rows go. */
+static bool llmgwi_ledger_make_room(llmgwi_ledger *ledger) {
+    llmgwi_store_txn main, live;
+    if (!llmgwi_store_write(ledger->main, &main, true)) return false;
+    bool fine = llmgwi_store_read(ledger->live, &live);
+    uint64_t count = fine ? llmgwi_store_count(&main, LLMGWI_STORE_ROW) : 0,
+             go = count / 16 + LLMGWI_LEDGER_BITE;
+    fine = fine && count && llmgwi_ledger_trim(&main, &live, go < count ? count - go : 0, go);
+    if (live.txn) (void)llmgwi_store_end(&live, false);
+    return llmgwi_store_end(&main, fine) && fine;
+}
+
+/* One transaction of the main store. -1: it failed; 0: another writes; 1: done. */
+static int llmgwi_ledger_move_once(llmgwi_ledger *ledger, bool wait, bool *more, bool *full) {
+    llmgwi_store_txn main, live;
+    memset(&live, 0, sizeof live);
+    if (!llmgwi_store_write(ledger->main, &main, wait)) return main.error ? -1 : 0;
+    bool fine =
+        llmgwi_ledger_meta(&main, "ledger_names") ||
+        llmgwi_ledger_name(ledger, &main, 0, llmgwi_base_cstr(LLMGWI_LEDGER_OTHER), LLMGWI_LEDGER_NAMES);
+    /* the live store as it is after the main one is ours: what others moved has gone, or is in it */
+    fine = fine && llmgwi_store_read(ledger->live, &live) &&
+           llmgwi_ledger_move_group(ledger, &main, &live, more) &&
+           llmgwi_ledger_trim(&main, &live, (uint64_t)ledger->max_rows, 2 * ledger->moved_count + 64);
+    if (live.txn) (void)llmgwi_store_end(&live, false);
+    bool done = llmgwi_store_end(&main, fine) && fine;
+    if (!done) {
+        llmgwi_ledger_forget_memos(ledger);
+        ledger->moved_count = 0;
+        *full = llmgwi_store_was_full(&main);
+    }
+    return done ? 1 : -1;
+}
+
+static bool llmgwi_ledger_move(llmgwi_ledger *ledger, bool wait, bool *more) {
+    bool full = false;
+    *more = false;
+    if (ledger->moved_count && !llmgwi_ledger_turn(ledger, wait)) return false;
+    int did = llmgwi_ledger_move_once(ledger, wait, more, &full);
+    if (did < 0 && full && llmgwi_ledger_make_room(ledger))
+        did = llmgwi_ledger_move_once(ledger, wait, more, &full);
+    if (did == 1 && !*more) ledger->settled = 0;
+    return did == 1;
+}
+
+/* ---- the dead, and what is old ---- */
+
+/* Handles of this process's open ledgers; 0: free. Atomic. */
+static uint64_t llmgwi_ledger_handles[LLMGWI_LEDGER_OPEN];
+
+static bool llmgwi_ledger_exchange_handle(uint64_t from, uint64_t to) {
+    for (size_t i = 0; i < LLMGWI_LEDGER_OPEN; i++) {
+        uint64_t found = from;
+        if (__atomic_compare_exchange_n(&llmgwi_ledger_handles[i], &found, to, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
+            return true;
+    }
+    return false;
+}
+
+/* Nobody will settle this record any more. Of a process that counts pids apart it is not known for a day. */
+static bool llmgwi_ledger_dead(const llmgwi_ledger *ledger, const llmgwi_ledger_head *head) {
+    const llmgwi_ledger_head *own = &ledger->owner;
+    if (head->space != own->space)
+        return ledger->clock->wall_s(ledger->clock->user) - head->time_us / 1000000 > LLMGWI_LEDGER_DAY_S;
+    if (head->pid != own->pid || head->start != own->start)
+        return llmgwi_base_process_start(head->pid) != head->start;
+    for (size_t i = 0; i < LLMGWI_LEDGER_OPEN; i++)
+        if (LLMGWI_BASE_LOAD(&llmgwi_ledger_handles[i]) == head->handle) return false;
+    return true;
+}
+
+/* A dead owner's record becomes this ledger's; an intent is settled with what was reserved. */
+static bool llmgwi_ledger_recover(llmgwi_ledger *ledger, llmgwi_store_txn *txn, uint64_t number,
+                                  llmgwi_base_str value) {
+    llmgwi_ledger_record record;
+    llmgwi_ledger_head head = ledger->owner;
+    llmgwi_base_buf buf;
+    llmgwi_base_buf_init(&buf, &ledger->mem, 1 << 20);
+    /* what follows writes */
+    bool fine =
+        llmgwi_base_buf_view(&buf, value) && llmgwi_ledger_read_head(llmgwi_base_buf_str(&buf), &record);
+    if (!fine) {
+        llmgwi_base_buf_free(&buf);
+        return false;
+    }
+    if (record.head.state == LLMGWI_LEDGER_INTENT)
+        fine = llmgwi_ledger_release(ledger, txn, record.slots, record.head.reserved_pico,
+                                     record.head.reserved_pico);
+    head.state = LLMGWI_LEDGER_SETTLED;
+    head.time_us = record.head.time_us;
+    head.text_at = (uint32_t)(sizeof head + record.numbers.n);
+    llmgwi_base_buf_clear(&ledger->record);
+    fine = fine && llmgwi_base_buf_add(&ledger->record, &head, sizeof head) &&
+           llmgwi_base_buf_view(&ledger->record, record.numbers) &&
+           llmgwi_base_buf_add(&ledger->record, buf.p + record.head.text_at, buf.n - record.head.text_at) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&number),
+                            llmgwi_base_buf_str(&ledger->record));
+    llmgwi_base_buf_free(&buf);
+    if (fine) (void)LLMGWI_BASE_ADD(&ledger->recovered, (uint64_t)1);
+    return fine;
+}
+
+static bool llmgwi_ledger_recover_all(llmgwi_ledger *ledger, llmgwi_store_txn *txn, size_t *settled,
+                                      bool *more) {
+    llmgwi_store_cursor cursor;
+    llmgwi_ledger_record record;
+    llmgwi_ledger_head alive = ledger->owner;
+    uint64_t number = 0;
+    size_t count = 0;
+    bool fine = true;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_INTENT, &cursor)) return false;
+    for (llmgwi_base_str key, value; fine && count < LLMGWI_LEDGER_BITE; number++) {
+        key = llmgwi_ledger_u64(&number);
+        if (!llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value)) break;
+        number = llmgwi_ledger_number(key);
+        if (!llmgwi_ledger_read_head(value, &record) || llmgwi_ledger_mine(ledger, &record.head) ||
+            (record.head.handle == alive.handle && record.head.pid == alive.pid))
+            continue;
+        if (!llmgwi_ledger_dead(ledger, &record.head)) {
+            alive = record.head;
+            continue;
+        }
+        fine = llmgwi_ledger_recover(ledger, txn, number, value);
+        count++;
+    }
+    llmgwi_store_cursor_close(&cursor);
+    *settled += count;
+    *more = count == LLMGWI_LEDGER_BITE;
+    return fine && !txn->error;
+}
+
+/* Budgets of periods that have been over for two days. */
+static bool llmgwi_ledger_drop_budgets(llmgwi_ledger *ledger, llmgwi_store_txn *txn) {
+    int64_t before = ledger->clock->wall_s(ledger->clock->user) - 2 * LLMGWI_LEDGER_DAY_S;
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key, value;
+    llmgwi_ledger_spent sum;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_BUDGET, &cursor)) return false;
+    for (bool at = llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value); at;
+         at = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+        if (value.n == sizeof sum) memcpy(&sum, value.p, sizeof sum);
+        if (value.n == sizeof sum && (!sum.to_s || sum.to_s >= before)) continue;
+        if (!llmgwi_store_cursor_del(&cursor)) break;
+    }
+    llmgwi_store_cursor_close(&cursor);
+    return !txn->error;
+}
+
+/* Where hours end and days begin to be all that is known. */
+static int64_t llmgwi_ledger_horizon(const llmgwi_ledger *ledger) {
+    return llmgwi_ledger_floor(ledger->clock->wall_s(ledger->clock->user) - LLMGWI_LEDGER_HOURS_S,
+                               LLMGWI_LEDGER_DAY_S);
+}
+
+/* Deletes up to a bite of old cells of hours, or, with a read transaction, says only whether there are any. */
+static bool llmgwi_ledger_old_cells(llmgwi_ledger *ledger, llmgwi_store_txn *txn) {
+    unsigned char bytes[LLMGWI_LEDGER_CELL_KEY];
+    llmgwi_base_str first = llmgwi_ledger_cell_key(bytes, true, 0, 0), key = first, value;
+    int64_t before = llmgwi_ledger_horizon(ledger), time_s;
+    uint32_t combo;
+    bool hour, old = false;
+    llmgwi_store_cursor cursor;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_CELL, &cursor)) return false;
+    for (int i = 0; i < LLMGWI_LEDGER_BITE && llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value);
+         i++) {
+        old = llmgwi_ledger_read_cell_key(key, &hour, &time_s, &combo) && time_s < before;
+        if (!old || !txn->write || !llmgwi_store_cursor_del(&cursor)) break;
+        key = first;
+    }
+    llmgwi_store_cursor_close(&cursor);
+    return old && !txn->error;
+}
+
+static void llmgwi_ledger_trim_cells(llmgwi_ledger *ledger) {
+    llmgwi_store_txn txn;
+    if (!llmgwi_store_read(ledger->main, &txn)) return;
+    bool old = llmgwi_ledger_old_cells(ledger, &txn);
+    (void)llmgwi_store_end(&txn, false);
+    if (!old || !llmgwi_store_write(ledger->main, &txn, false)) return;
+    old = llmgwi_ledger_old_cells(ledger, &txn);
+    (void)llmgwi_store_end(&txn, !txn.error);
+}
+
+/* Every budget has a record of its present period: who asks how it stands need not add up cells each time. */
+static bool llmgwi_ledger_meet(llmgwi_ledger *ledger, llmgwi_store_txn *txn) {
+    int64_t now_s = ledger->clock->wall_s(ledger->clock->user), to;
+    bool fine = true;
+    for (size_t i = 0; i < ledger->rule_count && fine; i++) {
+        const llmgwi_ledger_rule *rule = &ledger->rules[i];
+        llmgwi_ledger_slot slot = {rule->hash, 0};
+        llmgwi_ledger_period(rule->is.per, now_s, &slot.from_s, &to);
+        fine = llmgwi_ledger_touch(ledger, txn, slot, rule) != NULL;
+    }
+    return fine;
+}
+
+/* Once in a while: takes over what dead processes left. */
+static bool llmgwi_ledger_look(llmgwi_ledger *ledger, bool wait, bool *more) {
+    llmgwi_store_txn txn;
+    size_t settled = 0;
+    *more = false;
+    if (!llmgwi_store_write(ledger->live, &txn, wait)) return false;
+    bool fine = llmgwi_ledger_apply_all(ledger, &txn, &settled) &&
+                llmgwi_ledger_recover_all(ledger, &txn, &settled, more) && llmgwi_ledger_meet(ledger, &txn) &&
+                llmgwi_ledger_put_touched(ledger, &txn) && llmgwi_ledger_drop_budgets(ledger, &txn);
+    return llmgwi_ledger_end_live(ledger, &txn, fine, settled);
+}
+
+/* ---- duties ---- */
+
+static bool llmgwi_ledger_waits(const llmgwi_ledger *ledger) {
+    return LLMGWI_BASE_LOAD(&ledger->queued_us) || ledger->work.n || ledger->moved_count;
+}
+
+/* When the driver is wanted. */
+static int64_t llmgwi_ledger_due_us(llmgwi_ledger *ledger) {
+    int64_t queued = LLMGWI_BASE_LOAD(&ledger->queued_us), due = ledger->look_us;
+    if (queued && queued + ledger->commit_us < due) due = queued + ledger->commit_us;
+    if ((ledger->settled || ledger->moved_count || ledger->work.n) && ledger->move_us < due)
+        due = ledger->move_us;
+    if (ledger->settled >= LLMGWI_LEDGER_GROUP) due = 0;
+    return due > ledger->retry_us ? due : ledger->retry_us;
+}
+
+static bool llmgwi_ledger_duty_move(llmgwi_ledger *ledger, int64_t until_us, bool now, bool *more) {
+    bool fine = true;
+    *more = ledger->settled != 0;
+    while (fine && *more) {
+        fine = llmgwi_ledger_move(ledger, now, more);
+        if (!now && ledger->clock->now_us(ledger->clock->user) >= until_us) break;
+    }
+    return fine;
+}
+
+/* now: all of it, waiting for others, and for the disk. True: there is more to do at once. */
+static bool llmgwi_ledger_duty(llmgwi_ledger *ledger, int64_t budget_us, bool now) {
+    int64_t at = ledger->clock->now_us(ledger->clock->user), queued = LLMGWI_BASE_LOAD(&ledger->queued_us);
+    bool fine = true, more = false, moved = false;
+    if (!now && (at < ledger->retry_us || at < llmgwi_ledger_due_us(ledger))) return false;
+    if (at >= ledger->look_us) {
+        fine = llmgwi_ledger_look(ledger, now, &more);
+        if (fine && !more) llmgwi_ledger_trim_cells(ledger);
+        if (fine && !more) ledger->look_us = (ledger->looked_us = at) + LLMGWI_LEDGER_LOOK_US;
+    } else if (llmgwi_ledger_waits(ledger) && (now || !queued || at >= queued + ledger->commit_us)) {
+        fine = llmgwi_ledger_turn(ledger, now);
+    }
+    if (fine && (now || at >= ledger->move_us || ledger->settled >= LLMGWI_LEDGER_GROUP)) {
+        fine = llmgwi_ledger_duty_move(ledger, at + budget_us, now, &moved);
+        ledger->move_us = at + ledger->commit_us;
+    }
+    if (now && fine && llmgwi_ledger_waits(ledger)) fine = llmgwi_ledger_turn(ledger, true);
+    if (now) (void)llmgwi_store_sync(ledger->main);
+    if (!fine)
+        ledger->retry_us =
+            at + (ledger->commit_us > LLMGWI_LEDGER_RETRY_US ? ledger->commit_us : LLMGWI_LEDGER_RETRY_US);
+    return fine && !now && (more || moved);
+}
+
+/* ---- opening and closing ---- */
+
+static bool llmgwi_ledger_copy_rules(llmgwi_ledger *ledger, const llmgwi_ledger_budget *budgets,
+                                     size_t count) {
+    ledger->rules =
+        (llmgwi_ledger_rule *)llmgwi_base_arena_get(&ledger->arena, (count + 1) * sizeof *ledger->rules);
+    for (size_t i = 0; i < count && ledger->rules; i++) {
+        llmgwi_ledger_rule *rule = &ledger->rules[i];
+        rule->is = budgets[i];
+        rule->is.name = llmgwi_base_arena_dup(&ledger->arena, budgets[i].name);
+        rule->is.of = llmgwi_base_arena_dup(&ledger->arena, budgets[i].of ? budgets[i].of : "");
+        rule->hash = llmgwi_ledger_rule_hash(ledger, &rule->is);
+        ledger->rule_count++;
+    }
+    return !ledger->arena.failed && ledger->rules;
+}
+
+/* A budget that who opened this the last time did not have: what was spent meanwhile is not in its records. They go,
+   and are made anew when it is met. */
+static bool llmgwi_ledger_renew(llmgwi_ledger *ledger, llmgwi_store_txn *txn) {
+    uint64_t now[LLMGWI_LEDGER_RULES], before[LLMGWI_LEDGER_RULES];
+    llmgwi_base_str name = llmgwi_base_cstr("ledger_rules"), key, value = llmgwi_base_view(NULL, 0);
+    llmgwi_store_cursor cursor;
+    (void)llmgwi_store_get(txn, LLMGWI_STORE_META, name, &value);
+    size_t count = value.n < sizeof before ? value.n / sizeof before[0] : LLMGWI_LEDGER_RULES;
+    if (count) memcpy(before, value.p, count * sizeof before[0]);
+    if (txn->error || !llmgwi_store_cursor_open(txn, LLMGWI_STORE_BUDGET, &cursor)) return false;
+    for (size_t i = 0; i < ledger->rule_count; i++) {
+        llmgwi_ledger_slot slot = {ledger->rules[i].hash, 0};
+        size_t same = 0;
+        while (same < count && before[same] != slot.budget) same++;
+        key = llmgwi_ledger_slot_key(&slot);
+        while (same == count && llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value) &&
+               llmgwi_ledger_number(key) == slot.budget && llmgwi_store_cursor_del(&cursor))
+            key = llmgwi_ledger_slot_key(&slot);
+        now[i] = slot.budget;
+    }
+    llmgwi_store_cursor_close(&cursor);
+    value = llmgwi_base_view((const char *)now, ledger->rule_count * sizeof now[0]);
+    return !txn->error && llmgwi_store_put(txn, LLMGWI_STORE_META, name, value);
+}
+
+static bool llmgwi_ledger_set_up(llmgwi_ledger *ledger) {
+    llmgwi_store_txn txn;
+    llmgwi_store_cursor cursor;
+    llmgwi_base_str key, value;
+    bool more = true;
+    ledger->moved = (uint64_t *)llmgwi_base_zalloc(&ledger->mem, LLMGWI_LEDGER_GROUP * sizeof *ledger->moved);
+    ledger->memos =
+        (llmgwi_ledger_memo *)llmgwi_base_zalloc(&ledger->mem, LLMGWI_LEDGER_MEMOS * sizeof *ledger->memos);
+    if (!ledger->moved || !ledger->memos) return false;
+    llmgwi_ledger_forget_memos(ledger);
+    if (!llmgwi_store_read(ledger->main, &txn)) return false;
+    if (llmgwi_store_cursor_open(&txn, LLMGWI_STORE_ROW, &cursor)) {
+        if (llmgwi_store_move(&cursor, LLMGWI_STORE_LAST, &key, &value))
+            ledger->last = llmgwi_ledger_number(key);
+        llmgwi_store_cursor_close(&cursor);
+    }
+    (void)llmgwi_store_end(&txn, false);
+    if (!llmgwi_store_write(ledger->live, &txn, true)) return false;
+    bool fine = llmgwi_ledger_renew(ledger, &txn);
+    if (!llmgwi_store_end(&txn, fine) || !fine) return false;
+    while (more)
+        if (!llmgwi_ledger_look(ledger, true, &more)) return false;
+    ledger->looked_us = ledger->clock->now_us(ledger->clock->user);
+    ledger->look_us = ledger->looked_us + LLMGWI_LEDGER_LOOK_US;
+    return true;
+}
+
+static void llmgwi_ledger_free(llmgwi_ledger *ledger) {
+    llmgwi_base_mem mem = ledger->mem;
+    llmgwi_base_buf *bufs[] = {&ledger->queue, &ledger->work, &ledger->record,
+                               &ledger->text,  &ledger->row,  &ledger->name};
+    (void)llmgwi_ledger_exchange_handle(ledger->owner.handle, 0);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(bufs); i++) llmgwi_base_buf_free(bufs[i]);
+    llmgwi_base_free(&mem, ledger->moved, LLMGWI_LEDGER_GROUP * sizeof *ledger->moved);
+    llmgwi_base_free(&mem, ledger->memos, LLMGWI_LEDGER_MEMOS * sizeof *ledger->memos);
+    llmgwi_base_arena_free(&ledger->arena);
+    llmgwi_base_mutex_free(&ledger->mutex);
+    llmgwi_base_free(&mem, ledger, sizeof *ledger);
+}
+
+static void llmgwi_ledger_own(llmgwi_ledger *ledger) {
+    llmgwi_ledger_head *owner = &ledger->owner;
+    owner->form = LLMGWI_LEDGER_FORM;
+    owner->pid = llmgwi_base_process_id();
+    owner->space = llmgwi_base_process_space();
+    owner->start = llmgwi_base_process_start(owner->pid);
+    owner->handle = ledger->clock->random(ledger->clock->user) | 1;
+}
+
+static llmgwi_ledger *llmgwi_ledger_new(const llmgwi_base_mem *mem, const llmgwi_base_clock *clock) {
+    llmgwi_ledger *ledger = (llmgwi_ledger *)llmgwi_base_zalloc(mem, sizeof *ledger);
+    if (!ledger) return NULL;
+    ledger->mem = *mem;
+    ledger->clock = clock;
+    llmgwi_base_arena_init(&ledger->arena, &ledger->mem);
+    llmgwi_base_mutex_init(&ledger->mutex);
+    llmgwi_base_buf_init(&ledger->queue, &ledger->mem, LLMGWI_LEDGER_QUEUE_BYTES);
+    llmgwi_base_buf_init(&ledger->work, &ledger->mem, LLMGWI_LEDGER_QUEUE_BYTES);
+    llmgwi_base_buf_init(&ledger->record, &ledger->mem, 1 << 20);
+    llmgwi_base_buf_init(&ledger->text, &ledger->mem, 1 << 20);
+    llmgwi_base_buf_init(&ledger->row, &ledger->mem, 1 << 20);
+    llmgwi_base_buf_init(&ledger->name, &ledger->mem, 1 << 20);
+    llmgwi_ledger_own(ledger);
+    return ledger;
+}
+
+/* main stays the caller's; desc is its description. */
+static llmgwi_ledger *llmgwi_ledger_open(const llmgwi_base_mem *mem, const llmgwi_base_clock *clock,
+                                         llmgwi_store *main, const llmgw_store *desc,
+                                         const llmgwi_ledger_budget *budgets, size_t count, int64_t max_rows,
+                                         llmgw_error *error) {
+    if (count > LLMGWI_LEDGER_RULES) {
+        (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "there are more than %d budgets (a period each)",
+                                LLMGWI_LEDGER_RULES);
+        return NULL;
+    }
+    llmgwi_store *live = llmgwi_store_open_live(mem, desc, LLMGWI_LEDGER_LIVE_BYTES, error);
+    if (!live) return NULL;
+    llmgwi_ledger *ledger = llmgwi_ledger_new(mem, clock);
+    if (ledger) {
+        ledger->main = main;
+        ledger->live = live;
+        ledger->max_rows = max_rows > 0 ? max_rows : LLMGWI_LEDGER_MAX_ROWS;
+        ledger->commit_us = desc->commit_ms < 0 ? 0
+                            : desc->commit_ms   ? (int64_t)desc->commit_ms * 1000
+                                                : LLMGWI_LEDGER_COMMIT_MS * 1000;
+        if (llmgwi_ledger_exchange_handle(0, ledger->owner.handle) &&
+            llmgwi_ledger_copy_rules(ledger, budgets, count) && llmgwi_ledger_set_up(ledger))
+            return ledger;
+        llmgwi_ledger_free(ledger);
+    }
+    char why[160];
+    (void)llmgwi_base_error(error, LLMGW_E_STORE, "the ledger in store.path \"%s\" cannot be written: %s",
+                            desc->path, llmgwi_store_why(live, why, sizeof why));
+    llmgwi_store_close(live, false);
+    return NULL;
+}
+
+/* Writes what waits, unless this is a child of the process that opened it. */
+static void llmgwi_ledger_close(llmgwi_ledger *ledger, bool forked) {
+    if (!ledger) return;
+    if (!forked) (void)llmgwi_ledger_duty(ledger, 0, true);
+    llmgwi_store *live = ledger->live;
+    llmgwi_ledger_free(ledger);
+    llmgwi_store_close(live, forked);
+}
+
+/* Where a record's sealed part begins, for llmgwi_store_rekey. */
+static LLMGWI_BASE_UNUSED bool llmgwi_ledger_sealed_part(void *user, int table, llmgwi_base_str key,
+                                                         llmgwi_base_str value, size_t *at,
+                                                         llmgwi_base_str *id) {
+    llmgwi_ledger_record record;
+    llmgwi_base_str rest = value;
+    uint64_t count = 0, skip;
+    (void)user;
+    *id = key;
+    *at = 0;
+    if (table == LLMGWI_STORE_NAME) return llmgwi_ledger_number(key) >> 32 == 0;
+    if (table == LLMGWI_STORE_INTENT && llmgwi_ledger_read_head(value, &record)) {
+        *at = record.head.text_at;
+        return true;
+    }
+    if (table != LLMGWI_STORE_ROW || value.n < 9) return false;
+    rest.p += 9, rest.n -= 9;
+    if (!llmgwi_ledger_unpack(&rest, &record.row) || !llmgwi_ledger_get_varint(&rest, &count) ||
+        count > LLMGWI_LEDGER_IDS)
+        return false;
+    for (uint64_t i = 0; i <= count; i++)
+        if (!llmgwi_ledger_get_varint(&rest, &skip)) return false;
+    *at = value.n - rest.n;
+    return true;
+}
+
+/* ---- reading: any thread, one read transaction of the main store ---- */
+
+typedef struct llmgwi_ledger_reader {
+    llmgwi_ledger *ledger;
+    llmgwi_store_txn txn;
+    llmgwi_base_arena arena;
+    const char **names; /* by id; NULL: not read yet */
+    size_t name_count;
+    llmgwi_base_buf scratch, request;
+    llmgw_ledger_row row;
+    llmgwi_base_str ids; /* of row, as they stand */
+    llmgwi_ledger_combo combo;
+    const char *tags[LLMGWI_LEDGER_TAGS];
+} llmgwi_ledger_reader;
+
+static bool llmgwi_ledger_reader_open(llmgwi_ledger_reader *reader, llmgwi_ledger *ledger) {
+    memset(reader, 0, sizeof *reader);
+    reader->ledger = ledger;
+    llmgwi_base_arena_init(&reader->arena, &ledger->mem);
+    llmgwi_base_buf_init(&reader->scratch, &ledger->mem, 1 << 20);
+    llmgwi_base_buf_init(&reader->request, &ledger->mem, 1 << 20);
+    if (!llmgwi_store_read(ledger->main, &reader->txn)) return false;
+    reader->name_count = (size_t)llmgwi_ledger_meta(&reader->txn, "ledger_names") + 1;
+    if (reader->name_count > LLMGWI_LEDGER_NAMES + 1) reader->name_count = LLMGWI_LEDGER_NAMES + 1;
+    reader->names =
+        (const char **)llmgwi_base_zalloc(&ledger->mem, reader->name_count * sizeof *reader->names);
+    return reader->names != NULL;
+}
+
+static void llmgwi_ledger_reader_close(llmgwi_ledger_reader *reader) {
+    if (reader->txn.txn) (void)llmgwi_store_end(&reader->txn, false);
+    llmgwi_base_free(&reader->ledger->mem, reader->names, reader->name_count * sizeof *reader->names);
+    llmgwi_base_buf_free(&reader->scratch);
+    llmgwi_base_buf_free(&reader->request);
+    llmgwi_base_arena_free(&reader->arena);
+}
+
+static const char *llmgwi_ledger_reader_name(llmgwi_ledger_reader *reader, uint64_t id) {
+    if (id == 0 || id >= reader->name_count) return "";
+    if (!reader->names[id]) {
+        bool got = llmgwi_ledger_get_name(reader->ledger, &reader->txn, 0, (uint32_t)id, &reader->scratch);
+        reader->names[id] =
+            got ? llmgwi_base_arena_copy(&reader->arena, reader->scratch.p, reader->scratch.n) : "";
+    }
+    return reader->names[id];
+}
+
+/* A record of ROW to reader->row. False: it is damaged, or of another version. */
+static bool llmgwi_ledger_read_row(llmgwi_ledger_reader *reader, llmgwi_base_str key, llmgwi_base_str value) {
+    llmgw_ledger_row *row = &reader->row;
+    llmgwi_base_str rest = value;
+    uint64_t id = 0, count = 0;
+    if (value.n < 9) return false;
+    rest.p += 9, rest.n -= 9;
+    if (value.p[0] != (char)LLMGWI_LEDGER_FORM || !llmgwi_ledger_unpack(&rest, row)) return false;
+    memcpy(&row->time_us, value.p + 1, 8);
+    row->id = llmgwi_ledger_number(key);
+    reader->ids = rest;
+    if (!llmgwi_ledger_get_varint(&rest, &count) || count < LLMGWI_LEDGER_TAG || count > LLMGWI_LEDGER_IDS)
+        return false;
+    reader->combo.n = (size_t)count;
+    for (size_t i = 0; i < count; i++) {
+        if (!llmgwi_ledger_get_varint(&rest, &id)) return false;
+        reader->combo.id[i] = (uint32_t)id;
+        if (i >= LLMGWI_LEDGER_TAG)
+            reader->tags[i - LLMGWI_LEDGER_TAG] = llmgwi_ledger_reader_name(reader, id);
+    }
+    if (!llmgwi_ledger_get_varint(&rest, &id)) return false;
+    row->provider = llmgwi_ledger_reader_name(reader, reader->combo.id[LLMGWI_LEDGER_PROVIDER]);
+    row->model = llmgwi_ledger_reader_name(reader, reader->combo.id[LLMGWI_LEDGER_MODEL]);
+    row->route = llmgwi_ledger_reader_name(reader, reader->combo.id[LLMGWI_LEDGER_ROUTE]);
+    row->key = llmgwi_ledger_reader_name(reader, reader->combo.id[LLMGWI_LEDGER_KEY]);
+    row->model_echo = llmgwi_ledger_reader_name(reader, id);
+    row->tags = reader->tags;
+    row->tag_count = (size_t)count - LLMGWI_LEDGER_TAG;
+    llmgwi_base_buf_clear(&reader->request);
+    if (!llmgwi_store_unseal(reader->ledger->main, key, rest, &reader->request)) return false;
+    row->request_id = llmgwi_base_buf_cstr(&reader->request);
+    return true;
+}
+
+static bool llmgwi_ledger_is(const char *want, const char *is) { return !want || strcmp(want, is) == 0; }
+
+static bool llmgwi_ledger_has_tag(const char *want, const char *const *tags, size_t count) {
+    bool has = !want;
+    for (size_t i = 0; i < count && !has; i++) has = strcmp(want, tags[i]) == 0;
+    return has;
+}
+
+static bool llmgwi_ledger_passes(const llmgw_ledger_filter *filter, const llmgw_ledger_row *row) {
+    int64_t time_s = llmgwi_ledger_floor(row->time_us, 1000000) / 1000000;
+    if (!filter) return true;
+    return (!filter->from_s || time_s >= filter->from_s) && (!filter->to_s || time_s < filter->to_s) &&
+           llmgwi_ledger_is(filter->provider, row->provider) && llmgwi_ledger_is(filter->model, row->model) &&
+           llmgwi_ledger_is(filter->route, row->route) && llmgwi_ledger_is(filter->key, row->key) &&
+           llmgwi_ledger_has_tag(filter->tag, row->tags, row->tag_count) &&
+           (!filter->failed || row->code != LLMGW_OK);
+}
+
+/* Numbers rise with time, but for a clock that was set back: by no more than a day, or its rows are not found by their
+   time. */
+static uint64_t llmgwi_ledger_first_number(const llmgw_ledger_filter *filter) {
+    int64_t from = filter && filter->from_s > LLMGWI_LEDGER_HOUR ? filter->from_s - LLMGWI_LEDGER_HOUR : 0;
+    return (uint64_t)from * 1000000;
+}
+
+static uint64_t llmgwi_ledger_last_number(const llmgw_ledger_filter *filter) {
+    bool open = !filter || !filter->to_s || filter->to_s > INT64_MAX / 1000000 - LLMGWI_LEDGER_DAY_S;
+    return open ? UINT64_MAX : (uint64_t)(filter->to_s + LLMGWI_LEDGER_DAY_S) * 1000000;
+}
+
+/* -code of what a read transaction of the main store failed with. */
+static int64_t llmgwi_ledger_failed(const llmgwi_ledger_reader *reader) {
+    bool memory = reader->txn.txn && !reader->txn.error;
+    return -(int64_t)(memory ? LLMGW_E_MEMORY : LLMGW_E_STORE);
+}
+
+static int64_t llmgwi_ledger_query(llmgwi_ledger *ledger, const llmgw_ledger_filter *filter,
+                                   llmgw_ledger_fn fn, void *user) {
+    llmgwi_ledger_reader reader;
+    llmgwi_store_cursor cursor;
+    uint64_t first = llmgwi_ledger_first_number(filter), last = llmgwi_ledger_last_number(filter);
+    int64_t count = 0;
+    bool fine = llmgwi_ledger_reader_open(&reader, ledger) &&
+                llmgwi_store_cursor_open(&reader.txn, LLMGWI_STORE_ROW, &cursor);
+    if (fine) {
+        llmgwi_base_str key = llmgwi_ledger_u64(&first), value;
+        for (bool at = llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value);
+             at && llmgwi_ledger_number(key) <= last && !reader.arena.failed;
+             at = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+            if (!llmgwi_ledger_read_row(&reader, key, value) || !llmgwi_ledger_passes(filter, &reader.row))
+                continue;
+            count++;
+            if (!fn(&reader.row, user)) break;
+        }
+        llmgwi_store_cursor_close(&cursor);
+    }
+    if (!fine || reader.arena.failed || reader.txn.error) count = llmgwi_ledger_failed(&reader);
+    llmgwi_ledger_reader_close(&reader);
+    return count;
+}
+
+/* ---- export ---- */
+
+static const char *const llmgwi_ledger_tiers[] = {"standard", "batch", "flex", "priority"};
+static const char *const llmgwi_ledger_verdicts[] = {"none", "miss", "exact", "semantic", "joined", "stale"};
+
+static const char *llmgwi_ledger_word(const char *const *words, size_t count, uint64_t value) {
+    return value < count ? words[value] : "?";
+}
+
+/* The text of a field that is not a number; NULL: it is one. */
+static const char *llmgwi_ledger_field_text(const llmgwi_ledger_field *field, uint64_t value, char hex[20]) {
+    if (field->kind == LLMGWI_LEDGER_CODE) {
+        const llmgwi_base_error_row *row = llmgwi_base_error_find((llmgw_code)value);
+        return row ? row->name : "?";
+    }
+    if (field->kind == LLMGWI_LEDGER_TIER)
+        return llmgwi_ledger_word(llmgwi_ledger_tiers, LLMGWI_BASE_COUNT(llmgwi_ledger_tiers), value);
+    if (field->kind == LLMGWI_LEDGER_VERDICT)
+        return llmgwi_ledger_word(llmgwi_ledger_verdicts, LLMGWI_BASE_COUNT(llmgwi_ledger_verdicts), value);
+    if (field->kind != LLMGWI_LEDGER_HEX) return NULL;
+    (void)snprintf(hex, 20, "%016llx", (unsigned long long)value);
+    return value ? hex : "";
+}
+
+/* The texts of a row, by the names that exports give them. */
+typedef struct llmgwi_ledger_text {
+    const char *name;
+    uint16_t at;
+} llmgwi_ledger_text;
+
+static const llmgwi_ledger_text llmgwi_ledger_texts[] = {
+    {"route", LLMGWI_LEDGER_AT(route)}, {"provider", LLMGWI_LEDGER_AT(provider)},
+    {"model", LLMGWI_LEDGER_AT(model)}, {"model_echo", LLMGWI_LEDGER_AT(model_echo)},
+    {"key", LLMGWI_LEDGER_AT(key)},     {"request_id", LLMGWI_LEDGER_AT(request_id)},
+};
+
+static const char *llmgwi_ledger_row_text(const llmgw_ledger_row *row, size_t i) {
+    const char *text;
+    memcpy(&text, (const char *)row + llmgwi_ledger_texts[i].at, sizeof text);
+    return text;
+}
+
+static void llmgwi_ledger_put_string(llmgwi_json_out *out, const char *text) {
+    size_t at = out->buf->n;
+    bool comma = out->comma;
+    if (llmgwi_json_put(out, llmgwi_base_cstr(text)) == strlen(text)) return;
+    char safe[4 * LLMGWI_LEDGER_TEXT]; /* bad UTF-8 */
+    llmgwi_base_copy_cut(safe, sizeof safe, text, strlen(text));
+    llmgwi_base_printable(safe);
+    out->buf->n = at;
+    out->comma = comma;
+    (void)llmgwi_json_put(out, llmgwi_base_cstr(safe));
+}
+
+static void llmgwi_ledger_tags_json(llmgwi_json_out *out, const llmgw_ledger_row *row) {
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < row->tag_count; i++) llmgwi_ledger_put_string(out, row->tags[i]);
+    llmgwi_json_close(out, ']');
+}
+
+/* What is not known is null. */
+static void llmgwi_ledger_row_json(llmgwi_base_buf *buf, const llmgw_ledger_row *row) {
+    llmgwi_json_out out = {buf, false};
+    char hex[20];
+    llmgwi_json_open(&out, '{');
+    llmgwi_json_key(&out, "id");
+    llmgwi_json_put_int(&out, (int64_t)row->id);
+    llmgwi_json_key(&out, "time_us");
+    llmgwi_json_put_int(&out, row->time_us);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_ledger_texts); i++) {
+        llmgwi_json_key(&out, llmgwi_ledger_texts[i].name);
+        llmgwi_ledger_put_string(&out, llmgwi_ledger_row_text(row, i));
+    }
+    llmgwi_json_key(&out, "tags");
+    llmgwi_ledger_tags_json(&out, row);
+    for (size_t i = 0; i < LLMGWI_LEDGER_FIELDS; i++) {
+        const llmgwi_ledger_field *field = &llmgwi_ledger_fields[i];
+        uint64_t value = llmgwi_ledger_value(row, field);
+        const char *text = llmgwi_ledger_field_text(field, value, hex);
+        if (!field->name) continue;
+        llmgwi_json_key(&out, field->name);
+        if (field->known && !*((const char *)row + field->known))
+            llmgwi_json_raw(&out, llmgwi_base_cstr("null"));
+        else if (field->kind == LLMGWI_LEDGER_BOOL)
+            llmgwi_json_raw(&out, llmgwi_base_cstr(value ? "true" : "false"));
+        else if (text)
+            (void)llmgwi_json_put(&out, llmgwi_base_cstr(text));
+        else
+            llmgwi_json_put_int(&out, (int64_t)value);
+    }
+    llmgwi_json_close(&out, '}');
+}
+
+/* RFC 4180: quoted where it has to be, quotes doubled. */
+static void llmgwi_ledger_csv(llmgwi_base_buf *buf, const char *text) {
+    bool quoted = strpbrk(text, ",\"\r\n") != NULL;
+    if (buf->n) (void)llmgwi_base_buf_add(buf, ",", 1);
+    if (!quoted) {
+        (void)llmgwi_base_buf_text(buf, text);
+        return;
+    }
+    (void)llmgwi_base_buf_add(buf, "\"", 1);
+    for (const char *p = text; *p; p++)
+        (void)llmgwi_base_buf_add(buf, *p == '"' ? "\"\"" : p, *p == '"' ? 2 : 1);
+    (void)llmgwi_base_buf_add(buf, "\"", 1);
+}
+
+static void llmgwi_ledger_csv_head(llmgwi_base_buf *buf) {
+    (void)llmgwi_base_buf_text(buf, "id,time_us");
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_ledger_texts); i++)
+        llmgwi_ledger_csv(buf, llmgwi_ledger_texts[i].name);
+    llmgwi_ledger_csv(buf, "tags");
+    for (size_t i = 0; i < LLMGWI_LEDGER_FIELDS; i++)
+        if (llmgwi_ledger_fields[i].name) llmgwi_ledger_csv(buf, llmgwi_ledger_fields[i].name);
+}
+
+/* What is not known is empty; tags are a JSON array. */
+static void llmgwi_ledger_row_csv(llmgwi_base_buf *buf, llmgwi_base_buf *scratch,
+                                  const llmgw_ledger_row *row) {
+    char text[64];
+    llmgwi_json_out out = {scratch, false};
+    (void)snprintf(text, sizeof text, "%llu,%lld", (unsigned long long)row->id, (long long)row->time_us);
+    (void)llmgwi_base_buf_text(buf, text);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_ledger_texts); i++)
+        llmgwi_ledger_csv(buf, llmgwi_ledger_row_text(row, i));
+    llmgwi_base_buf_clear(scratch);
+    llmgwi_ledger_tags_json(&out, row);
+    llmgwi_ledger_csv(buf, row->tag_count ? llmgwi_base_buf_cstr(scratch) : "");
+    for (size_t i = 0; i < LLMGWI_LEDGER_FIELDS; i++) {
+        const llmgwi_ledger_field *field = &llmgwi_ledger_fields[i];
+        uint64_t value = llmgwi_ledger_value(row, field);
+        const char *shown = llmgwi_ledger_field_text(field, value, text);
+        if (!field->name) continue;
+        if (!shown) (void)snprintf(text, sizeof text, "%lld", (long long)value);
+        llmgwi_ledger_csv(buf, field->known && !*((const char *)row + field->known) ? ""
+                               : shown                                              ? shown
+                                                                                    : text);
+    }
+}
+
+typedef struct llmgwi_ledger_exporting {
+    bool csv, stopped;
+    llmgw_line_fn line;
+    void *user;
+    llmgwi_base_buf buf, scratch;
+} llmgwi_ledger_exporting;
+
+static bool llmgwi_ledger_export_line(llmgwi_ledger_exporting *job) {
+    if (job->buf.failed || job->scratch.failed) return false;
+    job->stopped = !job->line(job->buf.p, job->buf.n, job->user);
+    return !job->stopped;
+}
+
+static bool llmgwi_ledger_export_row(const llmgw_ledger_row *row, void *user) {
+    llmgwi_ledger_exporting *job = (llmgwi_ledger_exporting *)user;
+    llmgwi_base_buf_clear(&job->buf);
+    if (job->csv)
+        llmgwi_ledger_row_csv(&job->buf, &job->scratch, row);
+    else
+        llmgwi_ledger_row_json(&job->buf, row);
+    return llmgwi_ledger_export_line(job);
+}
+
+/* Returns how many rows; the header of CSV is none. */
+static int64_t llmgwi_ledger_export(llmgwi_ledger *ledger, const llmgw_ledger_filter *filter, bool csv,
+                                    llmgw_line_fn line, void *user) {
+    llmgwi_ledger_exporting job;
+    int64_t count = 0;
+    memset(&job, 0, sizeof job);
+    job.csv = csv;
+    job.line = line;
+    job.user = user;
+    llmgwi_base_buf_init(&job.buf, &ledger->mem, 1 << 20);
+    llmgwi_base_buf_init(&job.scratch, &ledger->mem, 1 << 20);
+    if (csv) llmgwi_ledger_csv_head(&job.buf);
+    if (!csv || llmgwi_ledger_export_line(&job))
+        count = llmgwi_ledger_query(ledger, filter, llmgwi_ledger_export_row, &job);
+    if (job.buf.failed || job.scratch.failed) count = -(int64_t)LLMGW_E_MEMORY;
+    llmgwi_base_buf_free(&job.buf);
+    llmgwi_base_buf_free(&job.scratch);
+    return count;
+}
+
+/* ---- totals ---- */
+
+#define LLMGWI_LEDGER_GROUPS 262144 /* of one query */
+#define LLMGWI_LEDGER_RECENT 4096   /* combinations whose group is remembered */
+
+/* What is told apart by has its id, the rest 0. */
+typedef struct llmgwi_ledger_group {
+    int64_t time_s;
+    uint32_t id[LLMGWI_LEDGER_TAG + 1];
+    uint32_t next; /* in its chain, and one more; 0: the last */
+    llmgwi_ledger_sums sums;
+} llmgwi_ledger_group;
+
+typedef struct llmgwi_ledger_recent {
+    uint32_t combo, group; /* and one more; 0: it does not pass */
+    int64_t time_s;        /* and one more: 0 is none */
+} llmgwi_ledger_recent;
+
+typedef struct llmgwi_ledger_totalling {
+    llmgwi_ledger_reader reader;
+    const llmgw_ledger_filter *filter;
+    unsigned by;
+    int64_t from_s, to_s, horizon_s; /* whole hours, and days before the horizon */
+    llmgwi_ledger_group *groups;
+    size_t count, cap;
+    uint32_t *chains; /* LLMGWI_LEDGER_RECENT of them; a group's number and one more */
+    llmgwi_ledger_recent *recent;
+    bool failed;
+} llmgwi_ledger_totalling;
+
+/* Its number; the groups may move. */
+static size_t llmgwi_ledger_group_of(llmgwi_ledger_totalling *job, int64_t time_s,
+                                     const uint32_t id[LLMGWI_LEDGER_TAG + 1]) {
+    llmgwi_ledger_group *groups, *group;
+    uint64_t hash = (uint64_t)time_s;
+    for (size_t i = 0; i <= LLMGWI_LEDGER_TAG; i++) hash = llmgwi_base_mix(hash + LLMGWI_BASE_STEP + id[i]);
+    uint32_t *chain = &job->chains[hash % LLMGWI_LEDGER_RECENT];
+    for (uint32_t at = *chain; at; at = job->groups[at - 1].next) {
+        group = &job->groups[at - 1];
+        if (group->time_s == time_s && !memcmp(group->id, id, sizeof group->id)) return at - 1;
+    }
+    groups = (llmgwi_ledger_group *)llmgwi_base_grow(&job->reader.ledger->mem, job->groups, &job->cap,
+                                                     job->count, LLMGWI_LEDGER_GROUPS, sizeof *groups);
+    if (!groups) {
+        job->failed = true;
+        return 0;
+    }
+    job->groups = groups;
+    group = &groups[job->count++];
+    memset(group, 0, sizeof *group);
+    group->time_s = time_s;
+    memcpy(group->id, id, sizeof group->id);
+    group->next = *chain;
+    *chain = (uint32_t)job->count;
+    return job->count - 1;
+}
+
+static bool llmgwi_ledger_combo_passes(llmgwi_ledger_totalling *job, const llmgwi_ledger_combo *combo) {
+    const llmgw_ledger_filter *filter = job->filter;
+    bool tagged = !filter || !filter->tag;
+    if (!filter) return true;
+    for (size_t i = LLMGWI_LEDGER_TAG; i < combo->n && !tagged; i++)
+        tagged = llmgwi_ledger_is(filter->tag, llmgwi_ledger_reader_name(&job->reader, combo->id[i]));
+    const char *const want[] = {filter->provider, filter->model, filter->route, filter->key};
+    for (size_t i = 0; i < LLMGWI_LEDGER_TAG && tagged; i++)
+        tagged = llmgwi_ledger_is(want[i], llmgwi_ledger_reader_name(&job->reader, combo->id[i]));
+    return tagged;
+}
+
+/* With a cell of several tags: to the group of each. */
+static void llmgwi_ledger_total_combo(llmgwi_ledger_totalling *job, int64_t time_s, uint32_t number,
+                                      const llmgwi_ledger_sums *sums, llmgwi_ledger_recent *recent) {
+    static const unsigned bits[] = {LLMGW_BY_PROVIDER, LLMGW_BY_MODEL, LLMGW_BY_ROUTE, LLMGW_BY_KEY};
+    llmgwi_ledger_combo combo;
+    uint32_t id[LLMGWI_LEDGER_TAG + 1] = {0, 0, 0, 0, 0};
+    recent->combo = number;
+    recent->time_s = time_s + 1;
+    recent->group = 0;
+    if (!llmgwi_ledger_get_combo(&job->reader.txn, number, &combo) ||
+        !llmgwi_ledger_combo_passes(job, &combo))
+        return;
+    for (size_t i = 0; i < LLMGWI_LEDGER_TAG; i++)
+        if (job->by & bits[i]) id[i] = combo.id[i];
+    size_t tags = job->by & LLMGW_BY_TAG ? combo.n - LLMGWI_LEDGER_TAG : 0;
+    for (size_t i = 0; i < (tags ? tags : 1); i++) {
+        id[LLMGWI_LEDGER_TAG] = tags ? combo.id[LLMGWI_LEDGER_TAG + i] : 0;
+        size_t group = llmgwi_ledger_group_of(job, time_s, id);
+        if (job->failed) return;
+        llmgwi_ledger_sum(&job->groups[group].sums, sums);
+        recent->group = (uint32_t)group + 1;
+    }
+    if (tags > 1) recent->combo = 0; /* no one group */
+}
+
+static void llmgwi_ledger_total_cell(llmgwi_ledger_totalling *job, int64_t cell_s, uint32_t combo,
+                                     llmgwi_base_str value) {
+    llmgwi_ledger_sums sums;
+    int64_t time_s = job->by & LLMGW_BY_HOUR  ? cell_s
+                     : job->by & LLMGW_BY_DAY ? llmgwi_ledger_floor(cell_s, LLMGWI_LEDGER_DAY_S)
+                                              : 0;
+    llmgwi_ledger_recent *recent = &job->recent[combo % LLMGWI_LEDGER_RECENT];
+    if (!combo || !llmgwi_ledger_read_sums(value, &sums)) return;
+    if (recent->combo != combo || recent->time_s != time_s + 1)
+        llmgwi_ledger_total_combo(job, time_s, combo, &sums, recent);
+    else if (recent->group)
+        llmgwi_ledger_sum(&job->groups[recent->group - 1].sums, &sums);
+}
+
+/* Cells of hours or of days that begin in [from, to). */
+static void llmgwi_ledger_total_cells(llmgwi_ledger_totalling *job, bool hours, int64_t from_s,
+                                      int64_t to_s) {
+    unsigned char bytes[LLMGWI_LEDGER_CELL_KEY];
+    llmgwi_base_str key = llmgwi_ledger_cell_key(bytes, hours, from_s, 0), value;
+    llmgwi_store_cursor cursor;
+    uint32_t combo;
+    int64_t time_s;
+    bool hour;
+    if (from_s >= to_s) return;
+    if (!llmgwi_store_cursor_open(&job->reader.txn, LLMGWI_STORE_CELL, &cursor)) return;
+    for (bool at = llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value);
+         at && !job->failed && llmgwi_ledger_read_cell_key(key, &hour, &time_s, &combo) && hour == hours &&
+         time_s < to_s;
+         at = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value))
+        llmgwi_ledger_total_cell(job, time_s, combo, value);
+    llmgwi_store_cursor_close(&cursor);
+}
+
+/* Whole days from the cells of days, their edges from those of hours; what is older than the horizon has days only. */
+static void llmgwi_ledger_total_all(llmgwi_ledger_totalling *job) {
+    int64_t from = job->from_s, to = job->to_s, day = LLMGWI_LEDGER_DAY_S;
+    int64_t old_to = to < job->horizon_s ? to : job->horizon_s;
+    llmgwi_ledger_total_cells(job, false, from, old_to);
+    if (from < job->horizon_s) from = job->horizon_s;
+    if (job->by & LLMGW_BY_HOUR) {
+        llmgwi_ledger_total_cells(job, true, from, to);
+        return;
+    }
+    int64_t first = llmgwi_ledger_floor(from + day - 1, day), last = llmgwi_ledger_floor(to, day);
+    if (first > last) first = last = to;
+    llmgwi_ledger_total_cells(job, true, from, first);
+    llmgwi_ledger_total_cells(job, false, first, last);
+    llmgwi_ledger_total_cells(job, true, last, to);
+}
+
+static int llmgwi_ledger_group_compare(llmgwi_ledger_totalling *job, const llmgwi_ledger_group *a,
+                                       const llmgwi_ledger_group *b) {
+    int order = a->time_s < b->time_s ? -1 : a->time_s > b->time_s;
+    for (size_t i = 0; i <= LLMGWI_LEDGER_TAG && !order; i++)
+        if (a->id[i] != b->id[i])
+            order = strcmp(llmgwi_ledger_reader_name(&job->reader, a->id[i]),
+                           llmgwi_ledger_reader_name(&job->reader, b->id[i]));
+    return order;
+}
+
+static void llmgwi_ledger_group_sift(llmgwi_ledger_totalling *job, uint32_t *list, size_t i, size_t n) {
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n &&
+            llmgwi_ledger_group_compare(job, &job->groups[list[child]], &job->groups[list[child + 1]]) < 0)
+            child++;
+        if (llmgwi_ledger_group_compare(job, &job->groups[list[i]], &job->groups[list[child]]) >= 0) return;
+        uint32_t other = list[i];
+        list[i] = list[child];
+        list[child] = other;
+    }
+}
+
+/* A heap: as llmgwi_json_canon_sort. */
+static void llmgwi_ledger_group_sort(llmgwi_ledger_totalling *job, uint32_t *list, size_t n) {
+    for (size_t i = 0; i < n; i++) list[i] = (uint32_t)i;
+    for (size_t i = n / 2; i-- > 0;) llmgwi_ledger_group_sift(job, list, i, n);
+    for (size_t end = n; end-- > 1;) {
+        uint32_t other = list[0];
+        list[0] = list[end];
+        list[end] = other;
+        llmgwi_ledger_group_sift(job, list, 0, end);
+    }
+}
+
+static llmgw_cost llmgwi_ledger_cost_of(int64_t pico, int64_t estimated) {
+    llmgw_cost cost;
+    memset(&cost, 0, sizeof cost);
+    cost.known = true;
+    cost.estimated = estimated != 0;
+    cost.saturated = pico == INT64_MAX;
+    cost.pico_usd = pico;
+    return cost;
+}
+
+static void llmgwi_ledger_total_of(llmgwi_ledger_totalling *job, const llmgwi_ledger_group *group,
+                                   llmgw_ledger_total *total) {
+    const int64_t *n = group->sums.n;
+    memset(total, 0, sizeof *total);
+    total->provider = llmgwi_ledger_reader_name(&job->reader, group->id[LLMGWI_LEDGER_PROVIDER]);
+    total->model = llmgwi_ledger_reader_name(&job->reader, group->id[LLMGWI_LEDGER_MODEL]);
+    total->route = llmgwi_ledger_reader_name(&job->reader, group->id[LLMGWI_LEDGER_ROUTE]);
+    total->key = llmgwi_ledger_reader_name(&job->reader, group->id[LLMGWI_LEDGER_KEY]);
+    total->tag = llmgwi_ledger_reader_name(&job->reader, group->id[LLMGWI_LEDGER_TAG]);
+    total->time_s = group->time_s;
+    memcpy((char *)total + offsetof(llmgw_ledger_total, attempts), n,
+           (LLMGWI_LEDGER_DURATION + 1) * sizeof *n);
+    total->cost = llmgwi_ledger_cost_of(n[LLMGWI_LEDGER_COST], n[LLMGWI_LEDGER_COST_ESTIMATED]);
+    total->saved = llmgwi_ledger_cost_of(n[LLMGWI_LEDGER_SAVED], n[LLMGWI_LEDGER_SAVED_ESTIMATED]);
+}
+
+static int64_t llmgwi_ledger_total_give(llmgwi_ledger_totalling *job, llmgw_ledger_total_fn fn, void *user) {
+    const llmgwi_base_mem *mem = &job->reader.ledger->mem;
+    llmgw_ledger_total total;
+    int64_t given = 0;
+    uint32_t *list = (uint32_t *)llmgwi_base_realloc(mem, NULL, 0, (job->count + 1) * sizeof *list);
+    if (!list) return -(int64_t)LLMGW_E_MEMORY;
+    llmgwi_ledger_group_sort(job, list, job->count);
+    for (size_t i = 0; i < job->count; i++) {
+        llmgwi_ledger_total_of(job, &job->groups[list[i]], &total);
+        given++;
+        if (!fn(&total, user)) break;
+    }
+    llmgwi_base_free(mem, list, (job->count + 1) * sizeof *list);
+    return given;
+}
+
+static int64_t llmgwi_ledger_totals(llmgwi_ledger *ledger, const llmgw_ledger_filter *filter, unsigned by,
+                                    llmgw_ledger_total_fn fn, void *user) {
+    const int64_t end = (int64_t)UINT32_MAX * LLMGWI_LEDGER_HOUR; /* what a cell's key can say */
+    llmgwi_ledger_totalling job;
+    int64_t count;
+    memset(&job, 0, sizeof job);
+    job.filter = filter;
+    job.by = by;
+    job.horizon_s = llmgwi_ledger_horizon(ledger);
+    job.from_s = filter && filter->from_s > 0 ? llmgwi_ledger_floor(filter->from_s, LLMGWI_LEDGER_HOUR) : 0;
+    job.to_s = filter && filter->to_s && filter->to_s < end ? filter->to_s : end;
+    job.to_s = llmgwi_ledger_floor(job.to_s + LLMGWI_LEDGER_HOUR - 1, LLMGWI_LEDGER_HOUR);
+    if (job.from_s < job.horizon_s) job.from_s = llmgwi_ledger_floor(job.from_s, LLMGWI_LEDGER_DAY_S);
+    job.chains = (uint32_t *)llmgwi_base_zalloc(&ledger->mem, LLMGWI_LEDGER_RECENT * sizeof *job.chains);
+    job.recent =
+        (llmgwi_ledger_recent *)llmgwi_base_zalloc(&ledger->mem, LLMGWI_LEDGER_RECENT * sizeof *job.recent);
+    bool fine = llmgwi_ledger_reader_open(&job.reader, ledger) && job.chains && job.recent;
+    if (fine) llmgwi_ledger_total_all(&job);
+    if (!fine || job.failed || job.reader.txn.error || job.reader.arena.failed)
+        count = llmgwi_ledger_failed(&job.reader);
+    else
+        count = llmgwi_ledger_total_give(&job, fn, user);
+    llmgwi_base_free(&ledger->mem, job.groups, job.cap * sizeof *job.groups);
+    llmgwi_base_free(&ledger->mem, job.chains, LLMGWI_LEDGER_RECENT * sizeof *job.chains);
+    llmgwi_base_free(&ledger->mem, job.recent, LLMGWI_LEDGER_RECENT * sizeof *job.recent);
+    llmgwi_ledger_reader_close(&job.reader);
+    return count;
+}
+
+/* ---- other prices for what was ---- */
+
+/* What a row costs by today's prices; *price: the hash of its rates, 0: unknown. */
+typedef llmgw_cost (*llmgwi_ledger_price_fn)(void *user, const llmgw_ledger_row *row, uint64_t *price);
+
+#define LLMGWI_LEDGER_REPRICE_BITE 256 /* rows of one transaction */
+
+typedef struct llmgwi_ledger_repricing {
+    llmgwi_ledger *ledger;
+    const llmgw_ledger_filter *filter;
+    llmgwi_ledger_price_fn fn;
+    void *user;
+    llmgw_cost before, after;
+    int64_t changed;
+    uint64_t next;
+} llmgwi_ledger_repricing;
+
+/* The cells that counted a row: of its own combination, or of a coarser one. */
+static bool llmgwi_ledger_shift(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
+                                const llmgwi_ledger_reader *reader, const llmgwi_ledger_sums *delta) {
+    int64_t hour = llmgwi_ledger_floor(reader->row.time_us / 1000000, LLMGWI_LEDGER_HOUR);
+    int64_t day = llmgwi_ledger_floor(hour, LLMGWI_LEDGER_DAY_S);
+    bool made, old = hour < llmgwi_ledger_horizon(ledger);
+    for (int level = 0; level < 3; level++) {
+        uint32_t combo = level ? llmgwi_ledger_coarse(ledger, txn, &reader->combo, level, 0)
+                               : llmgwi_ledger_combo_id(ledger, txn, &reader->combo, 0);
+        if (!combo) continue;
+        if (!old && !llmgwi_ledger_add_cell(txn, true, hour, combo, delta, false, &made)) continue;
+        if (llmgwi_ledger_add_cell(txn, false, day, combo, delta, false, &made)) break;
+    }
+    return !txn->error;
+}
+
+static bool llmgwi_ledger_reprice_row(llmgwi_ledger_repricing *job, llmgwi_store_txn *txn,
+                                      llmgwi_ledger_reader *reader, llmgwi_base_buf *out) {
+    llmgw_ledger_row *row = &reader->row;
+    llmgwi_ledger_sums was, delta;
+    llmgw_cost old = row->cost;
+    const char form = (char)LLMGWI_LEDGER_FORM;
+    uint64_t price = row->price, number = row->id;
+    if (!row->recovered && row->epoch) row->cost = job->fn(job->user, row, &price);
+    if (old.known) job->before.pico_usd = llmgwi_ledger_plus(job->before.pico_usd, old.pico_usd);
+    if (row->cost.known) job->after.pico_usd = llmgwi_ledger_plus(job->after.pico_usd, row->cost.pico_usd);
+    job->before.estimated = job->before.estimated || (old.known && old.estimated);
+    job->after.estimated = job->after.estimated || (row->cost.known && row->cost.estimated);
+    if (old.known == row->cost.known && old.pico_usd == row->cost.pico_usd) return true;
+    job->changed++;
+    if (!txn->write) return true;
+    llmgwi_ledger_sums_of(row, &delta);
+    llmgw_cost cost = row->cost;
+    row->cost = old;
+    llmgwi_ledger_sums_of(row, &was);
+    row->cost = cost;
+    row->price = price;
+    for (size_t i = 0; i < LLMGWI_LEDGER_SUMS; i++) delta.n[i] -= was.n[i];
+    llmgwi_base_buf_clear(out);
+    (void)(llmgwi_base_buf_add(out, &form, 1) && llmgwi_base_buf_add(out, &row->time_us, 8));
+    llmgwi_ledger_pack(out, row);
+    return llmgwi_base_buf_view(out, reader->ids) && llmgwi_ledger_shift(job->ledger, txn, reader, &delta) &&
+           llmgwi_store_put(txn, LLMGWI_STORE_ROW, llmgwi_ledger_u64(&number), llmgwi_base_buf_str(out));
+}
+
+/* Behind job->next. *more: there are others. The names of a reader are read in the transaction that writes. */
+static bool llmgwi_ledger_reprice_bite(llmgwi_ledger_repricing *job, bool write, bool *more) {
+    llmgwi_ledger_reader reader;
+    llmgwi_store_cursor cursor;
+    llmgwi_base_buf copy, out;
+    llmgwi_store_txn txn;
+    uint64_t last = llmgwi_ledger_last_number(job->filter);
+    bool began = !write || llmgwi_store_write(job->ledger->main, &txn, true);
+    if (!began) return false;
+    bool fine = llmgwi_ledger_reader_open(&reader, job->ledger);
+    if (fine && write) {
+        (void)llmgwi_store_end(&reader.txn, false);
+        reader.txn = txn;
+    }
+    llmgwi_base_buf_init(&copy, &job->ledger->mem, 1 << 20);
+    llmgwi_base_buf_init(&out, &job->ledger->mem, 1 << 20);
+    fine = fine && llmgwi_store_cursor_open(&reader.txn, LLMGWI_STORE_ROW, &cursor);
+    bool opened = fine;
+    *more = fine;
+    for (int i = 0; fine && *more && i < LLMGWI_LEDGER_REPRICE_BITE; i++, job->next++) {
+        llmgwi_base_str key = llmgwi_ledger_u64(&job->next), value;
+        *more =
+            llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value) && llmgwi_ledger_number(key) <= last;
+        if (!*more) break;
+        job->next = llmgwi_ledger_number(key);
+        llmgwi_base_buf_clear(&copy); /* what follows writes */
+        fine = llmgwi_base_buf_view(&copy, value);
+        key = llmgwi_ledger_u64(&job->next);
+        if (fine && llmgwi_ledger_read_row(&reader, key, llmgwi_base_buf_str(&copy)) &&
+            llmgwi_ledger_passes(job->filter, &reader.row))
+            fine = llmgwi_ledger_reprice_row(job, &reader.txn, &reader, &out);
+    }
+    if (opened) llmgwi_store_cursor_close(&cursor);
+    fine = fine && !reader.txn.error && !reader.arena.failed;
+    if (write) {
+        if (reader.txn.write) reader.txn.txn = NULL;
+        fine = llmgwi_store_end(&txn, fine) && fine;
+    }
+    llmgwi_base_buf_free(&copy);
+    llmgwi_base_buf_free(&out);
+    llmgwi_ledger_reader_close(&reader);
+    return fine;
+}
+
+static int64_t llmgwi_ledger_reprice(llmgwi_ledger *ledger, const llmgw_ledger_filter *filter, bool write,
+                                     llmgwi_ledger_price_fn fn, void *user, llmgw_cost *before,
+                                     llmgw_cost *after) {
+    llmgwi_ledger_repricing job;
+    bool more = true, fine = true;
+    memset(&job, 0, sizeof job);
+    job.ledger = ledger;
+    job.filter = filter;
+    job.fn = fn;
+    job.user = user;
+    job.before.known = job.after.known = true;
+    job.next = llmgwi_ledger_first_number(filter);
+    while (fine && more) fine = llmgwi_ledger_reprice_bite(&job, write, &more);
+    job.before.saturated = job.before.pico_usd == INT64_MAX;
+    job.after.saturated = job.after.pico_usd == INT64_MAX;
+    if (before) *before = job.before;
+    if (after) *after = job.after;
+    return fine ? job.changed : -(int64_t)LLMGW_E_STORE;
+}
+
+/* ---- how things stand ---- */
+
+/* The configured budgets, in their present periods. Returns how many there are. */
+static size_t llmgwi_ledger_budgets(llmgwi_ledger *ledger, llmgw_budget_state *states, size_t count) {
+    llmgwi_store_txn txn;
+    llmgwi_base_str value;
+    int64_t now_s = ledger->clock->wall_s(ledger->clock->user);
+    bool read = llmgwi_store_read(ledger->live, &txn);
+    for (size_t i = 0; i < ledger->rule_count && i < count; i++) {
+        const llmgwi_ledger_rule *rule = &ledger->rules[i];
+        llmgw_budget_state *state = &states[i];
+        llmgwi_ledger_slot slot;
+        llmgwi_ledger_spent sum;
+        memset(&sum, 0, sizeof sum);
+        slot.budget = rule->hash;
+        llmgwi_ledger_period(rule->is.per, now_s, &slot.from_s, &sum.to_s);
+        memset(state, 0, sizeof *state);
+        state->name = rule->is.name;
+        state->per = llmgwi_ledger_pers[rule->is.per];
+        state->soft = rule->is.soft;
+        state->limit_pico = rule->is.limit_pico;
+        state->resets_s = sum.to_s;
+        if (!read) continue;
+        if (llmgwi_store_get(&txn, LLMGWI_STORE_BUDGET, llmgwi_ledger_slot_key(&slot), &value) &&
+            value.n == sizeof sum)
+            memcpy(&sum, value.p, sizeof sum);
+        else
+            (void)llmgwi_ledger_gather(ledger, &txn, rule, slot, &sum);
+        state->spent_pico = sum.spent;
+        state->reserved_pico = sum.reserved;
+    }
+    if (read) (void)llmgwi_store_end(&txn, false);
+    return ledger->rule_count;
+}
+
+/* In the main store; -1: it cannot be read. */
+static int64_t llmgwi_ledger_rows(llmgwi_ledger *ledger) {
+    llmgwi_store_txn txn;
+    if (!llmgwi_store_read(ledger->main, &txn)) return -1;
+    int64_t count = (int64_t)llmgwi_store_count(&txn, LLMGWI_STORE_ROW);
+    (void)llmgwi_store_end(&txn, false);
+    return count;
+}
+
+/* How many attempts could not be recorded. */
+static int64_t llmgwi_ledger_lost(llmgwi_ledger *ledger) { return (int64_t)LLMGWI_BASE_LOAD(&ledger->lost); }
+
+LLMGWI_BASE_SMALL_END
+
+/* (ledger ends) */
+
+/* ------------------------------------------------------------------------------------------- */
+/* >>auth   purpose: scoped keys.   uses: store, crypto                                        */
+/*            guarantees: a key is never stored, only its SHA-256                              */
+/* ------------------------------------------------------------------------------------------- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A key's text: "llmgw-", its number in base64url (11 characters), "-", 256 random bits in base64url (43). The number says
+   where to look and is no secret; what is kept is the SHA-256 of the whole text. */
+#define LLMGWI_AUTH_PREFIX "llmgw-"
+#define LLMGWI_AUTH_TEXT 61
+#define LLMGWI_AUTH_MODELS 64
+#define LLMGWI_AUTH_RECORD 32768 /* bytes of one, at most */
+#define LLMGWI_AUTH_KEYS 65536   /* of a store */
+#define LLMGWI_AUTH_VERSION 1
+
+/* A check takes some hundred bytes for a moment: the record, opened. */
+static const llmgwi_base_mem llmgwi_auth_mem = {NULL, NULL};
+
+/* What a key allows. */
+typedef struct llmgwi_auth_key {
+    uint64_t number;
+    char name[65], name_space[257];
+    int64_t rpm, tpm, expires_s;
+    int concurrency;
+    int64_t day_pico, month_pico, total_pico; /* -1: none */
+} llmgwi_auth_key;
+
+/* A record of KEY begins so; then name, namespace, models, each with its NUL. All of it is sealed where the store is:
+   who can write its files, and no more, can neither make a key nor prolong one. */
+typedef struct llmgwi_auth_record {
+    uint64_t check; /* hash of what follows: damage would otherwise allow more than was allowed */
+    uint32_t version;
+    int32_t concurrency;
+    unsigned char digest[32];
+    int64_t expires_s, rpm, tpm, pico[3];
+} llmgwi_auth_record;
+
+/* ---- text ---- */
+
+/* base64url without padding (RFC 4648, 5); out has room for n * 4 / 3 + 2. */
+static void llmgwi_auth_encode(const unsigned char *p, size_t n, char *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for (size_t bit = 0; bit < n * 8; bit += 6) {
+        unsigned two = (unsigned)p[bit / 8] << 8 | (bit / 8 + 1 < n ? p[bit / 8 + 1] : 0u);
+        *out++ = digits[two >> (10 - bit % 8) & 63];
+    }
+    *out = 0;
+}
+
+/* The number in a key's text. False: it is none. */
+static bool llmgwi_auth_number(const char *secret, unsigned char number[8]) {
+    size_t prefix = sizeof LLMGWI_AUTH_PREFIX - 1;
+    memset(number, 0, 8);
+    if (strnlen(secret, LLMGWI_AUTH_TEXT + 1) != LLMGWI_AUTH_TEXT ||
+        memcmp(secret, LLMGWI_AUTH_PREFIX, prefix))
+        return false;
+    for (size_t i = 0; i < 11; i++) {
+        char c = secret[prefix + i];
+        int digit = c >= 'A' && c <= 'Z'   ? c - 'A'
+                    : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                    : c >= '0' && c <= '9' ? c - '0' + 52
+                    : c == '-'             ? 62
+                    : c == '_'             ? 63
+                                           : -1;
+        if (digit < 0) return false;
+        for (size_t b = 0; b < 6 && i * 6 + b < 64; b++)
+            if (digit >> (5 - b) & 1) number[(i * 6 + b) / 8] |= (unsigned char)(0x80u >> (i * 6 + b) % 8);
+    }
+    return true;
+}
+
+/* ---- records ---- */
+
+static llmgwi_base_str llmgwi_auth_id(const unsigned char number[8]) {
+    return llmgwi_base_view((const char *)number, 8);
+}
+
+/* The key of the record that leads from a name to its number: 17 bytes, so that it is no number's. */
+static llmgwi_base_str llmgwi_auth_named(llmgwi_store *store, const char *name, unsigned char key[17]) {
+    key[0] = 'n';
+    llmgwi_store_digest(store, name, strlen(name), key + 1);
+    return llmgwi_base_view((const char *)key, 17);
+}
+
+/* Of a record in the clear. */
+static uint64_t llmgwi_auth_hash(const llmgwi_base_buf *plain) {
+    return llmgwi_base_hash(NULL, plain->p + sizeof(uint64_t), plain->n - sizeof(uint64_t));
+}
+
+/* Opens a record into plain; names lie in it. False: it is damaged, or plain->failed. */
+static bool llmgwi_auth_read(llmgwi_store *store, llmgwi_base_str id, llmgwi_base_str value,
+                             llmgwi_auth_record *record, llmgwi_base_buf *plain, llmgwi_base_str *names) {
+    llmgwi_base_buf_clear(plain);
+    if (!llmgwi_store_unseal(store, id, value, plain) || plain->n < sizeof *record + 2) return false;
+    memcpy(record, plain->p, sizeof *record);
+    *names = llmgwi_base_view(plain->p + sizeof *record, plain->n - sizeof *record);
+    return record->version == LLMGWI_AUTH_VERSION && record->check == llmgwi_auth_hash(plain) &&
+           !names->p[names->n - 1];
+}
+
+/* Where in a record of KEY the sealed part begins (llmgwi_store_sealed_fn). */
+static bool llmgwi_auth_sealed(void *user, int table, llmgwi_base_str key, llmgwi_base_str value, size_t *at,
+                               llmgwi_base_str *id) {
+    (void)user, (void)value;
+    *at = 0;
+    *id = key;
+    return table == LLMGWI_STORE_KEY && key.n == 8;
+}
+
+/* May a key with these names ask for this model? The first two are its own name and namespace. */
+static bool llmgwi_auth_allows(llmgwi_base_str names, const char *model) {
+    size_t at = strlen(names.p) + 1;
+    if (at < names.n) at += strlen(names.p + at) + 1;
+    if (at >= names.n) return true;
+    for (; at < names.n; at += strlen(names.p + at) + 1) {
+        const char *one = names.p + at;
+        size_t n = strlen(one);
+        bool any = n > 1 && one[n - 1] == '*' && one[n - 2] == '/';
+        if (any ? strncmp(model, one, n - 1) == 0 : strcmp(model, one) == 0) return true;
+    }
+    return false;
+}
+
+static void llmgwi_auth_take(llmgwi_auth_key *key, const unsigned char number[8],
+                             const llmgwi_auth_record *record, llmgwi_base_str names) {
+    size_t n = strlen(names.p);
+    memset(key, 0, sizeof *key);
+    memcpy(&key->number, number, sizeof key->number);
+    llmgwi_base_copy_cut(key->name, sizeof key->name, names.p, n);
+    if (n + 1 < names.n)
+        llmgwi_base_copy_cut(key->name_space, sizeof key->name_space, names.p + n + 1,
+                             strlen(names.p + n + 1));
+    key->rpm = record->rpm;
+    key->tpm = record->tpm;
+    key->concurrency = record->concurrency;
+    key->expires_s = record->expires_s;
+    key->day_pico = record->pico[0];
+    key->month_pico = record->pico[1];
+    key->total_pico = record->pico[2];
+}
+
+/* What secret allows, if it may ask for this model: OK, E_UNAUTHORIZED, E_FORBIDDEN, or E_STORE: it cannot be told.
+   One read of the store; the digest is made and compared whether there is such a number or not. Any thread. */
+static llmgw_code llmgwi_auth_check(llmgwi_store *store, const char *secret, int64_t now_s,
+                                    llmgwi_auth_key *key, const char *model) {
+    unsigned char number[8], digest[32];
+    llmgwi_auth_record record;
+    llmgwi_base_str value, names;
+    llmgwi_base_buf plain;
+    llmgwi_store_txn txn;
+    bool formed = llmgwi_auth_number(secret, number);
+    llmgwi_crypto_sha256_of(secret, strnlen(secret, LLMGWI_AUTH_TEXT), digest);
+    memset(&record, 0, sizeof record);
+    llmgwi_base_buf_init(&plain, &llmgwi_auth_mem, LLMGWI_AUTH_RECORD);
+    if (!llmgwi_store_read(store, &txn)) return LLMGW_E_STORE;
+    bool good = formed && llmgwi_store_get(&txn, LLMGWI_STORE_KEY, llmgwi_auth_id(number), &value) &&
+                llmgwi_auth_read(store, llmgwi_auth_id(number), value, &record, &plain, &names);
+    (void)llmgwi_store_end(&txn, false);
+    bool same = llmgwi_crypto_same(digest, record.digest, sizeof digest);
+    bool unread = txn.error || plain.failed == LLMGWI_BASE_NO_MEMORY;
+    llmgw_code code = unread ? LLMGW_E_STORE : LLMGW_E_UNAUTHORIZED;
+    if (good && same && (!record.expires_s || now_s < record.expires_s)) {
+        code = llmgwi_auth_allows(names, model) ? LLMGW_OK : LLMGW_E_FORBIDDEN;
+        llmgwi_auth_take(key, number, &record, names);
+    }
+    llmgwi_base_buf_free(&plain);
+    return code;
+}
+
+/* ---- making and unmaking ---- */
+
+static bool llmgwi_auth_wrong(llmgw_error *error, const char *field, const char *why) {
+    (void)llmgwi_base_error(error, LLMGW_E_ARGUMENT, "key.%s: %s", field, why);
+    return false;
+}
+
+static bool llmgwi_auth_clean(const char *text, size_t max) {
+    size_t n = strlen(text);
+    for (size_t i = 0, size; i < n; i += size)
+        if (!(size = llmgwi_base_char_at(text + i, n - i)) || (unsigned char)text[i] < ' ' || text[i] == 0x7F)
+            return false;
+    return n > 0 && n <= max;
+}
+
+static bool llmgwi_auth_valid(const llmgw_key *key, int64_t now_s, llmgw_error *error) {
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    const llmgw_opt *limits[3] = {&key->per_day_usd, &key->per_month_usd, &key->total_usd};
+    if (!key->name || !key->name[0] || strlen(key->name) > 64 || key->name[strspn(key->name, letters)])
+        return llmgwi_auth_wrong(error, "name", "expected [A-Za-z0-9_.-]{1,64}");
+    if (key->model_count > LLMGWI_AUTH_MODELS || (key->model_count && !key->models))
+        return llmgwi_auth_wrong(error, "models", "more than 64, or none where some are counted");
+    for (size_t i = 0; i < key->model_count; i++)
+        if (!key->models[i] || !llmgwi_auth_clean(key->models[i], 256))
+            return llmgwi_auth_wrong(error, "models", "one is empty, too long, or not clean UTF-8");
+    if (key->cache_namespace && key->cache_namespace[0] && !llmgwi_auth_clean(key->cache_namespace, 256))
+        return llmgwi_auth_wrong(error, "cache_namespace", "longer than 256 bytes, or not clean UTF-8");
+    if (key->rpm < 0 || key->tpm < 0 || key->concurrency < 0 || key->rpm > INT32_MAX ||
+        key->tpm > INT64_MAX / 1024)
+        return llmgwi_auth_wrong(error, "rpm, tpm, concurrency", "expected 0 (no limit) or more");
+    for (int i = 0; i < 3; i++)
+        if (limits[i]->set && !(limits[i]->value >= 0 && limits[i]->value <= 9e6))
+            return llmgwi_auth_wrong(error, "per_day_usd, per_month_usd, total_usd",
+                                     "expected 0 to 9,000,000");
+    if (key->expires_s < 0 || (key->expires_s && key->expires_s <= now_s))
+        return llmgwi_auth_wrong(error, "expires_s", "has passed already (seconds since 1970; 0: never)");
+    return true;
+}
+
+/* The record of a key whose text is secret. False: out of memory. */
+static bool llmgwi_auth_write(llmgwi_store *store, const llmgw_key *key, const char *secret,
+                              const unsigned char number[8], llmgwi_base_buf *out) {
+    const llmgw_opt *limits[3] = {&key->per_day_usd, &key->per_month_usd, &key->total_usd};
+    const char *space = key->cache_namespace ? key->cache_namespace : "";
+    llmgwi_auth_record record;
+    llmgwi_base_buf plain;
+    memset(&record, 0, sizeof record);
+    record.version = LLMGWI_AUTH_VERSION;
+    record.concurrency = key->concurrency;
+    record.rpm = key->rpm;
+    record.tpm = key->tpm;
+    record.expires_s = key->expires_s;
+    for (int i = 0; i < 3; i++)
+        record.pico[i] = limits[i]->set ? (int64_t)(limits[i]->value * 1e12 + 0.5) : -1;
+    llmgwi_crypto_sha256_of(secret, LLMGWI_AUTH_TEXT, record.digest);
+    llmgwi_base_buf_init(&plain, &llmgwi_auth_mem, LLMGWI_AUTH_RECORD);
+    llmgwi_base_buf_add(&plain, &record, sizeof record);
+    llmgwi_base_buf_add(&plain, key->name, strlen(key->name) + 1);
+    llmgwi_base_buf_add(&plain, space, strlen(space) + 1);
+    for (size_t i = 0; i < key->model_count; i++)
+        llmgwi_base_buf_add(&plain, key->models[i], strlen(key->models[i]) + 1);
+    bool good = !plain.failed;
+    if (good) {
+        record.check = llmgwi_auth_hash(&plain);
+        memcpy(plain.p, &record, sizeof record);
+        good = llmgwi_store_seal(store, llmgwi_auth_id(number), llmgwi_base_buf_str(&plain), out);
+    }
+    llmgwi_base_buf_free(&plain);
+    return good;
+}
+
+static llmgw_code llmgwi_auth_unwritten(llmgw_error *error) {
+    (void)llmgwi_base_error(error, LLMGW_E_STORE, "key: the store cannot be written");
+    return LLMGW_E_STORE;
+}
+
+/* Puts a record where there is no such name yet. */
+static llmgw_code llmgwi_auth_put(llmgwi_store *store, const llmgw_key *key, const unsigned char number[8],
+                                  llmgwi_base_str record, llmgw_error *error) {
+    unsigned char by_name[17];
+    llmgwi_base_str found, named = llmgwi_auth_named(store, key->name, by_name), id = llmgwi_auth_id(number);
+    llmgwi_store_txn txn;
+    if (!llmgwi_store_write(store, &txn, true)) return llmgwi_auth_unwritten(error);
+    bool taken = llmgwi_store_get(&txn, LLMGWI_STORE_KEY, named, &found);
+    bool full = llmgwi_store_count(&txn, LLMGWI_STORE_KEY) >= LLMGWI_AUTH_KEYS * 2;
+    bool good = !taken && !full && llmgwi_store_put(&txn, LLMGWI_STORE_KEY, id, record) &&
+                llmgwi_store_put(&txn, LLMGWI_STORE_KEY, named, id);
+    good = llmgwi_store_end(&txn, good) && good;
+    if (good) return LLMGW_OK;
+    if (!taken && !full) return llmgwi_auth_unwritten(error);
+    (void)llmgwi_base_error(error, taken ? LLMGW_E_ARGUMENT : LLMGW_E_LIMIT, "key.name: %s",
+                            taken ? "there is a key of this name: revoke it first"
+                                  : "65,536 keys are there already");
+    return error->code;
+}
+
+/* Makes a key; its text goes to secret. Waits for other writers, and for the disk. Any thread. */
+static llmgw_code llmgwi_auth_create(llmgwi_store *store, const llmgw_key *key, int64_t now_s,
+                                     char secret[LLMGW_KEY_TEXT], llmgw_error *error) {
+    unsigned char bytes[40];
+    llmgwi_base_buf record;
+    secret[0] = 0;
+    if (!llmgwi_auth_valid(key, now_s, error)) return error->code;
+    if (!llmgwi_base_secret_bytes(bytes, sizeof bytes)) {
+        (void)llmgwi_base_error(error, LLMGW_E_INTERNAL, "key: the system gives no random bytes");
+        return error->code;
+    }
+    memcpy(secret, LLMGWI_AUTH_PREFIX, sizeof LLMGWI_AUTH_PREFIX);
+    llmgwi_auth_encode(bytes, 8, secret + strlen(secret));
+    memcpy(secret + strlen(secret), "-", 2);
+    llmgwi_auth_encode(bytes + 8, 32, secret + strlen(secret));
+    llmgwi_base_buf_init(&record, &llmgwi_auth_mem, LLMGWI_AUTH_RECORD * 2);
+    llmgw_code code = LLMGW_E_MEMORY;
+    if (llmgwi_auth_write(store, key, secret, bytes, &record))
+        code = llmgwi_auth_put(store, key, bytes, llmgwi_base_buf_str(&record), error);
+    else
+        (void)llmgwi_base_error(error, code, "key: out of memory");
+    if (!code && !llmgwi_store_sync(store)) code = llmgwi_auth_unwritten(error);
+    if (code) llmgwi_base_wipe(secret, LLMGW_KEY_TEXT);
+    llmgwi_base_wipe(bytes, sizeof bytes);
+    llmgwi_base_buf_free(&record);
+    return code;
+}
+
+/* Waits for other writers, and for the disk: a revoked key does not come back with a power cut. Any thread. */
+static llmgw_code llmgwi_auth_revoke(llmgwi_store *store, const char *name) {
+    unsigned char by_name[17], number[8];
+    llmgwi_base_str id, named = llmgwi_auth_named(store, name, by_name);
+    llmgwi_store_txn txn;
+    if (!llmgwi_store_write(store, &txn, true)) return LLMGW_E_STORE;
+    bool found = llmgwi_store_get(&txn, LLMGWI_STORE_KEY, named, &id);
+    bool good = found && id.n == sizeof number; /* else damaged: whose key it is, is not known */
+    if (good) {
+        memcpy(number, id.p, sizeof number);
+        (void)llmgwi_store_del(&txn, LLMGWI_STORE_KEY, llmgwi_auth_id(number), NULL); /* may be gone */
+        good = llmgwi_store_del(&txn, LLMGWI_STORE_KEY, named, NULL);
+    }
+    bool kept = llmgwi_store_end(&txn, good);
+    if (!found && !txn.error) return LLMGW_E_NOT_FOUND;
+    return good && kept && llmgwi_store_sync(store) ? LLMGW_OK : LLMGW_E_STORE;
+}
+
+/* ---- the list ---- */
+
+static bool llmgwi_auth_tell(const llmgwi_auth_record *record, llmgwi_base_str names, llmgw_key_fn fn,
+                             void *user) {
+    const char *models[LLMGWI_AUTH_MODELS];
+    llmgw_opt *limits[3];
+    llmgw_key key;
+    memset(&key, 0, sizeof key);
+    key.name = names.p;
+    key.cache_namespace = names.p + strlen(names.p) + 1; /* at worst the NUL behind a buffer */
+    key.models = models;
+    for (const char *p = key.cache_namespace + strlen(key.cache_namespace) + 1;
+         p < names.p + names.n && key.model_count < LLMGWI_AUTH_MODELS; p += strlen(p) + 1)
+        models[key.model_count++] = p;
+    if (!key.cache_namespace[0]) key.cache_namespace = NULL;
+    key.rpm = record->rpm;
+    key.tpm = record->tpm;
+    key.concurrency = record->concurrency;
+    key.expires_s = record->expires_s;
+    limits[0] = &key.per_day_usd;
+    limits[1] = &key.per_month_usd;
+    limits[2] = &key.total_usd;
+    for (int i = 0; i < 3; i++)
+        if (record->pico[i] >= 0) *limits[i] = llmgw_set((double)record->pico[i] / 1e12);
+    return fn(&key, user);
+}
+
+/* A key's name and number, to be sorted. */
+typedef struct llmgwi_auth_entry {
+    char name[65];
+    unsigned char number[8];
+} llmgwi_auth_entry;
+
+static int llmgwi_auth_order(const void *a, const void *b) {
+    return strcmp(((const llmgwi_auth_entry *)a)->name, ((const llmgwi_auth_entry *)b)->name);
+}
+
+/* All keys of the store, in no order. entries is the caller's, also after a failure; cap_bytes of it. */
+static llmgw_code llmgwi_auth_collect(llmgwi_store *store, llmgwi_store_txn *txn, llmgwi_base_buf *plain,
+                                      llmgwi_auth_entry **entries, size_t *count, size_t *cap) {
+    llmgwi_base_str key, value, names;
+    llmgwi_store_cursor cursor;
+    llmgwi_auth_record record;
+    llmgw_code code = LLMGW_OK;
+    if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_KEY, &cursor)) return LLMGW_E_STORE;
+    for (bool more = llmgwi_store_move(&cursor, LLMGWI_STORE_FIRST, &key, &value); more && !code;
+         more = llmgwi_store_move(&cursor, LLMGWI_STORE_NEXT, &key, &value)) {
+        bool good = key.n == 8 && llmgwi_auth_read(store, key, value, &record, plain, &names);
+        if (!good && plain->failed != LLMGWI_BASE_NO_MEMORY) continue;
+        llmgwi_auth_entry *grown = (llmgwi_auth_entry *)llmgwi_base_grow(
+            &llmgwi_auth_mem, *entries, cap, *count, LLMGWI_AUTH_KEYS, sizeof *grown);
+        if (grown) *entries = grown;
+        if (!grown || !good) {
+            code = LLMGW_E_MEMORY;
+            continue;
+        }
+        grown += (*count)++;
+        llmgwi_base_copy_cut(grown->name, sizeof grown->name, names.p, strlen(names.p));
+        memcpy(grown->number, key.p, 8);
+    }
+    llmgwi_store_cursor_close(&cursor);
+    return txn->error ? LLMGW_E_STORE : code;
+}
+
+/* Gives the keys in the order of their names; returns how many, or -code. Any thread. */
+static int64_t llmgwi_auth_list(llmgwi_store *store, llmgw_key_fn fn, void *user) {
+    llmgwi_auth_entry *entries = NULL;
+    llmgwi_auth_record record;
+    llmgwi_store_txn txn;
+    llmgwi_base_str value, names;
+    llmgwi_base_buf plain;
+    size_t cap = 0, count = 0;
+    int64_t told = 0;
+    if (!llmgwi_store_read(store, &txn)) return -LLMGW_E_STORE;
+    llmgwi_base_buf_init(&plain, &llmgwi_auth_mem, LLMGWI_AUTH_RECORD);
+    llmgw_code code = llmgwi_auth_collect(store, &txn, &plain, &entries, &count, &cap);
+    (void)llmgwi_store_end(&txn, false);
+    if (count) qsort(entries, count, sizeof *entries, llmgwi_auth_order);
+    bool more = true;
+    for (size_t i = 0; more && !code && i < count;
+         i++) { /* each in a read of its own: fn may do what it likes */
+        llmgwi_base_str id = llmgwi_auth_id(entries[i].number);
+        bool there = llmgwi_store_read(store, &txn) && llmgwi_store_get(&txn, LLMGWI_STORE_KEY, id, &value) &&
+                     llmgwi_auth_read(store, id, value, &record, &plain, &names);
+        (void)llmgwi_store_end(&txn, false);
+        if (txn.error || !llmgwi_store_on(store)) code = LLMGW_E_STORE;
+        if (there) more = (told++, llmgwi_auth_tell(&record, names, fn, user));
+    }
+    llmgwi_base_buf_free(&plain);
+    llmgwi_base_free(&llmgwi_auth_mem, entries, cap * sizeof *entries);
+    return code ? -(int64_t)code : told;
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>calibrate   purpose: which fuzzy answers may be served, learned from evidence.  uses: nothing */
@@ -17371,14 +22009,14 @@ typedef struct llmgwi_cache {
     const llmgwi_base_mem *mem;
     const llmgwi_base_clock *clock;
     llmgwi_store *store;
-    llmgw_cache options; /* no strings in it */
     bool has_embed_model, has_judge;
     int64_t commit_us; /* the store's commit_ms */
     llmgwi_index *index;
-    llmgwi_index *answers;                        /* only its counts: in how many answers a word stands */
-    llmgwi_cache_unit *units[LLMGWI_CACHE_SLOTS]; /* atomic pointers; never taken out */
+    llmgwi_index *answers; /* only its counts: in how many answers a word stands */
     size_t unit_count, scope_count;
     llmgwi_cache_unit *all, *others;                /* "a:", and that of names beyond the cap */
+    llmgw_cache options;                            /* no strings in it */
+    llmgwi_cache_unit *units[LLMGWI_CACHE_SLOTS];   /* atomic pointers; never taken out */
     llmgwi_cache_crowd crowds[LLMGWI_CACHE_CROWDS]; /* under the mutex */
     llmgwi_cache_tally tallies[LLMGWI_CACHE_HITS];
     size_t tally_at; /* duty: where the next commit goes on */
@@ -20295,13 +24933,13 @@ static bool llmgwi_cache_line_member(llmgwi_json *json, llmgwi_base_str key, llm
     llmgwi_json_text raw;
     llmgwi_json_number value;
     for (size_t i = 0; i < LLMGWI_CACHE_TEXTS; i++)
-        if (llmgwi_base_is(key, llmgwi_cache_line_texts[i])) text = &line->texts[i];
+        if (llmgwi_base_same(key, llmgwi_cache_line_texts[i])) text = &line->texts[i];
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
-        if (llmgwi_base_is(key, names[i])) text = others[i];
+        if (llmgwi_base_same(key, names[i])) text = others[i];
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(int_names); i++)
-        if (llmgwi_base_is(key, int_names[i])) number = ints[i];
+        if (llmgwi_base_same(key, int_names[i])) number = ints[i];
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_cache_line_rows); i++)
-        if (llmgwi_base_is(key, llmgwi_cache_line_rows[i].name))
+        if (llmgwi_base_same(key, llmgwi_cache_line_rows[i].name))
             number = (int64_t *)(void *)((char *)&line->head + llmgwi_cache_line_rows[i].at);
     if (text) {
         llmgwi_base_buf_clear(text);
@@ -20411,11 +25049,11 @@ static const char *llmgwi_cache_import_evidence(llmgwi_cache *cache, llmgwi_base
 static const char *llmgwi_cache_import_line(llmgwi_cache *cache, llmgwi_base_str text,
                                             llmgwi_cache_line *line, llmgwi_base_buf *a, llmgwi_base_buf *b) {
     if (!llmgwi_cache_line_parse(text, line)) return "is no line of an export";
-    if (llmgwi_base_is(llmgwi_base_buf_str(&line->kind), "entry")) {
+    if (llmgwi_base_same(llmgwi_base_buf_str(&line->kind), "entry")) {
         if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->request), a)) return "request: is no base64";
         return llmgwi_cache_import_entry(cache, line, llmgwi_base_buf_str(a));
     }
-    if (!llmgwi_base_is(llmgwi_base_buf_str(&line->kind), "evidence"))
+    if (!llmgwi_base_same(llmgwi_base_buf_str(&line->kind), "evidence"))
         return "llmgw: is neither entry nor evidence";
     if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->unit), a) ||
         !llmgwi_cache_base64(llmgwi_base_buf_str(&line->evidence), b))
@@ -20514,11 +25152,6 @@ static bool llmgwi_cache_sealed_part(void *user, int table, llmgwi_base_str key,
     return true;
 }
 
-static llmgw_code llmgwi_cache_rekey(llmgwi_cache *cache, const void *key, llmgw_error *error) {
-    (void)llmgwi_store_rekey(cache->store, key, llmgwi_cache_sealed_part, cache, error);
-    return error->code;
-}
-
 LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
@@ -20558,7 +25191,7 @@ typedef struct llmgwi_http_events {
 typedef struct llmgwi_http_request {
     const char *url;
     const void *headers; /* as made by headers_make */
-    const char *body;
+    const char *body;    /* NULL: a GET */
     size_t body_len;
     bool stream;   /* no compression */
     bool tls;      /* url is https */
@@ -20571,7 +25204,7 @@ typedef struct llmgwi_http_request {
 /* The seam: a test replaces this table. self is the implementation's own. */
 typedef struct llmgwi_http {
     void *self;
-    bool (*room)(void *self); /* fewer than max_connections are in use */
+    bool (*room)(void *self, size_t more); /* fewer than max_connections are in use, with so many more */
     void *(*start)(void *self, const llmgwi_http_request *request); /* a transfer; NULL: out of memory */
     void (*cancel)(void *self, void *transfer); /* no upcall follows; not inside an upcall */
     void (*resume)(void *self, void *transfer);
@@ -20820,9 +25453,9 @@ static llmgwi_http_shard *llmgwi_http_shard_pick(llmgwi_http_curl *http) {
 }
 
 /* A warm transfer gives way to a call. */
-static bool llmgwi_http_room(void *self) {
+static bool llmgwi_http_room(void *self, size_t more) {
     const llmgwi_http_curl *http = (const llmgwi_http_curl *)self;
-    return http->active - http->warming < http->max_active;
+    return http->active - http->warming + (int)more < http->max_active;
 }
 
 /* Takes a transfer out of its shard. */
@@ -20890,8 +25523,12 @@ static void *llmgwi_http_start(void *self, const llmgwi_http_request *request) {
     transfer->events = request->events;
     transfer->user = request->user;
     bool ok = llmgwi_http_aim(transfer, shard, request);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_len);
+    if (request->body) {
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_len);
+    } else {
+        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+    }
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, (struct curl_slist *)(uintptr_t)request->headers);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, request->stream ? NULL : "");
     if (ok && llmgwi_http_add(transfer)) return transfer;
@@ -21193,7 +25830,7 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
 /* ------------------------------------------------------------------------------------------- */
 /* >>engine   purpose: calls and attempts, deadlines, events; who drives and who waits.          */
 /*            uses: text, json, frame, dialect, schema, config, price, health, route, store,     */
-/*            cache, http                                                                        */
+/*            ledger, auth, cache, http                                                          */
 /*            guarantees: laws 1 to 5 and 10; one thread at a time drives; callbacks run without a */
 /*            lock; END always has room, its reply is allocated when the call is accepted        */
 /* ------------------------------------------------------------------------------------------- */
@@ -21342,6 +25979,29 @@ typedef struct llmgwi_engine_lane {
     llmgwi_engine_dead dead;               /* the key may not use this model */
 } llmgwi_engine_lane;
 
+#define LLMGWI_ENGINE_TOKEN_STEPS 15 /* up to 4^0, 4^1, ... 4^13 tokens, as OpenTelemetry advises, and more */
+#define LLMGWI_ENGINE_FAILURES 256   /* kinds that are remembered; what counts them is one byte */
+#define LLMGWI_ENGINE_SPEED_US 1000  /* a stream that came faster was read from a buffer: no speed */
+
+/* What the attempts at a target have come to, for reports. Under lock. */
+typedef struct llmgwi_engine_tally {
+    llmgwi_health_sketch *whole, *first_token; /* NULL: none yet */
+    int64_t failed, unknown;                   /* of any kind; of unknown cost */
+    int64_t tokens[2];                         /* input, output */
+    int64_t steps[2][LLMGWI_ENGINE_TOKEN_STEPS];
+    int64_t streamed, streamed_us; /* tokens of streams, and from their first to their last */
+    llmgw_cost cost;               /* of known cost */
+    bool embeds;                   /* it answers with vectors */
+} llmgwi_engine_tally;
+
+/* The same of the gateway. Under lock. */
+typedef struct llmgwi_engine_sums {
+    int64_t calls, failed, cancelled, hits, retries, hedges; /* calls, hits: less those of gw->hits */
+    llmgw_failure *failures;                                 /* NULL: none yet */
+    size_t failure_count;
+    unsigned char latest[LLMGWI_ENGINE_FAILURES]; /* which of them, the latest first */
+} llmgwi_engine_sums;
+
 /* Provider and model. */
 typedef struct llmgwi_engine_target {
     const llmgwi_config_provider *provider;
@@ -21351,6 +26011,7 @@ typedef struct llmgwi_engine_target {
     llmgwi_health_ewma ewma;
     llmgwi_health_histogram latency[2]; /* whole replies; until the first token of streams */
     int64_t in_flight, attempts, failures;
+    llmgwi_engine_tally tally;
     llmgwi_engine_limits *limits;      /* NULL: none */
     llmgwi_engine_lane *lanes;         /* one for each key */
     llmgwi_engine_line line;           /* of calls for it alone */
@@ -21400,26 +26061,33 @@ typedef struct llmgwi_engine_attempt {
     bool echoes;  /* and the reply repeats all of the kept text first */
     bool exact;   /* or it repeats nothing of it */
     bool hedge;
-    bool judged;      /* its target's breaker knows already that it is slow */
-    bool lingers;     /* it was given up inside an upcall: its place is not free yet */
-    llmgw_error stop; /* why it must end, as found in an upcall */
-    llmgwi_frame frame;
-    llmgwi_dialect_answer answer;
+    bool judged;                        /* its target's breaker knows already that it is slow */
+    bool lingers;                       /* it was given up inside an upcall: its place is not free yet */
     struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
-    llmgwi_engine_timer timer;
     size_t target, key;
     llmgwi_engine_lane *lane; /* of these two */
     llmgwi_engine_target *at; /* the first */
     size_t trace_at;          /* its item in the trace */
     void *transfer;           /* NULL: none is open */
+    llmgw_error stop;         /* why it must end, as found in an upcall */
+    llmgwi_frame frame;
+    llmgwi_dialect_answer answer;
+    llmgwi_engine_timer timer;
     llmgwi_dialect_target wire;
     llmgwi_base_buf body, url;
     llmgwi_base_buf raw; /* a reply that is no stream, or an error's body */
     llmgwi_dialect_meta meta;
     llmgwi_engine_taken taken;
-    llmgwi_base_buf held;            /* events that are not shown yet */
-    llmgwi_text_sentences sentences; /* whole_sentences */
-    size_t kept;                     /* the answer began with so many bytes of an earlier one */
+    /* money */
+    struct llmgwi_engine_attempt *unsent_next; /* of those that wait for their intent's commit */
+    bool unsent, decided;                      /* decided: it may go, or stop says why not */
+    bool forced;                               /* begun although its target's breaker is open */
+    uint64_t intent;                           /* in the ledger; 0: none */
+    llmgwi_price_book *book;                   /* keeps rates alive; NULL: they are not of a book */
+    llmgwi_price_rates rates;                  /* when it began; hash 0: unknown */
+    llmgwi_base_buf held;                      /* events that are not shown yet */
+    llmgwi_text_sentences sentences;           /* whole_sentences */
+    size_t kept;                               /* the answer began with so many bytes of an earlier one */
     int64_t began_us;
     int64_t limit_us;   /* the longest stay in its state ends */
     int64_t release_us; /* the held events are shown then; NEVER */
@@ -21428,6 +26096,21 @@ typedef struct llmgwi_engine_attempt {
     size_t rate_bytes;  /* that had come by the last look */
     int64_t tokens_in;  /* estimate */
 } llmgwi_engine_attempt;
+
+/* What a scoped key is allowed, over all of its calls in this process. */
+typedef struct llmgwi_engine_bearer {
+    uint64_t number;
+    llmgwi_engine_limits limits;
+    struct llmgwi_engine_bearer *next; /* in its hash chain */
+} llmgwi_engine_bearer;
+
+/* A call's scoped key and what it took of the key's limits. */
+typedef struct llmgwi_engine_bearing {
+    llmgwi_engine_bearer *bearer; /* NULL: no key */
+    char name[65];
+    int64_t pico[3]; /* budgets of the key: day, month, total; -1: none */
+    int64_t slots[3], tokens;
+} llmgwi_engine_bearing;
 
 /* What a call without a caller is made for. */
 typedef struct llmgwi_engine_job {
@@ -21502,6 +26185,8 @@ typedef struct llmgwi_engine_call {
     /* the cache */
     llmgwi_cache_look *look;              /* NULL: the cache has no part in it */
     llmgw_cached cached;                  /* as the reply will tell */
+    llmgwi_engine_bearing bearing;        /* who pays */
+    uint32_t refused;                     /* attempts that were not sent: without an intent */
     struct llmgwi_engine_call *flight;    /* a caller's call: what asks for it; NULL: it asks itself */
     struct llmgwi_engine_call *join_next; /* of the same flight; a flight: in its hash chain */
     struct llmgwi_engine_call *own_next, **own_at; /* among the calls without a caller */
@@ -21569,12 +26254,41 @@ typedef struct llmgwi_engine_slot {
 #define LLMGWI_ENGINE_CHAINS 256  /* of the hash table of targets */
 #define LLMGWI_ENGINE_FLIGHTS 256 /* of that of flights */
 #define LLMGWI_ENGINE_JOBS 4      /* samples and judgements at the same time */
+#define LLMGWI_ENGINE_BUDGETS (LLMGWI_CONFIG_BUDGETS * 3)
+#define LLMGWI_ENGINE_BEARERS 65536 /* scoped keys whose limits are remembered */
+#define LLMGWI_ENGINE_INTENTS 64    /* of one transaction */
+#define LLMGWI_ENGINE_PRICES_BYTES ((size_t)32 << 20)
+#define LLMGWI_ENGINE_PRICES_ROWS 32 /* read in one bite: some 200 us */
+#define LLMGWI_ENGINE_PRICES_DAY_US ((int64_t)86400 * 1000000)
+#define LLMGWI_ENGINE_PRICES_AGAIN_US ((int64_t)3600 * 1000000) /* after a failure */
+#define LLMGWI_ENGINE_PRICES_LATE_US ((int64_t)60 * 1000000)    /* for one fetch */
+#define LLMGWI_ENGINE_LEDGER_BUSY_US ((int64_t)1000) /* another process writes: asked again after this */
+#define LLMGWI_ENGINE_BUDGETS_US ((int64_t)1000000)  /* between two looks at the budgets, for the log */
+
+/* How options.prices is kept fresh. */
+typedef struct llmgwi_engine_prices {
+    llmgwi_price_load *load; /* in the middle of it; NULL: not */
+    uint64_t stamp;          /* of the file that was read last */
+    int64_t at_us;           /* looked at again then; NEVER: nothing to look at */
+    /* of a URL */
+    bool remote;
+    bool fresh;     /* what is being read was fetched just now: it is kept in the store's directory */
+    void *transfer; /* NULL: none */
+    void *headers;  /* of that one */
+    llmgwi_base_buf body;
+    char etag[128], new_etag[128];
+    char match[128 + 32]; /* a line of headers, which point to it */
+    char path[4096 + 16]; /* where it is kept; "": nowhere */
+} llmgwi_engine_prices;
 
 struct llmgw {
     llmgwi_base_mem mem;
     llmgwi_base_clock clock;
-    llmgwi_config config;
+    llmgwi_cache *cache;   /* NULL: none */
+    llmgwi_ledger *ledger; /* NULL: none */
+    llmgwi_store *store;   /* NULL: none. Set by open */
     llmgwi_http http;
+    llmgwi_config config;
     llmgw_log_fn log;
     void *log_user;
     uint32_t fork_count;
@@ -21590,11 +26304,13 @@ struct llmgw {
     llmgwi_base_start start;
     unsigned holds;        /* threads that want the driver's part for a moment */
     llmgwi_base_cond held; /* it may be theirs */
-    llmgwi_store *store;   /* NULL: none. Set by open */
     char store_why[160];   /* why there is none although one was asked for */
     int store_state;       /* the driver's: as the log was told last, see llmgwi_engine_news */
     int64_t next_us;       /* as of the last turn */
     unsigned inside;       /* threads in a function of ours; atomic */
+    int64_t hits;          /* answers of the cache on their callers' threads; atomic */
+    llmgwi_engine_sums sums;
+    int64_t opened_us;
     llmgwi_base_cond left; /* inside fell to 0 while the gateway closes */
     size_t pending;
     llmgwi_engine_call *inbox, **inbox_tail;
@@ -21616,13 +26332,23 @@ struct llmgw {
     int64_t *warm_us; /* per provider: a connection was in use or opened ahead */
     llmgwi_engine_timer **heap;
     size_t heap_count, heap_cap, heap_need;
-    llmgwi_engine_call *starved, **starved_tail;        /* wait for a connection */
-    llmgwi_engine_line *lines;                          /* active ones */
-    size_t waiting;                                     /* calls in them */
-    bool freed;                                         /* a limit has room again: look at the lines */
-    int64_t read_us;                                    /* when sockets were read last */
-    llmgwi_cache *cache;                                /* NULL: none */
-    llmgwi_cache_look *spare_look;                      /* with its buffer, for the next request; atomic */
+    llmgwi_engine_call *starved, **starved_tail;  /* wait for a connection */
+    llmgwi_engine_line *lines;                    /* active ones */
+    size_t waiting;                               /* calls in them; atomic */
+    bool freed;                                   /* a limit has room again: look at the lines */
+    int64_t read_us;                              /* when sockets were read last */
+    llmgwi_cache_look *spare_look;                /* with its buffer, for the next request; atomic */
+    int64_t ledger_lost;                          /* attempts that could not be recorded; atomic */
+    llmgwi_engine_attempt *unsent, **unsent_tail; /* their intents are to be committed first */
+    size_t unsent_count;
+    int64_t unsent_us;                              /* not tried earlier: another process writes */
+    int64_t budgets_us;                             /* budgets are looked at then */
+    int64_t told_until_s[LLMGWI_ENGINE_BUDGETS][2]; /* the log knows of it until then: headroom, used up */
+    unsigned char over[LLMGWI_ENGINE_BUDGETS];      /* soft budgets that are used up; atomic */
+    llmgwi_price_book *book;                        /* of options.prices; NULL: none yet. Under lock */
+    llmgwi_engine_prices prices;
+    llmgwi_engine_bearer *bearers[LLMGWI_ENGINE_CHAINS]; /* under lock */
+    size_t bearer_count;
     llmgwi_engine_call *flights[LLMGWI_ENGINE_FLIGHTS]; /* that may be joined, by hash of what they ask */
     llmgwi_engine_call *own_calls;                      /* flights and jobs: calls without a caller */
     llmgwi_engine_call *own_ended;                      /* to be freed */
@@ -21637,16 +26363,42 @@ static LLMGWI_BASE_THREAD_LOCAL bool llmgwi_engine_in_log;
 
 static int64_t llmgwi_engine_now(const llmgw *gw) { return gw->clock.now_us(gw->clock.user); }
 
-static void llmgwi_engine_log(llmgw *gw, llmgw_log_item item, const char *text) {
+/* An entry to be completed: level, time and strings that are NULL are filled in. */
+static void llmgwi_engine_log_entry(llmgw *gw, llmgw_log_entry *entry) {
 #define LLMGWI_ENGINE_LOG_LEVEL(name, level, text) level,
     static const int levels[] = {LLMGW_LOG_ITEMS(LLMGWI_ENGINE_LOG_LEVEL)};
 #undef LLMGWI_ENGINE_LOG_LEVEL
     if (!gw->log || llmgwi_engine_in_log) return; /* what it does is not logged in turn */
     llmgwi_engine_in_log = true; /* this thread may be driving: it must not wait for itself */
     llmgwi_engine_in_callback++;
-    gw->log(item, levels[item], text, gw->log_user);
+    entry->level = levels[entry->item];
+    entry->time_us = gw->clock.wall_s(gw->clock.user) * 1000000;
+    if (!entry->provider) entry->provider = "";
+    if (!entry->model) entry->model = "";
+    if (!entry->prompt) entry->prompt = "";
+    if (!entry->answer) entry->answer = "";
+    gw->log(entry, gw->log_user);
     llmgwi_engine_in_callback--;
     llmgwi_engine_in_log = false;
+}
+
+/* call 0, target NULL: of none. */
+static void llmgwi_engine_log_of(llmgw *gw, llmgw_log_item item, llmgw_call call,
+                                 const llmgwi_config_target *target, llmgw_code code, const char *text) {
+    llmgw_log_entry entry;
+    if (!gw->log) return;
+    memset(&entry, 0, sizeof entry);
+    entry.item = item;
+    entry.line = text;
+    entry.call = call;
+    entry.code = code;
+    if (target) entry.provider = target->provider->name;
+    if (target) entry.model = target->model;
+    llmgwi_engine_log_entry(gw, &entry);
+}
+
+static void llmgwi_engine_log(llmgw *gw, llmgw_log_item item, const char *text) {
+    llmgwi_engine_log_of(gw, item, 0, NULL, LLMGW_OK, text);
 }
 
 /* ---- heap of timers ---- */
@@ -22095,7 +26847,7 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
         pub->trace_count = 0;
     }
     pub->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
-    pub->attempts = (int)call->epoch;
+    pub->attempts = (int)(call->epoch - call->refused);
     if (pub->cached.verdict == LLMGW_VERDICT_NONE) pub->cached = call->cached;
     if (!pub->cached.reason) pub->cached.reason = "";
 }
@@ -22108,6 +26860,10 @@ static bool llmgwi_engine_serve_stale(llmgwi_engine_call *call, llmgwi_cache_loo
                                       const llmgw_error *error);
 
 /* A call without a caller is over: what it was made for is told, its memory goes at the end of the turn. */
+/* A caller's call has ended: its key's limits, its row if nobody was asked for it, its line in the log. */
+static void llmgwi_engine_pay(llmgwi_engine_call *call);
+static void llmgwi_engine_unbear(llmgw *gw, llmgwi_engine_bearing *bearing, int64_t used);
+
 static void llmgwi_engine_end_own(llmgwi_engine_call *call, const llmgw_error *error) {
     llmgw *gw = call->gw;
     call->on_end(call, error);
@@ -22135,10 +26891,17 @@ static void llmgwi_engine_end(llmgwi_engine_call *call, const llmgw_error *error
     }
     if (!call->filled && error && llmgwi_engine_serve_stale(call, call->look, error)) error = NULL;
     if (!call->filled) llmgwi_engine_fill(call, error);
-    if (error && error->code != LLMGW_E_CANCELLED) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
+    if (error && error->code != LLMGW_E_CANCELLED)
+        llmgwi_engine_log_of(gw, LLMGW_LOG_CALL_FAILED, call->id,
+                             call->epoch ? &call->targets[call->tried] : NULL, error->code, error->text);
+    llmgwi_engine_pay(call);
+    const llmgw_reply *reply = &call->reply->pub;
     llmgwi_base_lock(&gw->lock);
     call->ended = true;
     gw->pending--;
+    gw->sums.cancelled += reply->error.code == LLMGW_E_CANCELLED;
+    gw->sums.failed += reply->error.code && reply->error.code != LLMGW_E_CANCELLED;
+    gw->sums.hits += !reply->error.code && reply->cached.verdict > LLMGW_VERDICT_MISS;
     llmgwi_engine_ready_add(gw, call);
     llmgwi_base_unlock(&gw->lock);
 }
@@ -22161,6 +26924,8 @@ static void llmgwi_engine_target_free(llmgw *gw, llmgwi_engine_target *target) {
     llmgwi_base_free(&gw->mem, target->model, strlen(target->model) + 1);
     llmgwi_base_free(&gw->mem, target->limits, sizeof *target->limits);
     llmgwi_base_free(&gw->mem, target->lanes, target->provider->key_count * sizeof *target->lanes);
+    llmgwi_base_free(&gw->mem, target->tally.whole, sizeof *target->tally.whole);
+    llmgwi_base_free(&gw->mem, target->tally.first_token, sizeof *target->tally.first_token);
     llmgwi_base_free(&gw->mem, target, sizeof *target);
 }
 
@@ -22177,6 +26942,7 @@ static llmgwi_engine_target *llmgwi_engine_target_new(llmgw *gw, const llmgwi_co
     if (limited)
         target->limits = (llmgwi_engine_limits *)llmgwi_base_zalloc(&gw->mem, sizeof *target->limits);
     target->line.timer.heap_at = SIZE_MAX;
+    target->tally.cost.known = true;
     if (target->model) memcpy(target->model, model, n);
     if (!target->model || !target->lanes || (limited && !target->limits)) {
         if (target->model)
@@ -22281,7 +27047,7 @@ static void llmgwi_engine_log_crossings(llmgw *gw, unsigned crossed, const char 
 /* What an attempt will use of the limits in tokens, before it is known. */
 static int64_t llmgwi_engine_reserve(llmgwi_engine_call *call) {
     const llmgw_request *request = call->request;
-    if (call->tokens_in < 0) call->tokens_in = llmgwi_dialect_request_bytes(request) / 4 + 8;
+    if (call->tokens_in < 0) call->tokens_in = llmgwi_dialect_request_tokens(request);
     int64_t out = request->max_tokens ? request->max_tokens : call->gw->config.options.reserve_output_tokens;
     if (out > LLMGWI_ENGINE_TOKENS_MAX) out = LLMGWI_ENGINE_TOKENS_MAX;
     return call->tokens_in + call->tokens_in * 15 / 100 + out; /* DESIGN, law 6 */
@@ -22373,10 +27139,16 @@ static void llmgwi_engine_learn(llmgwi_health_bucket *bucket, const llmgwi_diale
                                    limit->reset_ms > 0 ? limit->reset_ms * 1000 : 0, since);
 }
 
+/* Did the attempt end for want of a committed intent, before anything of it was sent? */
+static bool llmgwi_engine_kept_back(const llmgwi_engine_attempt *attempt, llmgw_code code) {
+    return attempt->unsent || code == LLMGW_E_BUDGET || code == LLMGW_E_STORE;
+}
+
 /* What the end of an attempt says of its target: 1 good, 0 failed, -1 nothing. us: until its first token, or
    so far. */
 static int llmgwi_engine_verdict(const llmgwi_engine_attempt *attempt, const llmgwi_engine_target *target,
                                  llmgw_code code, int64_t us) {
+    if (llmgwi_engine_kept_back(attempt, code)) return -1;
     if (us > llmgwi_engine_slow_us(attempt->gw, target, attempt->call->request->stream)) return 0;
     if (code == LLMGW_OK) return 1;
     unsigned what = llmgwi_health_what(code, 0);
@@ -22440,6 +27212,96 @@ static void llmgwi_engine_judge_slow(llmgwi_engine_attempt *attempt, int64_t now
     if (breaker != before) llmgwi_engine_log_breaker(gw, target, breaker);
 }
 
+/* ---- for reports: what an attempt has come to (under lock) ---- */
+
+static void llmgwi_engine_tally_time(llmgw *gw, llmgwi_health_sketch **sketch, int64_t us) {
+    if (!*sketch) *sketch = (llmgwi_health_sketch *)llmgwi_base_zalloc(&gw->mem, sizeof **sketch);
+    if (*sketch) llmgwi_health_sketch_record(*sketch, us);
+}
+
+static void llmgwi_engine_tally_usage(llmgwi_engine_tally *tally, const llmgw_usage *usage) {
+    int64_t tokens[2] = {usage->input, usage->output};
+    for (int i = 0; i < 2; i++) {
+        int step = 0;
+        while (step < LLMGWI_ENGINE_TOKEN_STEPS - 1 && tokens[i] > (int64_t)1 << 2 * step) step++;
+        tally->steps[i][step]++;
+        tally->tokens[i] += tokens[i];
+    }
+}
+
+/* The place of a kind of failure, now the latest; the one that was not seen for the longest makes room. */
+static llmgw_failure *llmgwi_engine_failure_of(llmgwi_engine_sums *sums, const llmgwi_engine_target *target,
+                                               const llmgw_trace *item) {
+    size_t at = 0;
+    for (; at < sums->failure_count; at++) {
+        const llmgw_failure *other = &sums->failures[sums->latest[at]];
+        if (other->model == target->model && other->code == item->code && /* the name is the target's own */
+            other->http_status == item->http_status)
+            break;
+    }
+    bool is_new = at == sums->failure_count;
+    if (is_new && at == LLMGWI_ENGINE_FAILURES)
+        at--;
+    else if (is_new)
+        sums->latest[sums->failure_count++] = (unsigned char)at;
+    unsigned char which = sums->latest[at];
+    memmove(sums->latest + 1, sums->latest, at);
+    sums->latest[0] = which;
+    if (is_new) memset(&sums->failures[which], 0, sizeof *sums->failures);
+    return &sums->failures[which];
+}
+
+static void llmgwi_engine_note_failure(llmgw *gw, const llmgwi_engine_target *target,
+                                       const llmgw_trace *item) {
+    llmgwi_engine_sums *sums = &gw->sums;
+    if (!sums->failures)
+        sums->failures =
+            (llmgw_failure *)llmgwi_base_zalloc(&gw->mem, LLMGWI_ENGINE_FAILURES * sizeof *sums->failures);
+    if (!sums->failures) return;
+    llmgw_failure *failure = llmgwi_engine_failure_of(sums, target, item);
+    failure->provider = target->provider->name;
+    failure->model = target->model;
+    failure->code = item->code;
+    failure->http_status = item->http_status;
+    failure->last_s = gw->clock.wall_s(gw->clock.user);
+    if (!failure->count++) failure->first_s = failure->last_s;
+    memcpy(failure->text, item->reason, sizeof failure->text);
+}
+
+/* Adds an attempt whose item in the trace is closed. */
+static void llmgwi_engine_tally_attempt(const llmgwi_engine_attempt *attempt, llmgwi_engine_target *target,
+                                        const llmgw_trace *item) {
+    llmgw *gw = attempt->gw;
+    llmgwi_engine_tally *tally = &target->tally;
+    int64_t rest_us = item->duration_us - item->first_token_us;
+    bool streamed = attempt->call->request->stream && item->first_token_us, good = item->code == LLMGW_OK;
+    if (llmgwi_engine_kept_back(attempt, item->code)) { /* no attempt, but worth knowing */
+        bool refused = item->code == LLMGW_E_BUDGET || item->code == LLMGW_E_STORE;
+        if (refused) llmgwi_engine_note_failure(gw, target, item);
+        return;
+    }
+    tally->embeds = attempt->call->embeds;
+    if (attempt->hedge)
+        gw->sums.hedges++;
+    else if (attempt->epoch > 1)
+        gw->sums.retries++;
+    if (good) llmgwi_engine_tally_time(gw, &tally->whole, item->duration_us);
+    if (streamed) llmgwi_engine_tally_time(gw, &tally->first_token, item->first_token_us);
+    if (item->usage.known) llmgwi_engine_tally_usage(tally, &item->usage);
+    if (good && streamed && item->usage.known && rest_us >= LLMGWI_ENGINE_SPEED_US) {
+        tally->streamed += item->usage.output;
+        tally->streamed_us += rest_us;
+    }
+    if (item->cost.known)
+        llmgwi_price_total(&tally->cost, item->cost);
+    else
+        tally->unknown++;
+    if (good || item->code == LLMGW_E_CANCELLED)
+        return; /* that it was given up is no fault of the target's */
+    tally->failed++;
+    llmgwi_engine_note_failure(gw, target, item);
+}
+
 /* Gives back what an attempt took and settles it with what it used. */
 static void llmgwi_engine_settle(llmgwi_engine_attempt *attempt, llmgw_code code, int64_t now) {
     llmgwi_engine_call *call = attempt->call;
@@ -22464,8 +27326,10 @@ static void llmgwi_engine_settle(llmgwi_engine_attempt *attempt, llmgw_code code
     llmgwi_engine_learn(&lane->requests, &attempt->meta.requests, since, now);
     llmgwi_engine_learn(&lane->tokens, &attempt->meta.tokens, since * taken->tokens, now);
     bool moved = llmgwi_engine_note_health(attempt, target, code, now); /* it is still counted in flight */
+    llmgwi_engine_tally_attempt(attempt, target, item);
     lane->in_flight--;
     target->in_flight--;
+    if (llmgwi_engine_kept_back(attempt, code)) target->attempts--;
     unsigned of_key = llmgwi_engine_crossings(gw, &account->limits, now); /* and re-arms those that fell */
     unsigned of_model = target->limits ? llmgwi_engine_crossings(gw, target->limits, now) : 0;
 
@@ -22629,14 +27493,39 @@ static void llmgwi_engine_on_piece(void *user, llmgw_event_kind kind, const llmg
 
 /* ---- attempts: what they cost ---- */
 
-static llmgw_cost llmgwi_engine_cost(const llmgwi_config_target *target, const llmgw_usage *usage) {
+/* The rates of a target now. The caller gives the book back. */
+static llmgwi_price_book *llmgwi_engine_quote(llmgw *gw, const llmgwi_config_target *target,
+                                              llmgwi_price_rates *rates) {
     llmgwi_price_what what;
     what.own = &target->price;
     what.flavour = target->provider->listed ? target->provider->flavour : NULL;
     what.model = target->model;
-    llmgw_cost cost = llmgwi_price_cost(&what, usage);
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_price_book *book = gw->book;
+    if (book) llmgwi_price_book_keep(book);
+    llmgwi_base_unlock(&gw->lock);
+    if (!llmgwi_price_find(book, &what, rates)) memset(rates, 0, sizeof *rates);
+    return book;
+}
+
+static llmgw_cost llmgwi_engine_cost(const llmgwi_price_rates *rates, const llmgw_usage *usage) {
+    llmgw_cost cost = llmgwi_price_cost(rates->hash ? rates : NULL, usage);
     cost.estimated = usage->estimated;
     return cost;
+}
+
+/* What an attempt may use at most, by estimate (DESIGN, law 6). */
+static llmgw_usage llmgwi_engine_reserved(llmgwi_engine_call *call, const llmgwi_price_rates *rates) {
+    llmgw_usage usage;
+    int64_t all = llmgwi_engine_reserve(call);
+    memset(&usage, 0, sizeof usage);
+    usage.known = usage.estimated = true;
+    usage.input = call->tokens_in + call->tokens_in * 15 / 100;
+    usage.output = all - usage.input;
+    if (!call->request->max_tokens && rates->max_output && usage.output > rates->max_output)
+        usage.output = rates->max_output;
+    if (call->embeds) usage.output = 0;
+    return usage;
 }
 
 /* Tokens of what came in the present attempt. */
@@ -22663,11 +27552,70 @@ static llmgw_usage llmgwi_engine_estimate(const llmgwi_engine_attempt *attempt) 
     return usage;
 }
 
+/* Microseconds since 1970. */
+static int64_t llmgwi_engine_wall_us(const llmgw *gw) { return gw->clock.wall_s(gw->clock.user) * 1000000; }
+
+/* Says so when a provider's own bill is another than ours by more than a hundredth. */
+static void llmgwi_engine_compare_bills(const llmgwi_engine_attempt *attempt, const llmgw_trace *item) {
+    char line[256];
+    llmgw_log_entry entry;
+    if (!item->reported.known || !item->cost.known || item->cost.estimated) return;
+    int64_t more = item->reported.pico_usd - item->cost.pico_usd, part = item->cost.pico_usd / 100;
+    if (more <= part && -more <= part) return;
+    memset(&entry, 0, sizeof entry);
+    snprintf(line, sizeof line, "%.64s/%.80s says it cost %.9f USD, by its price it is %.9f USD",
+             item->provider, item->model, (double)item->reported.pico_usd / 1e12,
+             (double)item->cost.pico_usd / 1e12);
+    entry.item = LLMGW_LOG_COST;
+    entry.line = line;
+    entry.call = attempt->call->id;
+    entry.provider = item->provider;
+    entry.model = item->model;
+    llmgwi_engine_log_entry(attempt->gw, &entry);
+}
+
+/* What a call and its caller say of a row. */
+static void llmgwi_engine_row(const llmgw_request *request, const llmgwi_engine_bearing *bearing,
+                              llmgw_ledger_row *row) {
+    memset(row, 0, sizeof *row);
+    row->route = request->model;
+    row->provider = row->model = row->model_echo = row->request_id = "";
+    row->key = bearing->name;
+    row->tags = request->tags;
+    row->tag_count = request->tag_count;
+}
+
+/* Settles an attempt's intent: its item in the trace is complete. */
+static void llmgwi_engine_record(llmgwi_engine_attempt *attempt, const llmgw_trace *item) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    llmgw_ledger_row row;
+    llmgwi_engine_compare_bills(attempt, item);
+    if (!attempt->intent) return;
+    llmgwi_engine_row(call->request, &call->bearing, &row);
+    row.time_us = llmgwi_engine_wall_us(gw) - item->duration_us;
+    row.provider = item->provider;
+    row.model = item->model;
+    row.model_echo = attempt->answer.model ? attempt->answer.model : "";
+    row.request_id = attempt->answer.id ? attempt->answer.id : "";
+    row.usage = item->usage;
+    row.cost = item->cost;
+    row.reported = item->reported;
+    row.price = attempt->rates.hash;
+    row.first_token_us = item->first_token_us;
+    row.duration_us = item->duration_us;
+    row.epoch = attempt->epoch;
+    row.code = item->code;
+    row.http_status = item->http_status;
+    row.verdict = call->cached.verdict;
+    llmgwi_ledger_settle(gw->ledger, attempt->intent, &row);
+    attempt->intent = 0;
+}
+
 /* Closes an attempt's item in the trace. */
 static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code code, const char *reason) {
     llmgwi_engine_call *call = attempt->call;
     llmgw_trace *item = &call->reply->trace[attempt->trace_at];
-    const llmgwi_config_target *target = &call->targets[attempt->target];
     char line[sizeof item->reason];
     unsigned what = llmgwi_health_what(code, 0);
     bool refused = item->http_status && (item->http_status < 200 || item->http_status > 299);
@@ -22675,13 +27623,16 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     item->duration_us = llmgwi_engine_now(call->gw) - attempt->began_us;
     item->code = code;
     item->usage = attempt->answer.usage;
-    bool free = !item->sent || refused || (code && blank); /* the provider did no work */
-    if (code && !attempt->answer.finished && !free) item->usage = llmgwi_engine_estimate(attempt);
+    bool free = !item->sent || refused || (code && blank);                /* the provider did no work */
+    bool told = item->usage.known && (!code || attempt->answer.finished); /* it tells at the end */
+    if (!told && !free) item->usage = llmgwi_engine_estimate(attempt);
     if (free) item->usage.known = false;
-    item->cost = llmgwi_engine_cost(target, &item->usage);
+    item->cost = llmgwi_engine_cost(&attempt->rates, &item->usage);
     if (free) item->cost.known = true;
+    if (!free) item->reported = attempt->answer.reported;
     snprintf(line, sizeof line, "%s%s", attempt->hedge ? "hedge: " : "", reason);
     llmgwi_engine_reason(call, item, line);
+    llmgwi_engine_record(attempt, item);
 }
 
 /* ---- attempts: their end ---- */
@@ -22704,6 +27655,18 @@ static void llmgwi_engine_places(llmgwi_engine_attempt *attempt, int64_t count) 
     llmgwi_base_unlock(&gw->lock);
 }
 
+/* Takes an attempt from those that are still to be sent. */
+static void llmgwi_engine_unsend(llmgwi_engine_attempt *attempt) {
+    llmgw *gw = attempt->gw;
+    llmgwi_engine_attempt **at = &gw->unsent;
+    if (!attempt->unsent) return;
+    while (*at != attempt) at = &(*at)->unsent_next;
+    *at = attempt->unsent_next;
+    if (!*at) gw->unsent_tail = at;
+    gw->unsent_count--;
+    attempt->unsent = false;
+}
+
 /* The end of an attempt whose item in the trace is closed: settled, and no longer the call's. Its transfer is
    stopped now or, inside an upcall, at the end of the turn; its memory goes then. */
 static void llmgwi_engine_over(llmgwi_engine_attempt *attempt, llmgw_code code) {
@@ -22718,6 +27681,8 @@ static void llmgwi_engine_over(llmgwi_engine_attempt *attempt, llmgw_code code) 
     *at = attempt->next;
     call->running--;
     attempt->call = NULL;
+    if (attempt->unsent) call->refused++;
+    llmgwi_engine_unsend(attempt);
     if (attempt->transfer && !gw->in_http) {
         gw->http.cancel(gw->http.self, attempt->transfer);
         attempt->transfer = NULL;
@@ -22746,6 +27711,7 @@ static void llmgwi_engine_attempt_free(llmgwi_engine_attempt *attempt) {
     llmgwi_base_buf_free(&attempt->held);
     llmgwi_frame_free(&attempt->frame);
     llmgwi_dialect_answer_free(&attempt->answer);
+    if (attempt->book) llmgwi_price_book_free(attempt->book, &gw->mem);
     llmgwi_base_free(&gw->mem, attempt, sizeof *attempt);
 }
 
@@ -22923,17 +27889,19 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = call->gw;
     int64_t now = llmgwi_engine_now(gw), most_ms = gw->config.options.retry_after_max_ms;
-    int64_t retry_ms = why->retry_after_ms;
+    int64_t retry_ms = why->retry_after_ms, lane_ms = retry_ms;
+    if (why->code == LLMGW_E_BUDGET) lane_ms = 0; /* it is not the provider that asks to wait */
     if (!retry_ms && why->code == LLMGW_E_RATE_LIMITED && gw->config.options.backoff_ms > 0)
         (void)llmgwi_engine_heed(attempt, gw->config.options.backoff_ms); /* for other calls too */
     llmgw_error told = *why;
     llmgwi_config_redact(&gw->config, told.text);
-    if (retry_ms > most_ms) retry_ms = most_ms;
+    if (lane_ms && retry_ms > most_ms) lane_ms = retry_ms = most_ms;
     llmgwi_engine_note_error(attempt, &told, retry_ms);
-    llmgwi_engine_log(gw, LLMGW_LOG_ATTEMPT_FAILED, call->last.text);
+    llmgwi_engine_log_of(gw, LLMGW_LOG_ATTEMPT_FAILED, call->id, &call->targets[attempt->target], why->code,
+                         call->last.text);
     llmgwi_engine_close_trace(attempt, why->code, told.text);
     llmgwi_engine_target *target = call->states[attempt->target];
-    int64_t until_us = llmgwi_engine_heed(attempt, retry_ms);
+    int64_t until_us = llmgwi_engine_heed(attempt, lane_ms);
     if (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD)
         llmgwi_engine_bury_key(attempt, why, retry_ms, now);
     llmgwi_engine_plan_on(attempt, &told, now);
@@ -23081,10 +28049,10 @@ static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, s
     const llmgwi_dialect_answer *answer = &attempt->answer;
     if (answer->ended) return LLMGWI_HTTP_GO;
     /* what is touched when an event has been read. Measured: bench/call.c */
-    llmgwi_base_expect(llmgwi_base_buf_cstr(&answer->text) + answer->text.n, 1);
-    if (answer->piece_count) llmgwi_base_expect(&answer->pieces[answer->piece_count - 1], 1);
-    llmgwi_base_expect(attempt->call->queue.p, 128);
-    llmgwi_base_expect(&attempt->call->request->on_event, 1);
+    llmgwi_base_prefetch(llmgwi_base_buf_cstr(&answer->text) + answer->text.n, 1);
+    if (answer->piece_count) llmgwi_base_prefetch(&answer->pieces[answer->piece_count - 1], 1);
+    llmgwi_base_prefetch(attempt->call->queue.p, 128);
+    llmgwi_base_prefetch(&attempt->call->request->on_event, 1);
     if (llmgwi_frame_feed(&attempt->frame, p, n)) return LLMGWI_HTTP_GO;
     if (!attempt->stop.code && attempt->answer.error.code) attempt->stop = attempt->answer.error;
     if (!attempt->stop.code) {
@@ -23110,8 +28078,8 @@ static void llmgwi_engine_hear(llmgwi_engine_attempt *attempt, int status) {
 static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n) {
     llmgwi_engine_attempt *attempt = (llmgwi_engine_attempt *)user;
     llmgwi_engine_call *call = attempt->call;
-    llmgwi_base_expect(call, 128); /* up to the queue's state */
-    llmgwi_base_expect(&attempt->frame, LLMGWI_ENGINE_NEAR);
+    llmgwi_base_prefetch(call, 128); /* up to the queue's state */
+    llmgwi_base_prefetch(&attempt->frame, LLMGWI_ENGINE_NEAR);
     if (!call || attempt->stop.code) return LLMGWI_HTTP_STOP;
     bool good = status >= 200 && status < 300;
     if (good && attempt->shown && llmgwi_engine_full(attempt)) return LLMGWI_HTTP_PAUSE;
@@ -23309,7 +28277,7 @@ static void llmgwi_engine_log_failover(llmgwi_engine_call *call, size_t target) 
     char line[LLMGW_ERROR_TEXT + 240];
     snprintf(line, sizeof line, "attempt %u goes to %.64s/%.80s, after: %s", (unsigned)call->epoch,
              to->provider->name, to->model, call->last.code ? call->last.text : "nothing failed");
-    llmgwi_engine_log(call->gw, LLMGW_LOG_FAILOVER, line);
+    llmgwi_engine_log_of(call->gw, LLMGW_LOG_FAILOVER, call->id, to, call->last.code, line);
 }
 
 /* Is there a limit of requests or tokens on it? */
@@ -23318,6 +28286,18 @@ static bool llmgwi_engine_counted(const llmgwi_engine_attempt *attempt) {
     const llmgwi_engine_limits *key = &attempt->gw->accounts[target->provider->lane_at + attempt->key].limits;
     const llmgwi_engine_limits *model = target->limits ? target->limits : key;
     return key->rpm.limit || key->tpm.limit || model->rpm.limit || model->tpm.limit;
+}
+
+/* It connects from now on. */
+static void llmgwi_engine_time_connect(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    int64_t limit_us = llmgwi_engine_stay(call, LLMGWI_ENGINE_CONNECTING),
+            probe_us = LLMGWI_CONFIG_PROBE_MS * 1000;
+    if (call->targets[attempt->target].provider->discovered && limit_us > probe_us) limit_us = probe_us;
+    if (limit_us > LLMGWI_ENGINE_MINUTE_US && llmgwi_engine_counted(attempt))
+        limit_us = LLMGWI_ENGINE_MINUTE_US; /* later its place in the windows is another's */
+    attempt->limit_us = llmgwi_engine_after(now, limit_us);
+    llmgwi_engine_attempt_wake(attempt);
 }
 
 /* Puts a readied attempt among the call's. */
@@ -23341,13 +28321,6 @@ static void llmgwi_engine_begin(llmgwi_engine_attempt *attempt, llmgw_trace *ite
     llmgwi_base_buf_free(&call->stash);
     llmgwi_engine_ready_answer(attempt);
     if (call->state != LLMGWI_ENGINE_RUNNING) llmgwi_engine_enter(call, LLMGWI_ENGINE_RUNNING);
-    int64_t limit_us = llmgwi_engine_stay(call, LLMGWI_ENGINE_CONNECTING),
-            probe_us = LLMGWI_CONFIG_PROBE_MS * 1000;
-    if (call->targets[attempt->target].provider->discovered && limit_us > probe_us) limit_us = probe_us;
-    if (limit_us > LLMGWI_ENGINE_MINUTE_US && llmgwi_engine_counted(attempt))
-        limit_us = LLMGWI_ENGINE_MINUTE_US; /* later its place in the windows is another's */
-    attempt->limit_us = llmgwi_engine_after(now, limit_us);
-    llmgwi_engine_attempt_wake(attempt);
 }
 
 static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
@@ -23389,6 +28362,9 @@ static void llmgwi_engine_standby(llmgwi_engine_call *call, int64_t now) {
     }
 }
 
+/* Is there a connection for one more? Those that wait for their intent's commit will need theirs. */
+static bool llmgwi_engine_room(llmgw *gw) { return gw->http.room(gw->http.self, gw->unsent_count); }
+
 /* Waits in line for a connection. */
 static void llmgwi_engine_starve(llmgwi_engine_call *call, size_t target, int64_t now) {
     llmgw *gw = call->gw;
@@ -23412,6 +28388,135 @@ static void llmgwi_engine_unstarve(llmgwi_engine_call *call) {
         gw->starved_tail = call->starved_at;
 }
 
+/* ---- money: no request goes out before its intent is committed (law 6) ---- */
+
+static void llmgwi_engine_hold_back(llmgwi_engine_attempt *attempt) {
+    llmgw *gw = attempt->gw;
+    attempt->unsent = true;
+    attempt->forced = attempt->at->breaker.state == LLMGW_BREAKER_OPEN; /* all were */
+    gw->unsent_count++;
+    attempt->unsent_next = NULL;
+    *gw->unsent_tail = attempt;
+    gw->unsent_tail = &attempt->unsent_next;
+}
+
+static void llmgwi_engine_intend(llmgwi_engine_attempt *attempt, llmgwi_ledger_intent *intent) {
+    llmgwi_engine_call *call = attempt->call;
+    const llmgwi_config_target *target = &call->targets[attempt->target];
+    memset(intent, 0, sizeof *intent);
+    intent->route = call->request->model;
+    intent->provider = target->provider->name;
+    intent->model = target->model;
+    intent->key = call->bearing.name;
+    intent->tags = call->request->tags;
+    intent->tag_count = call->request->tag_count;
+    intent->epoch = attempt->epoch;
+    intent->reserved_usage = llmgwi_engine_reserved(call, &attempt->rates);
+    intent->reserved = llmgwi_engine_cost(&attempt->rates, &intent->reserved_usage);
+    intent->rates = attempt->rates.hash ? &attempt->rates : NULL;
+    for (int per = 0; per < 3; per++)
+        intent->key_pico[per] = call->bearing.bearer ? call->bearing.pico[per] : -1;
+}
+
+/* What became of an intent. */
+static void llmgwi_engine_decide(llmgwi_engine_attempt *attempt, const llmgwi_ledger_intent *intent) {
+    llmgw *gw = attempt->gw;
+    attempt->decided = true;
+    attempt->intent = intent->number;
+    if (intent->code) (void)llmgwi_base_error(&attempt->stop, intent->code, "%s", intent->why);
+    int64_t wait_s = intent->resets_s - gw->clock.wall_s(gw->clock.user);
+    if (intent->code && intent->resets_s && wait_s > 0) attempt->stop.retry_after_ms = wait_s * 1000;
+    if (intent->code || intent->soft) gw->budgets_us = 0;
+}
+
+/* Is this budget one that a call counts against? */
+static bool llmgwi_engine_concerns(const llmgwi_engine_call *call, const llmgwi_config_budget *budget) {
+    const llmgw_request *request = call->request;
+    if (budget->kind == 'k') return strcmp(call->bearing.name, budget->of) == 0;
+    if (budget->kind == 'r') return strcmp(request->model, budget->of) == 0;
+    for (size_t i = 0; budget->kind == 't' && i < request->tag_count; i++)
+        if (strcmp(request->tags[i], budget->of) == 0) return true;
+    return budget->kind == 'a';
+}
+
+/* The ledger cannot be written: what has a hard budget waits for better times, the rest goes unrecorded. */
+static void llmgwi_engine_unrecorded(llmgwi_engine_attempt *attempt) {
+    llmgw *gw = attempt->gw;
+    const llmgwi_engine_bearing *bearing = &attempt->call->bearing;
+    bool bound = bearing->bearer && (bearing->pico[0] >= 0 || bearing->pico[1] >= 0 || bearing->pico[2] >= 0);
+    for (size_t i = 0; i < gw->config.budget_count; i++)
+        bound = bound || (!gw->config.budgets[i].soft &&
+                          llmgwi_engine_concerns(attempt->call, &gw->config.budgets[i]));
+    attempt->decided = true;
+    if (bound)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_STORE,
+                                "budgets cannot be checked: the ledger cannot be written");
+    else if (LLMGWI_BASE_ADD(&gw->ledger_lost, 1) == 1)
+        llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, "the ledger cannot be written: attempts go unrecorded");
+}
+
+/* Sends a decided attempt, or fails it. */
+static void llmgwi_engine_send_one(llmgwi_engine_attempt *attempt) {
+    llmgwi_engine_unsend(attempt);
+    if (!attempt->stop.code) attempt->transfer = llmgwi_engine_transfer(attempt);
+    if (attempt->transfer) {
+        llmgwi_engine_time_connect(attempt, llmgwi_engine_now(attempt->gw));
+        return;
+    }
+    llmgw_error why = attempt->stop;
+    memset(&attempt->stop, 0, sizeof attempt->stop);
+    if (why.code == LLMGW_E_BUDGET || why.code == LLMGW_E_STORE)
+        attempt->call->refused++;
+    else
+        (void)llmgwi_base_error(&why, LLMGW_E_NETWORK, "out of memory for the transfer");
+    llmgwi_engine_failed(attempt, &why);
+}
+
+/* Since an attempt began, its lane may have been told to wait, or its breaker opened: by another's answer, in the same
+   turn. */
+static void llmgwi_engine_give_way(llmgw *gw, int64_t now) {
+    for (llmgwi_engine_attempt *attempt = gw->unsent; attempt;) {
+        llmgw_error why;
+        bool shut = !attempt->forced && attempt->at->breaker.state == LLMGW_BREAKER_OPEN;
+        if (attempt->lane->not_before_us <= now && !shut) {
+            attempt = attempt->unsent_next;
+            continue;
+        }
+        memset(&why, 0, sizeof why);
+        (void)llmgwi_base_error(&why, LLMGW_E_LIMIT,
+                                shut ? "its circuit breaker has opened meanwhile"
+                                     : "the provider asked to wait meanwhile");
+        llmgwi_engine_failed(attempt, &why); /* which counts it as not sent */
+        attempt = gw->unsent;
+    }
+}
+
+/* Commits the intents of what is to be sent, and sends it. Driver only, outside http. */
+static void llmgwi_engine_send_off(llmgw *gw) {
+    llmgwi_ledger_intent intents[LLMGWI_ENGINE_INTENTS], *list[LLMGWI_ENGINE_INTENTS];
+    int64_t now = llmgwi_engine_now(gw);
+    while (gw->unsent && now >= gw->unsent_us) {
+        size_t count = 0;
+        llmgwi_engine_give_way(gw, now);
+        for (llmgwi_engine_attempt *a = gw->unsent; a && count < LLMGWI_ENGINE_INTENTS; a = a->unsent_next) {
+            list[count] = &intents[count];
+            llmgwi_engine_intend(a, &intents[count++]);
+        }
+        int done = llmgwi_ledger_begin(gw->ledger, list, count);
+        if (done == 0) {
+            gw->unsent_us = now + LLMGWI_ENGINE_LEDGER_BUSY_US;
+            return;
+        }
+        llmgwi_engine_attempt *attempt = gw->unsent;
+        for (size_t i = 0; i < count; i++, attempt = attempt->unsent_next)
+            if (done > 0)
+                llmgwi_engine_decide(attempt, &intents[i]);
+            else
+                llmgwi_engine_unrecorded(attempt);
+        while (gw->unsent && gw->unsent->decided) llmgwi_engine_send_one(gw->unsent);
+    }
+}
+
 /* Begins an attempt. False: nothing was begun, another target may be. */
 static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t key, int64_t now) {
     llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
@@ -23423,8 +28528,9 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t
         return false;
     }
     llmgw_trace *item = attempt ? llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, target, now) : NULL;
-    if (attempt && item) attempt->transfer = llmgwi_engine_transfer(attempt);
-    if (!attempt || !attempt->transfer) {
+    bool ledger = call->gw->ledger != NULL;
+    if (attempt && item && !ledger) attempt->transfer = llmgwi_engine_transfer(attempt);
+    if (!attempt || !item || (!ledger && !attempt->transfer)) {
         if (item) call->reply->trace_count--;
         if (attempt) llmgwi_engine_attempt_free(attempt);
         llmgwi_engine_skip(call, target, LLMGW_E_MEMORY, "out of memory for the transfer", now);
@@ -23432,7 +28538,12 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t
         return false;
     }
     attempt->hedge = call->running > 0 && call->hedged;
+    attempt->book = llmgwi_engine_quote(call->gw, &call->targets[target], &attempt->rates);
     llmgwi_engine_begin(attempt, item, now);
+    if (ledger)
+        llmgwi_engine_hold_back(attempt);
+    else
+        llmgwi_engine_time_connect(attempt, now);
     if (call->epoch > 1) llmgwi_engine_log_failover(call, target);
     if (call->running == 1) llmgwi_engine_standby(call, now);
     return true;
@@ -23629,13 +28740,20 @@ static bool llmgwi_engine_choose(llmgwi_engine_call *call, int64_t ahead, bool f
 
 /* ---- waiting in line for a limit ---- */
 
+static bool llmgwi_engine_change_payer(llmgwi_engine_call *flight);
+
 /* Ends a call that has nothing left to try. */
 static void llmgwi_engine_give_up(llmgwi_engine_call *call) {
+    if (llmgwi_engine_change_payer(call)) {
+        llmgwi_engine_advance(call);
+        return;
+    }
     llmgw_error error = call->last;
     if (!error.code) (void)llmgwi_base_error(&error, LLMGW_E_MODEL, "no target could be tried");
     size_t n = strlen(error.text);
-    if (call->epoch > 1 && n + 32 < sizeof error.text)
-        snprintf(error.text + n, sizeof error.text - n, " (after %u attempts)", (unsigned)call->epoch);
+    unsigned sent = (unsigned)(call->epoch - call->refused);
+    if (sent > 1 && n + 32 < sizeof error.text)
+        snprintf(error.text + n, sizeof error.text - n, " (after %u attempts)", sent);
     llmgwi_engine_end_badly(call, &error);
 }
 
@@ -23655,7 +28773,7 @@ static void llmgwi_engine_leave_line(llmgwi_engine_call *call, int64_t now) {
     line->counts[rank]--;
     line->tokens[rank] -= llmgwi_engine_reserve(call);
     line->count--;
-    call->gw->waiting--;
+    LLMGWI_BASE_ADD(&call->gw->waiting, (size_t)-1);
     if (line->left_us) {
         int64_t interval = now - line->left_us;
         line->interval_us = line->interval_us ? (line->interval_us * 7 + interval) / 8 : interval;
@@ -23738,7 +28856,7 @@ static void llmgwi_engine_join_line(llmgwi_engine_call *call, const llmgwi_engin
     line->counts[rank]++;
     line->tokens[rank] += llmgwi_engine_reserve(call);
     line->count++;
-    gw->waiting++;
+    LLMGWI_BASE_ADD(&gw->waiting, (size_t)1);
     if (!line->active) {
         line->active = true;
         line->next = gw->lines;
@@ -23870,7 +28988,7 @@ static bool llmgwi_engine_waits(llmgwi_engine_call *call, const llmgwi_engine_ch
         llmgwi_engine_join_line(call, choice, now);
         return true;
     }
-    if (gw->http.room(gw->http.self)) return false;
+    if (llmgwi_engine_room(gw)) return false;
     llmgwi_engine_starve(call, choice->target, now);
     return true;
 }
@@ -23881,9 +28999,9 @@ static void llmgwi_engine_advance(llmgwi_engine_call *call) {
     int64_t now = llmgwi_engine_now(gw);
     llmgwi_engine_choice choice;
     while (call->state != LLMGWI_ENGINE_ENDED && call->running < call->wanted) {
-        bool spent = call->epoch >= (uint32_t)call->max_attempts;
+        bool spent = call->epoch - call->refused >= (uint32_t)call->max_attempts;
         if (call->running) {
-            if (spent || !llmgwi_engine_second(call, now, &choice) || !gw->http.room(gw->http.self)) return;
+            if (spent || !llmgwi_engine_second(call, now, &choice) || !llmgwi_engine_room(gw)) return;
         } else if (spent || !llmgwi_engine_choose(call, 0, false, now, &choice)) {
             llmgwi_engine_give_up(call);
             return;
@@ -23921,9 +29039,9 @@ static void llmgwi_engine_plan_hedge(llmgwi_engine_call *call, int64_t now) {
 static void llmgwi_engine_hedge(llmgwi_engine_call *call, int64_t now) {
     call->hedge_us = LLMGWI_BASE_NEVER;
     if (call->hedged || call->running != 1 || call->attempts->shown) return;
-    if (call->epoch >= (uint32_t)call->max_attempts) return;
+    if (call->epoch - call->refused >= (uint32_t)call->max_attempts) return;
     llmgwi_engine_choice choice;
-    if (!llmgwi_engine_second(call, now, &choice) || !call->gw->http.room(call->gw->http.self)) return;
+    if (!llmgwi_engine_second(call, now, &choice) || !llmgwi_engine_room(call->gw)) return;
     if (!llmgwi_health_budget_take(&call->own_route->hedges, now, call->route->hedge_percent)) {
         llmgwi_engine_pass(call, call->attempts->target, LLMGW_E_LIMIT, "no hedge: hedge_percent is used up",
                            now);
@@ -24065,12 +29183,23 @@ static void llmgwi_engine_look_free(llmgw *gw, llmgwi_cache_look *look) {
 static void llmgwi_engine_free_call(llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
     if (call->look) llmgwi_engine_look_free(gw, call->look);
+    if (!call->on_end) llmgwi_engine_unbear(gw, &call->bearing, 0); /* it was never accepted */
     llmgwi_base_free(&gw->mem, call->job, sizeof *call->job);
     llmgwi_base_buf_free(&call->stash);
     llmgwi_base_buf_free(&call->queue);
     llmgwi_base_arena_free(&call->arena);
     llmgwi_engine_reply_drop(call->reply);
     llmgwi_base_free(&gw->mem, call, sizeof *call);
+}
+
+/* In pico-dollars, at the prices of the moment; unknown ones last. */
+static double llmgwi_engine_likely_cost(llmgwi_engine_call *call, const llmgwi_config_target *target) {
+    llmgwi_price_rates rates;
+    llmgwi_price_book *book = llmgwi_engine_quote(call->gw, target, &rates);
+    llmgw_usage usage = llmgwi_engine_reserved(call, &rates);
+    llmgw_cost cost = llmgwi_engine_cost(&rates, &usage);
+    if (book) llmgwi_price_book_free(book, &call->gw->mem);
+    return cost.known ? (double)cost.pico_usd : 1e300;
 }
 
 /* The targets of a call, with what is known of them, in the order in which they will be tried. False: out of
@@ -24088,9 +29217,11 @@ static bool llmgwi_engine_order(llmgwi_engine_call *call, int64_t now) {
     }
     for (size_t i = 0; i < call->plan.count; i++) {
         if (!call->states[i]) return false;
-        costs[i] = route && route->how == LLMGWI_CONFIG_FASTEST
-                       ? llmgwi_health_ewma_cost(&call->states[i]->ewma, now, call->states[i]->in_flight)
-                       : (double)call->states[i]->in_flight;
+        costs[i] = (double)call->states[i]->in_flight;
+        if (route && route->how == LLMGWI_CONFIG_FASTEST)
+            costs[i] = llmgwi_health_ewma_cost(&call->states[i]->ewma, now, call->states[i]->in_flight);
+        if (route && route->how == LLMGWI_CONFIG_CHEAPEST)
+            costs[i] = llmgwi_engine_likely_cost(call, &call->targets[i]);
     }
     llmgwi_route_in_order(&call->plan, call->plan.count);
     if (!route) return true;
@@ -24098,7 +29229,8 @@ static bool llmgwi_engine_order(llmgwi_engine_call *call, int64_t now) {
     if (route->how == LLMGWI_CONFIG_WEIGHTED) llmgwi_route_draw(&call->plan, route->weights, random);
     if (route->how == LLMGWI_CONFIG_FASTEST) llmgwi_route_two_choices(&call->plan, costs, random);
     if (route->how == LLMGWI_CONFIG_LEAST_BUSY) llmgwi_route_draw(&call->plan, NULL, random);
-    if (route->how == LLMGWI_CONFIG_LEAST_BUSY) llmgwi_route_by_cost(&call->plan, costs, 0);
+    if (route->how == LLMGWI_CONFIG_LEAST_BUSY || route->how == LLMGWI_CONFIG_CHEAPEST)
+        llmgwi_route_by_cost(&call->plan, costs, 0);
     return true;
 }
 
@@ -24206,17 +29338,22 @@ static void llmgwi_engine_feed(llmgw *gw) {
     llmgwi_engine_reap(gw);
     llmgwi_engine_reap_own(gw);
     if (gw->freed) llmgwi_engine_serve_lines(gw);
-    while (gw->starved && gw->http.room(gw->http.self)) {
+    while (gw->starved && llmgwi_engine_room(gw)) {
         llmgwi_engine_call *call = gw->starved;
         llmgwi_engine_unstarve(call);
         llmgwi_engine_advance(call);
     }
 }
 
-/* When a duty of the cache is due. */
+/* When a duty of cache, ledger or prices is due. */
 static int64_t llmgwi_engine_duty_us(llmgw *gw) {
-    if (!gw->cache) return LLMGWI_BASE_NEVER;
-    int64_t due = llmgwi_cache_due_us(gw->cache), jobs = LLMGWI_BASE_LOAD(&gw->jobs_at_us);
+    int64_t due = gw->ledger ? llmgwi_ledger_due_us(gw->ledger) : LLMGWI_BASE_NEVER;
+    if (gw->prices.load) return 0;
+    if (gw->prices.at_us < due) due = gw->prices.at_us;
+    if (!gw->cache) return due;
+    int64_t cache_us = llmgwi_cache_due_us(gw->cache);
+    if (cache_us < due) due = cache_us;
+    int64_t jobs = LLMGWI_BASE_LOAD(&gw->jobs_at_us);
     if (LLMGWI_BASE_LOAD(&gw->jobs) >= LLMGWI_ENGINE_JOBS) jobs = LLMGWI_BASE_NEVER;
     return due < jobs ? due : jobs;
 }
@@ -24224,6 +29361,7 @@ static int64_t llmgwi_engine_duty_us(llmgw *gw) {
 static int64_t llmgwi_engine_next_us(llmgw *gw) {
     int64_t next = gw->http.next_us(gw->http.self);
     if (gw->freed || gw->given_up) return 0;
+    if (gw->unsent && gw->unsent_us < next) next = gw->unsent_us;
     if (gw->heap_count && gw->heap[0]->at_us < next) next = gw->heap[0]->at_us;
     int64_t duty = llmgwi_engine_duty_us(gw);
     return duty < next ? duty : next;
@@ -24245,6 +29383,7 @@ static void llmgwi_engine_turn(llmgw *gw, int64_t until_us, const llmgwi_engine_
     if (llmgwi_engine_now(gw) - gw->read_us > LLMGWI_ENGINE_AWAY_US) llmgwi_engine_read(gw, 0);
     llmgwi_engine_clock(gw);
     llmgwi_engine_feed(gw);
+    llmgwi_engine_send_off(gw);
     int64_t next = llmgwi_engine_next_us(gw), now = llmgwi_engine_now(gw), wait_ms = -1;
     if (next > until_us) next = until_us;
     if (next != LLMGWI_BASE_NEVER) wait_ms = next > now ? (next - now + 999) / 1000 : 0;
@@ -24257,6 +29396,7 @@ static void llmgwi_engine_turn(llmgw *gw, int64_t until_us, const llmgwi_engine_
     llmgwi_engine_read(gw, (int)wait_ms);
     llmgwi_engine_clock(gw);
     llmgwi_engine_feed(gw);
+    llmgwi_engine_send_off(gw); /* a game's next turn may be a while away */
     llmgwi_engine_duty(gw);
     llmgwi_base_lock(&gw->lock);
     gw->asleep = false;
@@ -24475,11 +29615,150 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
                              (256 << 10));
 }
 
+/* ---- scoped keys ---- */
+
+/* What is known of a scoped key in this process. NULL: out of memory, or too many. Under lock. */
+static llmgwi_engine_bearer *llmgwi_engine_bearer_of(llmgw *gw, const llmgwi_auth_key *key) {
+    llmgwi_engine_bearer **chain = &gw->bearers[key->number % LLMGWI_ENGINE_CHAINS];
+    llmgwi_config_limits limits = llmgwi_config_unlimited;
+    for (llmgwi_engine_bearer *bearer = *chain; bearer; bearer = bearer->next)
+        if (bearer->number == key->number) return bearer;
+    if (gw->bearer_count >= LLMGWI_ENGINE_BEARERS) return NULL;
+    llmgwi_engine_bearer *bearer = (llmgwi_engine_bearer *)llmgwi_base_zalloc(&gw->mem, sizeof *bearer);
+    if (!bearer) return NULL;
+    limits.rpm = key->rpm;
+    limits.tpm = key->tpm;
+    limits.concurrency = key->concurrency;
+    bearer->number = key->number;
+    llmgwi_engine_limits_init(&bearer->limits, &limits);
+    bearer->next = *chain;
+    *chain = bearer;
+    gw->bearer_count++;
+    return bearer;
+}
+
+/* Counts a request against its key's limits. tokens: reserved. */
+static llmgw_code llmgwi_engine_bear(llmgw *gw, const llmgwi_auth_key *key, int64_t tokens,
+                                     llmgwi_engine_bearing *bearing, llmgw_error *error) {
+    llmgwi_engine_choice choice;
+    int64_t now = llmgwi_engine_now(gw);
+    memset(&choice, 0, sizeof choice);
+    choice.at_us = now;
+    choice.why = "";
+    memcpy(bearing->name, key->name, sizeof bearing->name);
+    bearing->pico[0] = key->day_pico;
+    bearing->pico[1] = key->month_pico;
+    bearing->pico[2] = key->total_pico;
+    bearing->tokens = tokens;
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_engine_bearer *bearer = llmgwi_engine_bearer_of(gw, key);
+    if (bearer) llmgwi_engine_look_limits(&bearer->limits, tokens, 0, 0, &choice, now);
+    bool free = bearer && choice.at_us <= now;
+    if (free) llmgwi_engine_limits_take(&bearer->limits, bearing->slots, tokens, now);
+    llmgwi_base_unlock(&gw->lock);
+    bearing->bearer = free ? bearer : NULL;
+    if (free) return LLMGW_OK;
+    (void)llmgwi_base_error(error, bearer ? LLMGW_E_LIMIT : LLMGW_E_MEMORY, "scoped key %.64s: %s", key->name,
+                            bearer ? choice.why : "out of memory for its limits");
+    if (choice.at_us > now && choice.at_us != LLMGWI_BASE_NEVER)
+        error->retry_after_ms = (choice.at_us - now + 999) / 1000;
+    return error->code;
+}
+
+/* Gives back what a request took of its key's limits: it used so many tokens. */
+static void llmgwi_engine_unbear(llmgw *gw, llmgwi_engine_bearing *bearing, int64_t used) {
+    if (!bearing->bearer) return;
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_engine_limits_settle(&bearing->bearer->limits, bearing->slots, true, used - bearing->tokens,
+                                llmgwi_engine_now(gw));
+    llmgwi_base_unlock(&gw->lock);
+    bearing->bearer = NULL;
+}
+
+/* What all attempts of a call used. */
+static int64_t llmgwi_engine_used(const llmgwi_engine_reply *reply) {
+    int64_t used = 0;
+    for (size_t i = 0; i < reply->trace_count; i++)
+        if (reply->trace[i].kind == LLMGW_TRACE_ATTEMPT && reply->trace[i].usage.known)
+            used += reply->trace[i].usage.input + reply->trace[i].usage.output;
+    return used;
+}
+
+/* The ledger's row of an answer that cost nothing: the cache's, or one that another call paid for. */
+static void llmgwi_engine_record_hit(llmgw *gw, const llmgw_request *request,
+                                     const llmgwi_engine_bearing *bearing, const llmgw_reply *reply) {
+    llmgw_ledger_row row;
+    if (!gw->ledger || (!bearing->name[0] && !request->tag_count)) return;
+    llmgwi_engine_row(request, bearing, &row);
+    row.time_us = llmgwi_engine_wall_us(gw);
+    row.provider = reply->provider;
+    row.model = reply->model;
+    row.model_echo = reply->model_echo;
+    row.usage = reply->usage;
+    row.cost.known = true;
+    row.duration_us = reply->elapsed_us;
+    row.verdict = reply->cached.verdict;
+    row.saved = reply->cached.saved;
+    llmgwi_ledger_hit(gw->ledger, &row);
+}
+
+/* What a call asked, for the log: the last text of its request. */
+static const char *llmgwi_engine_prompt(const llmgw_request *request) {
+    if (request->prompt) return request->prompt;
+    for (size_t i = request->message_count; i-- > 0;)
+        if (request->messages[i].text) return request->messages[i].text;
+    return "";
+}
+
+static void llmgwi_engine_log_call(llmgw *gw, const llmgw_request *request, llmgw_call id,
+                                   const llmgw_reply *reply) {
+    char line[256];
+    llmgw_log_entry entry;
+    if (!gw->log) return;
+    memset(&entry, 0, sizeof entry);
+    snprintf(line, sizeof line, "%.64s/%.80s: %s, %lld us, %.9f USD%s%s", reply->provider, reply->model,
+             reply->error.code ? llmgw_code_name(reply->error.code) : llmgw_finish_name(reply->finish),
+             (long long)reply->elapsed_us, (double)reply->cost.pico_usd / 1e12,
+             reply->cost.known ? "" : " known, the rest unknown",
+             reply->cached.verdict > LLMGW_VERDICT_MISS ? ", from the cache" : "");
+    entry.item = LLMGW_LOG_CALL;
+    entry.line = line;
+    entry.call = id;
+    entry.provider = reply->provider;
+    entry.model = reply->model;
+    entry.code = reply->error.code;
+    if (gw->config.options.log_content) {
+        entry.prompt = llmgwi_engine_prompt(request);
+        entry.answer = reply->text;
+    }
+    llmgwi_engine_log_entry(gw, &entry);
+}
+
+static void llmgwi_engine_pay(llmgwi_engine_call *call) {
+    const llmgw_reply *reply = &call->reply->pub;
+    bool joined = reply->cached.verdict == LLMGW_VERDICT_JOINED;
+    if (!reply->error.code && reply->cached.verdict > LLMGW_VERDICT_MISS)
+        llmgwi_engine_record_hit(call->gw, call->request, &call->bearing, reply);
+    llmgwi_engine_unbear(call->gw, &call->bearing, joined ? 0 : llmgwi_engine_used(call->reply));
+    llmgwi_engine_log_call(call->gw, call->request, call->id, reply);
+}
+
+/* Where a call goes: what its request names, or something cheaper when a soft budget is used up. */
+static const char *llmgwi_engine_where(const llmgwi_engine_call *call) {
+    llmgw *gw = call->gw;
+    for (size_t i = 0; i < gw->config.budget_count; i++) {
+        const llmgwi_config_budget *budget = &gw->config.budgets[i];
+        if (budget->cheaper && LLMGWI_BASE_LOAD(&gw->over[i]) && llmgwi_engine_concerns(call, budget))
+            return budget->cheaper;
+    }
+    return call->request->model;
+}
+
 /* Takes a checked request and returns its handle; 0: error says why. After that a call that is not blocking
    belongs to whoever drives, and may be gone already. */
 static llmgw_call llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmgw_error *error) {
     llmgw_call id = 0;
-    if (!llmgwi_config_resolve(&gw->config, call->request->model, &call->own_target, &call->targets,
+    if (!llmgwi_config_resolve(&gw->config, llmgwi_engine_where(call), &call->own_target, &call->targets,
                                &call->plan.count, &call->route, error))
         return 0;
     llmgwi_engine_prepare(call);
@@ -24500,6 +29779,7 @@ static llmgw_call llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmg
             if (gw->asleep) gw->http.wake(gw->http.self); /* who sleeps there may be the one to deliver it */
         } else {
             gw->pending++;
+            gw->sums.calls++;
             llmgwi_engine_inbox_add(gw, call);
         }
     }
@@ -24556,8 +29836,10 @@ static const llmgw_tool *llmgwi_engine_copy_tools(llmgwi_base_arena *arena, cons
 static const llmgw_request *llmgwi_engine_copy(llmgwi_base_arena *arena, const llmgw_request *from) {
     llmgw_request *to = (llmgw_request *)llmgwi_base_arena_get(arena, sizeof *to);
     const char **stop = (const char **)llmgwi_base_arena_get(arena, from->stop_count * sizeof *stop);
-    if (!to || !stop) return NULL;
+    const char **tags = (const char **)llmgwi_base_arena_get(arena, from->tag_count * sizeof *tags);
+    if (!to || !stop || !tags) return NULL;
     *to = *from;
+    to->key = NULL; /* it is checked already, and a secret */
     to->model = llmgwi_base_arena_dup(arena, from->model);
     to->system = llmgwi_base_arena_dup(arena, from->system);
     to->prompt = llmgwi_base_arena_dup(arena, from->prompt);
@@ -24570,6 +29852,8 @@ static const llmgw_request *llmgwi_engine_copy(llmgwi_base_arena *arena, const l
     to->tools = llmgwi_engine_copy_tools(arena, from);
     for (size_t i = 0; i < from->stop_count; i++) stop[i] = llmgwi_base_arena_dup(arena, from->stop[i]);
     to->stop = stop;
+    for (size_t i = 0; i < from->tag_count; i++) tags[i] = llmgwi_base_arena_dup(arena, from->tags[i]);
+    to->tags = tags;
     return arena->failed ? NULL : to;
 }
 
@@ -24753,6 +30037,33 @@ static void llmgwi_engine_leave_flight(llmgwi_engine_call *call, const llmgw_err
     llmgwi_engine_go_on(flight, llmgwi_engine_now(flight->gw)); /* perhaps it waited for this one to read */
 }
 
+/* Do two requests count against the same budgets? */
+static bool llmgwi_engine_pays_alike(const llmgwi_engine_call *a, const llmgwi_engine_call *b) {
+    size_t tags = a->request->tag_count;
+    bool alike = strcmp(a->bearing.name, b->bearing.name) == 0 && tags == b->request->tag_count;
+    for (size_t i = 0; alike && i < tags; i++) alike = strcmp(a->request->tags[i], b->request->tags[i]) == 0;
+    return alike;
+}
+
+/* A flight that its payer cannot afford: who asks the same and has another budget pays instead. False: there is
+   nobody. */
+static bool llmgwi_engine_change_payer(llmgwi_engine_call *flight) {
+    llmgw_error why = flight->last;
+    if (!flight->boarding || (why.code != LLMGW_E_BUDGET && why.code != LLMGW_E_STORE)) return false;
+    llmgwi_engine_call *payer = flight->joined;
+    while (payer && llmgwi_engine_pays_alike(flight, payer)) payer = payer->join_next;
+    if (!payer) return false; /* the same for all */
+    const llmgw_request *request = llmgwi_engine_copy(&flight->arena, payer->request);
+    if (!request) return false;
+    while (flight->joined != payer) llmgwi_engine_leave_flight(flight->joined, &why);
+    flight->request = request;
+    flight->bearing = payer->bearing;
+    memset(&flight->last, 0, sizeof flight->last);
+    memset(flight->plan.dead, 0, sizeof flight->plan.dead);
+    memset(flight->plan.tries, 0, sizeof flight->plan.tries);
+    return true;
+}
+
 /* The same answer for one who had joined: its texts belong to the first one's reply. */
 static void llmgwi_engine_share_reply(llmgwi_engine_call *call, llmgwi_engine_reply *from,
                                       const llmgw_cached *cached) {
@@ -24810,6 +30121,7 @@ static void llmgwi_engine_land(llmgwi_engine_call *flight, const llmgw_error *er
     flight->reply = first->reply; /* the first one pays, and gets the trace */
     first->reply = reply;
     first->epoch = flight->epoch;
+    first->refused = flight->refused;
     first->answered = flight->answered;
     first->tried = flight->tried;
     first->cached = flight->cached;
@@ -24847,7 +30159,7 @@ static llmgwi_engine_call *llmgwi_engine_own_new(llmgw *gw, void (*on_end)(llmgw
 /* Readies it once its request is there. False: error says why. */
 static bool llmgwi_engine_own_open(llmgwi_engine_call *call, llmgw_error *error) {
     llmgw *gw = call->gw;
-    if (!llmgwi_config_resolve(&gw->config, call->request->model, &call->own_target, &call->targets,
+    if (!llmgwi_config_resolve(&gw->config, llmgwi_engine_where(call), &call->own_target, &call->targets,
                                &call->plan.count, &call->route, error))
         return false;
     llmgwi_engine_prepare(call);
@@ -24868,6 +30180,7 @@ static llmgwi_engine_call *llmgwi_engine_flight_new(llmgwi_engine_call *call) {
     llmgw_error why;
     llmgwi_engine_call *flight = llmgwi_engine_own_new(gw, llmgwi_engine_land);
     if (!flight) return NULL;
+    flight->bearing = call->bearing; /* its limits stay the caller's */
     flight->request = llmgwi_engine_copy(&flight->arena, call->request);
     if (!flight->request || !llmgwi_engine_own_open(flight, &why)) {
         llmgwi_engine_free_call(flight);
@@ -25121,17 +30434,292 @@ static void llmgwi_engine_news(llmgw *gw, bool committed) {
     llmgwi_engine_log(gw, LLMGW_LOG_STORE, line);
 }
 
+/* ---- prices: of the past ---- */
+
+/* What a row of the ledger costs at today's prices (llmgwi_ledger_price_fn). Its provider may be gone. */
+static llmgw_cost llmgwi_engine_requote(void *user, const llmgw_ledger_row *row, uint64_t *price) {
+    const llmgw *gw = (const llmgw *)user;
+    llmgwi_config_target target;
+    llmgwi_price_rates rates;
+    llmgwi_price_what what;
+    memset(&target, 0, sizeof target);
+    memset(&rates, 0, sizeof rates);
+    target.provider = llmgwi_config_provider_find(&gw->config, row->provider, strlen(row->provider));
+    target.model = row->model;
+    llmgwi_config_target_known(&gw->config, &target);
+    what.own = &target.price;
+    what.flavour = target.provider && target.provider->listed ? target.provider->flavour : NULL;
+    what.model = row->model;
+    if (!target.provider || !llmgwi_price_find(gw->book, &what, &rates)) rates.hash = 0;
+    *price = rates.hash;
+    return llmgwi_engine_cost(&rates, &row->usage);
+}
+
+/* Who calls holds the driver's part: the book stays. */
+static int64_t llmgwi_engine_reprice(llmgw *gw, const llmgw_ledger_filter *filter, bool write,
+                                     llmgw_cost *before, llmgw_cost *after) {
+    return llmgwi_ledger_reprice(gw->ledger, filter, write, llmgwi_engine_requote, gw, before, after);
+}
+
+/* ---- prices: kept fresh ---- */
+
+static void llmgwi_engine_prices_say(llmgw *gw, const char *what, const char *why) {
+    char line[400];
+    snprintf(line, sizeof line, "prices: %.160s%s%.160s", what, why[0] ? ": " : "", why);
+    llmgwi_engine_log(gw, LLMGW_LOG_PRICE, line);
+}
+
+/* Tells the log which prices of the configured models are others now. */
+static void llmgwi_engine_prices_compare(llmgw *gw, const llmgwi_price_book *was,
+                                         const llmgwi_config_target *target) {
+    llmgwi_price_what what;
+    llmgwi_price_rates old, now;
+    llmgw_usage usage;
+    char line[256];
+    what.own = &target->price;
+    what.flavour = target->provider->listed ? target->provider->flavour : NULL;
+    what.model = target->model;
+    memset(&usage, 0, sizeof usage);
+    usage.known = true;
+    usage.input = usage.output = 1000;
+    bool had = llmgwi_price_find(was, &what, &old), has = llmgwi_price_find(gw->book, &what, &now);
+    if (had == has && (!has || old.hash == now.hash)) return;
+    llmgw_cost one = llmgwi_price_cost(had ? &old : NULL, &usage),
+               two = llmgwi_price_cost(has ? &now : NULL, &usage);
+    snprintf(line, sizeof line, "%.64s/%.80s: 1,000 tokens in and out cost %.6f USD%s, until now %.6f USD%s",
+             target->provider->name, target->model, (double)two.pico_usd / 1e12,
+             two.known ? "" : " (unknown)", (double)one.pico_usd / 1e12, one.known ? "" : " (unknown)");
+    llmgwi_engine_prices_say(gw, line, "");
+}
+
+/* A book was read whole. */
+static bool llmgwi_engine_prices_done(llmgw *gw, llmgw_error *error) {
+    llmgwi_engine_prices *prices = &gw->prices;
+    char line[64];
+    (void)llmgwi_price_load_step(prices->load, SIZE_MAX);
+    llmgwi_base_buf text = prices->load->text;
+    memset(&prices->load->text, 0, sizeof text);
+    llmgwi_price_book *was = gw->book, *book = llmgwi_price_load_end(prices->load, was, error);
+    prices->load = NULL;
+    if (book && prices->fresh && prices->path[0] && !llmgwi_base_file_write(prices->path, text.p, text.n))
+        llmgwi_engine_prices_say(gw, "they cannot be kept in the store's directory", strerror(errno));
+    llmgwi_base_buf_free(&text);
+    if (!book) return false;
+    llmgwi_base_lock(&gw->lock);
+    gw->book = book;
+    llmgwi_base_unlock(&gw->lock);
+    size_t changes = was ? llmgwi_price_changes(was, book, NULL, NULL) : 0;
+    snprintf(line, sizeof line, "%lu of the list are others now", (unsigned long)changes);
+    if (changes) llmgwi_engine_prices_say(gw, line, "");
+    for (size_t i = 0; was && i < gw->config.model_count; i++)
+        llmgwi_engine_prices_compare(gw, was, &gw->config.models[i]->target);
+    for (size_t r = 0; was && r < gw->config.route_count; r++)
+        for (size_t i = 0; i < gw->config.routes[r]->target_count; i++)
+            llmgwi_engine_prices_compare(gw, was, &gw->config.routes[r]->targets[i]);
+    if (was) llmgwi_price_book_free(was, &gw->mem);
+    return true;
+}
+
+/* Begins to read what the file holds. False: it cannot be read, or error says why not. */
+static bool llmgwi_engine_prices_open(llmgw *gw, const char *path, llmgw_error *error) {
+    llmgwi_base_buf text;
+    llmgwi_base_buf_init(&text, &gw->mem, LLMGWI_ENGINE_PRICES_BYTES);
+    gw->prices.stamp = llmgwi_base_file_stamp(path, NULL);
+    if (!llmgwi_base_file_read(path, &text)) {
+        (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "prices: %.200s: %s", path, strerror(errno));
+        llmgwi_base_buf_free(&text);
+        return false;
+    }
+    gw->prices.load = llmgwi_price_load_new(&gw->mem, &text);
+    if (gw->prices.load) return true;
+    llmgwi_base_buf_free(&text);
+    (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "prices: out of memory");
+    return false;
+}
+
+static bool llmgwi_engine_prices_sent(void *user) {
+    (void)user;
+    return true;
+}
+
+static void llmgwi_engine_prices_header(void *user, llmgwi_base_str name, llmgwi_base_str value) {
+    llmgwi_engine_prices *prices = &((llmgw *)user)->prices;
+    if (llmgwi_base_is_nocase(name, "etag") && value.n < sizeof prices->new_etag)
+        llmgwi_base_copy_cut(prices->new_etag, sizeof prices->new_etag, value.p, value.n);
+}
+
+static int llmgwi_engine_prices_body(void *user, int status, const char *p, size_t n) {
+    llmgwi_engine_prices *prices = &((llmgw *)user)->prices;
+    if (status == 200) llmgwi_base_buf_add(&prices->body, p, n);
+    return prices->body.failed ? LLMGWI_HTTP_STOP : LLMGWI_HTTP_GO;
+}
+
+static void llmgwi_engine_prices_fetched(void *user, const llmgwi_http_result *result) {
+    llmgw *gw = (llmgw *)user;
+    llmgwi_engine_prices *prices = &gw->prices;
+    char why[64];
+    int64_t again_us = LLMGWI_ENGINE_PRICES_AGAIN_US;
+    prices->transfer = NULL;
+    if (result->status == 304) {
+        again_us = LLMGWI_ENGINE_PRICES_DAY_US;
+    } else if (result->status == 200 && !result->code && !prices->body.failed) {
+        prices->load = llmgwi_price_load_new(&gw->mem, &prices->body);
+        prices->fresh = true;
+        again_us = LLMGWI_ENGINE_PRICES_DAY_US;
+    } else {
+        snprintf(why, sizeof why, "HTTP status %d", result->status);
+        llmgwi_engine_prices_say(gw, "they cannot be fetched",
+                                 prices->body.failed ? "more than 32 MiB"
+                                 : result->code      ? result->text
+                                                     : why);
+    }
+    if (!prices->load) llmgwi_base_buf_free(&prices->body);
+    prices->at_us = llmgwi_engine_now(gw) + again_us;
+}
+
+static const llmgwi_http_events llmgwi_engine_prices_upcalls = {
+    llmgwi_engine_prices_sent, llmgwi_engine_prices_header, llmgwi_engine_prices_body,
+    llmgwi_engine_prices_fetched};
+
+static void llmgwi_engine_prices_fetch(llmgw *gw, int64_t now) {
+    llmgwi_engine_prices *prices = &gw->prices;
+    const char *url = gw->config.options.prices, *lines[2] = {"Accept: application/json", NULL};
+    llmgwi_http_request request;
+    if (prices->headers) gw->http.headers_free(gw->http.self, prices->headers);
+    snprintf(prices->match, sizeof prices->match, "If-None-Match: %s", prices->etag);
+    lines[1] = prices->match;
+    prices->headers = gw->http.headers_make(gw->http.self, lines, prices->etag[0] ? 2 : 1);
+    llmgwi_base_buf_init(&prices->body, &gw->mem, LLMGWI_ENGINE_PRICES_BYTES);
+    memset(&request, 0, sizeof request);
+    request.url = url;
+    request.headers = prices->headers;
+    request.tls = strncmp(url, "https:", 6) == 0;
+    request.loopback = !request.tls;
+    request.events = &llmgwi_engine_prices_upcalls;
+    request.user = gw;
+    prices->new_etag[0] = 0;
+    if (prices->headers) prices->transfer = gw->http.start(gw->http.self, &request);
+    prices->at_us =
+        prices->transfer ? now + LLMGWI_ENGINE_PRICES_LATE_US : now + LLMGWI_ENGINE_PRICES_AGAIN_US;
+}
+
+/* One bite of reading, or a look whether there is something new. Driver only, outside http. */
+static void llmgwi_engine_keep_prices(llmgw *gw, int64_t now) {
+    llmgwi_engine_prices *prices = &gw->prices;
+    const char *path = gw->config.options.prices;
+    llmgw_error why;
+    memset(&why, 0, sizeof why);
+    if (prices->load) {
+        if (llmgwi_price_load_step(prices->load, LLMGWI_ENGINE_PRICES_ROWS)) return;
+        bool taken = llmgwi_engine_prices_done(gw, &why);
+        if (!taken) llmgwi_engine_prices_say(gw, "the present ones stay", why.text);
+        if (!taken && prices->remote) prices->at_us = now + LLMGWI_ENGINE_PRICES_AGAIN_US;
+        if (taken && prices->fresh) memcpy(prices->etag, prices->new_etag, sizeof prices->etag);
+        prices->fresh = false;
+    } else if (now >= prices->at_us && prices->transfer) {
+        gw->http.cancel(gw->http.self, prices->transfer);
+        prices->transfer = NULL;
+        llmgwi_base_buf_free(&prices->body);
+        prices->at_us = now + LLMGWI_ENGINE_PRICES_AGAIN_US;
+        llmgwi_engine_prices_say(gw, "they cannot be fetched", "no answer in time");
+    } else if (now >= prices->at_us && prices->remote) {
+        if (llmgwi_engine_room(gw)) llmgwi_engine_prices_fetch(gw, now);
+    } else if (now >= prices->at_us) {
+        uint64_t stamp = llmgwi_base_file_stamp(path, NULL);
+        prices->at_us = now + (int64_t)gw->config.options.prices_check_s * 1000000;
+        if (stamp && stamp != prices->stamp && !llmgwi_engine_prices_open(gw, path, &why))
+            llmgwi_engine_prices_say(gw, "the present ones stay", why.text);
+    }
+}
+
+/* What is there already is read whole: the first call is priced by it. False: error says why not. */
+static bool llmgwi_engine_prices_begin(llmgw *gw, llmgw_error *error) {
+    const char *from = gw->config.options.prices, *root = gw->config.options.store.path, *path = from;
+    llmgwi_engine_prices *prices = &gw->prices;
+    int64_t now = llmgwi_engine_now(gw), mtime_s = 0, age_us = INT64_MAX;
+    prices->at_us = LLMGWI_BASE_NEVER;
+    if (!from) return true;
+    prices->remote = strncmp(from, "https://", 8) == 0 || strncmp(from, "http://", 7) == 0;
+    prices->at_us = now + (int64_t)gw->config.options.prices_check_s * 1000000;
+    if (prices->remote) {
+        if (gw->store && root) (void)snprintf(prices->path, sizeof prices->path, "%s/prices.json", root);
+        path = prices->path;
+        if (path[0] && llmgwi_base_file_stamp(path, &mtime_s))
+            age_us = (gw->clock.wall_s(gw->clock.user) - mtime_s) * 1000000;
+        bool young = age_us >= 0 && age_us < LLMGWI_ENGINE_PRICES_DAY_US;
+        prices->at_us = young ? now + LLMGWI_ENGINE_PRICES_DAY_US - age_us : now;
+        if (age_us == INT64_MAX) return true;
+    }
+    bool good = llmgwi_engine_prices_open(gw, path, error);
+    while (good && llmgwi_price_load_step(prices->load, 1000)) continue;
+    good = good && llmgwi_engine_prices_done(gw, error);
+    if (good || !prices->remote) return good;
+    llmgwi_engine_prices_say(gw, "those of the last time cannot be read", error->text);
+    memset(error, 0, sizeof *error);
+    prices->at_us = now;
+    return true;
+}
+
+static void llmgwi_engine_prices_end(llmgw *gw, bool forked) {
+    llmgwi_engine_prices *prices = &gw->prices;
+    if (prices->transfer && !forked) gw->http.cancel(gw->http.self, prices->transfer);
+    if (prices->transfer) llmgwi_base_buf_free(&prices->body);
+    if (prices->headers && !forked) gw->http.headers_free(gw->http.self, prices->headers);
+    if (prices->load) llmgwi_price_load_free(prices->load);
+    if (gw->book) llmgwi_price_book_free(gw->book, &gw->mem);
+}
+
+/* Tells the log, once a period each, which budgets are used up or nearly so, and notes the soft ones. */
+static void llmgwi_engine_check_budgets(llmgw *gw) {
+    llmgw_budget_state states[LLMGWI_ENGINE_BUDGETS];
+    char line[256];
+    int64_t now_s = gw->clock.wall_s(gw->clock.user);
+    size_t count = llmgwi_ledger_budgets(gw->ledger, states, LLMGWI_ENGINE_BUDGETS);
+    for (size_t i = 0; i < count; i++) {
+        const llmgw_budget_state *state = &states[i];
+        int64_t used = state->spent_pico + state->reserved_pico,
+                until_s = state->resets_s ? state->resets_s : INT64_MAX;
+        int percent = gw->config.options.headroom_percent;
+        bool over = used >= state->limit_pico;
+        bool near = over || (percent > 0 && (double)used >= (double)state->limit_pico * percent / 100);
+        LLMGWI_BASE_STORE(&gw->over[i], (unsigned char)(over && state->soft));
+        if (!near || gw->told_until_s[i][over] > now_s) continue;
+        gw->told_until_s[i][over] = until_s;
+        snprintf(line, sizeof line, "budget %.64s (%s) is used %s: %.6f of %.6f USD", state->name, state->per,
+                 over ? "up" : "nearly", (double)used / 1e12, (double)state->limit_pico / 1e12);
+        llmgwi_engine_log(gw, LLMGW_LOG_BUDGET, line);
+    }
+}
+
+/* The ledger's duties. */
+static void llmgwi_engine_keep_books(llmgw *gw, int64_t now) {
+    char line[128];
+    uint64_t recovered = LLMGWI_BASE_SWAP(&gw->ledger->recovered, (uint64_t)0);
+    snprintf(line, sizeof line,
+             "%llu attempts of a process that died were found: they cost what was reserved",
+             (unsigned long long)recovered);
+    if (recovered) llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, line);
+    if (now >= llmgwi_ledger_due_us(gw->ledger))
+        (void)llmgwi_ledger_duty(gw->ledger, gw->config.options.duty_us, false);
+    if (now < gw->budgets_us || !gw->config.budget_count) return;
+    gw->budgets_us = now + LLMGWI_ENGINE_BUDGETS_US;
+    llmgwi_engine_check_budgets(gw);
+}
+
 /* What waits to be done for the cache, within duty_us. Driver only, outside http. */
 static void llmgwi_engine_duty(llmgw *gw) {
     int64_t now = llmgwi_engine_now(gw), duty_us = gw->config.options.duty_us;
-    if (!gw->cache || LLMGWI_BASE_LOAD(&gw->closing)) return;
+    if (LLMGWI_BASE_LOAD(&gw->closing)) return;
+    if (gw->ledger) llmgwi_engine_keep_books(gw, now);
+    llmgwi_engine_keep_prices(gw, now);
+    if (!gw->cache) return;
     bool committed = now >= llmgwi_cache_due_us(gw->cache);
     if (committed) (void)llmgwi_cache_duty(gw->cache, duty_us, false);
     llmgwi_engine_news(gw, committed);
     if (!committed && now < LLMGWI_BASE_LOAD(&gw->jobs_at_us)) return;
     LLMGWI_BASE_STORE(&gw->jobs_at_us, now + LLMGWI_ENGINE_JOBS_IDLE_US);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_engine_job_kinds); i++)
-        while (gw->jobs < LLMGWI_ENGINE_JOBS && gw->http.room(gw->http.self) &&
+        while (gw->jobs < LLMGWI_ENGINE_JOBS && llmgwi_engine_room(gw) &&
                llmgwi_engine_job_begin(gw, &llmgwi_engine_job_kinds[i], now))
             continue;
 }
@@ -25280,8 +30868,594 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
 }
 
 /* ------------------------------------------------------------------------------------------- */
+/* >>report   purpose: how the gateway does, as a struct, metrics text and JSON.   uses: all above */
+/*            guarantees: reads only; the lock is held for one target at a time                */
+/* ------------------------------------------------------------------------------------------- */
+
+/* ---- snapshot ---- */
+
+#define LLMGWI_REPORT_BOUNDS 14 /* of a histogram, as OpenTelemetry advises for all of ours: */
+#define LLMGWI_REPORT_FIRST_US ((int64_t)10000)    /* durations: 10 ms, each twice the one before */
+#define LLMGWI_REPORT_JSON_BYTES ((size_t)1 << 30) /* at most */
+
+typedef struct llmgwi_report_histogram {
+    int64_t total, sum, below[LLMGWI_REPORT_BOUNDS]; /* below: or equal */
+} llmgwi_report_histogram;
+
+/* A target as it is reported. */
+typedef struct llmgwi_report_row {
+    llmgw_report_target pub;
+    const char *system, *operation; /* in OpenTelemetry's words */
+    char address[256];              /* of the endpoint: its host */
+    int64_t port;
+    llmgwi_report_histogram whole, first_token, input, output;
+} llmgwi_report_row;
+
+static void llmgwi_report_times(const llmgwi_health_sketch *sketch, llmgw_quantiles *quantiles,
+                                llmgwi_report_histogram *histogram) {
+    static const double shares[4] = {0.5, 0.9, 0.95, 0.99};
+    int64_t us[4], bounds[LLMGWI_REPORT_BOUNDS];
+    if (!sketch) return;
+    for (int i = 0; i < LLMGWI_REPORT_BOUNDS; i++) bounds[i] = LLMGWI_REPORT_FIRST_US << i;
+    llmgwi_health_sketch_quantiles(sketch, shares, us, 4);
+    llmgwi_health_sketch_below(sketch, bounds, histogram->below, LLMGWI_REPORT_BOUNDS);
+    quantiles->count = histogram->total = (int64_t)sketch->total;
+    quantiles->p50_us = us[0];
+    quantiles->p90_us = us[1];
+    quantiles->p95_us = us[2];
+    quantiles->p99_us = us[3];
+    histogram->sum = (int64_t)sketch->sum_us;
+}
+
+static void llmgwi_report_tokens(const llmgwi_engine_tally *tally, int which,
+                                 llmgwi_report_histogram *histogram) {
+    const int64_t *steps = tally->steps[which];
+    for (int i = 0; i < LLMGWI_ENGINE_TOKEN_STEPS; i++) {
+        histogram->total += steps[i];
+        if (i < LLMGWI_REPORT_BOUNDS) histogram->below[i] = histogram->total;
+    }
+    histogram->sum = tally->tokens[which];
+}
+
+/* What OpenTelemetry calls a provider; where it has no word of its own, ours. As of its GenAI conventions after 1.42:
+   docs/gen-ai/gen-ai-metrics.md, gen_ai.provider.name. */
+static const char *llmgwi_report_system(const char *flavour) {
+    static const char *const names[][2] = {
+        {"gemini", "gcp.gemini"}, {"mistral", "mistral_ai"}, {"moonshot", "moonshot_ai"}, {"xai", "x_ai"}};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
+        if (strcmp(names[i][0], flavour) == 0) return names[i][1];
+    return flavour;
+}
+
+/* Host and port of a base URL, which config has checked. */
+static void llmgwi_report_address(const llmgwi_config_provider *provider, llmgwi_report_row *row) {
+    const char *host = strstr(provider->url, "://") + 3;
+    bool bracket = *host == '[';
+    host += bracket;
+    size_t n = strcspn(host, bracket ? "]" : ":/");
+    const char *port = host + n + bracket;
+    llmgwi_base_copy_cut(row->address, sizeof row->address, host, n);
+    row->port = *port == ':' ? atoi(port + 1) : provider->tls ? 443 : 80;
+}
+
+/* How a target does now. */
+static void llmgwi_report_look(llmgw *gw, size_t i, llmgwi_report_row *row) {
+    memset(row, 0, sizeof *row);
+    llmgwi_base_lock(&gw->lock);
+    const llmgwi_engine_target *target = gw->targets[i];
+    const llmgwi_engine_tally *tally = &target->tally;
+    row->pub.attempts = target->attempts;
+    row->pub.in_flight = target->in_flight;
+    row->pub.breaker = target->breaker.state;
+    row->pub.failures = tally->failed;
+    llmgwi_report_times(tally->whole, &row->pub.whole, &row->whole);
+    llmgwi_report_times(tally->first_token, &row->pub.first_token, &row->first_token);
+    llmgwi_report_tokens(tally, 0, &row->input);
+    llmgwi_report_tokens(tally, 1, &row->output);
+    row->pub.tokens_per_s = (double)tally->streamed * 1e6 / (double)tally->streamed_us; /* 0 / 0: NAN */
+    row->pub.cost = tally->cost;
+    row->pub.unknown = tally->unknown;
+    bool gemini = strcmp(target->provider->dialect->name, "gemini") == 0;
+    row->operation = tally->embeds ? "embeddings" : gemini ? "generate_content" : "chat";
+    llmgwi_base_unlock(&gw->lock);
+    row->pub.provider = target->provider->name; /* these do not change */
+    row->pub.model = target->model;
+    row->pub.endpoint = target->provider->url;
+    row->pub.input = row->input.sum;
+    row->pub.output = row->output.sum;
+    row->system = llmgwi_report_system(target->provider->flavour);
+    llmgwi_report_address(target->provider, row);
+}
+
+/* The gateway's own numbers. */
+static void llmgwi_report_sums(llmgw *gw, llmgw_report *out) {
+    llmgw_report_target *targets = out->targets;
+    size_t room = targets ? out->target_room : 0;
+    memset(out, 0, sizeof *out);
+    out->targets = targets;
+    out->target_room = room;
+    int64_t hits = LLMGWI_BASE_LOAD(&gw->hits);
+    llmgwi_base_lock(&gw->lock);
+    out->target_count = gw->target_count;
+    out->calls = gw->sums.calls + hits;
+    out->calls_failed = gw->sums.failed;
+    out->calls_cancelled = gw->sums.cancelled;
+    out->hits = gw->sums.hits + hits;
+    out->retries = gw->sums.retries;
+    out->hedges = gw->sums.hedges;
+    out->pending = (int64_t)gw->pending;
+    llmgwi_base_unlock(&gw->lock);
+    out->waiting = (int64_t)LLMGWI_BASE_LOAD(&gw->waiting);
+    out->up_s = (llmgwi_engine_now(gw) - gw->opened_us) / 1000000;
+    out->cost.known = true;
+    out->ledger_rows = gw->ledger ? llmgwi_ledger_rows(gw->ledger) : -1;
+    out->ledger_lost = LLMGWI_BASE_LOAD(&gw->ledger_lost) + (gw->ledger ? llmgwi_ledger_lost(gw->ledger) : 0);
+    (void)llmgw_cache_stats(gw, NULL, &out->cache);
+}
+
+/* Fills a report, and room rows that may be NULL. */
+static void llmgwi_report_fill(llmgw *gw, llmgw_report *out, llmgwi_report_row *rows, size_t room) {
+    llmgwi_report_row own;
+    llmgwi_report_sums(gw, out);
+    for (size_t i = 0; i < out->target_count; i++) {
+        llmgwi_report_row *row = i < room ? &rows[i] : &own;
+        llmgwi_report_look(gw, i, row);
+        out->attempts += row->pub.attempts;
+        out->unknown += row->pub.unknown;
+        llmgwi_price_total(&out->cost, row->pub.cost);
+        if (i < out->target_room) out->targets[i] = row->pub;
+    }
+}
+
+/* ---- what is told of it: every name, of both formats, in one table ---- */
+
+/* clang-format off */
+enum { LLMGWI_REPORT_GATEWAY, LLMGWI_REPORT_CACHE, LLMGWI_REPORT_TARGET, LLMGWI_REPORT_LIMIT,
+       LLMGWI_REPORT_BUDGET, LLMGWI_REPORT_FAILURE, LLMGWI_REPORT_GROUPS };
+
+/* What a field is. NOTE: in JSON only. */
+enum { LLMGWI_REPORT_NOTE, LLMGWI_REPORT_LABEL, LLMGWI_REPORT_GAUGE, LLMGWI_REPORT_COUNTER, LLMGWI_REPORT_HISTOGRAM };
+
+/* How it is kept, and so written. INT: int64_t; SMALL: int or an enum; US: int64_t, as seconds; SPAN: the same, 0: not
+   known; PICO: int64_t, as dollars; REAL: double, NAN: not known; histograms of US, of tokens; texts. */
+enum { LLMGWI_REPORT_INT, LLMGWI_REPORT_SMALL, LLMGWI_REPORT_BOOL, LLMGWI_REPORT_US, LLMGWI_REPORT_SPAN,
+       LLMGWI_REPORT_PICO, LLMGWI_REPORT_REAL, LLMGWI_REPORT_TIMES, LLMGWI_REPORT_STEPS,
+       LLMGWI_REPORT_TEXT, LLMGWI_REPORT_CHARS, LLMGWI_REPORT_CODE, LLMGWI_REPORT_KIND, LLMGWI_REPORT_STATE };
+
+typedef struct llmgwi_report_field {
+    unsigned char group, kind, form;
+    unsigned short at;
+    const char *key;   /* in JSON; NULL: not there */
+    const char *name;  /* in Prometheus' text; those of one name stand together */
+    const char *extra; /* a label that tells it from others of its name */
+    const char *help;  /* of the first of a name */
+} llmgwi_report_field;
+
+#define LLMGWI_REPORT_ROW(type, group, kind, form, field, key, name, extra, help) \
+    {LLMGWI_REPORT_##group, LLMGWI_REPORT_##kind, LLMGWI_REPORT_##form, (unsigned short)offsetof(type, field), key, name, extra, help},
+#define LLMGWI_REPORT_G(kind, form, field, key, name, help) LLMGWI_REPORT_ROW(llmgw_report, GATEWAY, kind, form, field, key, name, NULL, help)
+#define LLMGWI_REPORT_C(kind, form, field, key, name, extra, help) LLMGWI_REPORT_ROW(llmgw_cache_numbers, CACHE, kind, form, field, key, name, extra, help)
+#define LLMGWI_REPORT_T(kind, form, field, key, name, extra, help) LLMGWI_REPORT_ROW(llmgwi_report_row, TARGET, kind, form, field, key, name, extra, help)
+#define LLMGWI_REPORT_L(kind, form, field, key, name, help) LLMGWI_REPORT_ROW(llmgw_limit, LIMIT, kind, form, field, key, name, NULL, help)
+#define LLMGWI_REPORT_B(kind, form, field, key, name, help) LLMGWI_REPORT_ROW(llmgw_budget_state, BUDGET, kind, form, field, key, name, NULL, help)
+#define LLMGWI_REPORT_F(kind, form, field, key, name, help) LLMGWI_REPORT_ROW(llmgw_failure, FAILURE, kind, form, field, key, name, NULL, help)
+
+/* Names that begin with gen_ai, server, error and http are OpenTelemetry's, with _ for their dots. */
+static const llmgwi_report_field llmgwi_report_fields[] = {
+    LLMGWI_REPORT_G(GAUGE, INT, up_s, "up_s", "llmgw_uptime_seconds", "Since the gateway was opened.")
+    LLMGWI_REPORT_G(COUNTER, INT, calls, "calls", "llmgw_calls_total", "Calls accepted.")
+    LLMGWI_REPORT_G(COUNTER, INT, calls_failed, "calls_failed", "llmgw_calls_failed_total", "Calls that ended with an error.")
+    LLMGWI_REPORT_G(COUNTER, INT, calls_cancelled, "calls_cancelled", "llmgw_calls_cancelled_total", "Calls that their callers cancelled.")
+    LLMGWI_REPORT_G(COUNTER, INT, hits, "hits", "llmgw_hits_total", "Calls that the cache answered, or that shared another's answer.")
+    LLMGWI_REPORT_G(GAUGE, INT, pending, "pending", "llmgw_calls_pending", "Calls accepted and not yet ended.")
+    LLMGWI_REPORT_G(GAUGE, INT, waiting, "waiting", "llmgw_calls_waiting", "Calls that wait for a limit.")
+    LLMGWI_REPORT_G(COUNTER, INT, retries, "retries", "llmgw_retries_total", "Further attempts of a call, less hedges.")
+    LLMGWI_REPORT_G(COUNTER, INT, hedges, "hedges", "llmgw_hedges_total", "Attempts beside one that is slow.")
+    LLMGWI_REPORT_G(NOTE, INT, attempts, "attempts", NULL, NULL)
+    LLMGWI_REPORT_G(NOTE, PICO, cost.pico_usd, "cost_usd", NULL, NULL)
+    LLMGWI_REPORT_G(NOTE, INT, unknown, "unknown_costs", NULL, NULL)
+    LLMGWI_REPORT_G(GAUGE, INT, ledger_rows, "ledger_rows", "llmgw_ledger_rows", "Attempts in the ledger; -1: there is none.")
+    LLMGWI_REPORT_G(COUNTER, INT, ledger_lost, "ledger_lost", "llmgw_ledger_lost_total", "Attempts that the ledger could not record.")
+    LLMGWI_REPORT_C(GAUGE, BOOL, on, "on", "llmgw_cache_on", NULL, "1: the cache is in use.")
+    LLMGWI_REPORT_C(NOTE, CHARS, reason, "reason", NULL, NULL, NULL)
+    LLMGWI_REPORT_C(GAUGE, INT, entries, "entries", "llmgw_cache_entries", NULL, "Answers in the store.")
+    LLMGWI_REPORT_C(GAUGE, INT, bytes, "bytes", "llmgw_cache_bytes", NULL, "Bytes of the store in use.")
+    LLMGWI_REPORT_C(COUNTER, INT, requests, "requests", "llmgw_cache_requests_total", NULL, "Requests that the cache looked at, since the store was made.")
+    LLMGWI_REPORT_C(COUNTER, INT, exact_hits, "exact_hits", "llmgw_cache_hits_total", "kind=\"exact\"", "Answers that the cache gave, since the store was made.")
+    LLMGWI_REPORT_C(COUNTER, INT, semantic_hits, "semantic_hits", "llmgw_cache_hits_total", "kind=\"semantic\"", NULL)
+    LLMGWI_REPORT_C(COUNTER, INT, stale_hits, "stale_hits", "llmgw_cache_hits_total", "kind=\"stale\"", NULL)
+    LLMGWI_REPORT_C(COUNTER, INT, joined, "joined", "llmgw_cache_hits_total", "kind=\"joined\"", NULL)
+    LLMGWI_REPORT_C(COUNTER, PICO, saved.pico_usd, "saved_usd", "llmgw_cache_saved_usd_total", NULL, "What the cache has saved.")
+    LLMGWI_REPORT_C(COUNTER, US, saved_us, "saved_s", "llmgw_cache_saved_seconds_total", NULL, "Waiting time that the cache has saved.")
+    LLMGWI_REPORT_C(GAUGE, REAL, max_error, "max_error", "llmgw_cache_max_error", NULL, "The share of wrong answers that is allowed.")
+    LLMGWI_REPORT_C(GAUGE, REAL, threshold, "threshold", "llmgw_cache_threshold", NULL, "The score from which a like answer is served.")
+    LLMGWI_REPORT_C(GAUGE, REAL, error, "error", "llmgw_cache_error", NULL, "The estimated share of wrong answers.")
+    LLMGWI_REPORT_C(GAUGE, REAL, error_bound, "error_bound", "llmgw_cache_error_bound", NULL, "It is at most this, with 95 % confidence.")
+    LLMGWI_REPORT_C(COUNTER, INT, revalidations, "revalidations", "llmgw_cache_revalidations_total", NULL, "Like answers that were checked with a provider.")
+    LLMGWI_REPORT_C(COUNTER, INT, revalidated_wrong, "revalidated_wrong", "llmgw_cache_revalidated_wrong_total", NULL, "Those that were wrong.")
+    LLMGWI_REPORT_C(COUNTER, PICO, revalidation_cost.pico_usd, "revalidation_usd", "llmgw_cache_revalidation_usd_total", NULL, "What the checks have cost.")
+    LLMGWI_REPORT_C(GAUGE, INT, pending_samples, "pending_samples", "llmgw_cache_pending_samples", NULL, "Checks that are still to be made.")
+    LLMGWI_REPORT_C(COUNTER, INT, vetoes, "vetoes", "llmgw_cache_vetoes_total", NULL, "Like answers that a guard kept back.")
+    LLMGWI_REPORT_C(COUNTER, INT, purges, "purges", "llmgw_cache_purges_total", NULL, "Answers removed because they had become wrong.")
+    LLMGWI_REPORT_T(LABEL, TEXT, operation, "operation", "gen_ai_operation_name", NULL, NULL)
+    LLMGWI_REPORT_T(LABEL, TEXT, system, "system", "gen_ai_provider_name", NULL, NULL)
+    LLMGWI_REPORT_T(LABEL, TEXT, pub.model, "model", "gen_ai_request_model", NULL, NULL)
+    LLMGWI_REPORT_T(LABEL, CHARS, address, "address", "server_address", NULL, NULL)
+    LLMGWI_REPORT_T(LABEL, INT, port, "port", "server_port", NULL, NULL)
+    LLMGWI_REPORT_T(LABEL, TEXT, pub.provider, "provider", "llmgw_provider", NULL, NULL)
+    LLMGWI_REPORT_T(NOTE, TEXT, pub.endpoint, "endpoint", NULL, NULL, NULL)
+    LLMGWI_REPORT_T(HISTOGRAM, TIMES, whole, NULL, "gen_ai_client_operation_duration_seconds", NULL, "Of attempts that were answered; for those that were not see llmgw_failures_total.")
+    LLMGWI_REPORT_T(HISTOGRAM, TIMES, first_token, NULL, "gen_ai_client_operation_time_to_first_chunk_seconds", NULL, "Until the first text, reasoning or tool call of streams.")
+    LLMGWI_REPORT_T(HISTOGRAM, STEPS, input, NULL, "gen_ai_client_token_usage", "gen_ai_token_type=\"input\"", "Tokens of an attempt, cached ones included.")
+    LLMGWI_REPORT_T(HISTOGRAM, STEPS, output, NULL, "gen_ai_client_token_usage", "gen_ai_token_type=\"output\"", NULL)
+    LLMGWI_REPORT_T(NOTE, INT, pub.whole.count, "whole_count", NULL, NULL, NULL)
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.whole.p50_us, "whole_p50_s", "llmgw_operation_duration_seconds_quantile", "q=\"0.5\"", "Of attempts that were answered, since the gateway was opened, within 1 %.")
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.whole.p90_us, "whole_p90_s", "llmgw_operation_duration_seconds_quantile", "q=\"0.9\"", NULL)
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.whole.p95_us, "whole_p95_s", "llmgw_operation_duration_seconds_quantile", "q=\"0.95\"", NULL)
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.whole.p99_us, "whole_p99_s", "llmgw_operation_duration_seconds_quantile", "q=\"0.99\"", NULL)
+    LLMGWI_REPORT_T(NOTE, INT, pub.first_token.count, "first_token_count", NULL, NULL, NULL)
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.first_token.p50_us, "first_token_p50_s", "llmgw_time_to_first_token_seconds_quantile", "q=\"0.5\"", "Of streams, since the gateway was opened, within 1 %.")
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.first_token.p90_us, "first_token_p90_s", "llmgw_time_to_first_token_seconds_quantile", "q=\"0.9\"", NULL)
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.first_token.p95_us, "first_token_p95_s", "llmgw_time_to_first_token_seconds_quantile", "q=\"0.95\"", NULL)
+    LLMGWI_REPORT_T(GAUGE, SPAN, pub.first_token.p99_us, "first_token_p99_s", "llmgw_time_to_first_token_seconds_quantile", "q=\"0.99\"", NULL)
+    LLMGWI_REPORT_T(GAUGE, REAL, pub.tokens_per_s, "tokens_per_s", "llmgw_output_tokens_per_second", NULL, "Of streams, while they came.")
+    LLMGWI_REPORT_T(COUNTER, INT, pub.attempts, "attempts", "llmgw_attempts_total", NULL, "Attempts begun.")
+    LLMGWI_REPORT_T(COUNTER, INT, pub.failures, "failures", "llmgw_attempts_failed_total", NULL, "Attempts that failed, of any kind.")
+    LLMGWI_REPORT_T(GAUGE, INT, pub.in_flight, "in_flight", "llmgw_attempts_in_flight", NULL, "Attempts begun and not yet ended.")
+    LLMGWI_REPORT_T(NOTE, INT, pub.input, "input", NULL, NULL, NULL)
+    LLMGWI_REPORT_T(NOTE, INT, pub.output, "output", NULL, NULL, NULL)
+    LLMGWI_REPORT_T(COUNTER, PICO, pub.cost.pico_usd, "cost_usd", "llmgw_cost_usd_total", NULL, "Of attempts of known cost.")
+    LLMGWI_REPORT_T(COUNTER, INT, pub.unknown, "unknown_costs", "llmgw_unknown_costs_total", NULL, "Attempts of unknown cost.")
+    LLMGWI_REPORT_T(GAUGE, SMALL, pub.breaker, NULL, "llmgw_breaker_state", NULL, "0: closed, 1: open, 2: half open.")
+    LLMGWI_REPORT_T(NOTE, STATE, pub.breaker, "breaker", NULL, NULL, NULL)
+    LLMGWI_REPORT_L(LABEL, TEXT, provider, "provider", "llmgw_provider", NULL)
+    LLMGWI_REPORT_L(LABEL, TEXT, model, "model", "gen_ai_request_model", NULL)
+    LLMGWI_REPORT_L(LABEL, SMALL, key, "key", "key", NULL)
+    LLMGWI_REPORT_L(LABEL, KIND, kind, "kind", "kind", NULL)
+    LLMGWI_REPORT_L(LABEL, BOOL, learned, "learned", "learned", NULL)
+    LLMGWI_REPORT_L(GAUGE, INT, limit, "limit", "llmgw_limit", "A limit, of requests or tokens; the difference to llmgw_limit_used is the headroom.")
+    LLMGWI_REPORT_L(GAUGE, INT, used, "used", "llmgw_limit_used", "What of it is in use.")
+    LLMGWI_REPORT_B(LABEL, TEXT, name, "name", "budget", NULL)
+    LLMGWI_REPORT_B(LABEL, TEXT, per, "per", "per", NULL)
+    LLMGWI_REPORT_B(LABEL, BOOL, soft, "soft", "soft", NULL)
+    LLMGWI_REPORT_B(GAUGE, PICO, limit_pico, "limit_usd", "llmgw_budget_limit_usd", "A budget's limit.")
+    LLMGWI_REPORT_B(GAUGE, PICO, spent_pico, "spent_usd", "llmgw_budget_spent_usd", "Spent in its present day or month, or of all.")
+    LLMGWI_REPORT_B(GAUGE, PICO, reserved_pico, "reserved_usd", "llmgw_budget_reserved_usd", "Reserved for attempts in flight.")
+    LLMGWI_REPORT_B(GAUGE, INT, resets_s, "resets_s", "llmgw_budget_resets_timestamp_seconds", "When it begins anew; 0: never.")
+    LLMGWI_REPORT_F(LABEL, TEXT, provider, "provider", "llmgw_provider", NULL)
+    LLMGWI_REPORT_F(LABEL, TEXT, model, "model", "gen_ai_request_model", NULL)
+    LLMGWI_REPORT_F(LABEL, CODE, code, "error", "error_type", NULL)
+    LLMGWI_REPORT_F(LABEL, SMALL, http_status, "http_status", "http_response_status_code", NULL)
+    LLMGWI_REPORT_F(COUNTER, INT, count, "count", "llmgw_failures_total", "Attempts that failed, by kind; at most 256 kinds.")
+    LLMGWI_REPORT_F(GAUGE, INT, last_s, "last_s", "llmgw_failure_last_timestamp_seconds", "When one of the kind was last seen.")
+    LLMGWI_REPORT_F(NOTE, INT, first_s, "first_s", NULL, NULL)
+    LLMGWI_REPORT_F(NOTE, CHARS, text, "text", NULL, NULL)};
+/* clang-format on */
+
+/* ---- values ---- */
+
+/* value / 10^places, without zeros at its end. Returns out. */
+static const char *llmgwi_report_decimal(int64_t value, int places, char out[32]) {
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    char *p = out + 31;
+    bool begun = false;
+    *p = 0;
+    for (int i = 0; i < places; i++, rest /= 10) {
+        begun = begun || rest % 10;
+        if (begun) *--p = (char)('0' + rest % 10);
+    }
+    if (begun) *--p = '.';
+    do *--p = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0) *--p = '-';
+    return p;
+}
+
+/* A field as a number; NULL: not known. */
+static const char *llmgwi_report_number(const llmgwi_report_field *field, const char *row, char out[32]) {
+    static const unsigned char places[] = {0, 0, 0, 6, 6, 12, 9}; /* by form */
+    int64_t value = 0;
+    int small = 0;
+    double real = 0;
+    row += field->at;
+    if (field->form == LLMGWI_REPORT_REAL) {
+        memcpy(&real, row, sizeof real);
+        if (!(real > -9e9 && real < 9e9)) return NULL; /* NAN, too */
+        value = (int64_t)(real * 1e9 + (real < 0 ? -0.5 : 0.5));
+    } else if (field->form == LLMGWI_REPORT_BOOL) {
+        value = *(const bool *)row;
+    } else if (field->form == LLMGWI_REPORT_SMALL) {
+        memcpy(&small, row, sizeof small);
+        value = small;
+    } else {
+        memcpy(&value, row, sizeof value);
+    }
+    if (field->form == LLMGWI_REPORT_SPAN && !value) return NULL;
+    return llmgwi_report_decimal(value, places[field->form], out);
+}
+
+/* A field as text; NULL: it is a number. */
+static const char *llmgwi_report_text(const llmgwi_report_field *field, const char *row) {
+    const char *text = NULL;
+    int small = 0;
+    row += field->at;
+    if (field->form < LLMGWI_REPORT_TEXT) return NULL;
+    if (field->form == LLMGWI_REPORT_CHARS) return row;
+    if (field->form == LLMGWI_REPORT_TEXT) {
+        memcpy(&text, row, sizeof text);
+        return text;
+    }
+    memcpy(&small, row, sizeof small);
+    if (field->form == LLMGWI_REPORT_CODE) return llmgw_code_name((llmgw_code)small);
+    if (field->form == LLMGWI_REPORT_KIND) return llmgw_limit_name((llmgw_limit_kind)small);
+    return llmgw_breaker_name((llmgw_breaker)small);
+}
+
+/* Appends text with %XX for bad UTF-8, for a label also for '%', so that no two become one, and escaped. */
+static void llmgwi_report_clean(llmgwi_base_buf *buf, const char *text, bool label) {
+    const char *end = text + strlen(text), *from = text;
+    while (text < end) {
+        char code[8];
+        size_t size = llmgwi_base_char_at(text, (size_t)(end - text));
+        bool hex = !size || (label && *text == '%');
+        if (!hex && !(label && strchr("\"\\\n", *text))) {
+            text += size;
+            continue;
+        }
+        (void)llmgwi_base_buf_add(buf, from, (size_t)(text - from));
+        snprintf(code, sizeof code, hex ? "%%%02X" : *text == '\n' ? "\\n" : "\\%c", (unsigned char)*text);
+        (void)llmgwi_base_buf_text(buf, code);
+        from = ++text;
+    }
+    (void)llmgwi_base_buf_add(buf, from, (size_t)(end - from));
+}
+
+/* ---- pages: what a report is written from ---- */
+
+typedef struct llmgwi_report_page {
+    const char *rows;
+    size_t count, size;
+    const char **labels; /* of each row, as Prometheus writes them */
+} llmgwi_report_page;
+
+typedef struct llmgwi_report_book {
+    llmgw_report report;
+    llmgwi_report_page pages[LLMGWI_REPORT_GROUPS];
+    llmgwi_base_arena arena;
+    llmgwi_base_buf line;
+    llmgw_line_fn fn;
+    void *user;
+    int64_t lines;
+    bool stopped;
+} llmgwi_report_book;
+
+/* A page of what a function of the API lists, with room for some that come meanwhile. */
+#define LLMGWI_REPORT_LIST(group, type, list)                                                                \
+    do {                                                                                                     \
+        size_t room = list(gw, NULL, 0) + 16;                                                                \
+        type *rows = (type *)llmgwi_base_arena_get(&book->arena, room * sizeof *rows);                       \
+        size_t found = rows ? list(gw, rows, room) : 0;                                                      \
+        llmgwi_report_page page = {(const char *)rows, found < room ? found : room, sizeof *rows, NULL};     \
+        book->pages[group] = page;                                                                           \
+    } while (0)
+
+static void llmgwi_report_lists(llmgw *gw, llmgwi_report_book *book) {
+    LLMGWI_REPORT_LIST(LLMGWI_REPORT_LIMIT, llmgw_limit, llmgw_limits);
+    LLMGWI_REPORT_LIST(LLMGWI_REPORT_BUDGET, llmgw_budget_state, llmgw_budgets);
+    LLMGWI_REPORT_LIST(LLMGWI_REPORT_FAILURE, llmgw_failure, llmgw_failures);
+}
+
+/* Takes a snapshot of everything. False: out of memory. */
+static bool llmgwi_report_gather(llmgw *gw, llmgwi_report_book *book) {
+    llmgw_report *report = &book->report;
+    size_t room = llmgw_targets(gw, NULL, 0) + 16;
+    llmgwi_report_row *rows = (llmgwi_report_row *)llmgwi_base_arena_get(&book->arena, room * sizeof *rows);
+    llmgwi_report_fill(gw, report, rows, rows ? room : 0);
+    size_t found = !rows ? 0 : report->target_count < room ? report->target_count : room;
+    llmgwi_report_page pages[3] = {
+        {(const char *)report, 1, sizeof *report, NULL},
+        {(const char *)&report->cache, gw->cache != NULL, sizeof report->cache, NULL},
+        {(const char *)rows, found, sizeof *rows, NULL}};
+    memcpy(book->pages, pages, sizeof pages);
+    llmgwi_report_lists(gw, book);
+    return !book->arena.failed;
+}
+
+/* ---- Prometheus, text exposition format 0.0.4 ---- */
+
+static void llmgwi_report_send(llmgwi_report_book *book) {
+    if (book->line.failed) book->arena.failed = true;
+    if (book->stopped || book->arena.failed) return;
+    book->lines++;
+    book->stopped = !book->fn(llmgwi_base_buf_cstr(&book->line), book->line.n, book->user);
+}
+
+/* All labels of a page's rows. */
+static void llmgwi_report_labels(llmgwi_report_book *book, int group) {
+    llmgwi_report_page *page = &book->pages[group];
+    llmgwi_base_buf *buf = &book->line;
+    char number[32];
+    page->labels =
+        (const char **)llmgwi_base_arena_get(&book->arena, (page->count + 1) * sizeof *page->labels);
+    for (size_t i = 0; page->labels && i < page->count; i++) {
+        const char *row = page->rows + i * page->size;
+        llmgwi_base_buf_clear(buf);
+        for (size_t f = 0; f < LLMGWI_BASE_COUNT(llmgwi_report_fields); f++) {
+            const llmgwi_report_field *field = &llmgwi_report_fields[f];
+            if (field->group != group || field->kind != LLMGWI_REPORT_LABEL) continue;
+            const char *text = llmgwi_report_text(field, row);
+            if (buf->n) (void)llmgwi_base_buf_text(buf, ",");
+            (void)llmgwi_base_buf_text(buf, field->name);
+            (void)llmgwi_base_buf_text(buf, "=\"");
+            llmgwi_report_clean(buf, text ? text : llmgwi_report_number(field, row, number), true);
+            (void)llmgwi_base_buf_text(buf, "\"");
+        }
+        page->labels[i] = llmgwi_base_arena_copy(&book->arena, llmgwi_base_buf_cstr(buf), buf->n);
+    }
+}
+
+/* One sample. bound: the label of a histogram's bucket, NULL: none. */
+static void llmgwi_report_sample(llmgwi_report_book *book, const llmgwi_report_field *field,
+                                 const char *labels, const char *suffix, const char *bound,
+                                 const char *value) {
+    llmgwi_base_buf *line = &book->line;
+    llmgwi_base_buf_clear(line);
+    (void)llmgwi_base_buf_text(line, field->name);
+    (void)llmgwi_base_buf_text(line, suffix);
+    const char *const parts[3] = {labels, field->extra, bound};
+    char before = '{';
+    for (int i = 0; i < 3; i++) {
+        if (!parts[i] || !*parts[i]) continue;
+        (void)llmgwi_base_buf_add(line, &before, 1);
+        (void)llmgwi_base_buf_text(line, parts[i]);
+        before = ',';
+    }
+    (void)llmgwi_base_buf_text(line, before == ',' ? "} " : " ");
+    (void)llmgwi_base_buf_text(line, value);
+    llmgwi_report_send(book);
+}
+
+static void llmgwi_report_buckets(llmgwi_report_book *book, const llmgwi_report_field *field,
+                                  const char *labels, const llmgwi_report_histogram *histogram) {
+    bool times = field->form == LLMGWI_REPORT_TIMES;
+    int places = times ? 6 : 0;
+    char number[32], bound[48], value[32];
+    const char *total = llmgwi_report_decimal(histogram->total, 0, value);
+    if (!histogram->total) return;
+    for (int i = 0; i < LLMGWI_REPORT_BOUNDS; i++) {
+        int64_t most = times ? LLMGWI_REPORT_FIRST_US << i : (int64_t)1 << 2 * i;
+        snprintf(bound, sizeof bound, "le=\"%s\"", llmgwi_report_decimal(most, places, number));
+        llmgwi_report_sample(book, field, labels, "_bucket", bound,
+                             llmgwi_report_decimal(histogram->below[i], 0, number));
+    }
+    llmgwi_report_sample(book, field, labels, "_bucket", "le=\"+Inf\"", total);
+    llmgwi_report_sample(book, field, labels, "_count", NULL, total);
+    llmgwi_report_sample(book, field, labels, "_sum", NULL,
+                         llmgwi_report_decimal(histogram->sum, places, number));
+}
+
+/* The lines HELP and TYPE. */
+static void llmgwi_report_head(llmgwi_report_book *book, const llmgwi_report_field *field) {
+    static const char *const types[] = {"", "", "gauge", "counter", "histogram"};
+    char text[256];
+    for (int i = 0; i < 2; i++) {
+        snprintf(text, sizeof text, i ? "# TYPE %s %s" : "# HELP %s %s", field->name,
+                 i ? types[field->kind] : field->help);
+        llmgwi_base_buf_clear(&book->line);
+        (void)llmgwi_base_buf_text(&book->line, text);
+        llmgwi_report_send(book);
+    }
+}
+
+static void llmgwi_report_prometheus(llmgwi_report_book *book) {
+    char number[32];
+    for (int group = 0; group < LLMGWI_REPORT_GROUPS; group++) llmgwi_report_labels(book, group);
+    for (size_t f = 0; f < LLMGWI_BASE_COUNT(llmgwi_report_fields); f++) {
+        const llmgwi_report_field *field = &llmgwi_report_fields[f];
+        const llmgwi_report_page *page = &book->pages[field->group];
+        if (field->kind < LLMGWI_REPORT_GAUGE || !page->count) continue;
+        if (field->help) llmgwi_report_head(book, field);
+        for (size_t i = 0; i < page->count && !book->stopped && !book->arena.failed; i++) {
+            const char *row = page->rows + i * page->size;
+            if (field->kind == LLMGWI_REPORT_HISTOGRAM) {
+                llmgwi_report_buckets(book, field, page->labels[i],
+                                      (const llmgwi_report_histogram *)(const void *)(row + field->at));
+                continue;
+            }
+            const char *value = llmgwi_report_number(field, row, number);
+            if (value) llmgwi_report_sample(book, field, page->labels[i], "", NULL, value);
+        }
+    }
+}
+
+/* ---- JSON ---- */
+
+static void llmgwi_report_member(llmgwi_report_book *book, llmgwi_json_out *json,
+                                 const llmgwi_report_field *field, const char *row) {
+    static const char *const words[] = {"false", "true"};
+    char number[32];
+    llmgwi_base_buf clean;
+    const char *text = llmgwi_report_text(field, row), *value = NULL;
+    llmgwi_json_key(json, field->key);
+    if (text) {
+        llmgwi_base_buf_init(&clean, book->line.mem, book->line.max);
+        llmgwi_report_clean(&clean, text, false);
+        (void)llmgwi_json_put(json, llmgwi_base_buf_str(&clean));
+        if (clean.failed) book->arena.failed = true;
+        llmgwi_base_buf_free(&clean);
+        return;
+    }
+    if (field->form == LLMGWI_REPORT_BOOL)
+        value = words[*(const bool *)(row + field->at)];
+    else
+        value = llmgwi_report_number(field, row, number);
+    llmgwi_json_raw(json, llmgwi_base_cstr(value ? value : "null"));
+}
+
+static void llmgwi_report_members(llmgwi_report_book *book, llmgwi_json_out *json, int group,
+                                  const char *row) {
+    for (size_t f = 0; f < LLMGWI_BASE_COUNT(llmgwi_report_fields); f++)
+        if (llmgwi_report_fields[f].group == group && llmgwi_report_fields[f].key)
+            llmgwi_report_member(book, json, &llmgwi_report_fields[f], row);
+}
+
+static void llmgwi_report_json(llmgwi_report_book *book) {
+    static const char *const names[] = {"", "cache", "targets", "limits", "budgets", "failures"};
+    llmgwi_json_out json;
+    memset(&json, 0, sizeof json);
+    json.buf = &book->line;
+    llmgwi_json_open(&json, '{');
+    for (int group = 0; group < LLMGWI_REPORT_GROUPS; group++) {
+        const llmgwi_report_page *page = &book->pages[group];
+        bool list = group >= LLMGWI_REPORT_TARGET;
+        if (group && (list || page->count)) llmgwi_json_key(&json, names[group]);
+        if (list) llmgwi_json_open(&json, '[');
+        for (size_t i = 0; i < page->count; i++) {
+            if (group) llmgwi_json_open(&json, '{');
+            llmgwi_report_members(book, &json, group, page->rows + i * page->size);
+            if (group) llmgwi_json_close(&json, '}');
+        }
+        if (list) llmgwi_json_close(&json, ']');
+    }
+    llmgwi_json_close(&json, '}');
+    llmgwi_report_send(book);
+}
+
+/* Returns how many lines, or -code. */
+static int64_t llmgwi_report_metrics(llmgw *gw, llmgw_metrics_format format, llmgw_line_fn fn, void *user) {
+    llmgwi_report_book book;
+    memset(&book, 0, sizeof book);
+    llmgwi_base_arena_init(&book.arena, &gw->mem);
+    llmgwi_base_buf_init(&book.line, &gw->mem, LLMGWI_REPORT_JSON_BYTES);
+    book.fn = fn;
+    book.user = user;
+    if (!llmgwi_report_gather(gw, &book))
+        book.arena.failed = true;
+    else if (format == LLMGW_METRICS_JSON)
+        llmgwi_report_json(&book);
+    else
+        llmgwi_report_prometheus(&book);
+    int64_t lines = book.arena.failed ? -(int64_t)LLMGW_E_MEMORY : book.lines;
+    llmgwi_base_buf_free(&book.line);
+    llmgwi_base_arena_free(&book.arena);
+    return lines;
+}
+
+/* Copies what is known of failures, the latest first. Returns how many kinds there are. */
+static size_t llmgwi_report_failures(llmgw *gw, llmgw_failure *failures, size_t count) {
+    llmgwi_base_lock(&gw->lock);
+    size_t found = gw->sums.failure_count;
+    for (size_t i = 0; i < found && i < count; i++) failures[i] = gw->sums.failures[gw->sums.latest[i]];
+    llmgwi_base_unlock(&gw->lock);
+    return found;
+}
+
+/* (report ends) */
+
+/* ------------------------------------------------------------------------------------------- */
 /* >>public   purpose: argument checks and defaults; the functions of the API.                   */
-/*            uses: text, json, dialect, config, health, route, store, cache, http, engine       */
+/*            uses: text, json, dialect, config, price, health, route, store, ledger, auth,      */
+/*            cache, http, engine, report                                                        */
 /*            guarantees: misuse is an error that names the field, never a crash                  */
 /* ------------------------------------------------------------------------------------------- */
 
@@ -25290,6 +31464,8 @@ static int llmgwi_engine_poll(llmgw *gw, int64_t until_us) {
 #define LLMGWI_PUBLIC_PREFETCH 1024 /* bytes of the prompt, however long it is */
 #define LLMGWI_PUBLIC_MAX_MESSAGES 65536
 #define LLMGWI_PUBLIC_MAX_TOOLS 1024
+#define LLMGWI_PUBLIC_TAGS 8
+#define LLMGWI_PUBLIC_TAG_BYTES 64
 #define LLMGWI_PUBLIC_LEND_EACH 16 /* exact hits of a thread between two looks for a duty */
 
 static bool llmgwi_public_wrong(llmgw_error *error, const char *field, const char *why) {
@@ -25445,12 +31621,31 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
     return true;
 }
 
+/* A clean text of so many bytes of UTF-8 at most? */
+static bool llmgwi_public_text(const char *text, size_t max) {
+    llmgwi_base_str view = llmgwi_base_cstr(text);
+    if (view.n > max || (view.n && !llmgwi_config_clean(view.p))) return false;
+    for (size_t i = 0, size; i < view.n; i += size)
+        if (!(size = llmgwi_base_char(view.p + i, view.n - i))) return false;
+    return true;
+}
+
+static bool llmgwi_public_tags(const llmgw_request *request, llmgw_error *error) {
+    if (request->tag_count > LLMGWI_PUBLIC_TAGS || (request->tag_count && !request->tags))
+        return llmgwi_public_wrong(error, "tags", "more than 8, or none where some are counted");
+    for (size_t i = 0; i < request->tag_count; i++)
+        if (!request->tags[i] || !request->tags[i][0] ||
+            !llmgwi_public_text(request->tags[i], LLMGWI_PUBLIC_TAG_BYTES))
+            return llmgwi_public_wrong(error, "tags",
+                                       "expected 1 to 64 bytes of UTF-8 without control characters");
+    return true;
+}
+
 /* What a request says of the cache. */
 static bool llmgwi_public_cache(const llmgw_request *request, llmgw_error *error) {
     const unsigned all = LLMGW_CACHE_STALE * 2 - 1; /* the last of them, and those below it */
     const unsigned modes = LLMGW_CACHE_READ_ONLY | LLMGW_CACHE_WRITE_ONLY | LLMGW_CACHE_REFRESH;
     unsigned cache = request->cache, mode = cache & modes;
-    llmgwi_base_str space = llmgwi_base_cstr(request->cache_namespace);
     if (cache & ~all) return llmgwi_public_wrong(error, "cache", "expected a sum of LLMGW_CACHE_...");
     if ((cache & LLMGW_CACHE_OFF) && cache != LLMGW_CACHE_OFF)
         return llmgwi_public_wrong(error, "cache", "LLMGW_CACHE_OFF stands alone");
@@ -25458,13 +31653,9 @@ static bool llmgwi_public_cache(const llmgw_request *request, llmgw_error *error
         return llmgwi_public_wrong(error, "cache", "READ_ONLY, WRITE_ONLY and REFRESH exclude each other");
     if (request->cache_max_age_s < 0)
         return llmgwi_public_wrong(error, "cache_max_age_s", "expected seconds, or 0");
-    if (space.n > 256 || (space.n && !llmgwi_config_clean(space.p)))
-        return llmgwi_public_wrong(error, "cache_namespace",
-                                   "longer than 256 bytes, or holds a control character");
-    for (size_t i = 0, size; i < space.n; i += size)
-        if (!(size = llmgwi_base_char(space.p + i, space.n - i)))
-            return llmgwi_public_wrong(error, "cache_namespace", "bad UTF-8");
-    return true;
+    return llmgwi_public_text(request->cache_namespace, 256) ||
+           llmgwi_public_wrong(error, "cache_namespace",
+                               "longer than 256 bytes, or bad UTF-8, or holds a control character");
 }
 
 /* Is there anything wrong with a request that can be seen without a provider? */
@@ -25486,7 +31677,7 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
     }
     if (!asks) return llmgwi_public_wrong(error, "prompt", "there is nothing to ask: set prompt or messages");
     if (!llmgwi_public_tools(request, error) || !llmgwi_public_numbers(request, error) ||
-        !llmgwi_public_cache(request, error))
+        !llmgwi_public_cache(request, error) || !llmgwi_public_tags(request, error))
         return false;
     if (request->schema && !llmgwi_public_object(error, "schema", request->schema)) return false;
     if (request->schema_name && !llmgwi_public_tool_name(request->schema_name))
@@ -25519,7 +31710,7 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
          0,                                                                                                  \
          {LLMGW_ROLE_ASSISTANT, NULL, NULL, 0},                                                              \
          LLMGW_FINISH_NONE,                                                                                  \
-         {false, false, 0, 0, 0, 0, 0, 0},                                                                   \
+         {false, false, 0, 0, 0, 0, 0, 0, 0, 0, LLMGW_TIER_STANDARD},                                        \
          {false, false, false, 0},                                                                           \
          "",                                                                                                 \
          "",                                                                                                 \
@@ -25576,11 +31767,16 @@ typedef struct llmgwi_public_asked {
     llmgw_cached cached;
     bool hit;
     bool wants_vector; /* of a provider: the engine asks for it, then the fuzzy tier looks */
+    llmgwi_engine_bearing bearing;
+    /* not cleared: set where request points to it, since the key says more than the caller */
+    llmgw_request changed;
+    llmgwi_auth_key key;
 } llmgwi_public_asked;
 
 static void llmgwi_public_asked_free(llmgw *gw, llmgwi_public_asked *asked) {
     if (asked->look) llmgwi_engine_look_free(gw, asked->look);
     llmgwi_engine_reply_drop(asked->reply);
+    llmgwi_engine_unbear(gw, &asked->bearing, 0);
     asked->look = NULL;
     asked->reply = NULL;
 }
@@ -25640,6 +31836,36 @@ static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s)
     return true;
 }
 
+/* Checks the request's scoped key: before the cache, which it may not see otherwise. */
+static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, llmgw_error *error) {
+    const llmgw_request *request = asked->request;
+    llmgwi_auth_key *key = &asked->key;
+    if (!request->key && !gw->config.options.keys_required) return true;
+    if (!gw->store)
+        return !llmgwi_base_error(error, LLMGW_E_STORE,
+                                  "key: scoped keys live in the store, and there is none");
+    llmgw_code code = llmgwi_auth_check(gw->store, request->key ? request->key : "",
+                                        gw->clock.wall_s(gw->clock.user), key, request->model);
+    if (code) {
+        (void)llmgwi_base_error(error, code,
+                                code == LLMGW_E_STORE ? "key: it cannot be checked, the store cannot be read"
+                                : code == LLMGW_E_FORBIDDEN ? "key: it may not ask for this model"
+                                : request->key              ? "key: unknown, revoked or expired"
+                                                            : "key: required (keys_required)");
+        return false;
+    }
+    if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
+        return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
+    int64_t tokens = llmgwi_dialect_request_tokens(request) +
+                     (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+    if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
+    if (!key->name_space[0]) return true;
+    asked->changed = *request;
+    asked->changed.cache_namespace = key->name_space;
+    asked->request = &asked->changed;
+    return true;
+}
+
 /* Checks a request and asks the cache. False: error says why not; then nothing is to be freed. */
 static bool llmgwi_public_asks(llmgw *gw, const llmgw_request *request, llmgwi_public_asked *asked,
                                llmgw_error *error) {
@@ -25647,20 +31873,29 @@ static bool llmgwi_public_asks(llmgw *gw, const llmgw_request *request, llmgwi_p
     const llmgwi_config_target *targets;
     const llmgwi_config_route *route;
     size_t count;
-    memset(asked, 0, sizeof *asked);
+    memset(asked, 0, offsetof(llmgwi_public_asked, changed));
     asked->request = request;
     asked->cached.reason = "";
     if (!llmgwi_public_check(request, error)) return false;
+    if (!llmgwi_public_bear(gw, asked, error)) return false;
     if (!gw->cache) return true;
     asked->began_us = llmgwi_engine_now(gw);
-    if (!llmgwi_config_resolve(&gw->config, request->model, &own, &targets, &count, &route, error))
-        return false;
-    asked->cached.reason = "off for this request";
-    if (request->cache & LLMGW_CACHE_OFF) return true;
-    if (llmgwi_public_look(gw, asked, route ? route->ttl_s : 0)) return true;
+    if (llmgwi_config_resolve(&gw->config, request->model, &own, &targets, &count, &route, error)) {
+        asked->cached.reason = "off for this request";
+        if (request->cache & LLMGW_CACHE_OFF) return true;
+        if (llmgwi_public_look(gw, asked, route ? route->ttl_s : 0)) return true;
+        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
+    }
     llmgwi_public_asked_free(gw, asked);
-    (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
     return false;
+}
+
+/* What a hit leaves behind, besides the cache's own counts. */
+static void llmgwi_public_hit(llmgw *gw, const llmgwi_public_asked *asked, const llmgw_reply *reply) {
+    LLMGWI_BASE_ADD(&gw->hits, (int64_t)1);
+    if (asked->bearing.name[0] || asked->request->tag_count)
+        llmgwi_engine_record_hit(gw, asked->request, &asked->bearing, reply);
+    if (gw->log) llmgwi_engine_log_call(gw, asked->request, 0, reply);
 }
 
 /* A duty is due or a sample in flight, and a program whose every call is a hit does nothing for them otherwise. */
@@ -25679,6 +31914,9 @@ static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, llmgwi_public_asked *as
     call->blocking = blocking;
     llmgwi_base_arena_init(&call->arena, &gw->mem);
     call->look = asked->look;
+    if (asked->hit) llmgwi_engine_unbear(gw, &asked->bearing, 0); /* it never ends by itself */
+    call->bearing = asked->bearing;
+    asked->bearing.bearer = NULL;
     call->cached = asked->cached;
     call->hit = call->filled = asked->hit;
     call->wants_vector = asked->wants_vector;
@@ -25697,11 +31935,13 @@ static llmgw_call llmgwi_public_begin(llmgw *gw, llmgwi_public_asked *asked, llm
                                       llmgw_error *error) {
     llmgwi_engine_call *call = llmgwi_public_make(gw, asked, blocking != NULL);
     llmgw_call id = 0;
+    if (call && asked->hit) llmgwi_public_hit(gw, asked, &call->reply->pub);
     if (call)
         id = llmgwi_engine_accept(gw, call, error);
     else
         (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
     if (call && !id) llmgwi_engine_free_call(call);
+
     if (blocking) *blocking = id ? call : NULL;
     llmgwi_public_asked_free(gw, asked);
     return id;
@@ -25743,6 +31983,7 @@ LLMGW_API llmgw_reply *llmgw_chat(llmgw *gw, const llmgw_request *request) {
     } else if (asked.hit && !request->on_event) {
         reply = &asked.reply->pub;
         asked.reply = NULL;
+        llmgwi_public_hit(gw, &asked, reply);
         llmgwi_public_asked_free(gw, &asked);
         llmgwi_public_lend(gw, asked.cached.verdict == LLMGW_VERDICT_EXACT);
     } else {
@@ -25814,9 +32055,10 @@ LLMGW_API int llmgw_fd(llmgw *gw) {
 LLMGW_API int llmgw_timeout_ms(llmgw *gw) {
     if (!gw || llmgwi_public_is_forked(gw)) return -1;
     llmgwi_base_lock(&gw->lock);
-    int64_t now = llmgwi_engine_now(gw), next = gw->inbox || gw->ready || gw->woken ? now
-                                                : gw->pending || gw->cache          ? gw->next_us
-                                                                                    : LLMGWI_BASE_NEVER;
+    int64_t now = llmgwi_engine_now(gw),
+            next = gw->inbox || gw->ready || gw->woken                                   ? now
+                   : gw->pending || gw->cache || gw->ledger || gw->config.options.prices ? gw->next_us
+                                                                                         : LLMGWI_BASE_NEVER;
     llmgwi_base_unlock(&gw->lock);
     if (next == LLMGWI_BASE_NEVER) return -1;
     int64_t wait = next > now ? (next - now + 999) / 1000 : 0;
@@ -26074,6 +32316,7 @@ static bool llmgwi_public_health(llmgw *gw) {
 /* Frees what open or a life has filled. */
 static void llmgwi_public_free(llmgw *gw, bool forked) {
     llmgwi_base_mem mem = gw->mem;
+    if (gw->http.self) llmgwi_engine_prices_end(gw, forked);
     if (gw->http.self && !forked) llmgwi_engine_reap(gw);
     if (!forked) llmgwi_engine_reap_own(gw);
     if (gw->http.self && !forked) llmgwi_engine_reap(gw);
@@ -26083,6 +32326,7 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
     llmgwi_base_free(&mem, gw->headers, (gw->config.lane_count * 2 + 1) * sizeof *gw->headers);
     for (size_t i = 0; i < gw->target_count; i++) llmgwi_engine_target_free(gw, gw->targets[i]);
     llmgwi_base_free(&mem, gw->targets, gw->target_cap * sizeof *gw->targets);
+    llmgwi_base_free(&mem, gw->sums.failures, LLMGWI_ENGINE_FAILURES * sizeof *gw->sums.failures);
     llmgwi_base_free(&mem, gw->accounts, (gw->config.lane_count + 1) * sizeof *gw->accounts);
     llmgwi_base_free(&mem, gw->routes, (gw->config.route_count + 1) * sizeof *gw->routes);
     llmgwi_base_free(&mem, gw->warm_us, (gw->config.provider_count + 1) * sizeof *gw->warm_us);
@@ -26091,7 +32335,13 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
     llmgwi_base_free(&mem, gw->heap, gw->heap_cap * sizeof *gw->heap);
     llmgwi_engine_look_end(gw, gw->spare_look);
     if (gw->cache) llmgwi_cache_close(gw->cache, forked);
+    if (gw->ledger) llmgwi_ledger_close(gw->ledger, forked);
     if (gw->store) llmgwi_store_close(gw->store, forked);
+    for (size_t i = 0; i < LLMGWI_ENGINE_CHAINS; i++)
+        for (llmgwi_engine_bearer *bearer = gw->bearers[i], *next; bearer; bearer = next) {
+            next = bearer->next;
+            llmgwi_base_free(&mem, bearer, sizeof *bearer);
+        }
     if (!forked) {
         llmgwi_base_cond_free(&gw->held);
         llmgwi_base_cond_free(&gw->left);
@@ -26102,13 +32352,52 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
 }
 
 static llmgw *llmgwi_public_failed(const llmgw_options *options, llmgw_error *error, const llmgw_error *why) {
-    if (error)
+    llmgw_log_entry entry;
+    if (error) {
         *error = *why;
-    else if (options->log)
-        options->log(LLMGW_LOG_OPEN_FAILED, 0, why->text, options->log_user);
-    else
+    } else if (options->log) {
+        memset(&entry, 0, sizeof entry);
+        entry.item = LLMGW_LOG_OPEN_FAILED;
+        entry.line = why->text;
+        entry.provider = entry.model = entry.prompt = entry.answer = "";
+        entry.time_us = llmgwi_base_wall_s(NULL) * 1000000;
+        entry.code = why->code;
+        options->log(&entry, options->log_user);
+    } else {
         (void)fprintf(stderr, "llmgw_open: %s\n", why->text);
+    }
     return NULL;
+}
+
+/* False: error says why there is no ledger although one is needed. */
+static bool llmgwi_public_ledger(llmgw *gw, llmgw_error *error) {
+    const llmgw_options *options = &gw->config.options;
+    llmgwi_ledger_budget budgets[LLMGWI_ENGINE_BUDGETS];
+    llmgw_error why;
+    if (options->ledger.off) return true;
+    for (size_t i = 0; i < gw->config.budget_count; i++) {
+        const llmgwi_config_budget *from = &gw->config.budgets[i];
+        budgets[i].name = from->name;
+        budgets[i].kind = from->kind == 'k'   ? LLMGWI_LEDGER_OF_KEY
+                          : from->kind == 't' ? LLMGWI_LEDGER_OF_TAG
+                          : from->kind == 'r' ? LLMGWI_LEDGER_OF_ROUTE
+                                              : LLMGWI_LEDGER_OF_ALL;
+        budgets[i].of = from->of;
+        budgets[i].per = from->per;
+        budgets[i].limit_pico = from->limit_pico;
+        budgets[i].soft = from->soft;
+        budgets[i].allow_unknown = from->allow_unknown;
+    }
+    memset(&why, 0, sizeof why);
+    gw->ledger = llmgwi_ledger_open(&gw->mem, &gw->clock, gw->store, &options->store, budgets,
+                                    gw->config.budget_count, options->ledger.max_rows, &why);
+    if (gw->ledger) return true;
+    if (options->store.required || gw->config.budget_count || why.code == LLMGW_E_MEMORY) {
+        *error = why;
+        return false;
+    }
+    llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, why.text);
+    return true;
 }
 
 /* Opens the store and the cache on it. A store that cannot be used is an error only if it must be. */
@@ -26121,6 +32410,7 @@ static bool llmgwi_public_store(llmgw *gw, llmgw_error *error) {
             gw, LLMGW_LOG_STORE,
             "a change of store.key was broken off: llmgw_store_rekey again, with the key that it "
             "opens with now");
+    if (gw->store && !llmgwi_public_ledger(gw, error)) return false;
     if (gw->store && !options->cache.on) return true;
     if (gw->store)
         gw->cache =
@@ -26128,7 +32418,8 @@ static bool llmgwi_public_store(llmgw *gw, llmgw_error *error) {
                               options->store.commit_ms < 0 ? 0 : (int64_t)options->store.commit_ms * 1000);
     if (gw->cache) return true;
     if (gw->store) return false; /* out of memory */
-    if (options->store.required || error->code == LLMGW_E_MEMORY) return false;
+    bool needed = options->store.required || options->keys_required || gw->config.budget_count;
+    if (needed || error->code == LLMGW_E_MEMORY) return false;
     llmgwi_base_copy_cut(gw->store_why, sizeof gw->store_why, error->text, strlen(error->text));
     llmgwi_engine_log(gw, LLMGW_LOG_STORE, error->text);
     memset(error, 0, sizeof *error);
@@ -26165,12 +32456,14 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     }
     gw->mem = mem;
     gw->clock = clock ? *clock : llmgwi_base_real_clock;
+    gw->opened_us = llmgwi_engine_now(gw);
     gw->log = options->log;
     gw->log_user = options->log_user;
     gw->fork_count = LLMGWI_BASE_LOAD(&llmgwi_base_fork_count);
     gw->inbox_tail = &gw->inbox;
     gw->ready_tail = &gw->ready;
     gw->starved_tail = &gw->starved;
+    gw->unsent_tail = &gw->unsent;
     gw->free_slot = UINT32_MAX;
     gw->next_us = LLMGWI_BASE_NEVER;
     llmgwi_base_mutex_init(&gw->lock);
@@ -26184,7 +32477,10 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
         ok = llmgwi_http_open(&gw->http, &gw->mem, gw->config.ca_file, caps->max_connections,
                               caps->max_idle_connections);
     ok = ok && llmgwi_public_headers(gw) && llmgwi_public_health(gw);
-    if (ok && llmgwi_public_store(gw, &why) && llmgwi_public_background(gw, &why)) return gw;
+    ok = ok && llmgwi_public_store(gw, &why) && llmgwi_engine_prices_begin(gw, &why);
+    if (ok && gw->ledger && gw->config.budget_count)
+        llmgwi_engine_check_budgets(gw); /* the first call may be the only one, and ought to go cheaper */
+    if (ok && llmgwi_public_background(gw, &why)) return gw;
     if (!why.code)
         (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory or descriptors for the gateway");
     llmgwi_config_redact(&gw->config, why.text);
@@ -26199,18 +32495,30 @@ LLMGW_API llmgw *llmgw_open(const llmgw_options *options, llmgw_error *error) {
 /* ---- the cache ---- */
 
 /* May this be called now, and is there a cache? LLMGW_OK: the thread is counted in. */
-static llmgw_code llmgwi_public_with_cache(llmgw *gw) {
-    if (!gw) return LLMGW_E_CLOSED;
+static llmgw_code llmgwi_public_with(llmgw *gw, bool is_there) {
     if (llmgwi_public_is_forked(gw)) return LLMGW_E_FORKED;
-    if (!gw->cache) return LLMGW_E_STORE;
+    if (!is_there) return LLMGW_E_STORE;
     llmgwi_public_enter(gw);
     return LLMGW_OK;
+}
+
+static llmgw_code llmgwi_public_with_cache(llmgw *gw) {
+    return gw ? llmgwi_public_with(gw, gw->cache != NULL) : LLMGW_E_CLOSED;
+}
+
+static llmgw_code llmgwi_public_with_store(llmgw *gw) {
+    return gw ? llmgwi_public_with(gw, gw->cache || gw->ledger) : LLMGW_E_CLOSED;
+}
+
+static llmgw_code llmgwi_public_with_ledger(llmgw *gw) {
+    return gw ? llmgwi_public_with(gw, gw->ledger != NULL) : LLMGW_E_CLOSED;
 }
 
 /* Commits everything. The caller drives. */
 static llmgw_code llmgwi_public_flush(llmgw *gw) {
     if (!gw->store) return LLMGW_E_STORE;
     for (int i = 0; gw->cache && i < 1000 && llmgwi_cache_duty(gw->cache, 1000000, true); i++) continue;
+    for (int i = 0; gw->ledger && i < 1000 && llmgwi_ledger_duty(gw->ledger, 1000000, true); i++) continue;
     bool flushed = !gw->cache || llmgwi_cache_is_flushed(gw->cache);
     bool synced = llmgwi_store_sync(gw->store);
     if (gw->cache) llmgwi_engine_news(gw, true);
@@ -26221,7 +32529,7 @@ LLMGW_API llmgw_code llmgw_flush(llmgw *gw) {
     if (llmgwi_engine_in_callback)
         return gw ? (llmgw_code)llmgwi_public_misuse(gw, "llmgw_flush was called from a callback")
                   : LLMGW_E_CLOSED;
-    llmgw_code code = llmgwi_public_with_cache(gw);
+    llmgw_code code = llmgwi_public_with_store(gw);
     if (code) return code;
     llmgwi_engine_hold(gw);
     code = llmgwi_public_flush(gw);
@@ -26360,6 +32668,121 @@ LLMGW_API llmgw_code llmgw_cache_vectors(llmgw *gw, const char *path, int64_t ma
     return code;
 }
 
+LLMGW_API int64_t llmgw_ledger_query(llmgw *gw, const llmgw_ledger_filter *filter, llmgw_ledger_fn row,
+                                     void *user) {
+    llmgw_code code = llmgwi_public_with_ledger(gw);
+    if (code) return -(int64_t)code;
+    int64_t count = row ? llmgwi_ledger_query(gw->ledger, filter, row, user) : -(int64_t)LLMGW_E_ARGUMENT;
+    llmgwi_public_leave(gw);
+    return count;
+}
+
+LLMGW_API int64_t llmgw_ledger_export(llmgw *gw, const llmgw_ledger_filter *filter, bool csv,
+                                      llmgw_line_fn line, void *user) {
+    llmgw_code code = llmgwi_public_with_ledger(gw);
+    if (code) return -(int64_t)code;
+    int64_t count =
+        line ? llmgwi_ledger_export(gw->ledger, filter, csv, line, user) : -(int64_t)LLMGW_E_ARGUMENT;
+    llmgwi_public_leave(gw);
+    return count;
+}
+
+LLMGW_API int64_t llmgw_ledger_totals(llmgw *gw, const llmgw_ledger_filter *filter, unsigned by,
+                                      llmgw_ledger_total_fn total, void *user) {
+    llmgw_code code = llmgwi_public_with_ledger(gw);
+    if (code) return -(int64_t)code;
+    bool good = total && by < LLMGW_BY_HOUR * 2;
+    int64_t count =
+        good ? llmgwi_ledger_totals(gw->ledger, filter, by, total, user) : -(int64_t)LLMGW_E_ARGUMENT;
+    llmgwi_public_leave(gw);
+    return count;
+}
+
+LLMGW_API int64_t llmgw_ledger_reprice(llmgw *gw, const llmgw_ledger_filter *filter, bool write,
+                                       llmgw_cost *before, llmgw_cost *after) {
+    if (llmgwi_engine_in_callback)
+        return gw ? -llmgwi_public_misuse(gw, "llmgw_ledger_reprice was called from a callback")
+                  : -(int64_t)LLMGW_E_CLOSED;
+    llmgw_code code = llmgwi_public_with_ledger(gw);
+    if (code) return -(int64_t)code;
+    llmgwi_engine_hold(gw);
+    int64_t count = llmgwi_engine_reprice(gw, filter, write, before, after);
+    llmgwi_engine_let_go(gw);
+    llmgwi_public_leave(gw);
+    return count;
+}
+
+LLMGW_API size_t llmgw_budgets(llmgw *gw, llmgw_budget_state *budgets, size_t count) {
+    if (llmgwi_public_with_ledger(gw)) return 0;
+    size_t found = llmgwi_ledger_budgets(gw->ledger, budgets, budgets ? count : 0);
+    llmgwi_public_leave(gw);
+    return found;
+}
+
+LLMGW_API llmgw_code llmgw_report_fill(llmgw *gw, llmgw_report *report) {
+    llmgw_code code = !gw ? LLMGW_E_CLOSED : !report ? LLMGW_E_ARGUMENT : llmgwi_public_with(gw, true);
+    if (code) return code;
+    llmgwi_report_fill(gw, report, NULL, 0);
+    llmgwi_public_leave(gw);
+    return LLMGW_OK;
+}
+
+LLMGW_API int64_t llmgw_metrics(llmgw *gw, llmgw_metrics_format format, llmgw_line_fn line, void *user) {
+    bool good = line && (format == LLMGW_METRICS_PROMETHEUS || format == LLMGW_METRICS_JSON);
+    llmgw_code code = !gw ? LLMGW_E_CLOSED : !good ? LLMGW_E_ARGUMENT : llmgwi_public_with(gw, true);
+    if (code) return -(int64_t)code;
+    int64_t lines = llmgwi_report_metrics(gw, format, line, user);
+    llmgwi_public_leave(gw);
+    return lines;
+}
+
+LLMGW_API size_t llmgw_failures(llmgw *gw, llmgw_failure *failures, size_t count) {
+    if (!gw || llmgwi_public_is_forked(gw)) return 0;
+    return llmgwi_report_failures(gw, failures, failures ? count : 0);
+}
+
+LLMGW_API llmgw_code llmgw_key_create(llmgw *gw, const llmgw_key *key, char secret[LLMGW_KEY_TEXT],
+                                      llmgw_error *error) {
+    llmgw_error local;
+    if (!error) error = &local;
+    memset(error, 0, sizeof *error);
+    if (llmgwi_engine_in_callback && gw)
+        return (llmgw_code)llmgwi_public_misuse(gw, "llmgw_key_create was called from a callback");
+    llmgw_code code = gw ? llmgwi_public_with(gw, gw->store != NULL) : LLMGW_E_CLOSED;
+    if (code)
+        return (llmgw_code)(llmgwi_base_error(error, code, "%s", llmgwi_base_error_find(code)->text), code);
+    code = key && secret ? llmgwi_auth_create(gw->store, key, gw->clock.wall_s(gw->clock.user), secret, error)
+                         : LLMGW_E_ARGUMENT;
+    llmgwi_public_leave(gw);
+    return code;
+}
+
+LLMGW_API llmgw_code llmgw_key_revoke(llmgw *gw, const char *name) {
+    if (llmgwi_engine_in_callback && gw)
+        return (llmgw_code)llmgwi_public_misuse(gw, "llmgw_key_revoke was called from a callback");
+    llmgw_code code = gw ? llmgwi_public_with(gw, gw->store != NULL) : LLMGW_E_CLOSED;
+    if (code) return code;
+    code = name ? llmgwi_auth_revoke(gw->store, name) : LLMGW_E_ARGUMENT;
+    llmgwi_public_leave(gw);
+    return code;
+}
+
+LLMGW_API int64_t llmgw_keys(llmgw *gw, llmgw_key_fn key, void *user) {
+    llmgw_code code = gw ? llmgwi_public_with(gw, gw->store != NULL) : LLMGW_E_CLOSED;
+    if (code) return -(int64_t)code;
+    int64_t count = key ? llmgwi_auth_list(gw->store, key, user) : -(int64_t)LLMGW_E_ARGUMENT;
+    llmgwi_public_leave(gw);
+    return count;
+}
+
+/* Where a record's sealed part begins: each section knows its tables. */
+static bool llmgwi_public_sealed_part(void *user, int table, llmgwi_base_str key, llmgwi_base_str value,
+                                      size_t *at, llmgwi_base_str *id) {
+    return llmgwi_cache_sealed_part(user, table, key, value, at, id) ||
+           llmgwi_ledger_sealed_part(user, table, key, value, at, id) ||
+           llmgwi_auth_sealed(user, table, key, value, at, id);
+}
+
 LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *error) {
     llmgw_error local;
     if (!error) error = &local;
@@ -26368,11 +32791,13 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
         static const char what[] = "llmgw_store_rekey was called from a callback";
         return llmgwi_base_error(error, (llmgw_code)llmgwi_public_misuse(gw, what), "%s", what);
     }
-    llmgw_code code = key ? llmgwi_public_with_cache(gw) : LLMGW_E_ARGUMENT;
-    if (code) return llmgwi_base_error(error, code, "there is no key, or no store with a cache");
+    llmgw_code code = key && gw ? llmgwi_public_with(gw, gw->store != NULL) : LLMGW_E_ARGUMENT;
+    if (code) return llmgwi_base_error(error, code, "there is no key, or no store");
     llmgwi_engine_hold(gw);
     (void)llmgwi_public_flush(gw);
-    code = llmgwi_cache_rekey(gw->cache, key, error);
+    if (!gw->ledger || llmgwi_store_rekey(gw->ledger->live, key, llmgwi_public_sealed_part, NULL, error))
+        (void)llmgwi_store_rekey(gw->store, key, llmgwi_public_sealed_part, NULL, error);
+    code = error->code;
     llmgwi_engine_let_go(gw);
     llmgwi_public_leave(gw);
     return code;
@@ -26417,6 +32842,12 @@ LLMGWI_BASE_SMALL_END
 #endif /* LLMGW_IMPLEMENTATION */
 
 /* RELEASE NOTES
+     0.4.0  (2026-11-22)  money: a ledger of every attempt that survives crashes; hard and soft budgets for all, a
+                          scoped key, a tag or a route; scoped keys; prices from LiteLLM's file, OpenRouter's list or a
+                          URL; rates to 1e-18 USD, tiers, cached, audio; routes that are "cheapest"; reports, metrics
+                          as Prometheus text and JSON, failures; LLMGW_LOG_BUDGET, PRICE, COST, LEDGER, CALL.
+                          Changed: log entries are structs (llmgw_log_fn takes one); E_UNAUTHORIZED, E_FORBIDDEN,
+                          E_BUDGET are new; the store of 0.3.0 is taken over when it is opened
      0.3.0  (2026-11-22)  store on LMDB; response cache: exact and fuzzy, with a stated max_error that is learned and
                           kept by sampled revalidation; one answer for equal calls in flight; stale answers;
                           embeddings; encryption at rest; background_thread, llmgw_flush, llmgw_drain

@@ -23,7 +23,7 @@ export LC_ALL=C
 all_tests() { for t in tests/test_*.c; do [ -e "$t" ] && basename "$t" .c; done; }
 # Unit tests: no sockets.
 unit_tests() {
-    for t in tests/test_*.c; do [ -e "$t" ] && ! grep -qE 'testing\.h|killing\.h' "$t" && basename "$t" .c; done
+    for t in tests/test_*.c; do [ -e "$t" ] && ! grep -qE 'testing\.h|killing\.h|spending\.h' "$t" && basename "$t" .c; done
 }
 # Valgrind is 20 times slower: unit tests, and two over sockets that neither fork a child of their own nor time anything;
 # without those of the store, which fork, and one of which mounts a file system.

@@ -37,6 +37,9 @@
  * the word's hash, made unit length: texts with words in common are near. 64 numbers, or as "dimensions"
  * asks; the fault "dim":N makes it N numbers whatever was asked. The other faults work as for chat.
  *
+ * GET /_bills is what a provider would bill: a line "id model input output" (tokens) for every answer of a chat, also
+ * one that the client did not wait for; oldest first, until DELETE /_control.
+ *
  * How it works: a request is read whole, parsed, validated and answered into one buffer (Out) that is
  * cut into pieces (one per stream event); a content reader hands the pieces to libmicrohttpd. A reply
  * that has to wait is a suspended connection in a heap, resumed by the one timer thread, which also
@@ -334,7 +337,7 @@ static struct {
     json_int_t requests, open, max_open, connections, disconnects;
     json_t *by_model, *last_headers;
     char *last_path;
-    Buf last_body;
+    Buf last_body, bills;
     LogLine log[LOG_SIZE];
     size_t logged;
     Slot *slots;
@@ -3497,9 +3500,11 @@ static void blank_lines(Req *r) {
     }
 }
 
-static void lane_tokens(Req *r) {
+static void count_tokens(Req *r) {
     lock();
     if (r->lane >= 0) g.lanes[r->lane].tokens += r->ans.in + r->ans.out;
+    buf_fmt(&g.bills, "%s %s %lld %lld\n", r->id, r->model ? r->model : "-", (long long)r->ans.in,
+            (long long)r->ans.out);
     unlock();
 }
 
@@ -3529,7 +3534,7 @@ static void answer_body(Req *r) {
     if (!r->ask.stream) blank_lines(r);
     if (!r->ask.stream && r->f.error_after >= 0) return error_body(r, &o->body, 503, NULL);
     make_answer(r);
-    lane_tokens(r);
+    count_tokens(r);
     if (!r->ask.stream) return plain[r->dialect](r);
     o->chunked = true;
     o->sse = r->dialect != GEMINI || r->gem_sse;
@@ -3867,6 +3872,7 @@ static void clear_rules(void) {
     free(g.last_path);
     g.last_path = NULL;
     buf_free(&g.last_body);
+    buf_free(&g.bills);
 }
 
 static bool set_limits(json_t *obj, Buf *err) {
@@ -4025,6 +4031,12 @@ static void control(Req *r, const char *url) {
     if (!strcmp(url, "/_control")) return control_rules(r);
     if (!strcmp(url, "/_stats")) return control_stats(r);
     if (!strcmp(url, "/_asked")) return oracle_asked(r);
+    if (!strcmp(url, "/_bills")) {
+        lock();
+        buf_cat(&r->out.body, &g.bills);
+        unlock();
+        return;
+    }
     int bytes = starts_with(url, "/_script/") ? atoi(url + 9) : 0;
     if (bytes > 0) return script_text(&r->out.body, (size_t)bytes);
     r->quit = !strcmp(url, "/_quit") && !strcmp(r->method, "POST");

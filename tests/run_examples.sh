@@ -143,6 +143,30 @@ test_cache() {
     unset LLMGW_STORE
 }
 
+test_budget() {
+    export LLMGW_STORE=$work/store-$dialect-money
+    run budget
+    expect 0 "team-a: Echo from $model" "team-b: Echo from $model" 'budget "team-b" of 0.001 USD a day: ' \
+        "team-b: come back in " "team-a   1 attempts, 0.0000" "team-b   "
+    name=budget-again # another process
+    run budget
+    expect 0 "team-a: Echo from $model" 'budget "team-b" of 0.001 USD a day: ' "team-a   2 attempts, 0.0000"
+    name=budget-spent # nothing of it is left for what was reserved
+    ! grep -q "team-b: Echo" <<<"$output"
+    status=$?
+    expect 0
+    unset LLMGW_STORE
+}
+
+test_keys() {
+    export LLMGW_STORE=$work/store-$dialect-keys
+    run keys
+    expect 0 "made llmgw-" "$model: Echo from $model" "openai/gpt-5: key: it may not ask for this model" \
+        "$model: key: unknown, revoked or expired" 'llmgw_attempts_total{gen_ai_operation_name="' \
+        "gen_ai_request_model=\"$model\""
+    unset LLMGW_STORE
+}
+
 # ---- all of them ----
 
 for source in examples/*.c; do

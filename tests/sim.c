@@ -9,10 +9,16 @@
    Each seed is a world of five providers (simworld.h) with outages of all kinds, a configuration, and more
    than a thousand calls in more than ten simulated minutes. After every event the laws are checked that an
    onlooker can check: 1 (end), 2 (attempts), 3 (Retry-After), 4 (breakers), 5 (limits), 9 (secrets),
-   10 (text), 12 (memory, livelocks), and that the money adds up ("cost"). The first failure ends the program with the seed, the
+   10 (text), 12 (memory, livelocks), and that the money adds up ("cost"). One seed in three has a store, budgets,
+   scoped keys, tags, targets of unknown price, another process that writes now and then, and up to five crashes, at
+   any call of LMDB or around the sending of a request: there law 6 is checked (simmoney.h): no request reaches the
+   world before its intent is committed; hard budgets hold over crashes; every attempt has one row, which says what
+   its trace or, recovered, what its intent said; budgets and totals by anything are the sums of the rows; nothing
+   stays reserved; an unknown price is never 0. The first failure ends the program with the seed, the
    time, the call and the law. The same seed gives the same run: a hash over all that happened is compared
    over two runs of the first seed of a range. */
 #define LLMGW_IMPLEMENTATION
+#define LLMGWI_STORE_FAULTS
 #include "llmgw.h"
 
 #include "simworld.h"
@@ -48,7 +54,8 @@
     X(RESUME, "resume", "", "", ",'max_resumes':3")                                                          \
     X(HOLD, "hold", "", "", ",'hold_ms':50")                                                                 \
     X(QUEUE, "queue", "", "", ",'max_waiting':10")                                                           \
-    X(BACKOFF, "backoff", "", "", ",'backoff_ms':500")
+    X(BACKOFF, "backoff", "", "", ",'backoff_ms':500")                                                       \
+    X(LEDGER, "ledger", "", "", ",'ledger':{'max_rows':1000}")
 
 #define SIM_FEATURE_ENUM(id, name, provider, route, top) SIM_##id,
 typedef enum sim_feature { SIM_FEATURES(SIM_FEATURE_ENUM) SIM_FEATURE_COUNT } sim_feature;
@@ -104,6 +111,7 @@ typedef struct sim_call {
     int deadline_ms, max_attempts, max_resumes;
     bool stream, events, whole, checks, patient;
     unsigned valid;
+    int key, tags[3], tag_count; /* key: a scoped one; -1: none */
     llmgw_priority priority;
     llmgw_call id;
     int64_t probe_us[SIM_ATTEMPTS + 1]; /* when it began, if it is one */
@@ -113,6 +121,7 @@ typedef struct sim_call {
     int budget; /* attempts allowed */
     int starts, resumes, rewinds;
     uint32_t epoch;             /* of the content being shown; 0: none */
+    uint64_t sent;              /* handed to http, by epoch */
     uint64_t begun, over, lost; /* attempts, by epoch; lost: they failed */
     int open;                   /* of them, in flight */
     uint32_t ghost;             /* its content came after its end */
@@ -124,6 +133,7 @@ typedef struct sim_call {
     bool reached[SIM_ATTEMPTS + 1];                            /* the request was received */
     bool told[SIM_ATTEMPTS + 1];                               /* the provider could say so in full */
     int provider[SIM_ATTEMPTS + 1], model[SIM_ATTEMPTS + 1];
+    uint32_t paid[SIM_ATTEMPTS + 1]; /* in the books of simmoney.h, and one more */
     uint32_t key_entry[SIM_ATTEMPTS + 1], model_entry[SIM_ATTEMPTS + 1]; /* in the lanes' lists */
 } sim_call;
 
@@ -169,6 +179,7 @@ typedef struct sim_route {
 typedef struct sim_stats {
     int64_t seeds, calls, refused, good, attempts, beside, resumes, rewinds, cancelled, text, simulated_us,
         pauses, happened;
+    int64_t ledgers, crashes, recovered, looks, broke, billed; /* broke: attempts refused by a budget */
     int64_t codes[512], peak_bytes;
 } sim_stats;
 
@@ -279,11 +290,16 @@ static void sim_no_secret(const char *text, int call) {
     if (strstr(text, "sk-sim-")) sim_fail("9", call, "a key stands in: %s", text);
 }
 
-static void sim_log(llmgw_log_item item, int level, const char *line, void *user) {
-    (void)level, (void)user;
-    sim_no_secret(line, -1);
-    world_note(&W, 11, (uint64_t)item);
-    WORLD_TRACE(&W, "log        %s", line);
+#include "simmoney.h"
+
+static void sim_log(const llmgw_log_entry *entry, void *user) {
+    (void)user;
+    sim_no_secret(entry->line, -1);
+    for (int i = 0; i < M.key_count; i++)
+        if (M.secrets[i][0] && strstr(entry->line, M.secrets[i]))
+            sim_fail("9", -1, "a scoped key stands in the log");
+    world_note(&W, 11, (uint64_t)entry->item);
+    WORLD_TRACE(&W, "log        %s", entry->line);
 }
 
 /* ---- laws about requests ---- */
@@ -419,11 +435,11 @@ static void sim_lane_open(sim_lane *lane, int64_t rpm, int64_t tpm, int64_t rpd,
 }
 
 /* Law 5. */
-static void sim_count_begin(sim_call *call, const world_seen *seen) {
+static void sim_count_begin(sim_call *call, const world_seen *seen, int nth) {
     const world_provider *p = &W.providers[seen->provider];
-    call->key_entry[call->starts] =
+    call->key_entry[nth] =
         sim_lane_begin(&S.keys_of[seen->provider][seen->key], p->keys[seen->key].text, call->ask.call);
-    call->model_entry[call->starts] =
+    call->model_entry[nth] =
         sim_lane_begin(&S.models_of[seen->provider][seen->model], p->model[seen->model], call->ask.call);
 }
 
@@ -462,7 +478,7 @@ static void sim_look(void) {
 }
 
 /* Law 4: an open breaker lets nothing through but single probes, unless all the call's targets are open. */
-static void sim_check_breaker(sim_call *call, const world_seen *seen) {
+static void sim_check_breaker(sim_call *call, const world_seen *seen, int nth) {
     sim_look();
     llmgw_breaker state = sim_breaker(seen->provider, seen->model);
     bool closed = false;
@@ -482,8 +498,8 @@ static void sim_check_breaker(sim_call *call, const world_seen *seen) {
         sim_fail("4", call->ask.call, "%s/%s: its breaker is open, another target's is not",
                  W.providers[seen->provider].name, W.providers[seen->provider].model[seen->model]);
     sim_probe_set(seen->provider, seen->model, 0, W.now_us);
-    call->probe_us[call->starts] = W.now_us;
-    S.probing[call->ask.call] |= (uint64_t)1 << (call->starts & 63);
+    call->probe_us[nth] = W.now_us;
+    S.probing[call->ask.call] |= (uint64_t)1 << (nth & 63);
 }
 
 /* Laws 2 to 5 at the moment a request is handed to http. Returns which attempt of its call it is. */
@@ -494,6 +510,9 @@ static int sim_on_start(world *w, const world_seen *seen) {
     if (!call->accepted || call->ended) sim_fail("2", number, "a request for a call that is not in flight");
     if (++call->starts > call->budget)
         sim_fail("2", number, "attempt %d, max_attempts is %d", call->starts, call->budget);
+    /* with a ledger some attempts are never sent */
+    int nth = M.on ? (int)((const llmgwi_engine_attempt *)seen->user)->epoch : call->starts;
+    if (nth > SIM_ATTEMPTS) sim_fail("2", number, "attempt %d has number %d", call->starts, nth);
     if (w->now_us - SIM_GRAIN_US >= call->deadline_us && S.poll_us < call->deadline_us)
         sim_fail("1", number, "an attempt begins after the call's deadline");
     if (key->told_us[seen->model] > w->now_us)
@@ -501,10 +520,10 @@ static int sim_on_start(world *w, const world_seen *seen) {
                  w->providers[seen->provider].name, seen->key,
                  w->providers[seen->provider].model[seen->model],
                  (double)(key->told_us[seen->model] - w->now_us) / 1e6);
-    sim_count_begin(call, seen);
+    sim_count_begin(call, seen, nth);
     call->open++;
     T.beside += call->open > 1;
-    if (sim_can[SIM_BREAKER]) sim_check_breaker(call, seen);
+    if (sim_can[SIM_BREAKER]) sim_check_breaker(call, seen, nth);
     if (seen->partial_n) {
         call->resumes++;
         if (!call->stream || call->max_resumes == LLMGW_OFF)
@@ -514,11 +533,14 @@ static int sim_on_start(world *w, const world_seen *seen) {
                      (unsigned long)seen->partial_n,
                      (unsigned long)world_complete(call->answer, call->shown));
     }
-    call->input[call->starts] = call->output[call->starts] = -1;
-    call->told[call->starts] = call->reached[call->starts] = false;
-    call->provider[call->starts] = seen->provider;
-    call->model[call->starts] = seen->model;
-    return call->starts;
+    call->input[nth] = call->output[nth] = -1;
+    call->told[nth] = call->reached[nth] = false;
+    call->provider[nth] = seen->provider;
+    call->model[nth] = seen->model;
+    call->sent |= (uint64_t)1 << (nth & 63);
+    money_start(call, seen);
+    money_started();
+    return nth;
 }
 
 static void sim_on_done(world *w, const world_transfer *t) {
@@ -534,6 +556,7 @@ static void sim_on_done(world *w, const world_transfer *t) {
     }
     if (S.probing[t->seen.ask.call] & (uint64_t)1 << (t->seen.nth & 63))
         sim_probe_set(t->seen.provider, t->seen.model, call->probe_us[t->seen.nth], 0);
+    money_done(call, t);
 }
 
 /* ---- laws about events ---- */
@@ -631,10 +654,14 @@ static void sim_on_try(sim_call *call, const llmgw_event *event) {
         sim_fail("2", number, "attempt %u ends without a beginning, or twice", trace->epoch);
     call->over |= bit;
     if (trace->code) call->lost |= bit;
+    money_settled(call, trace);
 }
 
 static const llmgw_trace *sim_winner(const llmgw_reply *reply) {
     uint32_t epoch = reply->epoch ? reply->epoch : (uint32_t)reply->attempts;
+    for (size_t i = 0; i < reply->trace_count && !reply->epoch && M.on; i++)
+        if (reply->trace[i].kind == LLMGW_TRACE_ATTEMPT && !reply->trace[i].code)
+            epoch = reply->trace[i].epoch;
     for (size_t i = 0; i < reply->trace_count; i++)
         if (reply->trace[i].kind == LLMGW_TRACE_ATTEMPT && reply->trace[i].epoch == epoch)
             return &reply->trace[i];
@@ -651,8 +678,10 @@ static void sim_check_trace(sim_call *call, const llmgw_reply *reply) {
         const llmgw_trace *item = &reply->trace[i];
         sim_no_secret(item->reason, number);
         if (item->kind != LLMGW_TRACE_ATTEMPT) continue;
+        if (M.on && item->epoch <= SIM_ATTEMPTS && !(call->sent >> (item->epoch & 63) & 1))
+            continue; /* not sent: money_settled has looked at it */
         attempts++;
-        if (item->epoch < 1 || (int)item->epoch > call->starts || seen >> (item->epoch & 63) & 1)
+        if (item->epoch < 1 || (!M.on && (int)item->epoch > call->starts) || seen >> (item->epoch & 63) & 1)
             sim_fail("2", number, "the trace has attempt %u twice, or never made", item->epoch);
         seen |= (uint64_t)1 << (item->epoch & 63);
         if (strcmp(item->provider, W.providers[call->provider[item->epoch]].name) != 0)
@@ -690,6 +719,10 @@ static void sim_check_cost(sim_call *call, const llmgw_reply *reply) {
                  (long long)output);
     int64_t pico = input * sim_rate(call->provider[won->epoch], call->model[won->epoch], false) +
                    output * sim_rate(call->provider[won->epoch], call->model[won->epoch], true);
+    if (M.unpriced[call->provider[won->epoch]][call->model[won->epoch]]) {
+        if (won->cost.known) sim_fail("6", number, "its price is unknown, its cost is known");
+        return;
+    }
     if (!won->cost.known || won->cost.pico_usd != pico)
         sim_fail("cost", number, "the attempt cost %lld, not %lld", (long long)pico,
                  (long long)won->cost.pico_usd);
@@ -781,6 +814,7 @@ static void sim_on_event(const llmgw_event *event, void *user) {
     sim_call *call = (sim_call *)user;
     int number = call->ask.call;
     static const char *const names[] = {"?", "TEXT", "REASONING", "TOOL", "TRY", "REWIND", "END"};
+    if (M.crashed) return;
     world_note(&W, (uint64_t)number << 8 | (uint64_t)event->kind,
                (uint64_t)W.now_us ^ (uint64_t)event->text_len << 40 ^ (uint64_t)event->keep << 20);
     if (event->kind != LLMGW_EVENT_END)
@@ -817,6 +851,7 @@ static void sim_on_event(const llmgw_event *event, void *user) {
 static bool sim_is_valid(const llmgw_reply *reply, void *user) {
     sim_call *call = (sim_call *)user;
     int number = call->ask.call;
+    if (M.crashed) return true;
     if (call->ended) sim_fail("1", number, "is_valid after END");
     if (reply->text_len != call->answer->n || memcmp(reply->text, call->answer->p, reply->text_len) != 0)
         sim_fail("10", number, "is_valid is asked about another text");
@@ -828,6 +863,7 @@ static bool sim_is_valid(const llmgw_reply *reply, void *user) {
 /* ---- making calls ---- */
 
 static void sim_fill(sim_call *call, llmgw_request *request, char *prompt, size_t size) {
+    static const char *tags[3];
     memset(request, 0, sizeof *request);
     world_prompt(prompt, size, &call->ask);
     request->model = call->route >= 0 ? S.routes[call->route].name : S.aliases[call->target];
@@ -845,6 +881,10 @@ static void sim_fill(sim_call *call, llmgw_request *request, char *prompt, size_
     request->valid = call->valid;
     request->max_resumes = call->max_resumes;
     if (call->checks) request->is_valid = sim_is_valid;
+    if (call->key >= 0) request->key = M.secrets[call->key];
+    for (int i = 0; i < call->tag_count; i++) tags[i] = money_tag_names[call->tags[i]];
+    request->tags = tags;
+    request->tag_count = (size_t)call->tag_count;
 }
 
 static int sim_budget(const sim_call *call) {
@@ -876,7 +916,7 @@ static void sim_send(sim_call *call) {
     WORLD_TRACE(&W, "call %-5d sent to %s%s, deadline %d ms: %s", call->ask.call, request.model,
                 call->stream ? ", stream" : "", call->deadline_ms, call->id ? "accepted" : error.text);
     if (call->id) return;
-    if (error.code != LLMGW_E_LIMIT && error.code != LLMGW_E_RATE_LIMITED)
+    if (error.code != LLMGW_E_LIMIT && error.code != LLMGW_E_RATE_LIMITED && !M.crashed)
         sim_fail("1", call->ask.call, "not accepted: %s", error.text);
     T.refused++;
     sim_finish(call);
@@ -918,6 +958,15 @@ static void sim_finish(sim_call *call) {
 
 /* ---- the workload ---- */
 
+static void sim_draw_money(sim_call *call) {
+    uint64_t rng = world_seed(S.seed, 5000000 + (uint64_t)call->ask.call);
+    call->key = -1;
+    if (!M.on) return;
+    if (M.key_count && world_chance(&rng, 0.6)) call->key = (int)world_below(&rng, M.key_count);
+    call->tag_count = (int)world_below(&rng, 4);
+    for (int i = 0; i < call->tag_count; i++) call->tags[i] = (int)world_below(&rng, MONEY_TAGS);
+}
+
 /* A new call with everything about it drawn; it arrives at at_us. */
 static sim_call *sim_draw(int64_t at_us) {
     uint64_t rng = world_seed(S.seed, 1000000 + (uint64_t)S.calls);
@@ -951,6 +1000,7 @@ static sim_call *sim_draw(int64_t at_us) {
         call->ask.flags = WORLD_MAY_EMPTY | WORLD_MAY_REFUSE;
     }
     call->checks = sim_can[SIM_VALID] && world_chance(&rng, 0.05) && !call->ask.flags;
+    sim_draw_money(call);
     world_set(&W, &W.outside, &call->arrive, at_us);
     if (world_chance(&rng, 0.05))
         world_set(&W, &W.outside, &call->cancel, at_us + world_exponential(&rng, 3e6));
@@ -1204,6 +1254,7 @@ static void sim_setup(uint64_t seed) {
     S.rng = world_seed(seed, 3);
     world_open(&W, seed);
     W.settled = NULL;
+    W.lives = W.gone = NULL;
     W.on_start = sim_on_start;
     W.on_done = sim_on_done;
     W.broken = sim_broken;
@@ -1214,6 +1265,7 @@ static void sim_setup(uint64_t seed) {
     sim_set_models(&rng);
     sim_set_routes(&rng);
     sim_set_options(&rng);
+    money_setup(seed);
     S.drive = (sim_drive)world_below(&rng, SIM_DRIVES);
     S.tick_us = ticks[world_below(&rng, 4)];
     S.threads = world_chance(&rng, 0.3);
@@ -1241,7 +1293,8 @@ static int64_t sim_least(int64_t a, int64_t b) { return a < b ? a : b; }
 static void sim_check_reports(void) {
     llmgw_limit limits[128];
     sim_look();
-    for (size_t i = 0; i < S.target_count; i++)
+    bool unsent = S.gw->unsent != NULL; /* their intents could not be committed yet */
+    for (size_t i = 0; i < S.target_count && !unsent; i++)
         for (int t = 0; t < W.provider_count * WORLD_MODELS; t++) {
             int p = t / WORLD_MODELS, m = t % WORLD_MODELS;
             if (sim_target(p, m) == &S.targets[i] && S.targets[i].in_flight != S.models_of[p][m].in_flight)
@@ -1286,8 +1339,11 @@ static void sim_turn(void) {
         W.still = 0;
     }
     (void)world_fire(&W, &W.outside, INT_MAX);
+    money_turn();
+    if (M.crashed) return;
     S.poll_us = W.now_us;
     int count = llmgw_poll(S.gw, timeout_ms);
+    if (M.crashed) return;
     if (count < 0) sim_fail("1", -1, "llmgw_poll: %s", llmgw_code_name((llmgw_code)-count));
     if (S.deadlines.count && S.deadlines.items[0]->at_us + SIM_GRAIN_US <= S.poll_us) {
         sim_call *call = (sim_call *)(void *)((char *)S.deadlines.items[0] - offsetof(sim_call, late));
@@ -1310,23 +1366,90 @@ static void sim_turn(void) {
 static void sim_check_memory(void) {
     int64_t most = (int64_t)1 << 20;
     most += (int64_t)S.most_alive * (256 << 10);
+    if (M.on) most += (int64_t)2 << 20; /* the ledger's queue and tables */
     if (S.peak > most)
         sim_fail("12", -1, "%lld bytes at most, with %d calls at most", (long long)S.peak, S.most_alive);
     if (S.bytes) sim_fail("12", -1, "%lld bytes were not given back", (long long)S.bytes);
     if (S.peak > T.peak_bytes) T.peak_bytes = S.peak;
 }
 
+/* A gateway on the world, and on the seed's store if it has one. NULL: it crashed while it opened. */
+static llmgw *sim_open(void) {
+    llmgw_error error;
+    llmgwi_http http = world_http(&W);
+    llmgwi_base_clock clock = world_clock(&W);
+    llmgw *gw = llmgwi_public_open(&S.options, &error, &http, &clock);
+    if (!gw && !M.crashed) sim_fail("open", -1, "%s", error.text);
+    return gw;
+}
+
+/* What the caller and the world remember of a process that is gone. */
+static void sim_forget(void) {
+    for (int i = 0; i < WORLD_PROVIDERS; i++) {
+        for (int k = 0; k < WORLD_KEYS; k++) {
+            sim_lane *lane = &S.keys_of[i][k];
+            memset(W.providers[i].keys[k].told_us, 0, sizeof W.providers[i].keys[k].told_us);
+            sim_lane_open(lane, lane->rpm, lane->tpm, lane->rpd, lane->concurrency);
+        }
+        for (int m = 0; m < WORLD_MODELS; m++) {
+            sim_lane *lane = &S.models_of[i][m];
+            sim_lane_open(lane, lane->rpm, lane->tpm, lane->rpd, lane->concurrency);
+        }
+    }
+    memset(S.probes, 0, sizeof S.probes);
+    S.check_count = S.target_count = 0;
+    W.noticed = W.woken = false;
+    W.arm_us = WORLD_NEVER;
+    W.still = 0;
+}
+
+/* The gateway is gone with all that was in flight. The next one opens the same store, perhaps at the second try. */
+static void sim_restart(void) {
+    T.crashes++;
+    money_idle(true);
+    if (S.gw && llmgw_close(S.gw) != LLMGW_OK) sim_fail("1", -1, "llmgw_close refused");
+    for (int i = 0; i < S.calls; i++)
+        if (C[i].accepted && !C[i].ended) sim_finish(&C[i]);
+    money_vanish();
+    sim_forget();
+    do {
+        M.crashed = false;
+        M.fuse = 0;
+        M.life++;
+        money_choose_budgets();
+        if (world_chance(&M.rng, 0.3)) money_arm(MONEY_CRASH_STORE, 300);
+        S.gw = sim_open();
+        if (!S.gw) T.crashes++;
+    } while (!S.gw);
+    if (S.drive == SIM_FD && llmgw_fd(S.gw) < 0) sim_fail("1", -1, "no descriptor");
+    if (world_chance(&M.rng, 0.5)) money_look();
+}
+
+/* Closed in good order, a ledger has lost nothing. */
+static void sim_reopen(void) {
+    if (!M.on) return;
+    money_choose_budgets();
+    S.gw = sim_open();
+    S.alive = 0;
+    money_look();
+    if (llmgw_close(S.gw) != LLMGW_OK) sim_fail("1", -1, "llmgw_close refused");
+}
+
 static void sim_close(void) {
     S.closing = true;
     S.poll_us = W.now_us;
+    M.fuse = 0;
+    money_idle(true);
     if (llmgw_close(S.gw) != LLMGW_OK) sim_fail("1", -1, "llmgw_close refused");
     if (S.alive) sim_fail("1", -1, "%d calls have no END after llmgw_close", S.alive);
+    sim_reopen();
     for (int i = 0; i < S.kept_count; i++) {
         if (strlen(S.kept[i]->text) != S.kept_sizes[i]) sim_fail("10", -1, "a kept reply has changed");
         llmgw_reply_free(S.kept[i]);
     }
     sim_check_memory();
     world_close(&W);
+    money_clean();
 }
 
 /* May the gateway be closed under calls in flight now? */
@@ -1334,22 +1457,28 @@ static bool sim_hurries(void) { return S.hurried && S.calls >= SIM_LEAST_CALLS &
 
 /* Runs a seed. Returns the hash of all that happened. */
 static uint64_t sim_run(uint64_t seed) {
-    llmgw_error error;
     sim_setup(seed);
-    llmgwi_http http = world_http(&W);
-    llmgwi_base_clock clock = world_clock(&W);
-    S.gw = llmgwi_public_open(&S.options, &error, &http, &clock);
-    if (!S.gw) sim_fail("open", -1, "%s", error.text);
+    S.gw = sim_open();
     W.interrupt = sim_interrupt;
     W.settled = sim_settled;
+    if (M.on) W.lives = money_lives;
+    if (M.on) W.gone = money_gone;
     if (S.drive == SIM_FD && llmgw_fd(S.gw) < 0) sim_fail("1", -1, "no descriptor");
+    money_make_keys();
     sim_workload();
-    while (W.outside.count || (S.alive && !sim_hurries())) sim_turn();
+    money_plan();
+    do {
+        while ((W.outside.count || (S.alive && !sim_hurries())) && !M.crashed) sim_turn();
+        if (M.crashed) sim_restart();
+        if (W.outside.count || (S.alive && !sim_hurries())) continue;
+        if (M.on) money_look();
+    } while (M.crashed || W.outside.count || (S.alive && !sim_hurries()));
     if (!S.hurried && llmgw_pending(S.gw)) sim_fail("1", -1, "all calls have ended, some are pending");
     sim_close();
     if (S.calls < SIM_LEAST_CALLS || W.now_us - W.start_us < SIM_LEAST_US)
         sim_fail("open", -1, "only %d calls in %.0f s", S.calls, (double)(W.now_us - W.start_us) / 1e6);
     T.seeds++;
+    T.ledgers += M.on;
     T.simulated_us += W.now_us - W.start_us;
     T.happened += W.happened;
     T.pauses += W.pauses;
@@ -1373,6 +1502,11 @@ static void sim_report(double seconds, uint64_t hash) {
     printf("     ");
     for (int code = 1; code < 512; code++)
         if (T.codes[code]) printf("%s %lld  ", llmgw_code_name((llmgw_code)code), (long long)T.codes[code]);
+    printf("\n     %lld seeds with a ledger, %lld crashes, %lld attempts recovered, %lld refused by budgets, "
+           "%lld looks, "
+           "%.6f USD billed",
+           (long long)T.ledgers, (long long)T.crashes, (long long)T.recovered, (long long)T.broke,
+           (long long)T.looks, (double)T.billed / 1e12);
     printf("\n     %.1f s of work, %.1f us a call, %lld things happened, hash %016llx\n", seconds,
            seconds * 1e6 / calls, (long long)T.happened, (unsigned long long)hash);
 }
@@ -1434,6 +1568,7 @@ int main(int argc, char **argv) {
             return sim_usage();
     }
     sim_find_features(only);
+    M.wanted = sim_can[SIM_LEDGER];
     for (int i = 0; list && i < SIM_FEATURE_COUNT; i++)
         printf("%-12s %s\n", sim_features[i].name, sim_can[i] ? "on" : "off");
     if (list) return 0;

@@ -414,7 +414,8 @@ typedef struct world_seen {
     world_ask ask;
     const char *partial; /* "": none */
     size_t partial_n;
-    int nth; /* attempt of its call, as on_start answered */
+    int nth;    /* attempt of its call, as on_start answered */
+    void *user; /* as the gateway gave it to http */
 } world_seen;
 
 typedef struct world_transfer {
@@ -461,7 +462,9 @@ typedef struct world {
     void *user;      /* of those below */
     int (*on_start)(struct world *w, const world_seen *seen);
     void (*on_done)(struct world *w, const world_transfer *transfer); /* also when cancelled */
-    void (*settled)(struct world *w);   /* the engine has done all it can, and waits */
+    void (*settled)(struct world *w); /* the engine has done all it can, and waits */
+    bool (*lives)(struct world *w); /* a request is handed over. NULL: yes. False: the process died before */
+    bool (*gone)(struct world *w);  /* it has: nothing comes back. NULL: no */
     bool (*interrupt)(struct world *w); /* something outside is due; true: fire it now, as another thread */
     void (*broken)(struct world *w, const char *law, int call, const char *text);
 } world;
@@ -1271,6 +1274,7 @@ static void world_recognise(world *w, world_transfer *t, const llmgwi_http_reque
     memset(&t->seen, 0, sizeof t->seen);
     t->seen.provider = headers->provider;
     t->seen.key = headers->key;
+    t->seen.user = request->user;
     if (!world_read_prompt(request->body, request->body_len, &t->seen.ask))
         world_broken(w, "2", -1, "a request without the prompt of a call");
     if (strncmp(request->url, p->url, n) != 0)
@@ -1301,13 +1305,14 @@ static int64_t world_connect(world *w, world_transfer *t) {
     return world_lognormal(&t->rng, p->connect_us, 0.4);
 }
 
-static bool world_room(void *self) {
+static bool world_room(void *self, size_t more) {
     const world *w = (const world *)self;
-    return w->active < w->max_active;
+    return w->active + (int)more < w->max_active;
 }
 
 static void *world_start(void *self, const llmgwi_http_request *request) {
     world *w = (world *)self;
+    if (w->lives && !w->lives(w)) return NULL;
     world_transfer *t = world_transfer_get(w);
     t->body.n = t->given = 0;
     t->stop_at = SIZE_MAX;
@@ -1367,6 +1372,7 @@ static int64_t world_least(int64_t a, int64_t b) { return a < b ? a : b; }
 static void world_poll(void *self, int timeout_ms) {
     world *w = (world *)self;
     if (w->active > w->max_active) world_broken(w, "12", -1, "more than max_connections are in use");
+    if (w->gone && w->gone(w)) return;
     if (w->settled) w->settled(w);
     int64_t until = timeout_ms < 0 ? WORLD_NEVER : w->now_us + (int64_t)timeout_ms * 1000;
     if (w->woken) until = w->now_us;

@@ -24,10 +24,10 @@ typedef struct Logged {
     int count[LLMGW_LOG_ITEM_COUNT];
     char line[LLMGW_LOG_ITEM_COUNT][256];
 } Logged;
-static void on_log(llmgw_log_item item, int level, const char *line, void *user) {
+static void on_log(const llmgw_log_entry *entry, void *user) {
     Logged *logged = (Logged *)user;
-    logged->count[item]++;
-    snprintf(logged->line[item], sizeof logged->line[item], "%s", line);
+    logged->count[entry->item]++;
+    snprintf(logged->line[entry->item], sizeof logged->line[entry->item], "%s", entry->line);
 }
 
 static Provider provider;

@@ -787,8 +787,9 @@ static void misuse_hook(Rec *rec, const llmgw_event *event) {
     misuse->closed += llmgw_close(event->gateway) == LLMGW_E_MISUSE;
 }
 
-static void misuse_log(llmgw_log_item item, int level, const char *line, void *user) {
-    if (item == LLMGW_LOG_MISUSE && level == 0 && strstr(line, "callback")) ((Misuse *)user)->logged++;
+static void misuse_log(const llmgw_log_entry *entry, void *user) {
+    if (entry->item == LLMGW_LOG_MISUSE && entry->level == 0 && strstr(entry->line, "callback"))
+        ((Misuse *)user)->logged++;
 }
 
 static void poll_and_close_inside_a_callback(void **state) {

@@ -199,7 +199,10 @@ static void test_all_fields(void **state) {
                   {llmgwi_config_price_fields, "{'models':{'a':{'price':{", "}}}}", "models.a.price."},
                   {llmgwi_config_route_fields, "{'routes':{'a':{", "}}}", "routes.a."},
                   {llmgwi_config_store_fields, "{'store':{", "}}", "store."},
-                  {llmgwi_config_cache_fields, "{'cache':{", "}}", "cache."}};
+                  {llmgwi_config_cache_fields, "{'cache':{", "}}", "cache."},
+                  {llmgwi_config_ledger_fields, "{'ledger':{", "}}", "ledger."},
+                  {llmgwi_config_budget_fields, "{'budget':{", "}}", "budget."},
+                  {llmgwi_config_budget_fields, "{'budgets':{'a':{", "}}}", "budgets.a."}};
     char json[512], path[128];
     for (size_t t = 0; t < LLMGWI_BASE_COUNT(tables); t++)
         for (const llmgwi_config_field *field = tables[t].fields; field->name; field++) {
@@ -218,8 +221,7 @@ static void test_later_fields(void **state) {
     static const char *const rows[][2] = {
         {"{'providers':{'l':{'tags':['onprem']}}}", "providers.l.tags: not available"},
         {"{'models':{'m':{'quality':0.9}}}", "models.m.quality: not available"},
-        {"{'prices':'x.json'}", "prices: not available"},
-        {"{'budget':{'per_day_usd':20}}", "budget: not available"},
+
     };
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
 }
@@ -270,7 +272,8 @@ static void test_wrong_values(void **state) {
         {MODEL("'tpm':-5"), "models.m.tpm: expected 1 to"},
         {MODEL("'rpd':1000000000001"), "models.m.rpd: expected 1 to"},
         {MODEL("'concurrency':1000001"), "models.m.concurrency: expected 1 to 1,000,000"},
-        {ROUTE("'how':'fastests'"), "routes.r.how: expected fallback, race, weighted, least_busy or fastest"},
+        {ROUTE("'how':'fastests'"),
+         "routes.r.how: expected fallback, race, weighted, least_busy, fastest or cheapest"},
         {ROUTE("'weights':[1,2,3]"), "routes.r.weights: only with \"how\" weighted"},
         {ROUTE("'weights':[]"), "routes.r.weights: only with \"how\" weighted"},
         {ROUTE("'how':'weighted','weights':[]"), "routes.r.weights: expected one for each target"},
@@ -2100,21 +2103,104 @@ static void test_durable_is_complete(void **state) {
                                                : sizeof(void *);
     }
     bytes += 4 * sizeof(void *);
-    size_t all = sizeof(llmgw_store) + sizeof(llmgw_cache);
+    /* with ledger, prices, prices_check_s, keys_required */
+    size_t all = sizeof(llmgw_store) + sizeof(llmgw_cache) + sizeof(llmgw_ledger) + sizeof(void *) + 8;
     assert_in_range(bytes, all - 64, all); /* padding; the next field would be seen by the rows below */
-    const llmgwi_config_field *lists[] = {llmgwi_config_store_fields, llmgwi_config_cache_fields};
-    static const char *const prefixes[] = {"store", "cache"};
-    for (size_t l = 0; l < 2; l++)
+    const llmgwi_config_field *lists[] = {llmgwi_config_store_fields, llmgwi_config_cache_fields,
+                                          llmgwi_config_ledger_fields};
+    static const char *const prefixes[] = {"store", "cache", "ledger"};
+    const size_t begins[] = {offsetof(llmgw_options, store), offsetof(llmgw_options, cache),
+                             offsetof(llmgw_options, ledger)};
+    for (size_t l = 0; l < LLMGWI_BASE_COUNT(lists); l++)
         for (const llmgwi_config_field *field = lists[l]; field->name; field++) {
             char name[80];
             size_t found = 0;
             snprintf(name, sizeof name, "%s.%s", prefixes[l], field->name);
             for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++)
                 found += strcmp(llmgwi_config_durables[i].name, name) == 0 &&
-                         llmgwi_config_durables[i].at == field->at + (l ? offsetof(llmgw_options, cache)
-                                                                        : offsetof(llmgw_options, store));
+                         llmgwi_config_durables[i].at == field->at + begins[l];
             if (found != 1) fail_msg("%s", name);
         }
+}
+
+/* Budgets: one row of the table for each limit that is set; C wins over the file. */
+static void test_budgets(void **state) {
+    llmgwi_config config;
+    llmgw_options options =
+        from_json("{" LOCAL ",'store':{'path':'x'},'budget':{'per_day_usd':20,'total_usd':0.000000000001},"
+                  "'budgets':{'team':{'tag':'a "
+                  "b','per_month_usd':9000000,'soft':true,'cheaper':'l/tiny','allow_unknown':true},"
+                  "'k':{'key':'ci','per_day_usd':0},'r':{'route':'l/x','total_usd':1.5}}}");
+    static const struct {
+        const char *name, *of, *cheaper;
+        char kind;
+        int per;
+        int64_t pico;
+        bool soft;
+    } rows[] = {{"team", "a b", "l/tiny", 't', 1, 9000000000000000000, true},
+                {"k", "ci", NULL, 'k', 0, 0, false},
+                {"r", "l/x", NULL, 'r', 2, 1500000000000, false},
+                {"budget", "", NULL, 'a', 0, 20000000000000, false},
+                {"budget", "", NULL, 'a', 2, 1, false}};
+    open_good(&config, &options);
+    assert_int_equal(config.budget_count, LLMGWI_BASE_COUNT(rows));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        const llmgwi_config_budget *got = &config.budgets[i];
+        assert_string_equal(got->name, rows[i].name);
+        assert_string_equal(got->of, rows[i].of);
+        assert_string_equal(got->cheaper ? got->cheaper : "-", rows[i].cheaper ? rows[i].cheaper : "-");
+        assert_int_equal(got->kind, rows[i].kind);
+        assert_int_equal(got->per, rows[i].per);
+        assert_int_equal(got->limit_pico, rows[i].pico);
+        assert_int_equal(got->soft, rows[i].soft);
+        assert_int_equal(got->allow_unknown, rows[i].soft);
+    }
+    llmgwi_config_close(&config);
+    llmgw_budget own[2];
+    memset(own, 0, sizeof own);
+    own[0].name = "r";
+    own[0].per_day_usd = llmgw_set(3);
+    own[1].name = "mine";
+    own[1].key = "x";
+    own[1].per_day_usd = llmgw_set(4);
+    options.budgets = own;
+    options.budget_count = 2;
+    options.budget.per_month_usd = llmgw_set(7);
+    open_good(&config, &options);
+    assert_int_equal(config.budget_count, 5); /* r and mine of C, team and k of the file, C's own */
+    assert_int_equal(config.budgets[0].limit_pico, 3000000000000);
+    assert_int_equal(config.budgets[0].kind, 'a');
+    assert_int_equal(config.budgets[4].per, 1);
+    llmgwi_config_close(&config);
+    own[1].name = "r";
+    unit_has(open_bad(&options).text, "options.budgets[1].name: defined twice");
+    options.budgets = NULL;
+    unit_has(open_bad(&options).text, "a count without its array");
+}
+
+static void test_wrong_money(void **state) {
+#define STORED ",'store':{'path':'x'}"
+    static const char *const rows[][2] = {
+        {"{'budget':{'per_day_usd':20}}", "budget: needs store.path"},
+        {"{'keys_required':true}", "keys_required: needs store.path"},
+        {"{" LOCAL STORED ",'budget':{'soft':true}}", "budget.per_day_usd: required"},
+        {"{" LOCAL STORED ",'budgets':{'a':{}}}", "budgets.a.per_day_usd: required"},
+        {"{" LOCAL STORED ",'budgets':{'a b':{'total_usd':1}}}", "budgets.a b.name: expected"},
+        {"{" LOCAL STORED ",'budgets':{'a':{'total_usd':1,'key':'k','tag':'t'}}}", "at most one of them"},
+        {"{" LOCAL STORED ",'budgets':{'a':{'total_usd':1,'tag':''}}}", "budgets.a.tag: empty"},
+        {"{" LOCAL STORED ",'budgets':{'a':{'total_usd':9000001}}}",
+         "budgets.a.total_usd: expected 0 to 9,000,000"},
+        {"{" LOCAL STORED ",'budgets':{'a':{'total_usd':-1}}}",
+         "budgets.a.total_usd: expected 0 to 9,000,000"},
+        {"{" LOCAL STORED ",'budgets':{'a':{'total_usd':1,'cheaper':'l/x'}}}",
+         "budgets.a.cheaper: only with soft"},
+        {"{" LOCAL STORED ",'budgets':{'a':{'total_usd':1,'soft':true,'cheaper':'no/x'}}}",
+         "budget.cheaper: model"},
+        {"{" LOCAL STORED ",'ledger':{'off':true},'budget':{'total_usd':1}}",
+         "ledger.off: not together with budgets"},
+        {"{'prices':''}", "prices: empty"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) expect_bad(rows[i][0], rows[i][1]);
 }
 
 static void test_sizes_and_times(void **state) {
@@ -2270,6 +2356,8 @@ int main(void) {
         WITH_ENVIRONMENT(test_only_provider),
         WITH_ENVIRONMENT(test_keys_are_wiped),
         WITH_ENVIRONMENT(test_keys_are_wiped_after_failure),
+        WITH_ENVIRONMENT(test_budgets),
+        WITH_ENVIRONMENT(test_wrong_money),
         WITH_ENVIRONMENT(test_durable_defaults),
         WITH_ENVIRONMENT(test_durable_file),
         WITH_ENVIRONMENT(test_durable_from_c),

@@ -349,6 +349,21 @@ static void test_bad_replies(void **state) {
     }
 }
 
+static void test_service_tier(void **state) {
+    static const char *const words[] = {"standard", "batch", "flex", "priority"};
+    for (int tier = 0; tier < 4; tier++) {
+        unit_answer u;
+        char reply[300];
+        snprintf(reply, sizeof reply,
+                 "{'content':[{'type':'text','text':'x'}],'stop_reason':'end_turn','usage':{'input_tokens':3,"
+                 "'output_tokens':2,'service_tier':'%s'}}",
+                 words[tier]);
+        assert_true(unit_reply(&u, "anthropic", reply));
+        assert_int_equal(u.answer->usage.tier, tier);
+        unit_end(&u);
+    }
+}
+
 static void test_huge_usage(void **state) {
     unit_answer u;
     assert_true(
@@ -680,6 +695,7 @@ int main(void) {
         cmocka_unit_test(test_stop_reasons),
         cmocka_unit_test(test_refusal),
         cmocka_unit_test(test_bad_replies),
+        cmocka_unit_test(test_service_tier),
         cmocka_unit_test(test_huge_usage),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_stream_usage_is_cumulative),

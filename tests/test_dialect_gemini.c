@@ -692,8 +692,45 @@ static void test_cut_anywhere(void **state) {
                     "H\xC3\xA9", "{\"a\":1}");
 }
 
+/* Sound that was in the cache is priced as cached. The tier is told in one of two places. */
+static void test_billing(void **state) {
+    static const struct {
+        const char *usage;
+        int64_t audio_input, audio_output;
+        llmgw_tier tier;
+    } rows[] = {
+        {"'promptTokensDetails':[{'modality':'TEXT','tokenCount':10},{'modality':'AUDIO','tokenCount':30}],"
+         "'cacheTokensDetails':[{'tokenCount':12,'modality':'AUDIO'}],'candidatesTokensDetails':[{'modality':"
+         "'AUDIO',"
+         "'tokenCount':4},{'modality':'AUDIO','tokenCount':1}]",
+         18, 5, LLMGW_TIER_STANDARD},
+        {"'promptTokensDetails':[{'modality':'AUDIO'},3,null,{}],'candidatesTokensDetails':{},"
+         "'cacheTokensDetails':[{'modality':'AUDIO','tokenCount':12}]",
+         0, 0, LLMGW_TIER_STANDARD},
+        {"'serviceTier':'flex','trafficType':'ON_DEMAND'", 0, 0, LLMGW_TIER_FLEX},
+        {"'trafficType':'ON_DEMAND_PRIORITY'", 0, 0, LLMGW_TIER_PRIORITY},
+        {"'trafficType':'PROVISIONED_THROUGHPUT','serviceTier':'standard'", 0, 0, LLMGW_TIER_STANDARD},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        unit_answer u;
+        char reply[600];
+        snprintf(
+            reply, sizeof reply,
+            "{'candidates':[{'content':{'parts':[{'text':'x'}]},'finishReason':'STOP'}],'usageMetadata':{"
+            "'promptTokenCount':40,'cachedContentTokenCount':12,'candidatesTokenCount':7,%s}}",
+            rows[i].usage);
+        assert_true(unit_reply(&u, "gemini", reply));
+        unit_usage(&u, 40, 7, 12, 0, 0, 0);
+        assert_int_equal(u.answer->usage.audio_input, rows[i].audio_input);
+        assert_int_equal(u.answer->usage.audio_output, rows[i].audio_output);
+        assert_int_equal(u.answer->usage.tier, rows[i].tier);
+        unit_end(&u);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_billing),
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_url),
         cmocka_unit_test(test_system_and_merging),

@@ -524,6 +524,46 @@ static void test_usage_variants(void **state) {
 }
 
 /* Law 12: what a provider counts may not overflow. */
+/* Sound, service tier, and the provider's own bill. */
+static void test_billing(void **state) {
+    static const struct {
+        const char *reply;
+        int64_t audio_input, audio_output, pico; /* pico -1: it tells none */
+        llmgw_tier tier;
+    } rows[] = {
+        {"'service_tier':'default','usage':{'prompt_tokens':9,'completion_tokens':5,'prompt_tokens_details':{"
+         "'audio_tokens':4},'completion_tokens_details':{'audio_tokens':3}}",
+         4, 3, -1, LLMGW_TIER_STANDARD},
+        {"'usage':{'prompt_tokens':9,'completion_tokens':5,'cost':0.00007159},'service_tier':'flex'", 0, 0,
+         71590000, LLMGW_TIER_FLEX},
+        {"'service_tier':'priority','usage':{'prompt_tokens':9,'completion_tokens':5,'cost':7.637029e-3}", 0,
+         0, 7637029000, LLMGW_TIER_PRIORITY},
+        {"'service_tier':'batch','usage':{'prompt_tokens':9,'completion_tokens':5,'cost':0}", 0, 0, 0,
+         LLMGW_TIER_BATCH},
+        {"'service_tier':null,'usage':{'prompt_tokens':9,'completion_tokens':5,'cost':-1}", 0, 0, -1,
+         LLMGW_TIER_STANDARD},
+        {"'service_tier':{'a':1},'usage':{'prompt_tokens':9,'completion_tokens':5,'cost':{'total_cost':1}}",
+         0, 0, -1, LLMGW_TIER_STANDARD},
+        {"'service_tier':'fast','usage':{'prompt_tokens':9,'completion_tokens':5,'cost':1e99}", 0, 0, -1,
+         LLMGW_TIER_PRIORITY},
+        {"'usage':{'prompt_tokens':9,'completion_tokens':5,'cost':'0.1'}", 0, 0, -1, LLMGW_TIER_STANDARD},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        unit_answer u;
+        char reply[500];
+        snprintf(reply, sizeof reply, "{'choices':[{'message':{'content':'x'},'finish_reason':'stop'}],%s}",
+                 rows[i].reply);
+        assert_true(unit_reply(&u, "openrouter", reply));
+        unit_usage(&u, 9, 5, 0, 0, 0, 0);
+        assert_int_equal(u.answer->usage.audio_input, rows[i].audio_input);
+        assert_int_equal(u.answer->usage.audio_output, rows[i].audio_output);
+        assert_int_equal(u.answer->usage.tier, rows[i].tier);
+        assert_int_equal(u.answer->reported.known, rows[i].pico >= 0);
+        if (rows[i].pico >= 0) assert_int_equal(u.answer->reported.pico_usd, rows[i].pico);
+        unit_end(&u);
+    }
+}
+
 static void test_huge_usage(void **state) {
     unit_answer u;
     assert_true(unit_reply(&u, "openai",
@@ -1129,6 +1169,7 @@ int main(void) {
         cmocka_unit_test(test_reply),
         cmocka_unit_test(test_finish_reasons),
         cmocka_unit_test(test_usage_variants),
+        cmocka_unit_test(test_billing),
         cmocka_unit_test(test_huge_usage),
         cmocka_unit_test(test_refusal),
         cmocka_unit_test(test_mistral_content_array),

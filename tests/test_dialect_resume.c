@@ -564,20 +564,26 @@ static void test_keep_over_cap(void **state) {
 
 /* ---- the size of a request ---- */
 
-static void test_request_bytes(void **state) {
+static int64_t tokens(const char *text) { return llmgwi_text_tokens(text, strlen(text)); }
+
+/* Tokens of a request: its texts', some for pictures and files, a few for the frame. */
+static void test_request_tokens(void **state) {
     llmgw_part parts[] = {unit_part(LLMGW_PART_TEXT, "1234"),
                           unit_url(LLMGW_PART_IMAGE, "https://example.com/a.png"),
                           unit_bytes(LLMGW_PART_IMAGE, "image/png", NULL, "png"),
                           unit_tool_call("id", "name", "{\"a\":1}"),
                           unit_tool_result("id", "result"),
                           unit_thought("thinks", "signature", "anthropic"),
-                          unit_bytes(LLMGW_PART_FILE, "text/plain", "f", "text file"),
+                          unit_bytes(LLMGW_PART_FILE, "text/plain", "f", "text file ok"),
                           unit_bytes(LLMGW_PART_FILE, "application/pdf", "f", "pdf")};
-    const int64_t bytes[] = {4, 6000, 6000, 11, 6, 6, 9, 6000};
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(parts); i++) {
+    const int64_t want[] = {
+        2, 1500, 1500, tokens("name") + tokens("{\"a\":1}"), tokens("result"), tokens("thinks"), 3, 1500};
+    int64_t sum = 0;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(parts); sum += want[i++]) {
         llmgw_message turn = unit_message(LLMGW_ROLE_USER, NULL, &parts[i], 1);
         llmgw_request request = unit_talk(&turn, 1);
-        if (llmgwi_dialect_request_bytes(&request) != bytes[i]) fail_msg("part %zu", i);
+        int64_t got = llmgwi_dialect_request_tokens(&request);
+        if (got != want[i] + 8) fail_msg("part %zu: %lld", i, (long long)got);
     }
     static char pdf[80000];
     parts[0] = unit_part(LLMGW_PART_FILE, NULL);
@@ -586,23 +592,30 @@ static void test_request_bytes(void **state) {
     llmgw_message turns[2] = {unit_message(LLMGW_ROLE_SYSTEM, "sys", NULL, 0),
                               unit_message(LLMGW_ROLE_USER, "ab", parts, LLMGWI_BASE_COUNT(parts))};
     llmgw_request request = unit_talk(turns, 2);
-    assert_int_equal(llmgwi_dialect_request_bytes(&request),
-                     3 + 2 + 10000 + 6000 + 6000 + 11 + 6 + 6 + 9 + 6000);
+    assert_int_equal(llmgwi_dialect_request_tokens(&request),
+                     sum - 2 + 2500 + tokens("sys") + tokens("ab") + 12);
     llmgw_tool tools[2] = {{"tool", "what", "{\"x\":{}}", false}, {"t", NULL, NULL, false}};
     request = unit_ask("prompt");
     request.system = "system";
     request.schema = "{}";
     request.tools = tools;
     request.tool_count = 2;
-    assert_int_equal(llmgwi_dialect_request_bytes(&request), 6 + 6 + 2 + 4 + 4 + 8 + 1);
-    parts[1].text = "abcdef"; /* text_len cuts */
-    parts[1].kind = LLMGW_PART_TEXT;
-    parts[1].text_len = 3;
-    turns[0] = unit_message(LLMGW_ROLE_USER, NULL, &parts[1], 1);
-    request = unit_talk(turns, 1);
-    assert_int_equal(llmgwi_dialect_request_bytes(&request), 3);
+    assert_int_equal(llmgwi_dialect_request_tokens(&request),
+                     4 + tokens("prompt") + tokens("system") + tokens("{}") + 12 + tokens("tool") +
+                         tokens("what") + tokens("{\"x\":{}}") + tokens("t") + 16);
     request = unit_ask(NULL);
-    assert_int_equal(llmgwi_dialect_request_bytes(&request), 0);
+    assert_int_equal(llmgwi_dialect_request_tokens(&request), 4);
+}
+
+/* A long text is judged by slices of it, and comes out as the whole would. */
+static void test_long_text_tokens(void **state) {
+    static char text[200000];
+    size_t n = 0;
+    for (int i = 0; n + 64 < sizeof text; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "The %d. line has words of unequal lengths;\n", i);
+    double whole = (double)llmgwi_text_tokens(text, n);
+    double guess = (double)llmgwi_dialect_text_tokens(llmgwi_base_view(text, n));
+    assert_true(guess > whole * 0.95 && guess < whole * 1.05);
 }
 
 int main(void) {
@@ -628,7 +641,8 @@ int main(void) {
         cmocka_unit_test(test_keep_exported),
         cmocka_unit_test(test_keep_nothing),
         cmocka_unit_test(test_keep_over_cap),
-        cmocka_unit_test(test_request_bytes),
+        cmocka_unit_test(test_request_tokens),
+        cmocka_unit_test(test_long_text_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,7 +113,10 @@ static const struct {
     {LLMGW_E_INTERNAL, 0, ""},
     {LLMGW_E_BREAKER, 0, ""},
     {LLMGW_E_RETRY_BUDGET, 0, ""},
-    {LLMGW_E_STORE, 0, ""},
+    {LLMGW_E_STORE, OTHER, "no ledger"},
+    {LLMGW_E_UNAUTHORIZED, 0, ""},
+    {LLMGW_E_FORBIDDEN, 0, ""},
+    {LLMGW_E_BUDGET, OTHER, "no money"},
 };
 
 static void test_meaning(void **state) {

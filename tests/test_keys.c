@@ -23,9 +23,9 @@ static int reset(void **state) {
     return 0;
 }
 
-static void log_line(llmgw_log_item item, int level, const char *line, void *user) {
-    dead_lines += item == LLMGW_LOG_KEY_DEAD;
-    for (size_t i = 0; i < COUNT_OF(keys); i++) telling_lines += strstr(line, keys[i]) != NULL;
+static void log_line(const llmgw_log_entry *entry, void *user) {
+    dead_lines += entry->item == LLMGW_LOG_KEY_DEAD;
+    for (size_t i = 0; i < COUNT_OF(keys); i++) telling_lines += strstr(entry->line, keys[i]) != NULL;
 }
 
 /* The provider "many" of a dialect with the first count keys, and a spare one with a key of its own. */

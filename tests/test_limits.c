@@ -25,8 +25,8 @@ static int reset(void **state) {
     return 0;
 }
 
-static void log_line(llmgw_log_item item, int level, const char *line, void *user) {
-    if (item == LLMGW_LOG_HEADROOM) __atomic_add_fetch(&headroom_lines, 1, __ATOMIC_RELAXED);
+static void log_line(const llmgw_log_entry *entry, void *user) {
+    if (entry->item == LLMGW_LOG_HEADROOM) __atomic_add_fetch(&headroom_lines, 1, __ATOMIC_RELAXED);
 }
 
 /* What a test limits: of the provider "main", and of its model "small". */

@@ -26,8 +26,8 @@ static int group_stop(void **state) {
 }
 
 static int logged;
-static void on_log(llmgw_log_item item, int level, const char *line, void *user) {
-    if (item == LLMGW_LOG_STORE && strstr(line, WHY)) logged++;
+static void on_log(const llmgw_log_entry *entry, void *user) {
+    if (entry->item == LLMGW_LOG_STORE && strstr(entry->line, WHY)) logged++;
 }
 
 static llmgw_options with_store(void) {

@@ -21,6 +21,9 @@ static const struct {
     {106, false, "E_CANCELLED"},
     {200, false, "E_RESTRICTED"},
     {201, false, "E_INSECURE"},
+    {202, false, "E_UNAUTHORIZED"},
+    {203, false, "E_FORBIDDEN"},
+    {204, true, "E_BUDGET"},
     {300, false, "E_BAD_REQUEST"},
     {301, false, "E_AUTH"},
     {302, false, "E_QUOTA"},
@@ -147,13 +150,13 @@ typedef struct lines {
     char last[1024];
 } lines;
 
-static void log_line(llmgw_log_item item, int level, const char *line, void *user) {
+static void log_line(const llmgw_log_entry *entry, void *user) {
     lines *l = (lines *)user;
     l->count++;
-    l->level = level;
-    l->item = item;
-    snprintf(l->last, sizeof l->last, "%s", line);
-    assert_null(strchr(line, '\n'));
+    l->level = entry->level;
+    l->item = entry->item;
+    snprintf(l->last, sizeof l->last, "%s", entry->line);
+    assert_null(strchr(entry->line, '\n'));
 }
 
 static llmgw_options quiet_options(const char *json) {
@@ -575,8 +578,8 @@ static void test_missing_key_ends_the_call(void **state) {
     assert_string_equal(reply->provider, "");
     assert_true(reply->cost.known); /* nothing was sent: nothing was spent */
     assert_int_equal(reply->cost.pico_usd, 0);
-    assert_int_equal(l.count, 1);
-    assert_int_equal(l.item, LLMGW_LOG_CALL_FAILED);
+    assert_int_equal(l.count, 2); /* that it failed, and that it ended */
+    assert_int_equal(l.item, LLMGW_LOG_CALL);
     llmgw_close(gw);
     unit_has(reply->error.text, "UNIT_MISSING"); /* it outlives the gateway */
     assert_string_equal(reply->trace[0].provider, "p");

@@ -231,6 +231,20 @@ static void test_sentences(void **state) {
          {LLMGWI_CACHE_OPS, (int64_t)(LLMGWI_CACHE_OPS_BYTES >> 20), 0}},
         {"of %" PRId64 " at random the quarter", {LLMGWI_CACHE_PICK, 0, 0}},
         {"writes pause for %" PRId64 " s and try again", {LLMGWI_STORE_PAUSE_US / 1000000, 0, 0}},
+        {"share a transaction, %" PRId64 " at most", {LLMGWI_ENGINE_INTENTS, 0, 0}},
+        {"tried again after %" PRId64 " ms, without", {LLMGWI_ENGINE_LEDGER_BUSY_US / 1000, 0, 0}},
+        {"one that has it open, within %" PRId64 " s", {LLMGWI_LEDGER_LOOK_US / 1000000, 0, 0}},
+        {"an environment of %" PRId64 " MiB", {LLMGWI_LEDGER_LIVE_BYTES >> 20, 0, 0}},
+        {"the main one, up to %" PRId64 " in a transaction", {LLMGWI_LEDGER_GROUP, 0, 0}},
+        {"more than %" PRId64 " MiB, 65,536 rows, or %" PRId64 " rates in one",
+         {LLMGWI_PRICE_FILE >> 20, LLMGWI_PRICE_ENTRIES, 0}},
+        {"or above %" PRId64 " USD a token", {LLMGWI_PRICE_MAX / 1000000000000000000, 0, 0}},
+        {"an image %" PRId64 ", another file", {LLMGWI_DIALECT_IMAGE_TOKENS, 0, 0}},
+        {"each its own limit, up to %" PRId64 " in all", {LLMGWI_CONFIG_BUDGETS * 3, 0, 0}},
+        {"tags and keys beyond %" PRId64 " combinations", {LLMGWI_LEDGER_CELLS, 0, 0}},
+        {"random bits, %" PRId64 " characters", {LLMGWI_AUTH_TEXT, 0, 0}},
+        {"sums of hours for %" PRId64 " days", {LLMGWI_LEDGER_HOURS_S / LLMGWI_LEDGER_DAY_S, 0, 0}},
+        {"the latest first, %" PRId64 " kinds", {LLMGWI_ENGINE_FAILURES, 0, 0}},
     };
     char want[256];
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
@@ -261,6 +275,8 @@ static void test_fields(void **state) {
     expect_fields(llmgwi_config_route_fields, "routes.N");
     expect_fields(llmgwi_config_store_fields, "store");
     expect_fields(llmgwi_config_cache_fields, "cache");
+    expect_fields(llmgwi_config_ledger_fields, "ledger");
+    expect_fields(llmgwi_config_budget_fields, "budget");
 }
 
 /* The example is accepted, and what it leaves out has the defaults that the table says. */
@@ -287,25 +303,78 @@ static void test_example(void **state) {
     free(json);
 }
 
-/* The second one: of the cache. */
-static void test_cache_example(void **state) {
-    llmgwi_config config;
+/* A later one of the examples in JSON, from 1, is accepted. */
+static void open_example(int number, llmgwi_config *config) {
     llmgw_options options;
     llmgw_error error;
-    char *json = strstr(readme, "```json\n");
-    json = json ? strstr(json + 1, "```json\n") : NULL;
-    assert_non_null(json);
+    char *json = readme;
+    for (int i = 0; i < number; i++) {
+        json = strstr(json + 1, "```json\n");
+        assert_non_null(json);
+    }
     json = strdup(json + strlen("```json\n"));
     *strstr(json, "```") = 0;
     memset(&options, 0, sizeof options);
     memset(&error, 0, sizeof error);
     options.config_json = json;
     options.no_environment = true;
-    if (!llmgwi_config_open(&config, &unit_mem, &options, &error)) fail_msg("%s", error.text);
+    if (!llmgwi_config_open(config, &unit_mem, &options, &error)) fail_msg("%s", error.text);
+    free(json);
+}
+
+static void test_cache_example(void **state) {
+    llmgwi_config config;
+    open_example(2, &config);
     assert_true(config.options.cache.on && config.options.cache.semantic);
     assert_non_null(config.options.store.path);
     llmgwi_config_close(&config);
-    free(json);
+}
+
+/* Five limits, of all kinds of budgets. */
+static void test_money_example(void **state) {
+    llmgwi_config config;
+    char kinds[8] = "";
+    open_example(3, &config);
+    assert_int_equal(config.budget_count, 5);
+    for (size_t i = 0; i < config.budget_count; i++) kinds[i] = config.budgets[i].kind;
+    assert_non_null(strchr(kinds, 'a'));
+    assert_non_null(strchr(kinds, 'k'));
+    assert_non_null(strchr(kinds, 't'));
+    assert_non_null(strchr(kinds, 'r'));
+    assert_int_equal(llmgwi_config_route_find(&config, "chat")->how, LLMGWI_CONFIG_CHEAPEST);
+    llmgwi_config_close(&config);
+}
+
+/* Every item of the log has a row, with its level. */
+static void test_log_items(void **state) {
+#define ROW(name, level, text) {#name, level},
+    static const struct {
+        const char *name;
+        int level;
+    } items[] = {LLMGW_LOG_ITEMS(ROW)};
+#undef ROW
+    char row[64];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(items); i++) {
+        snprintf(row, sizeof row, "\n| %s | %d |", items[i].name, items[i].level);
+        if (!strstr(readme, row)) fail_msg("the README has no row of the log item %s", items[i].name);
+    }
+}
+
+/* Every metric is named: whole, by its ending after one of the same row, or as one of the cache's. */
+static void test_metrics(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_report_fields); i++) {
+        const llmgwi_report_field *field = &llmgwi_report_fields[i];
+        if (field->kind < LLMGWI_REPORT_GAUGE || !strncmp(field->name, "llmgw_cache_", 12)) continue;
+        char whole[128];
+        bool named = false;
+        snprintf(whole, sizeof whole, "`%s`", field->name);
+        named = strstr(readme, whole) != NULL;
+        for (const char *end = field->name; !named && (end = strchr(end + 1, '_')) != NULL;) {
+            snprintf(whole, sizeof whole, "`%s`", end);
+            named = strstr(readme, whole) != NULL;
+        }
+        if (!named) fail_msg("the README does not name the metric %s", field->name);
+    }
 }
 
 /* All flags of request.cache have a row. */
@@ -344,7 +413,8 @@ int main(void) {
         cmocka_unit_test(test_sentences),      cmocka_unit_test(test_cold_start),
         cmocka_unit_test(test_fields),         cmocka_unit_test(test_example),
         cmocka_unit_test(test_cache_example),  cmocka_unit_test(test_flags),
-        cmocka_unit_test(test_width),
+        cmocka_unit_test(test_width),          cmocka_unit_test(test_money_example),
+        cmocka_unit_test(test_log_items),      cmocka_unit_test(test_metrics),
     };
     return cmocka_run_group_tests(tests, read_readme, NULL);
 }

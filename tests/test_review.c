@@ -33,7 +33,7 @@ typedef struct Net {
 
 static Net net;
 
-static bool net_room(void *self) { return net.active < net.max; }
+static bool net_room(void *self, size_t more) { return net.active + (int)more < net.max; }
 
 static void *net_start(void *self, const llmgwi_http_request *request) {
     assert_true(net.count < NET_MAX);

@@ -601,8 +601,8 @@ static void a_busy_store_is_waited_for_asleep(void **state) {
 
 static bool hold_logs;
 static int hold_logged;
-static void hold_log(llmgw_log_item item, int level, const char *line, void *user) {
-    if (item != LLMGW_LOG_CALL_FAILED || !__atomic_load_n(&hold_logs, __ATOMIC_ACQUIRE)) return;
+static void hold_log(const llmgw_log_entry *entry, void *user) {
+    if (entry->item != LLMGW_LOG_CALL_FAILED || !__atomic_load_n(&hold_logs, __ATOMIC_ACQUIRE)) return;
     int seen = __atomic_add_fetch(&hold_logged, 1, __ATOMIC_ACQ_REL);
     t_sleep_ms(seen == 1 ? 100 : 300);
 }

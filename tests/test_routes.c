@@ -582,7 +582,7 @@ static void text_is_held_back_for_a_moment_only(void **state) {
 
 static int lines[LLMGW_LOG_ITEM_COUNT]; /* one thread drives */
 
-static void count_line(llmgw_log_item item, int level, const char *line, void *user) { lines[item]++; }
+static void count_line(const llmgw_log_entry *entry, void *user) { lines[entry->item]++; }
 
 static llmgw_target target_of(llmgw *gw, const char *model) {
     llmgw_target all[8];

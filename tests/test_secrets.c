@@ -29,10 +29,10 @@ static int reset(void **state) {
     return 0;
 }
 
-static void on_log(llmgw_log_item item, int level, const char *line, void *user) {
-    size_t n = strlen(line);
+static void on_log(const llmgw_log_entry *entry, void *user) {
+    size_t n = strlen(entry->line);
     if (logged_n + n + 2 > sizeof logged) logged_n = 0;
-    memcpy(logged + logged_n, line, n);
+    memcpy(logged + logged_n, entry->line, n);
     logged_n += n;
     logged[logged_n++] = '\n';
     logged[logged_n] = 0;

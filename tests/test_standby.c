@@ -629,11 +629,11 @@ static void max_connections_is_kept_and_calls_come_first(void **state) {
     for (int i = 0; i < 10; i++) seam.table.poll(seam.table.self, 20);
     expect_connections(&raw, 2);
     assert_int_equal(seam.curl->active, 2);
-    assert_true(seam.table.room(seam.table.self));
+    assert_true(seam.table.room(seam.table.self, 0));
     seam_start(&seam, url_at("http", "127.0.0.1", raw.port), &told[1]);
     assert_int_equal(seam.curl->warming, 0);
     assert_int_equal(seam.curl->active, 2);
-    assert_false(seam.table.room(seam.table.self));
+    assert_false(seam.table.room(seam.table.self, 0));
     assert_false(seam_warm(&seam, url_at("http", "localhost", raw.port)));
     for (int i = 0; i < 2; i++) seam.table.cancel(seam.table.self, told[i].transfer);
     assert_int_equal(seam.curl->active, 0);

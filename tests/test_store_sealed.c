@@ -193,10 +193,9 @@ static void test_rekey(void **state) {
 }
 
 static int told;
-static void on_log(llmgw_log_item item, int level, const char *line, void *user) {
-    (void)level;
+static void on_log(const llmgw_log_entry *entry, void *user) {
     (void)user;
-    told += item == LLMGW_LOG_STORE && strstr(line, "llmgw_store_rekey again") != NULL;
+    told += entry->item == LLMGW_LOG_STORE && strstr(entry->line, "llmgw_store_rekey again") != NULL;
 }
 
 /* llmgw_open says so, if a change of keys was broken off. */

@@ -1,8 +1,10 @@
 #!/bin/sh
 # The conformance suite (make conform). Recorded provider replies go over a socket, cut at random places, to
 # llmgw.h and to the vendors' own Python SDKs: both must read the same. See conform.py and differences.md.
+# What they used is priced by llmgw.h and by exact fractions: both must cost the same. See cost.py.
 #
 #   FIXTURES=DIR        the recordings (default ../shared/fixtures beside this repository)
+#   PRICES=FILE         LiteLLM's model_prices_and_context_window.json (default ../shared/data/prices/...)
 #   CONFORM_CFLAGS=...  for the C side (default -O1 -g)
 #   CONFORM_SEEDS=20  CONFORM_CUTS=10  CONFORM_REFRAMED=6  CONFORM_ONLY=part-of-a-name
 set -u
@@ -31,7 +33,7 @@ cmp -s "$here/requirements.txt" "$out/venv/installed.txt" || {
     cp "$here/requirements.txt" "$out/venv/installed.txt"
 }
 
-for p in decode ask; do
+for p in decode ask cost tokens; do
     # shellcheck disable=SC2086
     $cc -std=gnu11 -Wall -Wextra -Wno-unused-parameter ${CONFORM_CFLAGS:--O1 -g} -I"$root" "$here/$p.c" \
         -o "$out/$p" -lcurl -llmdb -lxxhash -ljansson -lpthread -lm || {
@@ -44,4 +46,32 @@ done
 # No proxy between us and ourselves.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 export PYTHONDONTWRITEBYTECODE=1
+
+# What usage costs, with litellm as a second opinion: in a venv of its own, since it pins its own SDKs.
+prices=${PRICES:-$root/../shared/data/prices/model_prices_and_context_window.json}
+litellm=litellm==1.106.2
+[ "$(cat "$out/litellm/installed.txt" 2>/dev/null)" = "$litellm" ] || {
+    rm -rf "$out/litellm"
+    python3 -m venv "$out/litellm" >"$out/litellm.log" 2>&1 &&
+        timeout 200 "$out/litellm/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
+            "$litellm" >>"$out/litellm.log" 2>&1 && echo "$litellm" >"$out/litellm/installed.txt"
+}
+opinion=
+[ -f "$out/litellm/installed.txt" ] && opinion="--litellm $out/litellm/bin/python"
+# shellcheck disable=SC2086
+timeout 300 python3 "$here/cost.py" "$out/cost" "$fixtures" "$prices" $opinion || {
+    echo "FAIL cost.py"
+    exit 1
+}
+
+# The estimate of tokens against a real tokenizer, which litellm's package brings along.
+if [ -f "$out/litellm/installed.txt" ]; then
+    timeout 100 "$out/litellm/bin/python" "$here/tokens.py" "$out/tokens" "$root" "$fixtures" || {
+        echo "FAIL tokens.py"
+        exit 1
+    }
+else
+    echo "SKIP tokens.py: litellm could not be installed"
+fi
+
 exec timeout 340 "$out/venv/bin/python" "$here/conform.py" "$out/decode" "$fixtures" --asks "$out/ask"
