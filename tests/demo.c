@@ -405,7 +405,42 @@ static void show_cache(const llmgw_cache_numbers *n) {
         "\n      (like questions: at a fixed similarity here; by default max_error is kept by learning)\n");
 }
 
-static void show_end(double seconds, const llmgw_cache_numbers *cache) {
+/* One line of the bill, as the ledger on disk tells it. */
+static bool show_total(const llmgw_ledger_total *total, void *user) {
+    llmgw_ledger_total *sum = (llmgw_ledger_total *)user;
+    say(GREEN, "      %-9s", total->provider);
+    say(NULL, "  %-17.17s  %8lld  ", total->model, (long long)total->attempts);
+    say(total->failures ? RED : NULL, "%6lld", (long long)total->failures);
+    say(NULL, "  %9lld  %10lld   $%.6f%s\n", (long long)total->input, (long long)total->output,
+        (double)total->cost.pico_usd / 1e12, total->estimated ? " *" : "");
+    sum->attempts += total->attempts;
+    sum->failures += total->failures;
+    sum->input += total->input;
+    sum->output += total->output;
+    sum->estimated += total->estimated;
+    sum->unknown += total->unknown;
+    sum->cost.pico_usd += total->cost.pico_usd;
+    return true;
+}
+
+/* Who answered what, at what cost. False: there is no ledger. */
+static bool show_bill(llmgw *gw) {
+    llmgw_ledger_total sum = {0};
+    say(BOLD, "The bill");
+    say(DIM, ", from the ledger\n      provider   model              attempts  failed  tokens in  tokens out "
+             "       cost\n");
+    int64_t lines = llmgw_ledger_totals(gw, NULL, LLMGW_BY_PROVIDER | LLMGW_BY_MODEL, show_total, &sum);
+    if (lines <= 0) return false;
+    say(BOLD, "      %-28s  %8lld  %6lld  %9lld  %10lld   $%.6f\n", "all", (long long)sum.attempts,
+        (long long)sum.failures, (long long)sum.input, (long long)sum.output,
+        (double)sum.cost.pico_usd / 1e12);
+    if (sum.estimated) say(DIM, "      * attempts that were cut: what they used is estimated\n");
+    if (sum.unknown) say(DIM, "      %lld attempts have no known price\n", (long long)sum.unknown);
+    return true;
+}
+
+/* Without a store: what the replies told. */
+static void show_replies(void) {
     say(BOLD, "Summary\n");
     say(DIM, "      provider   answers  failed attempts  tokens in  tokens out        cost\n");
     for (const target *t = targets; t < targets + TARGETS; t++) {
@@ -416,6 +451,9 @@ static void show_end(double seconds, const llmgw_cache_numbers *cache) {
         say(NULL, "  %9lld  %10lld   $%.6f\n", (long long)t->in, (long long)t->out,
             (double)t->pico_usd / 1e12);
     }
+}
+
+static void show_end(double seconds, const llmgw_cache_numbers *cache) {
     if (cache->on) show_cache(cache);
     say(d.answered == d.asked ? BOLD : RED, "\n      %d questions, %d answers; ", d.asked, d.answered);
     say(NULL, "%d attempts failed without the caller's notice.\n", d.failures);
@@ -515,6 +553,7 @@ int main(int argc, char **argv) {
     llmgw_cache_numbers numbers;
     (void)llmgw_flush(gw); /* entries are counted on disk */
     (void)llmgw_cache_stats(gw, NULL, &numbers);
+    if (!d.store || !show_bill(gw)) show_replies();
     llmgw_close(gw);
     clock_gettime(CLOCK_MONOTONIC, &end);
     show_end((double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9, &numbers);
