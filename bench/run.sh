@@ -3,7 +3,7 @@
 # bench/out/results.tsv. QUICK=1: fewer rounds, under a minute. BENCHES="wire call": only these. Run from the
 # top of the repository.
 set -u
-: "${BUILD:=build}" "${BENCHES:=build wire call streams standby outages features index cache quality}"
+: "${BUILD:=build}" "${BENCHES:=build wire call streams standby outages features index cache ledger report quality}"
 export QUICK="${QUICK:-}" CC="${CC:-gcc}"
 out=bench/out failed=0
 mkdir -p "$out"
