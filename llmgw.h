@@ -30691,14 +30691,18 @@ static void llmgwi_engine_check_budgets(llmgw *gw) {
     }
 }
 
-/* The ledger's duties. */
-static void llmgwi_engine_keep_books(llmgw *gw, int64_t now) {
+static void llmgwi_engine_log_recovered(llmgw *gw) {
     char line[128];
     uint64_t recovered = LLMGWI_BASE_SWAP(&gw->ledger->recovered, (uint64_t)0);
     snprintf(line, sizeof line,
              "%llu attempts of a process that died were found: they cost what was reserved",
              (unsigned long long)recovered);
-    if (recovered) llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, line);
+    llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, line);
+}
+
+/* The ledger's duties. */
+static void llmgwi_engine_keep_books(llmgw *gw, int64_t now) {
+    if (LLMGWI_BASE_LOAD(&gw->ledger->recovered)) llmgwi_engine_log_recovered(gw);
     if (now >= llmgwi_ledger_due_us(gw->ledger))
         (void)llmgwi_ledger_duty(gw->ledger, gw->config.options.duty_us, false);
     if (now < gw->budgets_us || !gw->config.budget_count) return;

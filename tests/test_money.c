@@ -1697,6 +1697,38 @@ static void close_settles_what_is_in_flight(void **state) {
     llmgw_close(gw);
 }
 
+/* What a killed process had in flight is found at the next open, costs what was reserved, and is told. */
+static void the_killed_are_found(void **state) {
+    Shop of = shop();
+    budget(&of, "purse", 1);
+    provider_model_rule(&provider, "a", "\"never\":true");
+    pid_t pid = fork();
+    if (pid == 0) {
+        llmgw *gw = open_shop(&of);
+        llmgw_request request;
+        memset(&request, 0, sizeof request);
+        request.model = "a";
+        request.prompt = "Never answered";
+        request.max_tokens = 10;
+        if (!gw || !llmgw_send(gw, &request, NULL)) _exit(1);
+        for (;;) (void)llmgw_poll(gw, 1000);
+    }
+    assert_true(pid > 0 && provider_wait(&provider, "requests", 1, 5000));
+    assert_return_code(kill(pid, SIGKILL), errno);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    memset(&logged, 0, sizeof logged);
+    llmgw *gw = open_shop(&of);
+    for (int i = 0; i < 50 && !logged.count[LLMGW_LOG_LEDGER]; i++) (void)llmgw_poll(gw, 10);
+    assert_int_equal(logged.count[LLMGW_LOG_LEDGER], 1);
+    assert_non_null(strstr(logged.line[LLMGW_LOG_LEDGER], "1 attempts of a process that died"));
+    const Rows *rows = rows_of(gw);
+    assert_int_equal(rows->n, 1);
+    assert_true(rows->row[0].is.recovered && rows->row[0].is.cost.estimated && rows->cost > 0);
+    assert_int_equal(spent_of(gw, "purse"), rows->cost);
+    nothing_reserved(gw);
+    llmgw_close(gw);
+}
+
 static void a_forked_child_touches_nothing(void **state) {
     Shop of = shop();
     of.options.cache.on = true;
@@ -1867,6 +1899,7 @@ int main(void) {
         TEST(calls_are_logged),
         TEST(a_crowd_shares_a_budget),
         TEST(close_settles_what_is_in_flight),
+        TEST(the_killed_are_found),
         TEST(a_forked_child_touches_nothing),
         TEST(off_is_off),
         TEST(wrong_arguments),
