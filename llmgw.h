@@ -22034,7 +22034,7 @@ typedef struct llmgwi_cache {
     uint64_t generation; /* of the evidence in the store, as of our last commit */
     int64_t purged;      /* duty: classes, in this group */
     int64_t purges;      /* atomic: since somebody asked */
-    bool crowded;        /* duty: the store is above its mark */
+    bool crowded;        /* duty: the store is above its mark; atomic */
     llmgwi_cache_served served[LLMGWI_CACHE_SERVED];
     size_t served_at;
     uint64_t called_wrong[64]; /* entries whose sample said so */
@@ -24410,7 +24410,8 @@ static int64_t llmgwi_cache_due_us(llmgwi_cache *cache) {
     int64_t due = cache->op_count || LLMGWI_BASE_LOAD(&cache->others_wait) ? cache->committed_us + pause_us
                   : LLMGWI_BASE_LOAD(&cache->dirty) ? cache->committed_us + LLMGWI_CACHE_COUNTERS_US
                                                     : LLMGWI_BASE_NEVER;
-    if (cache->crowded || LLMGWI_BASE_LOAD(&cache->dying)) due = cache->committed_us + cache->rest_us;
+    if (LLMGWI_BASE_LOAD(&cache->crowded) || LLMGWI_BASE_LOAD(&cache->dying))
+        due = cache->committed_us + cache->rest_us;
     if (!llmgwi_store_on(cache->store)) due = LLMGWI_BASE_NEVER;
     llmgwi_base_unlock(&cache->mutex);
     return due;
@@ -24438,8 +24439,9 @@ static bool llmgwi_cache_duty(llmgwi_cache *cache, int64_t budget_us, bool now) 
     if (dying) llmgwi_cache_queue_small(cache, LLMGWI_CACHE_OP_PURGE, NULL, dying);
     (void)llmgwi_cache_commit(cache, now);
     int64_t until = now ? LLMGWI_BASE_NEVER : start + budget_us;
-    cache->crowded = llmgwi_cache_make_room(cache, until, false);
-    return cache->crowded || LLMGWI_BASE_LOAD(&cache->dying);
+    bool crowded = llmgwi_cache_make_room(cache, until, false);
+    LLMGWI_BASE_STORE(&cache->crowded, crowded);
+    return crowded || LLMGWI_BASE_LOAD(&cache->dying);
 }
 
 /* ---- opening and closing ---- */
@@ -26341,8 +26343,9 @@ struct llmgw {
     int64_t ledger_lost;                          /* attempts that could not be recorded; atomic */
     llmgwi_engine_attempt *unsent, **unsent_tail; /* their intents are to be committed first */
     size_t unsent_count;
-    int64_t unsent_us;                              /* not tried earlier: another process writes */
-    int64_t budgets_us;                             /* budgets are looked at then */
+    int64_t unsent_us;  /* not tried earlier: another process writes */
+    int64_t books_us;   /* a duty of ledger or prices is due then, as of the last turn; atomic */
+    int64_t budgets_us; /* budgets are looked at then */
     int64_t told_until_s[LLMGWI_ENGINE_BUDGETS][2]; /* the log knows of it until then: headroom, used up */
     unsigned char over[LLMGWI_ENGINE_BUDGETS];      /* soft budgets that are used up; atomic */
     llmgwi_price_book *book;                        /* of options.prices; NULL: none yet. Under lock */
@@ -28051,7 +28054,7 @@ static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, s
     /* what is touched when an event has been read. Measured: bench/call.c */
     llmgwi_base_prefetch(llmgwi_base_buf_cstr(&answer->text) + answer->text.n, 1);
     if (answer->piece_count) llmgwi_base_prefetch(&answer->pieces[answer->piece_count - 1], 1);
-    llmgwi_base_prefetch(attempt->call->queue.p, 128);
+
     llmgwi_base_prefetch(&attempt->call->request->on_event, 1);
     if (llmgwi_frame_feed(&attempt->frame, p, n)) return LLMGWI_HTTP_GO;
     if (!attempt->stop.code && attempt->answer.error.code) attempt->stop = attempt->answer.error;
@@ -28505,7 +28508,7 @@ static void llmgwi_engine_send_off(llmgw *gw) {
         int done = llmgwi_ledger_begin(gw->ledger, list, count);
         if (done == 0) {
             gw->unsent_us = now + LLMGWI_ENGINE_LEDGER_BUSY_US;
-            return;
+            break;
         }
         llmgwi_engine_attempt *attempt = gw->unsent;
         for (size_t i = 0; i < count; i++, attempt = attempt->unsent_next)
@@ -28515,6 +28518,8 @@ static void llmgwi_engine_send_off(llmgw *gw) {
                 llmgwi_engine_unrecorded(attempt);
         while (gw->unsent && gw->unsent->decided) llmgwi_engine_send_one(gw->unsent);
     }
+    llmgwi_engine_reap(
+        gw); /* before anybody can free the calls that ended here: answers are in their memory */
 }
 
 /* Begins an attempt. False: nothing was begun, another target may be. */
@@ -29345,17 +29350,22 @@ static void llmgwi_engine_feed(llmgw *gw) {
     }
 }
 
-/* When a duty of cache, ledger or prices is due. */
-static int64_t llmgwi_engine_duty_us(llmgw *gw) {
-    int64_t due = gw->ledger ? llmgwi_ledger_due_us(gw->ledger) : LLMGWI_BASE_NEVER;
-    if (gw->prices.load) return 0;
-    if (gw->prices.at_us < due) due = gw->prices.at_us;
-    if (!gw->cache) return due;
-    int64_t cache_us = llmgwi_cache_due_us(gw->cache);
-    if (cache_us < due) due = cache_us;
-    int64_t jobs = LLMGWI_BASE_LOAD(&gw->jobs_at_us);
+/* When a duty of the cache is due. Any thread. */
+static int64_t llmgwi_engine_cache_us(llmgw *gw) {
+    if (!gw->cache) return LLMGWI_BASE_NEVER;
+    int64_t due = llmgwi_cache_due_us(gw->cache), jobs = LLMGWI_BASE_LOAD(&gw->jobs_at_us);
     if (LLMGWI_BASE_LOAD(&gw->jobs) >= LLMGWI_ENGINE_JOBS) jobs = LLMGWI_BASE_NEVER;
     return due < jobs ? due : jobs;
+}
+
+/* When a duty of cache, ledger or prices is due. Who drives; others know of ledger and prices by books_us. */
+static int64_t llmgwi_engine_duty_us(llmgw *gw) {
+    int64_t cache_us = llmgwi_engine_cache_us(gw), books_us = LLMGWI_BASE_NEVER;
+    if (gw->ledger) books_us = llmgwi_ledger_due_us(gw->ledger);
+    if (gw->prices.at_us < books_us) books_us = gw->prices.at_us;
+    if (gw->prices.load) books_us = 0;
+    LLMGWI_BASE_STORE(&gw->books_us, books_us);
+    return cache_us < books_us ? cache_us : books_us;
 }
 
 static int64_t llmgwi_engine_next_us(llmgw *gw) {
@@ -31907,7 +31917,8 @@ static void llmgwi_public_lend(llmgw *gw, bool exact) {
     static LLMGWI_BASE_THREAD_LOCAL unsigned hits;
     bool busy = LLMGWI_BASE_LOAD(&gw->jobs) != 0;
     if (exact && !busy && ++hits % LLMGWI_PUBLIC_LEND_EACH) return; /* what waits are counters: no hurry */
-    if (busy || llmgwi_engine_duty_us(gw) <= llmgwi_engine_now(gw)) llmgwi_engine_lend(gw);
+    int64_t due = llmgwi_engine_cache_us(gw), books_us = LLMGWI_BASE_LOAD(&gw->books_us);
+    if (busy || (due < books_us ? due : books_us) <= llmgwi_engine_now(gw)) llmgwi_engine_lend(gw);
 }
 
 /* Makes a call of what was asked, which it takes over. NULL: out of memory. */

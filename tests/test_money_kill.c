@@ -7,7 +7,8 @@ static void test_kill(void **state) {
     spending_sum sum = spending_kills(t_rounds(20), 1);
     spending_print(&sum);
     assert_true(spending_is_good(&sum));
-    assert_true(sum.good > 0 && sum.refused > 0 && sum.cancelled > 0 && sum.recovered > 0 && sum.flushes > 0);
+    assert_true(sum.good > 0 && sum.cancelled > 0 && sum.recovered > 0 && sum.flushes > 0);
+    assert_true(sum.refused > 0 || t_slow()); /* a few kills do not use up a budget */
     assert_true(sum.rows > sum.recovered && sum.bills > 0);
 }
 
