@@ -28475,12 +28475,22 @@ static void llmgwi_engine_send_one(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_failed(attempt, &why);
 }
 
+/* Is every target of a call behind an open breaker? Under lock. */
+static bool llmgwi_engine_all_open(llmgwi_engine_call *call, int64_t now) {
+    for (size_t i = 0; i < call->plan.count; i++)
+        if (!call->targets[i].provider->missing &&
+            llmgwi_health_breaker_allows(&call->states[i]->breaker, now))
+            return false;
+    return true;
+}
+
 /* Since an attempt began, its lane may have been told to wait, or its breaker opened: by another's answer, in the same
    turn. */
 static void llmgwi_engine_give_way(llmgw *gw, int64_t now) {
     for (llmgwi_engine_attempt *attempt = gw->unsent; attempt;) {
         llmgw_error why;
-        bool shut = !attempt->forced && attempt->at->breaker.state == LLMGW_BREAKER_OPEN;
+        bool shut = attempt->at->breaker.state == LLMGW_BREAKER_OPEN;
+        if (shut && attempt->forced) shut = !llmgwi_engine_all_open(attempt->call, now); /* they still are */
         if (attempt->lane->not_before_us <= now && !shut) {
             attempt = attempt->unsent_next;
             continue;
@@ -28658,15 +28668,6 @@ static bool llmgwi_engine_shut(llmgwi_engine_call *call, size_t i, int64_t now) 
     bool shut = !llmgwi_health_breaker_allows(&call->states[i]->breaker, now);
     llmgwi_base_unlock(&call->gw->lock);
     return shut;
-}
-
-/* Is every target of a call behind an open breaker? Under lock. */
-static bool llmgwi_engine_all_open(llmgwi_engine_call *call, int64_t now) {
-    for (size_t i = 0; i < call->plan.count; i++)
-        if (!call->targets[i].provider->missing &&
-            llmgwi_health_breaker_allows(&call->states[i]->breaker, now))
-            return false;
-    return true;
 }
 
 /* Has the call an attempt at this target, or, with near, at one that would fail together with it? */
