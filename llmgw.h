@@ -28489,7 +28489,8 @@ static bool llmgwi_engine_all_open(llmgwi_engine_call *call, int64_t now) {
 static void llmgwi_engine_give_way(llmgw *gw, int64_t now) {
     for (llmgwi_engine_attempt *attempt = gw->unsent; attempt;) {
         llmgw_error why;
-        bool shut = attempt->at->breaker.state == LLMGW_BREAKER_OPEN;
+        bool half = attempt->at->breaker.state == LLMGW_BREAKER_HALF_OPEN && !attempt->taken.probe;
+        bool shut = half || attempt->at->breaker.state == LLMGW_BREAKER_OPEN; /* half: another is the probe */
         if (shut && attempt->forced) shut = !llmgwi_engine_all_open(attempt->call, now); /* they still are */
         if (attempt->lane->not_before_us <= now && !shut) {
             attempt = attempt->unsent_next;
