@@ -6776,12 +6776,19 @@ LLMGWI_BASE_SMALL_END
 /* One event; false stops the feeding. Views live during the call. */
 typedef bool (*llmgwi_frame_fn)(void *user, llmgwi_base_str name, llmgwi_base_str data);
 
+/* How a stream is cut into events. */
+typedef enum llmgwi_frame_kind {
+    LLMGWI_FRAME_SSE = 0 /* server-sent events */
+} llmgwi_frame_kind;
+
 typedef struct llmgwi_frame {
     llmgwi_frame_fn fn;
     void *user;
-    llmgwi_base_buf line; /* the unfinished line at the end of the last piece */
-    llmgwi_base_str view; /* data of the event so far, still in the piece */
-    bool has_data;        /* data or view holds something (perhaps an empty line) */
+    llmgwi_frame_kind kind; /* set after init; zero is SSE */
+    const char *wrong;      /* what was malformed; NULL: nothing. Static text */
+    llmgwi_base_buf line;   /* the unfinished line at the end of the last piece */
+    llmgwi_base_str view;   /* data of the event so far, still in the piece */
+    bool has_data;          /* data or view holds something (perhaps an empty line) */
     bool in_view;
     bool after_cr;        /* swallow an LF */
     bool started;         /* past the byte order mark */
@@ -6869,10 +6876,10 @@ static bool llmgwi_frame_start(llmgwi_frame *frame, const char **p, const char *
     return frame->started = true;
 }
 
-/* Feeds n bytes. False: fn stopped it, or memory or the cap (line.failed, data.failed). */
+/* Feeds n bytes. False: fn stopped it, memory or the cap (line.failed, data.failed), or it is malformed (wrong). */
 static bool llmgwi_frame_feed(llmgwi_frame *frame, const char *p, size_t n) {
     const char *end = p + n;
-    if (frame->stopped) return false;
+    if (frame->stopped || frame->wrong) return false;
     if (!frame->started && !llmgwi_frame_start(frame, &p, end)) return !frame->line.failed;
     while (p < end) {
         if (frame->after_cr && *p == '\n') {
@@ -9906,20 +9913,23 @@ typedef struct llmgwi_dialect {
     void (*build)(llmgwi_dialect_build *build);
     bool (*reply)(llmgwi_dialect_answer *answer, llmgwi_base_str body);
     bool (*event)(llmgwi_dialect_answer *answer, llmgwi_base_str name, llmgwi_base_str data);
+    llmgwi_frame_kind framing; /* of its streams */
+    const char *accept;        /* header line of a stream; NULL: that of server-sent events */
 } llmgwi_dialect;
 
 static const llmgwi_dialect llmgwi_dialect_table[] = {
     LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
                            NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
-                           llmgwi_dialect_openai_event}, )
+                           llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
         LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages", "x-api-key", "",
                                   "anthropic-version: 2023-06-01", true, llmgwi_dialect_anthropic_build,
-                                  llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event}, )
+                                  llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+                                  LLMGWI_FRAME_SSE, NULL}, )
             LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
                                    "/models/{model}:streamGenerateContent?alt=sse", "x-goog-api-key", "",
                                    NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
-                                   llmgwi_dialect_gemini_event}, ){NULL, NULL, NULL, NULL, NULL, NULL, false,
-                                                                   NULL, NULL, NULL}};
+                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, ){
+                NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
 /* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
 
@@ -9985,6 +9995,8 @@ static const llmgwi_dialect llmgwi_dialect_embeddings = {"embeddings",
                                                          false,
                                                          llmgwi_dialect_embed_build,
                                                          llmgwi_dialect_embed_reply,
+                                                         NULL,
+                                                         LLMGWI_FRAME_SSE,
                                                          NULL};
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
@@ -10824,6 +10836,8 @@ typedef struct llmgwi_config_provider {
 typedef struct llmgwi_config_target {
     llmgwi_config_provider *provider;
     const char *model;
+    const llmgwi_dialect *dialect; /* the provider's, or what this model needs */
+    unsigned quirks;               /* the provider's, and the model's own */
     llmgw_price price;
     /* Never NULL. The same struct for all names of a provider's model, if one of them limits it. */
     const llmgwi_config_limits *limits;
@@ -11308,6 +11322,13 @@ static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model
     return true;
 }
 
+/* How this model of its provider is spoken to. */
+static void llmgwi_config_target_traits(llmgwi_config_target *target) {
+    if (!target->provider) return;
+    target->dialect = target->provider->dialect;
+    target->quirks = target->provider->quirks;
+}
+
 static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *from, const char *path,
                                     llmgw_error *error) {
     if (!llmgwi_config_name(from->name, false))
@@ -11332,6 +11353,7 @@ static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *fr
     model->target.model =
         llmgwi_base_arena_dup(&config->arena, from->model && from->model[0] ? from->model : from->name);
     model->target.price = from->price;
+    llmgwi_config_target_traits(&model->target);
     if (!llmgwi_config_model_limit(config, model, from, path, error)) return false;
     list[config->model_count++] = model;
     return !config->arena.failed || llmgwi_config_memory(error);
@@ -11363,6 +11385,7 @@ static bool llmgwi_config_target_find(const llmgwi_config *config, const char *n
     target->provider = llmgwi_config_provider_find(config, name, (size_t)(slash - name));
     target->model = slash + 1;
     llmgwi_config_target_known(config, target);
+    llmgwi_config_target_traits(target);
     return target->provider != NULL;
 }
 
@@ -26085,11 +26108,12 @@ typedef struct llmgwi_engine_attempt {
     bool unsent, decided;                      /* decided: it may go, or stop says why not */
     bool forced;                               /* begun although its target's breaker is open */
     uint64_t intent;                           /* in the ledger; 0: none */
-    llmgwi_price_book *book;                   /* keeps rates alive; NULL: they are not of a book */
-    llmgwi_price_rates rates;                  /* when it began; hash 0: unknown */
-    llmgwi_base_buf held;                      /* events that are not shown yet */
-    llmgwi_text_sentences sentences;           /* whole_sentences */
-    size_t kept;                               /* the answer began with so many bytes of an earlier one */
+    void *headers;                   /* of this request alone (signed, a fresh token); NULL: its lane's */
+    llmgwi_price_book *book;         /* keeps rates alive; NULL: they are not of a book */
+    llmgwi_price_rates rates;        /* when it began; hash 0: unknown */
+    llmgwi_base_buf held;            /* events that are not shown yet */
+    llmgwi_text_sentences sentences; /* whole_sentences */
+    size_t kept;                     /* the answer began with so many bytes of an earlier one */
     int64_t began_us;
     int64_t limit_us;   /* the longest stay in its state ends */
     int64_t release_us; /* the held events are shown then; NEVER */
@@ -27715,6 +27739,7 @@ static void llmgwi_engine_attempt_free(llmgwi_engine_attempt *attempt) {
     llmgwi_frame_free(&attempt->frame);
     llmgwi_dialect_answer_free(&attempt->answer);
     if (attempt->book) llmgwi_price_book_free(attempt->book, &gw->mem);
+    if (attempt->headers) gw->http.headers_free(gw->http.self, attempt->headers);
     llmgwi_base_free(&gw->mem, attempt, sizeof *attempt);
 }
 
@@ -28058,7 +28083,9 @@ static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, s
     llmgwi_base_prefetch(&attempt->call->request->on_event, 1);
     if (llmgwi_frame_feed(&attempt->frame, p, n)) return LLMGWI_HTTP_GO;
     if (!attempt->stop.code && attempt->answer.error.code) attempt->stop = attempt->answer.error;
-    if (!attempt->stop.code) {
+    if (!attempt->stop.code && attempt->frame.wrong) {
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_PROTOCOL, "stream: %s", attempt->frame.wrong);
+    } else if (!attempt->stop.code) {
         bool cap = attempt->frame.line.failed == LLMGWI_BASE_OVER_CAP ||
                    attempt->frame.data.failed == LLMGWI_BASE_OVER_CAP;
         (void)llmgwi_base_error(&attempt->stop, cap ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
@@ -28205,7 +28232,7 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_dialect_resume resume;
     attempt->wire.model = target->model;
     attempt->wire.flavour = target->provider->flavour;
-    attempt->wire.quirks = target->provider->quirks;
+    attempt->wire.quirks = target->quirks;
     attempt->wire.url = target->provider->url;
 
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
@@ -28261,7 +28288,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     attempt->call = call;
     attempt->state = LLMGWI_ENGINE_CONNECTING;
     attempt->target = target;
-    attempt->dialect = call->embeds ? &llmgwi_dialect_embeddings : call->targets[target].provider->dialect;
+    attempt->dialect = call->embeds ? &llmgwi_dialect_embeddings : call->targets[target].dialect;
     attempt->key = key;
     attempt->at = call->states[target];
     attempt->lane = &attempt->at->lanes[key];
@@ -28272,6 +28299,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     llmgwi_base_buf_init(&attempt->raw, &gw->mem, options->max_reply_bytes);
     llmgwi_base_buf_init(&attempt->held, &gw->mem, call->queue.max);
     llmgwi_frame_init(&attempt->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, attempt);
+    attempt->frame.kind = attempt->dialect->framing;
     return attempt;
 }
 
@@ -28333,7 +28361,10 @@ static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
     llmgwi_http_request request;
     memset(&request, 0, sizeof request);
     request.url = attempt->url.p;
-    request.headers = gw->headers[(provider->lane_at + attempt->key) * 2 + (call->request->stream ? 1 : 0)];
+    request.headers = attempt->headers;
+    if (!request.headers)
+        request.headers =
+            gw->headers[(provider->lane_at + attempt->key) * 2 + (call->request->stream ? 1 : 0)];
     request.body = llmgwi_base_buf_cstr(&attempt->body);
     request.body_len = attempt->body.n;
     request.stream = call->request->stream;
@@ -32271,10 +32302,11 @@ LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
 static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider, size_t key) {
     static const char *const common[] = {"Content-Type: application/json",
                                          ("User-Agent: llmgw.h/" LLMGW_VERSION), "Expect:"};
-    static const char *const accept[] = {"Accept: application/json", "Accept: text/event-stream"};
+    const char *accept[] = {"Accept: application/json", "Accept: text/event-stream"};
     const char *lines[LLMGWI_CONFIG_HEADERS + 5];
     void **made = &gw->headers[(provider->lane_at + key) * 2];
     size_t n = 0;
+    if (provider->dialect->accept) accept[1] = provider->dialect->accept;
     if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
     for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
     for (size_t c = 0; c < LLMGWI_BASE_COUNT(common); c++) lines[n++] = common[c];
