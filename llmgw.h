@@ -85,7 +85,8 @@
        that off.
 
    COMPILE-TIME SWITCHES (define them where LLMGW_IMPLEMENTATION is defined)
-     LLMGW_NO_OPENAI, LLMGW_NO_ANTHROPIC, LLMGW_NO_GEMINI   leave a dialect out
+     LLMGW_NO_OPENAI, LLMGW_NO_ANTHROPIC, LLMGW_NO_GEMINI, LLMGW_NO_BEDROCK, LLMGW_NO_RESPONSES,
+     LLMGW_NO_OLLAMA, LLMGW_NO_COHERE                        leave a dialect out
      LLMGW_SODIUM                                           encryption at rest (store.key); needs libsodium
      LLMGW_NO_STORE                                         leave LMDB out: no store, cache, ledger, budgets
                                                             or scoped keys
@@ -1320,6 +1321,26 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 #define LLMGWI_BASE_IF_GEMINI(...)
 #else
 #define LLMGWI_BASE_IF_GEMINI(...) __VA_ARGS__
+#endif
+#ifdef LLMGW_NO_BEDROCK
+#define LLMGWI_BASE_IF_BEDROCK(...)
+#else
+#define LLMGWI_BASE_IF_BEDROCK(...) __VA_ARGS__
+#endif
+#ifdef LLMGW_NO_RESPONSES
+#define LLMGWI_BASE_IF_RESPONSES(...)
+#else
+#define LLMGWI_BASE_IF_RESPONSES(...) __VA_ARGS__
+#endif
+#ifdef LLMGW_NO_OLLAMA
+#define LLMGWI_BASE_IF_OLLAMA(...)
+#else
+#define LLMGWI_BASE_IF_OLLAMA(...) __VA_ARGS__
+#endif
+#ifdef LLMGW_NO_COHERE
+#define LLMGWI_BASE_IF_COHERE(...)
+#else
+#define LLMGWI_BASE_IF_COHERE(...) __VA_ARGS__
 #endif
 
 /* ---- memory ---- */
@@ -9900,9 +9921,17 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
     return llmgwi_dialect_gemini_bodies(answer, data, "stream event");
 }
 
+/* ---- bedrock: converse ---- */
+
+/* ---- responses: openai ---- */
+
+/* ---- ollama: its own api ---- */
+
+/* ---- cohere: v2 chat ---- */
+
 LLMGWI_BASE_SMALL_BEGIN
 
-/* ---- the table: a fourth dialect is one row and its functions ---- */
+/* ---- the table: one more dialect is a row and its functions ---- */
 
 typedef struct llmgwi_dialect {
     const char *name;

@@ -204,7 +204,7 @@ static void base64_put(Buf *b, const char *p, size_t n) {
 
 /* ---------------------------------------------------------------- requests */
 
-enum { OPENAI, ANTHROPIC, GEMINI };
+enum { OPENAI, ANTHROPIC, GEMINI, BEDROCK, RESPONSES, OLLAMA, COHERE };
 typedef enum { EV_PRE, EV_TEXT, EV_POST, EV_TERM } EvKind; /* before, in and after the text; the terminator */
 typedef enum { END_CLEAN, END_CUT, END_STALL } End;
 typedef enum { CUT_REASONING, CUT_TEXT, CUT_ARGS, CUT_KINDS } CutKind;
