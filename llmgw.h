@@ -288,11 +288,28 @@ typedef enum llmgw_tool_mode {
 
 typedef enum llmgw_effort {
     LLMGW_EFFORT_DEFAULT = 0, /* nothing is sent: the model's own default */
-    LLMGW_EFFORT_NONE,        /* switch reasoning off, where the model can */
+    LLMGW_EFFORT_NONE,        /* switch reasoning off; a model that cannot is told the least it can */
     LLMGW_EFFORT_LOW,
     LLMGW_EFFORT_MEDIUM,
     LLMGW_EFFORT_HIGH
 } llmgw_effort;
+
+/* What becomes of a request that says something its target is known not to take: a temperature for a model that
+   has a fixed one, a sixth stop text, a value out of its range. Which that is, a table of capabilities says, which
+   options.capabilities goes over. Never left out, under any of these, is what changes what is asked: tools and how
+   they are to be chosen, images, the schema, max_tokens. A target that cannot take those is passed over. */
+typedef enum llmgw_unsupported {
+    LLMGW_UNSUPPORTED_DEFAULT = 0, /* of a request: as options.unsupported says; there: DROP */
+    LLMGW_UNSUPPORTED_DROP,        /* it is sent without; trace->dropped and LLMGW_LOG_DROPPED say so */
+    LLMGW_UNSUPPORTED_REFUSE       /* the target is passed over, with LLMGW_E_UNSUPPORTED in the trace */
+} llmgw_unsupported;
+
+/* How long a provider is asked to keep the beginning of a prompt, where it can be asked. */
+typedef enum llmgw_prompt_cache {
+    LLMGW_PROMPT_CACHE_DEFAULT = 0, /* nothing is said: some providers cache by themselves */
+    LLMGW_PROMPT_CACHE_5M,          /* some minutes */
+    LLMGW_PROMPT_CACHE_1H           /* an hour or more: writing it may cost more */
+} llmgw_prompt_cache;
 
 typedef struct llmgw_reply llmgw_reply;
 typedef struct llmgw_event llmgw_event;
@@ -344,18 +361,25 @@ typedef struct llmgw_request {
     const char *schema;      /* JSON Schema, as text: the reply's text shall be JSON of this shape */
     const char *schema_name; /* NULL: "reply" */
 
-    llmgw_opt temperature;       /* 0 to 2, unset: the provider's default. Unset differs from 0 */
-    llmgw_opt top_p;             /* 0 to 1 */
-    llmgw_opt top_k;             /* whole number >= 1; not sent to the openai dialect, which has none */
-    llmgw_opt seed;              /* whole number up to 2^53; not sent to anthropic, which has none */
-    llmgw_opt frequency_penalty; /* -2 to 2; not sent to anthropic */
-    llmgw_opt presence_penalty;  /* -2 to 2; not sent to anthropic */
-    int64_t max_tokens;          /* cap on the answer; 0: the provider's own (anthropic, which demands
+    llmgw_opt temperature;         /* 0 to 2, unset: the provider's default. Unset differs from 0 */
+    llmgw_opt top_p;               /* 0 to 1 */
+    llmgw_opt top_k;               /* whole number >= 1 */
+    llmgw_opt seed;                /* whole number up to 2^53 */
+    llmgw_opt frequency_penalty;   /* -2 to 2 */
+    llmgw_opt presence_penalty;    /* -2 to 2 */
+    int64_t max_tokens;            /* cap on the answer; 0: the provider's own (anthropic, which demands
                                     one: 4096) */
-    const char *const *stop;     /* texts that end the answer */
-    size_t stop_count;           /* at most 16; a provider may take fewer */
-    llmgw_effort effort;         /* how long to reason */
-    const char *user_id;         /* your end user's id, passed on for the provider's abuse checks */
+    const char *const *stop;       /* texts that end the answer */
+    size_t stop_count;             /* at most 16; a provider may take fewer */
+    llmgw_effort effort;           /* how long to reason */
+    const char *user_id;           /* your end user's id, passed on for the provider's abuse checks */
+    llmgw_unsupported unsupported; /* what becomes of those of the above that a target does not take */
+
+    /* The provider's prompt cache: the beginning of the request that others will have in common with it is marked
+       once, each dialect gets its form (cache_control, cachePoint, prompt_cache_key). usage.cached and
+       reply.prompt_saved say what came of it. It changes no answer: the response cache does not look at it. */
+    llmgw_prompt_cache prompt_cache;
+    size_t prompt_cache_messages; /* so many of the messages belong to it; 0: tools and system text only */
 
     /* Restrictions ("region=eu", "tag=onprem"). This version cannot keep them, so a request that
        carries one is refused with LLMGW_E_RESTRICTED rather than sent. */
@@ -449,6 +473,8 @@ typedef enum llmgw_trace_kind {
     LLMGW_TRACE_SKIP         /* a target that was passed over */
 } llmgw_trace_kind;
 
+#define LLMGW_DROPPED_TEXT 128
+
 /* One step of a call: what was done, for how long, and why. Times in microseconds; 0 where it does
    not apply. Usage and cost belong to ATTEMPT only. */
 typedef struct llmgw_trace {
@@ -468,6 +494,9 @@ typedef struct llmgw_trace {
     llmgw_cost cost;
     llmgw_cost reported; /* what the provider itself says it cost (openrouter); mostly unknown */
     char reason[160];    /* for people; no secrets */
+    char dropped
+        [LLMGW_DROPPED_TEXT]; /* ATTEMPT: fields of the request that the target does not take and that it
+                                         was sent without: "temperature, stop[4]"; "": none */
 } llmgw_trace;
 
 typedef enum llmgw_verdict {
@@ -507,17 +536,21 @@ struct llmgw_reply {
     llmgw_message message; /* the answer as a turn, to append to your messages (tool loops); it points into
                               this reply: keep every reply until the loop ends */
     llmgw_finish finish;
-    llmgw_usage usage;        /* of the answer; sums over attempts are in trace */
-    llmgw_cost cost;          /* of all attempts; unknown if one is unknown */
-    const char *id;           /* the provider's id of the answer, "" if none */
-    const char *provider;     /* who answered, "" if nobody */
-    const char *model;        /* as asked of the provider, "" if nobody answered */
-    const char *model_echo;   /* as the provider named itself, "" if it did not */
-    int64_t elapsed_us;       /* from acceptance to end */
-    int64_t first_token_us;   /* from acceptance to the first token of the answer; 0: not a stream */
-    int attempts;             /* requests to providers, all in all */
-    uint32_t epoch;           /* the attempt whose answer this is: 1, 2, ... as in trace; 0: none */
-    llmgw_cached cached;      /* what the cache did; usage and cost of a hit are those of this call: none */
+    llmgw_usage usage;       /* of the answer; sums over attempts are in trace */
+    llmgw_cost cost;         /* of all attempts; unknown if one is unknown */
+    llmgw_cost prompt_saved; /* by providers' prompt caches, over all attempts: what they would have cost with
+                                 all input at its plain price, less cost. That is cached x (input - cached price)
+                                 - cache_write x (write - input price), by lifetime; less than 0 when writing cost
+                                 more than reading saved. Unknown where cost is */
+    const char *id;          /* the provider's id of the answer, "" if none */
+    const char *provider;    /* who answered, "" if nobody */
+    const char *model;       /* as asked of the provider, "" if nobody answered */
+    const char *model_echo;  /* as the provider named itself, "" if it did not */
+    int64_t elapsed_us;      /* from acceptance to end */
+    int64_t first_token_us;  /* from acceptance to the first token of the answer; 0: not a stream */
+    int attempts;            /* requests to providers, all in all */
+    uint32_t epoch;          /* the attempt whose answer this is: 1, 2, ... as in trace; 0: none */
+    llmgw_cached cached;     /* what the cache did; usage and cost of a hit are those of this call: none */
     const llmgw_trace *trace; /* every attempt, wait and skip, in order */
     size_t trace_count;
 };
@@ -614,44 +647,46 @@ typedef struct llmgw_model {
    your own. Every row that fits holds, a later one over an earlier one; a field that is NULL says nothing. What a
    target does not take is left out or refused before it is sent: see request.unsupported. */
 typedef struct llmgw_capability {
-    const char
-        *model; /* required: "provider/model" by the names of your configuration or by known ones; "*" stands
-                          for any run of characters, and a model fits also without what hosts add to its name
-                          ("-20250929", "-latest", ":free") */
+    /* Required: "provider/model", the provider by its name in your configuration or by the known name whose manner
+       it has. "*" stands for any run of characters, and a model fits also without what hosts add to the end of its
+       name ("-20250929", "-latest", ":free"). */
+    const char *model;
+    /* First all that holds of this model of a known provider ("openai/o3"): for a name of your own. */
+    const char *like;
     const char *max_tokens; /* the field's name: "max_tokens", "max_completion_tokens" (openai dialect) */
-    const char
-        *temperature; /* "no", "yes", "idle": while it does not reason, "to_1": 0 to 1, "to_1_idle": that, and
-                                only 1 while it reasons, "only_1", "from_0.99": to 1 */
-    const char *top_p; /* as temperature */
-    const char *top_k; /* "no", "yes", "idle"; so these two */
-    const char *seed;
-    const char *penalties;             /* frequency_penalty and presence_penalty */
+    /* "no", "yes", "idle" (while it does not reason), "to_1" (0 to 1), "to_1_idle" (that, and only 1 while it
+       reasons), "only_1", "from_0.99" (to 1) */
+    const char *temperature;
+    const char *top_p;                 /* as temperature */
+    const char *top_k;                 /* "no", "yes", "idle" */
+    const char *seed;                  /* "no", "yes", "idle" */
+    const char *penalties;             /* frequency_penalty and presence_penalty: "no", "yes", "idle" */
     const char *temperature_and_top_p; /* both in one request: "no" (top_p is left out), "yes" */
     const char *stop;                  /* how many texts: "no", "1" to "16" */
+    const char *blank_stop;            /* those that are nothing but white space: "no", "yes" */
     const char *system; /* the role of the system text: "system", "developer" (openai dialect) */
-    const char
-        *prefill; /* how it goes on from an answer that was cut: "no" (a user turn asks for it), "plain",
-                             "prefix": true or "partial": true in the message, "continue" (continue_final_message) */
+    /* How it goes on from an answer that was cut: "no" (a user turn asks for it), "plain", "prefix" or "partial"
+       (true in the message), "continue" (continue_final_message). */
+    const char *prefill;
     const char *reasons; /* unless it is told not to: "yes", "no" */
-    const char
-        *thinking; /* how effort is said: "no" (not at all), "effort" (a word), "object" (thinking: {type}),
-                             "enable_thinking", "budget" (tokens), "adaptive" (anthropic dialect) */
+    /* How effort is said: "no" (not at all), "effort" (a word), "object" (thinking: {type}), "enable_thinking",
+       "budget" (tokens), "adaptive" (anthropic dialect). */
+    const char *thinking;
     const char *least_effort;  /* what LLMGW_EFFORT_NONE becomes: "none", "minimal", "low" */
     const char *tools;         /* "no", "yes" */
     const char *tool_none;     /* LLMGW_TOOLS_NONE: "no", "yes" */
     const char *tool_required; /* LLMGW_TOOLS_REQUIRED: "no", "yes", "idle" */
-    const char *tool_one;      /* LLMGW_TOOLS_ONE: the same */
+    const char *tool_one;      /* LLMGW_TOOLS_ONE: "no", "yes", "idle" */
     const char *serial_tools;  /* "no", "yes" */
-    const char
-        *schema; /* how it is asked for a shape: "no", "native", "json" (JSON of any shape), "tool" (one
-                                 that must be called), "direct" (llama.cpp) */
-    const char
-        *stream_usage;  /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
-    const char *images; /* "no", "data" (bytes only), "url" (too) */
+    /* How it is asked for a shape: "no" (in words), "native", "json" (JSON of any shape), "tool" (one that must be
+       called), "direct" (llama.cpp). */
+    const char *schema;
+    /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
+    const char *stream_usage;
+    const char *images;  /* "no", "data" (bytes only), "url" (too) */
     const char *user_id; /* "no", "yes" */
-    const char
-        *prompt_cache; /* how a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts",
-                                 "point", "point_5m" */
+    /* How a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts", "point", "point_5m". */
+    const char *prompt_cache;
 } llmgw_capability;
 
 #define LLMGW_P95 (-2) /* llmgw_route.hedge_ms: after the route's own 95th percentile */
@@ -782,6 +817,7 @@ typedef struct llmgw_cache {
     X(BUDGET, 1, "a budget is used up, or to headroom_percent")                                              \
     X(PRICE, 1, "prices changed, or could not be read")                                                      \
     X(COST, 1, "a provider's own bill differs from ours")                                                    \
+    X(DROPPED, 2, "a target does not take something of a request, which is sent without it")                 \
     X(LEDGER, 1, "the ledger cannot be opened or written, or attempts of a dead process were found")         \
     X(CALL, 2, "a call ended")
 
@@ -796,8 +832,8 @@ typedef struct llmgw_log_entry {
     int level;
     const char *line;             /* for people */
     int64_t time_us;              /* since 1970, of a clock of whole seconds */
-    llmgw_call call;              /* CALL, COST; else, and of an answer of the cache, it may be 0 */
-    const char *provider, *model; /* CALL, COST; else "" */
+    llmgw_call call;              /* CALL, COST, DROPPED; else, and of an answer of the cache, it may be 0 */
+    const char *provider, *model; /* CALL, COST, DROPPED; else "" */
     llmgw_code code;              /* CALL, OPEN_FAILED */
     const char *prompt, *answer;  /* CALL, with options.log_content; else "" */
 } llmgw_log_entry;
@@ -828,8 +864,13 @@ typedef struct llmgw_options {
     size_t model_count;
     const llmgw_route *routes;
     size_t route_count;
-    bool no_environment;         /* do not look for providers' keys in the environment */
-    const char *ca_file;         /* PEM file of certificates to trust instead of the system's */
+    /* What models take, over the built-in table; rows here over those of the file:
+       "capabilities": {"openai/gpt-9*": {"temperature": "only_1", "stop": "no"}} */
+    const llmgw_capability *capabilities;
+    size_t capability_count;
+    llmgw_unsupported unsupported; /* for requests that do not say; "unsupported": "refuse" in the file */
+    bool no_environment;           /* do not look for providers' keys in the environment */
+    const char *ca_file;           /* PEM file of certificates to trust instead of the system's */
     llmgw_store store;           /* durable state; "store": {"path": ..., "max_bytes": "1GiB"} in the file */
     llmgw_cache cache;           /* "cache": {"ttl": "7d", "semantic": true, "max_error": 0.02} in the file */
     llmgw_ledger ledger;         /* "ledger": {"max_rows": 100000} in the file */
@@ -7223,6 +7264,8 @@ enum {
 #define LLMGWI_DIALECT_CACHE_POINT LLMGWI_DIALECT_Q(53, 5) /* bedrock's cachePoint after it */
 #define LLMGWI_DIALECT_CACHE_SHORT LLMGWI_DIALECT_Q(53, 6) /* the same, without a time to live */
 
+#define LLMGWI_DIALECT_NO_BLANK_STOP LLMGWI_DIALECT_Q(59, 1) /* no stop text of white space only */
+
 /* Ways of single families: no configuration sets these. */
 #define LLMGWI_DIALECT_MISTRAL                                                                               \
     LLMGWI_DIALECT_Q(56, 1) /* random_seed, choice "any", ids of 9 letters, thinking parts */
@@ -7249,6 +7292,7 @@ static const llmgwi_dialect_field llmgwi_dialect_fields[] = {
     LLMGWI_DIALECT_FIELD(penalties, LLMGWI_DIALECT_PENALTIES_AT, 2, "no yes idle"),
     LLMGWI_DIALECT_FIELD(temperature_and_top_p, 14, 2, "no yes"),
     LLMGWI_DIALECT_FIELD(stop, LLMGWI_DIALECT_STOPS_AT, 5, "no 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"),
+    LLMGWI_DIALECT_FIELD(blank_stop, 59, 2, "no yes"),
     LLMGWI_DIALECT_FIELD(system, 21, 2, "system developer"),
     LLMGWI_DIALECT_FIELD(prefill, LLMGWI_DIALECT_PREFILL_AT, 3, "no plain prefix partial continue"),
     LLMGWI_DIALECT_FIELD(reasons, 26, 2, "yes no"),
@@ -7277,74 +7321,141 @@ static uint64_t llmgwi_dialect_quirks_over(uint64_t before, uint64_t row) {
     return (before & ~said) | row;
 }
 
+#define LLMGWI_DIALECT_MAX_STOPS 16 /* of a request, see llmgwi_public_check */
+
 typedef struct llmgwi_dialect_row {
-    const char *of;    /* a flavour; "@" and a dialect; "~" and a part of the model's name */
-    const char *model; /* "*" stands for any run of characters; NULL: all of them */
+    const char *of; /* flavours, with spaces between; "@" and a dialect; "~" and a part of the model's name */
+    const char *model; /* patterns, with spaces between; NULL: all of them */
     uint64_t quirks;
 } llmgwi_dialect_row;
+
+#define LLMGWI_DIALECT_OPENAIS "openai azure" /* two who have the same models */
+/* Sampling of Claude up to 4.6, and of OpenAI's models that reason. */
+#define LLMGWI_DIALECT_FREE                                                                                  \
+    LLMGWI_DIALECT_TEMPERATURE(TO_1_IDLE) | LLMGWI_DIALECT_TOP_P(IDLE) | LLMGWI_DIALECT_TOP_K(IDLE)
+#define LLMGWI_DIALECT_FIXED                                                                                 \
+    LLMGWI_DIALECT_TEMPERATURE(ONLY_1) | LLMGWI_DIALECT_TOP_P(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |       \
+        LLMGWI_DIALECT_STOPS(0) | LLMGWI_DIALECT_DEVELOPER | LLMGWI_DIALECT_THINKS
 
 /* All rows that fit hold, the later over the earlier: dialects, then what is so of a model wherever it runs, then
    providers and servers, then their models. Models are matched with and without what hosts add to the name. */
 static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
+    /* dialects */
     {"@openai", NULL, LLMGWI_DIALECT_MAX_TOKENS | LLMGWI_DIALECT_TOP_K(NONE)},
     {"@anthropic", NULL,
-     LLMGWI_DIALECT_TEMPERATURE(TO_1_IDLE) | LLMGWI_DIALECT_TOP_P(IDLE) | LLMGWI_DIALECT_TOP_K(IDLE) |
-         LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_THINK_ADAPTIVE |
-         LLMGWI_DIALECT_TOOL_REQUIRED(IDLE) | LLMGWI_DIALECT_TOOL_ONE(IDLE) | LLMGWI_DIALECT_CACHE_PARTS},
-    /* Claude: up to 4.5 a budget of tokens, and an answer can be begun for it; from 4.7 on its sampling is fixed */
-    {"~claude", NULL, LLMGWI_DIALECT_THINK_ADAPTIVE},
-    {"~claude", "*claude-2*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-instant*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-3*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-3-7*", LLMGWI_DIALECT_THINK_BUDGET},
-    {"~claude", "*claude-sonnet-4", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-sonnet-4-0", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-sonnet-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4-0", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4-1", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-haiku-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    /* hosts */
+     LLMGWI_DIALECT_FREE | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
+         LLMGWI_DIALECT_THINK_ADAPTIVE | LLMGWI_DIALECT_TOOL_REQUIRED(IDLE) | LLMGWI_DIALECT_TOOL_ONE(IDLE) |
+         LLMGWI_DIALECT_NO_BLANK_STOP | LLMGWI_DIALECT_CACHE_PARTS},
     {"@gemini", NULL,
-     LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_THINK_EFFORT |
-         LLMGWI_DIALECT_OFF_MINIMAL | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER},
-    {"@openai", NULL, LLMGWI_DIALECT_THINK_EFFORT},
-    {"openai", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN)},
+     LLMGWI_DIALECT_THINK_EFFORT | LLMGWI_DIALECT_OFF_MINIMAL | LLMGWI_DIALECT_NO_SERIAL |
+         LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_STOPS(5)},
+    {"@bedrock", NULL,
+     LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_NO_SERIAL |
+         LLMGWI_DIALECT_CACHE_NONE},
+    /* Claude on any host: what is newer than this table is as the newest here */
+    {"~claude", NULL,
+     LLMGWI_DIALECT_TEMPERATURE(ONLY_1) | LLMGWI_DIALECT_TOP_P(FROM_99) | LLMGWI_DIALECT_TOP_K(NONE) |
+         LLMGWI_DIALECT_THINK_ADAPTIVE | LLMGWI_DIALECT_TOOL_REQUIRED(IDLE) | LLMGWI_DIALECT_TOOL_ONE(IDLE) |
+         LLMGWI_DIALECT_NO_BLANK_STOP | LLMGWI_DIALECT_CACHE_POINT},
+    {"~claude", "*claude-2* *claude-instant* *claude-3*",
+     LLMGWI_DIALECT_FREE | LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) |
+         LLMGWI_DIALECT_SCHEMA_TOOL | LLMGWI_DIALECT_CACHE_NONE},
+    {"~claude", "*claude-3-5-haiku* *claude-3-5-sonnet*", LLMGWI_DIALECT_CACHE_SHORT},
+    {"~claude", "*claude-3-7*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_CACHE_SHORT},
+    {"~claude", "*claude-sonnet-4 *claude-sonnet-4-0 *claude-opus-4 *claude-opus-4-0",
+     LLMGWI_DIALECT_FREE | LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) |
+         LLMGWI_DIALECT_SCHEMA_TOOL | LLMGWI_DIALECT_CACHE_SHORT},
+    {"~claude", "*claude-opus-4-1",
+     LLMGWI_DIALECT_FREE | LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_NO_BOTH |
+         LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL | LLMGWI_DIALECT_CACHE_SHORT},
+    {"~claude", "*claude-sonnet-4-5 *claude-opus-4-5 *claude-haiku-4-5",
+     LLMGWI_DIALECT_FREE | LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_NO_BOTH |
+         LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-sonnet-4-6 *claude-opus-4-6", LLMGWI_DIALECT_FREE | LLMGWI_DIALECT_NO_BOTH},
+    {"~claude", "*claude-opus-5*", LLMGWI_DIALECT_THINKS},
+    {"~claude", "*claude-opus-5-5* *claude-sonnet-5-5*", LLMGWI_DIALECT_OFF_LOW},
+    {"~claude", "*claude-fable* *claude-mythos*",
+     LLMGWI_DIALECT_TOOL_REQUIRED(NONE) | LLMGWI_DIALECT_TOOL_ONE(NONE)},
+    {"~gemini", "*gemini-1*", LLMGWI_DIALECT_THINK_NONE},
+    {"~gemini", "*gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    {"~gemini", "*gemini-2-0*", LLMGWI_DIALECT_THINK_NONE},
+    {"~gemini", "*gemini-2-5-pro* *gemini-3*pro*", LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_OFF_LOW},
+    /* hosts */
+    {"@gemini", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"@openai", NULL, LLMGWI_DIALECT_THINK_EFFORT | LLMGWI_DIALECT_CACHE_NONE},
+    {"@anthropic", NULL, LLMGWI_DIALECT_CACHE_PARTS},
+    {LLMGWI_DIALECT_OPENAIS, NULL,
+     LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN) |
+         LLMGWI_DIALECT_CACHE_KEY},
     {"portkey", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_PREFILL(TURN)},
-    {"groq", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
-    {"xai", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
     {"tokenmix", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"compatible", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
-    {"openrouter", NULL, LLMGWI_DIALECT_REPLAY_DETAILS},
-    {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)}, /* not "anthropic/claude": nobody knows whose */
+    {"openrouter", NULL, LLMGWI_DIALECT_REPLAY_DETAILS | LLMGWI_DIALECT_TOP_K(ANY)},
+    {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)},
+    {"openrouter", "anthropic/* google/gemini*", LLMGWI_DIALECT_CACHE_PARTS},
     {"deepseek", NULL,
      LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINK_OBJECT | LLMGWI_DIALECT_PREFILL(PREFIX) |
-         LLMGWI_DIALECT_THINKS},
+         LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_SCHEMA_OBJECT | LLMGWI_DIALECT_NO_IMAGES},
     {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAITS},
     {"mistral", NULL,
      LLMGWI_DIALECT_MISTRAL | LLMGWI_DIALECT_NO_USAGE_OPTION | LLMGWI_DIALECT_THINK_NONE |
          LLMGWI_DIALECT_PREFILL(PREFIX) | LLMGWI_DIALECT_NO_USER},
-    {"mistral", "magistral*", LLMGWI_DIALECT_PREFILL(TURN)},
-    {"qwen", NULL, LLMGWI_DIALECT_THINK_ENABLE},
+    {"mistral", "magistral*", LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"qwen", NULL, LLMGWI_DIALECT_THINK_ENABLE | LLMGWI_DIALECT_SCHEMA_OBJECT},
     {"qwen", "qwen*", LLMGWI_DIALECT_PREFILL(PARTIAL) | LLMGWI_DIALECT_THINKS},
-    {"qwen", "qwen-*", LLMGWI_DIALECT_WAITS}, /* the commercial ones */
-    {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAITS},
-    {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAITS},
-    {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAITS},
-    {"moonshot", NULL, LLMGWI_DIALECT_REPLAY_CONTENT},
-    {"moonshot", "kimi-k2*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
-    {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
-    {"ollama", NULL, LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
-    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
-    {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    {"qwen", "qwen-* qwen3-max* qwen*coder* qwen*instruct*", LLMGWI_DIALECT_WAITS},
+    {"moonshot", NULL,
+     LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_TEMPERATURE(TO_1) | LLMGWI_DIALECT_STOPS(5) |
+         LLMGWI_DIALECT_SCHEMA_OBJECT},
+    {"moonshot", "kimi-k2* moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
+    {"ollama", NULL,
+     LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE | LLMGWI_DIALECT_NO_SERIAL |
+         LLMGWI_DIALECT_NO_USER},
+    {"llamacpp", NULL,
+     LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_TOP_K(ANY) | LLMGWI_DIALECT_SCHEMA_DIRECT},
+    {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE) | LLMGWI_DIALECT_TOP_K(ANY)},
+    {"groq", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_STOPS(4)},
+    {"groq", "*gpt-oss*", LLMGWI_DIALECT_THINK_EFFORT | LLMGWI_DIALECT_OFF_LOW | LLMGWI_DIALECT_THINKS},
+    {"xai", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
+    /* their models (docs.x.ai, "Reasoning") */
+    {"xai", "grok-3*", LLMGWI_DIALECT_THINK_NONE},
+    {"xai", "grok-3-mini*",
+     LLMGWI_DIALECT_THINK_EFFORT | LLMGWI_DIALECT_OFF_LOW | LLMGWI_DIALECT_THINKS |
+         LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_STOPS(0)},
+    {"xai", "grok-4",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_PENALTIES(NONE) |
+         LLMGWI_DIALECT_STOPS(0)},
+    {"xai", "grok-4-fast* grok-4-1*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_STOPS(0)},
+    {"bedrock", "*amazon-nova*", LLMGWI_DIALECT_CACHE_SHORT},
+    /* OpenAI's: chat models, then those that reason, whose sampling is fixed while they do (gpt-5.1 and later do not, unless they are told to) */
+    {LLMGWI_DIALECT_OPENAIS, "gpt-3*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_SCHEMA_OBJECT | LLMGWI_DIALECT_NO_IMAGES},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-4*", LLMGWI_DIALECT_THINK_NONE},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-4 gpt-4-turbo*", LLMGWI_DIALECT_SCHEMA_OBJECT},
+    {LLMGWI_DIALECT_OPENAIS, "chatgpt*", LLMGWI_DIALECT_THINK_NONE},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-4.1", LLMGWI_DIALECT_CACHE_DAY},
+    {LLMGWI_DIALECT_OPENAIS, "o1* o3* o4*",
+     LLMGWI_DIALECT_FIXED | LLMGWI_DIALECT_OFF_LOW | LLMGWI_DIALECT_NO_SERIAL},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-5*", LLMGWI_DIALECT_FIXED | LLMGWI_DIALECT_OFF_MINIMAL},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-5.1* gpt-5.2* gpt-5.4*",
+     LLMGWI_DIALECT_TEMPERATURE(IDLE) | LLMGWI_DIALECT_TOP_P(IDLE) | LLMGWI_DIALECT_WAITS |
+         LLMGWI_DIALECT_OFF_NONE},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-5*codex*",
+     LLMGWI_DIALECT_TEMPERATURE(ONLY_1) | LLMGWI_DIALECT_TOP_P(NONE) | LLMGWI_DIALECT_THINKS |
+         LLMGWI_DIALECT_OFF_LOW},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-5*chat*",
+     LLMGWI_DIALECT_TEMPERATURE(ANY) | LLMGWI_DIALECT_TOP_P(ANY) | LLMGWI_DIALECT_PENALTIES(ANY) |
+         LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_WAITS},
+    {LLMGWI_DIALECT_OPENAIS, "gpt-5 gpt-5.1* gpt-5.2*", LLMGWI_DIALECT_CACHE_DAY},
+    {LLMGWI_DIALECT_OPENAIS, "o3-mini*", LLMGWI_DIALECT_NO_IMAGES},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
 };
 
-/* A "-" in pattern fits a "." too. Goes back to the last star only: at most text.n x strlen(pattern) steps. */
+/* Does a text fit a pattern, which ends at a space? "*" stands for any run of characters, "-" for a "." too. Goes back
+   to the last star only: at most text.n x strlen(pattern) steps. */
 static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
     const char *star = NULL;
     size_t i = 0, again = 0;
@@ -7353,7 +7464,7 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
         if (*pattern == '*') {
             star = pattern++;
             again = i;
-        } else if (*pattern && *pattern == c) {
+        } else if (*pattern && (*pattern == c || *pattern == text.p[i])) {
             pattern++;
             i++;
         } else if (star) {
@@ -7364,25 +7475,42 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
         }
     }
     while (*pattern == '*') pattern++;
-    return *pattern == 0;
+    return *pattern == 0 || *pattern == ' ';
 }
 
 /* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
-   "-20250514", "-latest". */
+   "-20250514", "-2025-05-14" (OpenAI), "-latest". */
 static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    static const char *const ends[] = {"-v0", "-latest", "-00000000", "-0000-00-00"};
     size_t n = strcspn(model, ":@");
-    if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
-    size_t digits = n;
-    while (digits && model[digits - 1] >= '0' && model[digits - 1] <= '9') digits--;
-    if (n - digits == 8 && digits && model[digits - 1] == '-') return llmgwi_base_view(model, digits - 1);
-    if (n > 7 && memcmp(model + n - 7, "-latest", 7) == 0) n -= 7;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) {
+        size_t length = strlen(ends[i]), same = 0;
+        for (; same < length && n > length; same++) {
+            char c = model[n - length + same];
+            if ((c >= '0' && c <= '9' ? '0' : c) != ends[i][same]) break;
+        }
+        if (same == length) n -= length;
+    }
     return llmgwi_base_view(model, n);
 }
 
-/* Does a row's model fit, as it is named or without what hosts add? */
-static bool llmgwi_dialect_model_fits(const char *model, const char *pattern) {
-    return !pattern || llmgwi_dialect_fits(llmgwi_base_cstr(model), pattern) ||
-           llmgwi_dialect_fits(llmgwi_dialect_bare(model), pattern);
+/* The place of a word among others, from 1; 0: it is none of them. */
+static unsigned llmgwi_dialect_word(const char *words, const char *word) {
+    size_t n = strlen(word);
+    for (unsigned at = 1; *words; at++) {
+        size_t length = strcspn(words, " ");
+        if (length == n && memcmp(words, word, n) == 0) return at;
+        words += length + (words[length] != 0);
+    }
+    return 0;
+}
+
+/* Does a model fit one of some patterns, as it is named or without what hosts add? NULL: any does. */
+static bool llmgwi_dialect_model_fits(const char *model, const char *patterns) {
+    llmgwi_base_str bare = llmgwi_dialect_bare(model), whole = llmgwi_base_cstr(model);
+    for (const char *p = patterns; p; p = strchr(p, ' '), p += p != NULL)
+        if (llmgwi_dialect_fits(whole, p) || (bare.n < whole.n && llmgwi_dialect_fits(bare, p))) return true;
+    return !patterns;
 }
 
 /* What the built-in rows say of a model. url: base; NULL: not known. */
@@ -7397,7 +7525,7 @@ static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavou
             of = row->of;
             fits = of[0] == '@'   ? strcmp(of + 1, dialect) == 0
                    : of[0] == '~' ? llmgwi_base_has(llmgwi_base_cstr(model), of + 1)
-                                  : strcmp(of, flavour) == 0;
+                                  : llmgwi_dialect_word(of, flavour) != 0;
         }
         if (fits && llmgwi_dialect_model_fits(model, row->model))
             quirks = llmgwi_dialect_quirks_over(quirks, row->quirks);
@@ -8271,6 +8399,179 @@ static void llmgwi_dialect_weigh(llmgw_error *error, const llmgwi_dialect_meta *
     error->retry_after_ms = meta->retry_after_ms;
 }
 
+/* ---- what a target does not take of a request ---- */
+
+/* A request as its target takes it: what it goes without, or why it cannot go. */
+typedef struct llmgwi_dialect_fit {
+    llmgw_request request; /* shares all it points to with the caller's, but for the list of stops */
+    const char *stops[LLMGWI_DIALECT_MAX_STOPS];
+    char dropped[LLMGW_DROPPED_TEXT]; /* fields, with commas between; "": none */
+    const char *field, *why;          /* what cannot be left out; NULL: it can go */
+    char place[64];
+} llmgwi_dialect_fit;
+
+static void llmgwi_dialect_drop(llmgwi_dialect_fit *fit, const char *field) {
+    size_t n = strlen(fit->dropped);
+    if (n + strlen(field) + 3 <= sizeof fit->dropped)
+        snprintf(fit->dropped + n, sizeof fit->dropped - n, "%s%s", n ? ", " : "", field);
+}
+
+static void llmgwi_dialect_cannot(llmgwi_dialect_fit *fit, const char *field, const char *why) {
+    if (fit->field) return;
+    fit->field = field;
+    fit->why = why;
+}
+
+/* A number of a request, and where the quirks say which values of it are taken. */
+typedef struct llmgwi_dialect_knob {
+    const char *name;
+    size_t at; /* llmgw_opt of llmgw_request */
+    unsigned quirk, width;
+} llmgwi_dialect_knob;
+
+#define LLMGWI_DIALECT_KNOB(name, quirk, width)                                                              \
+    { #name, offsetof(llmgw_request, name), quirk, width }
+static const llmgwi_dialect_knob llmgwi_dialect_knobs[] = {
+    LLMGWI_DIALECT_KNOB(temperature, LLMGWI_DIALECT_TEMPERATURE_AT, 3),
+    LLMGWI_DIALECT_KNOB(top_p, LLMGWI_DIALECT_TOP_P_AT, 3),
+    LLMGWI_DIALECT_KNOB(top_k, LLMGWI_DIALECT_TOP_K_AT, 2),
+    LLMGWI_DIALECT_KNOB(seed, LLMGWI_DIALECT_SEED_AT, 2),
+    LLMGWI_DIALECT_KNOB(frequency_penalty, LLMGWI_DIALECT_PENALTIES_AT, 2),
+    LLMGWI_DIALECT_KNOB(presence_penalty, LLMGWI_DIALECT_PENALTIES_AT, 2),
+};
+
+/* Is a value taken by a target that takes such ones? A value out of its range is not brought into it. */
+static bool llmgwi_dialect_in_range(unsigned takes, double value, bool reasons) {
+    if (takes == LLMGWI_DIALECT_IDLE) return !reasons;
+    if (takes == LLMGWI_DIALECT_TO_1_IDLE) takes = reasons ? LLMGWI_DIALECT_ONLY_1 : LLMGWI_DIALECT_TO_1;
+    return takes != LLMGWI_DIALECT_NONE && !(takes == LLMGWI_DIALECT_TO_1 && value > 1) &&
+           !(takes == LLMGWI_DIALECT_ONLY_1 && (value < 1 || value > 1)) &&
+           !(takes == LLMGWI_DIALECT_FROM_99 && (value < 0.99 || value > 1));
+}
+
+static void llmgwi_dialect_fit_numbers(llmgwi_dialect_fit *fit, uint64_t quirks) {
+    llmgw_request *request = &fit->request;
+    bool reasons = request->effort > LLMGW_EFFORT_NONE ||
+                   (request->effort == LLMGW_EFFORT_DEFAULT && (quirks & LLMGWI_DIALECT_THINKS));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knobs); i++) {
+        const llmgwi_dialect_knob *knob = &llmgwi_dialect_knobs[i];
+        llmgw_opt *opt = (llmgw_opt *)(void *)((char *)request + knob->at);
+        unsigned takes = LLMGWI_DIALECT_QUIRK(quirks, knob->quirk, knob->width);
+        if (!opt->set || llmgwi_dialect_in_range(takes, opt->value, reasons)) continue;
+        opt->set = false;
+        llmgwi_dialect_drop(fit, knob->name);
+    }
+    if (!(quirks & LLMGWI_DIALECT_NO_BOTH) || !request->temperature.set || !request->top_p.set) return;
+    request->top_p.set = false;
+    llmgwi_dialect_drop(fit, "top_p");
+}
+
+/* The first so many stop texts are taken, and perhaps none of white space only. */
+static void llmgwi_dialect_fit_stops(llmgwi_dialect_fit *fit, uint64_t quirks) {
+    llmgw_request *request = &fit->request;
+    const char *const *from = request->stop;
+    unsigned most = LLMGWI_DIALECT_QUIRK(quirks, LLMGWI_DIALECT_STOPS_AT, 5);
+    size_t kept = 0, count = request->stop_count, room = most ? most - 1 : LLMGWI_DIALECT_MAX_STOPS;
+    char field[32];
+    for (size_t i = 0; i < count; i++) {
+        bool blank = from[i][strspn(from[i], " \t\r\n")] == 0;
+        if (kept < room && !(blank && (quirks & LLMGWI_DIALECT_NO_BLANK_STOP))) {
+            fit->stops[kept++] = from[i];
+            continue;
+        }
+        snprintf(field, sizeof field, "stop[%u]", (unsigned)i);
+        if (room) llmgwi_dialect_drop(fit, field);
+    }
+    if (count && !room) llmgwi_dialect_drop(fit, "stop");
+    request->stop = fit->stops;
+    request->stop_count = kept;
+}
+
+/* How long to reason. */
+static void llmgwi_dialect_fit_effort(llmgwi_dialect_fit *fit, uint64_t quirks) {
+    llmgw_request *request = &fit->request;
+    uint64_t off = quirks & LLMGWI_DIALECT_OFF;
+    bool none = request->effort == LLMGW_EFFORT_NONE, thinks = (quirks & LLMGWI_DIALECT_THINKS) != 0;
+    if (request->effort == LLMGW_EFFORT_DEFAULT) return;
+    if ((quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_NONE) {
+        if (!none || thinks) llmgwi_dialect_drop(fit, "effort");
+        request->effort = LLMGW_EFFORT_DEFAULT;
+    } else if (none && (off == LLMGWI_DIALECT_OFF_LOW || off == LLMGWI_DIALECT_OFF_MINIMAL)) {
+        if (off == LLMGWI_DIALECT_OFF_LOW)
+            request->effort = LLMGW_EFFORT_LOW; /* else the dialect says minimal */
+        llmgwi_dialect_drop(fit, "effort");
+    }
+}
+
+/* Are there calls or results of tools among the turns? */
+static bool llmgwi_dialect_has_calls(const llmgw_request *request) {
+    for (size_t i = 0; i < request->message_count; i++)
+        for (size_t j = 0; j < request->messages[i].part_count; j++) {
+            llmgw_part_kind kind = request->messages[i].parts[j].kind;
+            if (kind == LLMGW_PART_TOOL_CALL || kind == LLMGW_PART_TOOL_RESULT) return true;
+        }
+    return false;
+}
+
+/* Tools and how they are chosen: never left out, but for what says the same. */
+static void llmgwi_dialect_fit_tools(llmgwi_dialect_fit *fit, uint64_t quirks) {
+    llmgw_request *request = &fit->request;
+    bool one = request->tool_mode == LLMGW_TOOLS_ONE,
+         forced = one || request->tool_mode == LLMGW_TOOLS_REQUIRED;
+    unsigned at = one ? LLMGWI_DIALECT_TOOL_ONE_AT : LLMGWI_DIALECT_TOOL_REQUIRED_AT;
+    unsigned takes = forced ? LLMGWI_DIALECT_QUIRK(quirks, at, 2) : 0;
+    if (!request->tool_count) return;
+    if (quirks & LLMGWI_DIALECT_NO_TOOLS) llmgwi_dialect_cannot(fit, "tools", "it takes none");
+    if (takes == LLMGWI_DIALECT_NONE)
+        llmgwi_dialect_cannot(fit, "tool_mode", "it cannot be told to call a tool");
+    if (takes == LLMGWI_DIALECT_IDLE && request->effort > LLMGW_EFFORT_NONE) {
+        request->effort = LLMGW_EFFORT_DEFAULT;
+        llmgwi_dialect_drop(fit, "effort");
+    }
+    if (request->tool_mode == LLMGW_TOOLS_NONE && (quirks & LLMGWI_DIALECT_NO_TOOL_NONE)) {
+        if (llmgwi_dialect_has_calls(request))
+            llmgwi_dialect_cannot(fit, "tool_mode", "it cannot be told not to call a tool");
+        request->tool_count = 0;
+    }
+    if (!request->tool_count || !request->serial_tools || !(quirks & LLMGWI_DIALECT_NO_SERIAL)) return;
+    request->serial_tools = false;
+    llmgwi_dialect_drop(fit, "serial_tools");
+}
+
+static void llmgwi_dialect_fit_images(llmgwi_dialect_fit *fit, uint64_t quirks) {
+    const llmgw_request *request = &fit->request;
+    bool none = (quirks & LLMGWI_DIALECT_NO_IMAGES) != 0;
+    if (!none && !(quirks & LLMGWI_DIALECT_NO_IMAGE_URL)) return;
+    for (size_t i = 0; i < request->message_count; i++)
+        for (size_t j = 0; j < request->messages[i].part_count; j++) {
+            const llmgw_part *part = &request->messages[i].parts[j];
+            if (part->kind != LLMGW_PART_IMAGE || (!none && !part->url)) continue;
+            snprintf(fit->place, sizeof fit->place, "messages[%lu].parts[%lu]%s", (unsigned long)i,
+                     (unsigned long)j, none ? "" : ".url");
+            llmgwi_dialect_cannot(fit, fit->place,
+                                  none ? "it takes no images" : "it takes images by bytes only");
+            return;
+        }
+}
+
+/* Fits a checked request to a target. */
+static void llmgwi_dialect_fit_to(llmgwi_dialect_fit *fit, const llmgw_request *request, uint64_t quirks) {
+    fit->request = *request;
+    fit->dropped[0] = 0;
+    fit->field = fit->why = NULL;
+    llmgwi_dialect_fit_tools(fit, quirks);
+    llmgwi_dialect_fit_effort(fit, quirks);
+    llmgwi_dialect_fit_numbers(fit, quirks);
+    llmgwi_dialect_fit_stops(fit, quirks);
+    llmgwi_dialect_fit_images(fit, quirks);
+    if (fit->request.user_id && (quirks & LLMGWI_DIALECT_NO_USER)) {
+        fit->request.user_id = NULL;
+        llmgwi_dialect_drop(fit, "user_id");
+    }
+    if (fit->dropped[0] && request->unsupported == LLMGW_UNSUPPORTED_REFUSE)
+        llmgwi_dialect_cannot(fit, fit->dropped, "it does not take that (request.unsupported is REFUSE)");
+}
+
 /* ---- writing requests: what the dialects share ---- */
 
 /* Going on with an answer that was cut. */
@@ -8278,6 +8579,14 @@ typedef struct llmgwi_dialect_resume {
     llmgwi_base_str text; /* the kept beginning of the answer; ends without white space */
     bool turn;            /* by a user turn, whatever else the target can do */
 } llmgwi_dialect_resume;
+
+/* What the prefix that is to be cached ends with. */
+typedef enum llmgwi_dialect_mark_at {
+    LLMGWI_DIALECT_MARK_NONE = 0, /* it is not to be marked */
+    LLMGWI_DIALECT_MARK_TOOLS,
+    LLMGWI_DIALECT_MARK_SYSTEM,
+    LLMGWI_DIALECT_MARK_PART
+} llmgwi_dialect_mark_at;
 
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
@@ -8289,6 +8598,11 @@ typedef struct llmgwi_dialect_build {
     llmgw_part kept, plea[3];
     size_t more_count;
     llmgwi_dialect_way way;
+    /* the prefix that is to be cached */
+    llmgwi_dialect_mark_at mark;
+    size_t mark_message, mark_part; /* PART: as message and part above */
+    bool last_system;               /* the last of the system texts is being written */
+    uint64_t prefix;                /* hash of what was written of it */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -8431,20 +8745,34 @@ static bool llmgwi_dialect_has_system(const llmgw_request *request) {
     return false;
 }
 
-/* Calls put for each system text: request.system, then the SYSTEM turns' parts. */
-static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
-                                       void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text)) {
+/* Calls put, if it is not NULL, for each system text: request.system, then the SYSTEM turns' parts. left: how many of
+   them are not empty; returns what is left of it. */
+static size_t llmgwi_dialect_system_texts(llmgwi_dialect_build *build,
+                                          void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text),
+                                          size_t left) {
     const llmgw_request *request = build->request;
-    if (request->system) put(build, llmgwi_base_cstr(request->system));
+    llmgwi_base_str text = llmgwi_base_cstr(request->system);
+    build->last_system = text.n && --left == 0;
+    if (request->system && put) put(build, text);
     for (size_t i = 0; i < request->message_count; i++) {
         const llmgw_message *turn = &request->messages[i];
         if (turn->role != LLMGW_ROLE_SYSTEM) continue;
         for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
             llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-            put(build, llmgwi_dialect_part_text(&part));
+            text = llmgwi_dialect_part_text(&part);
+            build->last_system = text.n && --left == 0;
+            if (put) put(build, text);
         }
     }
     build->message = build->part = SIZE_MAX;
+    build->last_system = false;
+    return left;
+}
+
+static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
+                                       void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text)) {
+    size_t count = SIZE_MAX - llmgwi_dialect_system_texts(build, NULL, SIZE_MAX);
+    (void)llmgwi_dialect_system_texts(build, put, count);
 }
 
 #define LLMGWI_DIALECT_IMAGE_TOKENS 1500 /* an image, or a page of a PDF of some 50 kB */
@@ -8571,6 +8899,91 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
     llmgwi_json_close(out, ']');
 }
 
+/* ---- the prefix that is to be cached (WIRE.md 1) ---- */
+
+/* May a part carry the mark? chat: in the openai dialect. */
+static bool llmgwi_dialect_markable(const llmgwi_dialect_build *build, const llmgw_part *part, bool chat) {
+    if (part->kind == LLMGW_PART_REASONING || llmgwi_dialect_blank(build, part)) return false;
+    return !chat || (part->kind != LLMGW_PART_TOOL_CALL && part->kind != LLMGW_PART_TOOL_RESULT);
+}
+
+/* Finds the end of the prefix: the last part of its messages that can be marked, else the system text, else the
+   tools. */
+static void llmgwi_dialect_mark(llmgwi_dialect_build *build, bool chat) {
+    const llmgw_request *request = build->request;
+    uint64_t form = build->target->quirks & LLMGWI_DIALECT_CACHE;
+    bool marks = form >= LLMGWI_DIALECT_CACHE_PARTS;
+    if (!request->prompt_cache || !marks) return;
+    for (size_t i = request->prompt_cache_messages; i-- > 0;) {
+        const llmgw_message *turn = &request->messages[i];
+        if (turn->role == LLMGW_ROLE_SYSTEM && !chat) continue;
+        for (size_t j = llmgwi_dialect_parts(turn); j-- > 0;) {
+            llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+            if (!llmgwi_dialect_markable(build, &part, chat)) continue;
+            build->mark = LLMGWI_DIALECT_MARK_PART;
+            build->mark_message = i;
+            build->mark_part = build->part;
+            build->message = build->part = SIZE_MAX;
+            return;
+        }
+    }
+    build->message = build->part = SIZE_MAX;
+    if (chat ? request->system != NULL : llmgwi_dialect_has_system(request))
+        build->mark = LLMGWI_DIALECT_MARK_SYSTEM;
+    else if (request->tool_count && !chat)
+        build->mark = LLMGWI_DIALECT_MARK_TOOLS;
+}
+
+/* Does the prefix end with the part, or with the system text, that is being written? */
+static bool llmgwi_dialect_marked(const llmgwi_dialect_build *build) {
+    if (build->mark == LLMGWI_DIALECT_MARK_SYSTEM) return build->last_system;
+    return build->mark == LLMGWI_DIALECT_MARK_PART && build->message == build->mark_message &&
+           build->part == build->mark_part;
+}
+
+/* Does it end with tool i? */
+static bool llmgwi_dialect_marked_tool(const llmgwi_dialect_build *build, size_t i) {
+    return build->mark == LLMGWI_DIALECT_MARK_TOOLS && i + 1 == build->request->tool_count;
+}
+
+/* The mark as anthropic has it, in an open object. */
+static void llmgwi_dialect_cache_control(llmgwi_dialect_build *build, bool marked) {
+    bool hour = build->request->prompt_cache == LLMGW_PROMPT_CACHE_1H;
+    if (marked)
+        llmgwi_dialect_raw(build, "cache_control",
+                           hour ? "{\"type\":\"ephemeral\",\"ttl\":\"1h\"}" : "{\"type\":\"ephemeral\"}");
+}
+
+/* The mark as bedrock has it: an item of its own behind the marked one, in an open array. */
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_cache_point(llmgwi_dialect_build *build, bool marked) {
+    bool hour = build->request->prompt_cache == LLMGW_PROMPT_CACHE_1H &&
+                (build->target->quirks & LLMGWI_DIALECT_CACHE) == LLMGWI_DIALECT_CACHE_POINT;
+    if (!marked) return;
+    llmgwi_json_sep(&build->out);
+    llmgwi_base_buf_text(build->out.buf, hour ? "{\"cachePoint\":{\"type\":\"default\",\"ttl\":\"1h\"}}"
+                                              : "{\"cachePoint\":{\"type\":\"default\"}}");
+    build->out.comma = true;
+}
+
+/* What was written from byte `from` on belongs to the prefix. */
+static void llmgwi_dialect_prefix(llmgwi_dialect_build *build, size_t from) {
+    const llmgwi_base_buf *buf = build->out.buf;
+    if (build->request->prompt_cache && !buf->failed && buf->n > from)
+        build->prefix = XXH3_64bits_withSeed(buf->p + from, buf->n - from, build->prefix);
+}
+
+/* The prefix by its hash, as OpenAI has it: requests with one key go to machines that have it. */
+static void llmgwi_dialect_prompt_key(llmgwi_dialect_build *build) {
+    uint64_t form = build->target->quirks & LLMGWI_DIALECT_CACHE;
+    char key[32];
+    if (!build->prefix || (form != LLMGWI_DIALECT_CACHE_KEY && form != LLMGWI_DIALECT_CACHE_DAY)) return;
+    snprintf(key, sizeof key, "llmgw-%016llx", (unsigned long long)build->prefix);
+    llmgwi_json_pair(&build->out, "prompt_cache_key", key);
+    if (form == LLMGWI_DIALECT_CACHE_DAY && build->request->prompt_cache == LLMGW_PROMPT_CACHE_1H)
+        llmgwi_json_pair(&build->out, "prompt_cache_retention", "24h");
+}
+
 /* ---- openai: chat completions ---- */
 
 /* Mistral takes ids of exactly nine letters or digits: another provider's id is hashed to that. */
@@ -8595,9 +9008,6 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
         llmgwi_json_pair(out, "type", "text");
         llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
     } else if (image) {
-        if (part->url && (build->target->quirks & LLMGWI_DIALECT_NO_IMAGE_URL))
-            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
-                                  "this provider takes images by bytes only");
         llmgwi_json_pair(out, "type", "image_url");
         llmgwi_json_key(out, "image_url");
         llmgwi_json_open(out, '{');
@@ -8619,6 +9029,7 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
         llmgwi_dialect_base64(build, part, true);
         llmgwi_json_close(out, '}');
     }
+    llmgwi_dialect_cache_control(build, llmgwi_dialect_marked(build));
     llmgwi_json_close(out, '}');
 }
 
@@ -8631,7 +9042,8 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llm
         others += kind == LLMGW_PART_IMAGE || kind == LLMGW_PART_FILE;
     }
     llmgwi_json_key(&build->out, "content");
-    bool array = others || texts > 1;
+    bool marked = build->mark == LLMGWI_DIALECT_MARK_PART && build->mark_message == i && texts;
+    bool array = others || texts > 1 || marked;
     if (texts == 0 && !others) llmgwi_base_buf_text(build->out.buf, "null");
     if (texts == 0 && !others) build->out.comma = true;
     if (array) llmgwi_json_open(&build->out, '[');
@@ -8717,8 +9129,13 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llm
     }
 }
 
+/* The role of system texts. */
+static const char *llmgwi_dialect_openai_system(const llmgwi_dialect_build *build) {
+    return build->target->quirks & LLMGWI_DIALECT_DEVELOPER ? "developer" : "system";
+}
+
 static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
-    static const char *const roles[] = {"user", "assistant", "system", "user"};
+    const char *const roles[] = {"user", "assistant", llmgwi_dialect_openai_system(build), "user"};
     llmgw_message turn = llmgwi_dialect_turn(build, i);
     size_t results = 0, n = llmgwi_dialect_parts(&turn);
     if (turn.role != LLMGW_ROLE_ASSISTANT) {
@@ -8812,10 +9229,6 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, ']');
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
-    if (build->target->quirks & LLMGWI_DIALECT_NO_TOOL_CHOICE) {
-        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "tool_mode", "this provider lets the model decide");
-        return;
-    }
     llmgwi_json_key(out, "tool_choice");
     if (request->tool_mode == LLMGW_TOOLS_ONE) {
         llmgwi_json_open(out, '{');
@@ -8840,6 +9253,7 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "top_p", request->top_p);
+    llmgwi_dialect_whole(build, "top_k", request->top_k);
     llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
     llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
     llmgwi_dialect_whole(build, mistral ? "random_seed" : "seed", request->seed);
@@ -8854,10 +9268,11 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     } else if (request->effort && think == LLMGWI_DIALECT_THINK_OBJECT) {
         llmgwi_dialect_raw(build, "thinking", off ? "{\"type\":\"disabled\"}" : "{\"type\":\"enabled\"}");
     } else if (request->effort && think != LLMGWI_DIALECT_THINK_NONE) {
-        llmgwi_json_pair(out, "reasoning_effort", llmgwi_dialect_efforts[request->effort]);
+        bool minimal = off && (quirks & LLMGWI_DIALECT_OFF) == LLMGWI_DIALECT_OFF_MINIMAL;
+        llmgwi_json_pair(out, "reasoning_effort",
+                         minimal ? "minimal" : llmgwi_dialect_efforts[request->effort]);
     }
-    if (request->user_id && !mistral)
-        llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->user_id) llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
     if (!request->schema) return;
     llmgwi_json_key(out, "response_format");
     llmgwi_json_open(out, '{');
@@ -8872,6 +9287,17 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
+/* The system text as the end of a prefix that is to be cached. */
+static void llmgwi_dialect_openai_marked(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '[');
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "type", "text");
+    llmgwi_dialect_pair(build, "text", "system", llmgwi_base_cstr(build->request->system));
+    llmgwi_dialect_cache_control(build, true);
+    llmgwi_json_close(&build->out, '}');
+    llmgwi_json_close(&build->out, ']');
+}
+
 LLMGWI_BASE_UNUSED
 static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
@@ -8880,20 +9306,32 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
     llmgwi_json_key(out, "messages");
     llmgwi_json_open(out, '[');
+    size_t from = out->buf->n;
     if (request->system) {
         llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "role", "system");
-        llmgwi_dialect_pair(build, "content", "system", llmgwi_base_cstr(request->system));
+        llmgwi_json_pair(out, "role", llmgwi_dialect_openai_system(build));
+        llmgwi_json_key(out, "content");
+        if (build->mark == LLMGWI_DIALECT_MARK_SYSTEM)
+            llmgwi_dialect_openai_marked(build);
+        else
+            llmgwi_dialect_put(build, "system", llmgwi_base_cstr(request->system));
         llmgwi_json_close(out, '}');
     }
     size_t own = llmgwi_dialect_own_turns(request);
     if (build->more_count && own && llmgwi_dialect_openai_joins(build, own - 1)) own--;
-    for (size_t i = 0; i < own; i++) llmgwi_dialect_openai_turn(build, i);
+    for (size_t i = 0; i < own; i++) {
+        if (i == request->prompt_cache_messages) llmgwi_dialect_prefix(build, from);
+        llmgwi_dialect_openai_turn(build, i);
+    }
+    if (own <= request->prompt_cache_messages) llmgwi_dialect_prefix(build, from);
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
+    from = out->buf->n;
     llmgwi_dialect_openai_tools(build);
+    llmgwi_dialect_prefix(build, from);
     llmgwi_dialect_openai_options(build);
+    llmgwi_dialect_prompt_key(build);
     if (request->stream) {
         llmgwi_dialect_raw(build, "stream", "true");
         if (!(build->target->quirks & LLMGWI_DIALECT_NO_USAGE_OPTION))
@@ -9280,6 +9718,7 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         llmgwi_dialect_pair(build, "text", "text", text);
         break;
     }
+    llmgwi_dialect_cache_control(build, llmgwi_dialect_marked(build));
     llmgwi_json_close(out, '}');
 }
 
@@ -9288,6 +9727,7 @@ static void llmgwi_dialect_anthropic_system(llmgwi_dialect_build *build, llmgwi_
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
     llmgwi_dialect_pair(build, "text", build->message == SIZE_MAX ? "system" : "text", text);
+    llmgwi_dialect_cache_control(build, llmgwi_dialect_marked(build));
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -9308,6 +9748,7 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
         llmgwi_dialect_raw(build, "input_schema",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\"}");
         if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
+        llmgwi_dialect_cache_control(build, llmgwi_dialect_marked_tool(build, i));
         llmgwi_json_close(out, '}');
     }
     llmgwi_json_close(out, ']');
@@ -10389,17 +10830,20 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
                                  const llmgw_request *request, const llmgwi_dialect_resume *resume,
                                  llmgwi_base_buf *body, llmgw_error *error) {
     llmgwi_dialect_build build;
-    llmgw_request rest = *request;
+    llmgwi_dialect_fit fit;
     memset(&build, 0, sizeof build);
+    llmgwi_dialect_fit_to(&fit, request, target->quirks);
     build.out.buf = body;
-    build.request = request;
+    build.request = &fit.request;
     build.target = target;
     build.error = error;
     build.message = build.part = SIZE_MAX;
+    if (fit.field) llmgwi_dialect_refuse(&build, LLMGW_E_UNSUPPORTED, fit.field, fit.why);
+    if (fit.field) return false;
+    llmgwi_dialect_mark(&build, strcmp(dialect->name, "openai") == 0);
     if (resume && resume->text.n) {
         if (!resume->turn) build.way = llmgwi_dialect_way_for(target, request);
-        rest.schema = NULL;
-        build.request = &rest;
+        fit.request.schema = NULL;
         llmgwi_dialect_add_resume(&build, resume, request->schema);
     }
     dialect->build(&build);
@@ -11109,6 +11553,13 @@ typedef struct llmgwi_config_route {
     int ttl_s;          /* of its answers in the cache; 0: the cache's, LLMGW_OFF: not cached */
 } llmgwi_config_route;
 
+/* A row of options.capabilities or of the file. */
+typedef struct llmgwi_config_capability {
+    const char *provider, *model;  /* patterns */
+    const char *like, *like_model; /* a known provider and its model; NULL: none */
+    uint64_t quirks;
+} llmgwi_config_capability;
+
 /* One limit of a budget. */
 typedef struct llmgwi_config_budget {
     const char *name, *of, *cheaper; /* of: the key, tag or route; "": of all */
@@ -11133,6 +11584,8 @@ typedef struct llmgwi_config {
     size_t model_count, model_cap;
     llmgwi_config_route **routes;
     size_t route_count, route_cap;
+    llmgwi_config_capability *capabilities; /* in the order in which they hold: the file's, then C's */
+    size_t capability_count, capability_cap;
     llmgwi_config_budget budgets[LLMGWI_CONFIG_BUDGETS * 3];
     size_t budget_count;
     llmgwi_config_header *secrets; /* key values, for redaction */
@@ -11195,6 +11648,8 @@ static void llmgwi_config_close(llmgwi_config *config) {
     llmgwi_base_free(config->mem, config->providers, config->provider_cap * sizeof *config->providers);
     llmgwi_base_free(config->mem, config->models, config->model_cap * sizeof *config->models);
     llmgwi_base_free(config->mem, config->routes, config->route_cap * sizeof *config->routes);
+    llmgwi_base_free(config->mem, config->capabilities,
+                     config->capability_cap * sizeof *config->capabilities);
     llmgwi_base_arena_wipe(&config->arena);
     llmgwi_base_arena_free(&config->arena);
 }
@@ -11513,6 +11968,83 @@ static bool llmgwi_config_provider_add(llmgwi_config *config, const llmgw_provid
     return !config->arena.failed || llmgwi_config_memory(error);
 }
 
+/* ---- capabilities ---- */
+
+/* Splits "provider/model" into copies. False: it is not of that form. */
+static bool llmgwi_config_split(llmgwi_config *config, const char *text, const char **provider,
+                                const char **model) {
+    const char *slash = text ? strchr(text, '/') : NULL;
+    if (!slash || slash == text || !slash[1] || strlen(text) > 256 || strchr(text, ' ') ||
+        !llmgwi_config_clean(text))
+        return false;
+    *provider = llmgwi_base_arena_copy(&config->arena, text, (size_t)(slash - text));
+    *model = llmgwi_base_arena_dup(&config->arena, slash + 1);
+    return true;
+}
+
+/* What the fields of a row say, as quirks. */
+static bool llmgwi_config_capability_fields_of(const llmgw_capability *from, const char *path,
+                                               uint64_t *quirks, llmgw_error *error) {
+    char why[LLMGW_ERROR_TEXT];
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_fields); i++) {
+        const llmgwi_dialect_field *field = &llmgwi_dialect_fields[i];
+        const char *word = *(const char *const *)(const void *)((const char *)from + field->from);
+        unsigned value = word ? llmgwi_dialect_word(field->words, word) : 0;
+        snprintf(why, sizeof why, "expected one of: %s", field->words);
+        if (word && !value) return llmgwi_config_wrong(error, path, field->name, why);
+        *quirks |= LLMGWI_DIALECT_Q(field->at, value);
+    }
+    return true;
+}
+
+static bool llmgwi_config_capability_add(llmgwi_config *config, const llmgw_capability *from,
+                                         const char *path, llmgw_error *error) {
+    llmgwi_config_capability row;
+    memset(&row, 0, sizeof row);
+    if (!llmgwi_config_split(config, from->model, &row.provider, &row.model))
+        return llmgwi_config_wrong(error, path, "model",
+                                   "expected \"provider/model\", 256 bytes at most, without spaces");
+    if (from->like && (!llmgwi_config_split(config, from->like, &row.like, &row.like_model) || !row.like ||
+                       !llmgwi_dialect_known_find(row.like)))
+        return config->arena.failed
+                   ? llmgwi_config_memory(error)
+                   : llmgwi_config_wrong(error, path, "like",
+                                         "expected a known provider's name, a slash and its model");
+    if (!llmgwi_config_capability_fields_of(from, path, &row.quirks, error)) return false;
+    llmgwi_config_capability *list = (llmgwi_config_capability *)llmgwi_base_grow(
+        config->mem, config->capabilities, &config->capability_cap, config->capability_count, LLMGW_MAX_NAMES,
+        sizeof *list);
+    if (!list || config->arena.failed) return llmgwi_config_memory(error);
+    config->capabilities = list;
+    list[config->capability_count++] = row;
+    return true;
+}
+
+/* Is a row about this model? Its provider by its own name, or by the known one whose manner it has. */
+static bool llmgwi_config_capability_fits(const llmgwi_config_capability *row,
+                                          const llmgwi_config_target *target) {
+    return (llmgwi_dialect_fits(llmgwi_base_cstr(target->provider->name), row->provider) ||
+            llmgwi_dialect_fits(llmgwi_base_cstr(target->provider->flavour), row->provider)) &&
+           llmgwi_dialect_model_fits(target->model, row->model);
+}
+
+/* How this model of its provider is spoken to. */
+static void llmgwi_config_target_traits(const llmgwi_config *config, llmgwi_config_target *target) {
+    const llmgwi_config_provider *provider = target->provider;
+    if (!provider) return;
+    target->dialect = provider->dialect;
+    target->quirks =
+        llmgwi_dialect_quirks_of(target->dialect->name, provider->family, target->model, provider->url);
+    for (size_t i = 0; i < config->capability_count; i++) {
+        const llmgwi_config_capability *row = &config->capabilities[i];
+        if (!llmgwi_config_capability_fits(row, target)) continue;
+        if (row->like)
+            target->quirks =
+                llmgwi_dialect_quirks_of(target->dialect->name, row->like, row->like_model, provider->url);
+        target->quirks = llmgwi_dialect_quirks_over(target->quirks, row->quirks);
+    }
+}
+
 /* ---- models and routes ---- */
 
 static bool llmgwi_config_price(const llmgw_price *price, const char *path, llmgw_error *error) {
@@ -11552,14 +12084,6 @@ static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model
     return true;
 }
 
-/* How this model of its provider is spoken to. */
-static void llmgwi_config_target_traits(llmgwi_config_target *target) {
-    if (!target->provider) return;
-    target->dialect = target->provider->dialect;
-    target->quirks = llmgwi_dialect_quirks_of(target->dialect->name, target->provider->family, target->model,
-                                              target->provider->url);
-}
-
 static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *from, const char *path,
                                     llmgw_error *error) {
     if (!llmgwi_config_name(from->name, false))
@@ -11584,7 +12108,7 @@ static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *fr
     model->target.model =
         llmgwi_base_arena_dup(&config->arena, from->model && from->model[0] ? from->model : from->name);
     model->target.price = from->price;
-    llmgwi_config_target_traits(&model->target);
+    llmgwi_config_target_traits(config, &model->target);
     if (!llmgwi_config_model_limit(config, model, from, path, error)) return false;
     list[config->model_count++] = model;
     return !config->arena.failed || llmgwi_config_memory(error);
@@ -11601,7 +12125,8 @@ static void llmgwi_config_target_known(const llmgwi_config *config, llmgwi_confi
     }
 }
 
-/* "alias" or "provider/model" as a target. False: it is neither. The model's text is borrowed. */
+/* "alias" or "provider/model" as a target. False: it is neither. The model's text is borrowed. Of "provider/model"
+   dialect and quirks are still to be found: NULL, 0. */
 static bool llmgwi_config_target_find(const llmgwi_config *config, const char *name,
                                       llmgwi_config_target *target) {
     memset(target, 0, sizeof *target);
@@ -11616,7 +12141,6 @@ static bool llmgwi_config_target_find(const llmgwi_config *config, const char *n
     target->provider = llmgwi_config_provider_find(config, name, (size_t)(slash - name));
     target->model = slash + 1;
     llmgwi_config_target_known(config, target);
-    llmgwi_config_target_traits(target);
     return target->provider != NULL;
 }
 
@@ -11699,6 +12223,7 @@ static bool llmgwi_config_route_targets(llmgwi_config *config, llmgwi_config_rou
         if (!llmgwi_config_target_find(config, name, &route->targets[i]))
             return llmgwi_config_wrong(error, path, field,
                                        "no such alias, and no \"provider/model\" of a configured provider");
+        llmgwi_config_target_traits(config, &route->targets[i]);
     }
     route->target_count = from->target_count;
     return true;
@@ -11802,6 +12327,8 @@ typedef enum llmgwi_config_type {
     LLMGWI_CONFIG_FIELDS, /* an object with fields of its own */
     LLMGWI_CONFIG_ON,     /* the same, and that it is there sets its first field, a bool */
     LLMGWI_CONFIG_NAMED,  /* an object of named objects */
+    LLMGWI_CONFIG_WORD,   /* const char *, or "yes" and "no" from true and false */
+    LLMGWI_CONFIG_CHOICE, /* int: the place in "drop refuse", from 1 */
     LLMGWI_CONFIG_LATER   /* DESIGN knows it, this version does not */
 } llmgwi_config_type;
 
@@ -11857,6 +12384,23 @@ static const llmgwi_config_field llmgwi_config_route_fields[] = {
     {"valid", LLMGWI_CONFIG_VALID, offsetof(llmgw_route, valid), NULL},
     {"ttl", LLMGWI_CONFIG_TIME, offsetof(llmgw_route, ttl_s), NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
+
+#define LLMGWI_CONFIG_CAPABILITY(name)                                                                       \
+    { #name, LLMGWI_CONFIG_WORD, offsetof(llmgw_capability, name), NULL }
+static const llmgwi_config_field llmgwi_config_capability_fields[] = {
+    LLMGWI_CONFIG_CAPABILITY(like),         LLMGWI_CONFIG_CAPABILITY(max_tokens),
+    LLMGWI_CONFIG_CAPABILITY(temperature),  LLMGWI_CONFIG_CAPABILITY(top_p),
+    LLMGWI_CONFIG_CAPABILITY(top_k),        LLMGWI_CONFIG_CAPABILITY(seed),
+    LLMGWI_CONFIG_CAPABILITY(penalties),    LLMGWI_CONFIG_CAPABILITY(temperature_and_top_p),
+    LLMGWI_CONFIG_CAPABILITY(stop),         LLMGWI_CONFIG_CAPABILITY(blank_stop),
+    LLMGWI_CONFIG_CAPABILITY(system),       LLMGWI_CONFIG_CAPABILITY(prefill),
+    LLMGWI_CONFIG_CAPABILITY(reasons),      LLMGWI_CONFIG_CAPABILITY(thinking),
+    LLMGWI_CONFIG_CAPABILITY(least_effort), LLMGWI_CONFIG_CAPABILITY(tools),
+    LLMGWI_CONFIG_CAPABILITY(tool_none),    LLMGWI_CONFIG_CAPABILITY(tool_required),
+    LLMGWI_CONFIG_CAPABILITY(tool_one),     LLMGWI_CONFIG_CAPABILITY(serial_tools),
+    LLMGWI_CONFIG_CAPABILITY(schema),       LLMGWI_CONFIG_CAPABILITY(stream_usage),
+    LLMGWI_CONFIG_CAPABILITY(images),       LLMGWI_CONFIG_CAPABILITY(user_id),
+    LLMGWI_CONFIG_CAPABILITY(prompt_cache), {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
 static const llmgwi_config_field llmgwi_config_store_fields[] = {
     {"path", LLMGWI_CONFIG_TEXT, offsetof(llmgw_store, path), NULL},
@@ -11951,6 +12495,8 @@ static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"keys_required", LLMGWI_CONFIG_BOOL, offsetof(llmgw_options, keys_required), NULL},
     {"prices", LLMGWI_CONFIG_TEXT, offsetof(llmgw_options, prices), NULL},
     {"prices_check_s", LLMGWI_CONFIG_INT, offsetof(llmgw_options, prices_check_s), NULL},
+    {"capabilities", LLMGWI_CONFIG_NAMED, 4, llmgwi_config_capability_fields},
+    {"unsupported", LLMGWI_CONFIG_CHOICE, offsetof(llmgw_options, unsupported), NULL},
     {NULL, LLMGWI_CONFIG_TEXT, 0, NULL}};
 
 /* Named objects, of a kind each; their names are their first fields. */
@@ -11959,6 +12505,7 @@ enum {
     LLMGWI_CONFIG_MODELS,
     LLMGWI_CONFIG_ROUTES,
     LLMGWI_CONFIG_BUDGET_LIST,
+    LLMGWI_CONFIG_CAPABILITIES,
     LLMGWI_CONFIG_KINDS
 };
 
@@ -11994,11 +12541,17 @@ static bool llmgwi_config_add_budget(llmgwi_config *config, const void *from, co
     return llmgwi_config_budget_add(config, budget, budget->name, path, error);
 }
 
+static bool llmgwi_config_add_capability(llmgwi_config *config, const void *from, const char *path,
+                                         llmgw_error *error) {
+    return llmgwi_config_capability_add(config, (const llmgw_capability *)from, path, error);
+}
+
 static const llmgwi_config_kind llmgwi_config_kinds[LLMGWI_CONFIG_KINDS] = {
     {"providers", sizeof(llmgw_provider), llmgwi_config_add_provider},
     {"models", sizeof(llmgw_model), llmgwi_config_add_model},
     {"routes", sizeof(llmgw_route), llmgwi_config_add_route},
     {"budgets", sizeof(llmgw_budget), llmgwi_config_add_budget},
+    {"capabilities", sizeof(llmgw_capability), llmgwi_config_add_capability},
 };
 
 /* The document being read. Named objects are collected, then added: models need all providers. */
@@ -12119,6 +12672,30 @@ static bool llmgwi_config_bool(llmgwi_config_load *load, const llmgwi_config_fie
         return llmgwi_config_load_wrong(load, "expected true or false");
     *(bool *)(void *)(into + field->at) = kind == LLMGWI_JSON_TRUE;
     return llmgwi_json_skip(&load->json, NULL) || llmgwi_config_load_wrong(load, "");
+}
+
+/* A word of a capability; what says yes or no may say true or false, what counts a number. */
+static bool llmgwi_config_word_of(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    llmgwi_json_kind kind = llmgwi_json_look(&load->json);
+    const char **word = (const char **)(void *)(into + field->at);
+    llmgwi_base_str raw;
+    if (kind == LLMGWI_JSON_STRING) return (*word = llmgwi_config_text(load)) != NULL;
+    if (kind != LLMGWI_JSON_TRUE && kind != LLMGWI_JSON_FALSE && kind != LLMGWI_JSON_NUMBER)
+        return llmgwi_config_load_wrong(load, "expected a word, true, false or a number");
+    if (!llmgwi_json_skip(&load->json, &raw)) return llmgwi_config_load_wrong(load, "");
+    *word = kind == LLMGWI_JSON_TRUE    ? "yes"
+            : kind == LLMGWI_JSON_FALSE ? "no"
+                                        : llmgwi_base_arena_copy(&load->config->arena, raw.p, raw.n);
+    return *word || llmgwi_config_memory(load->error);
+}
+
+static bool llmgwi_config_choice(llmgwi_config_load *load, const llmgwi_config_field *field, char *into) {
+    bool text = llmgwi_json_look(&load->json) == LLMGWI_JSON_STRING;
+    const char *word = text ? llmgwi_config_text(load) : "";
+    unsigned choice = word ? llmgwi_dialect_word("drop refuse", word) : 0;
+    if (!choice) return llmgwi_config_load_wrong(load, "expected drop or refuse");
+    *(llmgw_unsupported *)(void *)(into + field->at) = (llmgw_unsupported)choice;
+    return true;
 }
 
 /* The store's key. Its digits are a secret like any key; a variable that is not set is an error: without it the
@@ -12290,6 +12867,8 @@ static bool llmgwi_config_field_read(llmgwi_config_load *load, const llmgwi_conf
     case LLMGWI_CONFIG_ON: *(bool *)(void *)(into + field->at) = true; /* fall through */
     case LLMGWI_CONFIG_FIELDS: return llmgwi_config_fields(load, field->fields, into + field->at);
     case LLMGWI_CONFIG_NAMED: return llmgwi_config_named(load, field);
+    case LLMGWI_CONFIG_WORD: return llmgwi_config_word_of(load, field, into);
+    case LLMGWI_CONFIG_CHOICE: return llmgwi_config_choice(load, field, into);
     case LLMGWI_CONFIG_LATER: break;
     }
     return llmgwi_config_load_wrong(load, "not available in this version");
@@ -12401,10 +12980,11 @@ static const char *llmgwi_config_hint(const char *model) {
 
 /* "provider/model", an alias, a route, or, if nothing of the kind exists, a model of the only provider
    there is: fills targets (the route's, or own), their count, and the route, which is NULL for a single
-   target. Borrows the config's texts and name. */
-static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name, llmgwi_config_target *own,
-                                  const llmgwi_config_target **targets, size_t *count,
-                                  const llmgwi_config_route **from, llmgw_error *error) {
+   target. Borrows the config's texts and name. Of a
+   model that no alias names dialect and quirks are still to be found: it is asked for each call. */
+static bool llmgwi_config_reach(const llmgwi_config *config, const char *name, llmgwi_config_target *own,
+                                const llmgwi_config_target **targets, size_t *count,
+                                const llmgwi_config_route **from, llmgw_error *error) {
     const llmgwi_config_route *route = llmgwi_config_route_find(config, name);
     *from = route;
     *targets = route ? route->targets : own;
@@ -12414,7 +12994,6 @@ static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name,
         own->provider = config->providers[0];
         own->model = name;
         llmgwi_config_target_known(config, own);
-        llmgwi_config_target_traits(own);
         return true;
     }
     const char *hint = llmgwi_config_hint(name);
@@ -12430,6 +13009,15 @@ static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name,
                 : "model '%.80s': no provider is configured",
             name);
     return false;
+}
+
+/* The same with dialect and quirks. */
+static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name, llmgwi_config_target *own,
+                                  const llmgwi_config_target **targets, size_t *count,
+                                  const llmgwi_config_route **from, llmgw_error *error) {
+    if (!llmgwi_config_reach(config, name, own, targets, count, from, error)) return false;
+    if (!*from && !own->dialect) llmgwi_config_target_traits(config, own);
+    return true;
 }
 
 /* ---- all together ---- */
@@ -12668,6 +13256,7 @@ static bool llmgwi_config_durable_all(llmgwi_config *config, llmgw_options *file
             return false;
     if (cache->similarity.set && !promised) cache->max_error.set = false; /* its default is none then */
     options->background_thread = options->background_thread || file->background_thread;
+    if (!options->unsupported) options->unsupported = file->unsupported;
     return llmgwi_config_durable_odd(options, error);
 }
 
@@ -12772,14 +13361,22 @@ static bool llmgwi_config_parse(llmgwi_config_load *load, llmgw_options *file, l
     return llmgwi_json_end(&load->json) || llmgwi_config_load_wrong(load, "");
 }
 
-/* Descriptions of C and of the file in turn: what C defines first stays. */
+/* Descriptions of C and of the file in turn: what C defines first stays. Capabilities before what they are of, and C's
+   after the file's: the later holds. */
 static bool llmgwi_config_merge(llmgwi_config *config, const llmgw_options *options,
                                 const llmgwi_config_load *load, llmgw_error *error) {
-    const llmgwi_config_items own[LLMGWI_CONFIG_KINDS] = {{options->providers, options->provider_count, 0},
-                                                          {options->models, options->model_count, 0},
-                                                          {options->routes, options->route_count, 0},
-                                                          {options->budgets, options->budget_count, 0}};
-    for (size_t kind = 0; kind < LLMGWI_CONFIG_KINDS; kind++) {
+    const llmgwi_config_items own[LLMGWI_CONFIG_KINDS] = {
+        {options->providers, options->provider_count, 0},
+        {options->models, options->model_count, 0},
+        {options->routes, options->route_count, 0},
+        {options->budgets, options->budget_count, 0},
+        {options->capabilities, options->capability_count, 0}};
+    const size_t last = LLMGWI_CONFIG_CAPABILITIES;
+    config->source = 1;
+    if (!llmgwi_config_add_all(config, &load->lists[last], last, "", error)) return false;
+    config->source = 0;
+    if (!llmgwi_config_add_all(config, &own[last], last, "options.", error)) return false;
+    for (size_t kind = 0; kind < last; kind++) {
         config->source = 0;
         if (!llmgwi_config_add_all(config, &own[kind], kind, "options.", error)) return false;
         config->source = 1;
@@ -12814,9 +13411,12 @@ static bool llmgwi_config_open(llmgwi_config *config, const llmgwi_base_mem *mem
     if (text && options->config_path)
         ok = llmgwi_config_wrong(error, "options", "config_json", "not together with config_path");
     if ((options->provider_count && !options->providers) || (options->model_count && !options->models) ||
-        (options->route_count && !options->routes) || (options->budget_count && !options->budgets))
-        ok = llmgwi_config_wrong(error, "options", "providers, models, routes, budgets",
+        (options->route_count && !options->routes) || (options->budget_count && !options->budgets) ||
+        (options->capability_count && !options->capabilities))
+        ok = llmgwi_config_wrong(error, "options", "providers, models, routes, budgets, capabilities",
                                  "a count without its array");
+    if ((unsigned)options->unsupported > LLMGW_UNSUPPORTED_REFUSE)
+        ok = llmgwi_config_wrong(error, "options", "unsupported", "expected LLMGW_UNSUPPORTED_...");
     if (ok && options->config_path) ok = llmgwi_config_slurp(options->config_path, &buf, error);
     llmgwi_base_str document = text ? llmgwi_base_cstr(text) : llmgwi_base_buf_str(&buf);
     if (ok && (text || options->config_path)) ok = llmgwi_config_parse(&load, &file, document);
@@ -21438,7 +22038,8 @@ static bool llmgwi_index_set_class(llmgwi_index *index, llmgwi_store_txn *txn, u
        fields       tag (1 byte), length n (4 bytes, little endian), n bytes; in this order, absent ones left out:
          MODEL        the model as the caller named it
          NAMESPACE    cache_namespace, unless ""
-         FLAGS        4 bytes: tool_mode, serial_tools, effort, valid; left out when all are 0
+         FLAGS        4 bytes: tool_mode, serial_tools and, as bit 1, that unsupported is REFUSE, effort, valid; left
+                      out when all are 0
          NUMBER       1 byte, the place in llmgwi_cache_form_numbers, and 8 bytes, a double; for each that is set
          MAX_TOKENS   8 bytes, unless 0
          TOOL_ONE     tool_name, with LLMGW_TOOLS_ONE only
@@ -21753,7 +22354,8 @@ LLMGWI_BASE_UNUSED static bool llmgwi_cache_form_of(llmgwi_cache_form *form, con
     if (request->cache_namespace && request->cache_namespace[0])
         llmgwi_cache_form_say(form, LLMGWI_CACHE_FORM_NAMESPACE, request);
     flags[0] = (unsigned char)(request->tool_count ? request->tool_mode : 0);
-    flags[1] = request->tool_count && request->serial_tools;
+    flags[1] = (unsigned char)((request->tool_count && request->serial_tools ? 1 : 0) |
+                               (request->unsupported == LLMGW_UNSUPPORTED_REFUSE ? 2 : 0));
     flags[2] = (unsigned char)request->effort;
     flags[3] = (unsigned char)request->valid;
     if (flags[0] | flags[1] | flags[2] | flags[3])
@@ -21859,10 +22461,11 @@ static bool llmgwi_cache_form_put_ask(llmgwi_cache_form_reader *reader) {
 
 static bool llmgwi_cache_form_put_flags(llmgw_request *request, const unsigned char *p) {
     request->tool_mode = (llmgw_tool_mode)p[0];
-    request->serial_tools = p[1] != 0;
+    request->serial_tools = p[1] & 1;
+    if (p[1] & 2) request->unsupported = LLMGW_UNSUPPORTED_REFUSE;
     request->effort = (llmgw_effort)p[2];
     request->valid = p[3];
-    return p[0] <= LLMGW_TOOLS_ONE && p[2] <= LLMGW_EFFORT_HIGH;
+    return p[0] <= LLMGW_TOOLS_ONE && p[1] < 4 && p[2] <= LLMGW_EFFORT_HIGH;
 }
 
 /* A double, or with the bits themselves a count. */
@@ -26135,6 +26738,9 @@ typedef struct llmgwi_engine_reply {
     llmgwi_dialect_answer answer; /* the text stays in these buffers */
     llmgw_trace *trace;
     size_t trace_count, trace_cap;
+    /* pub.prompt_saved so far, over attempts */
+    int64_t saved_pico;
+    bool saved_unknown, saved_estimated;
     llmgw_part part;                  /* of an answer from the cache */
     struct llmgwi_engine_reply *base; /* whose texts these are: one more owner of it; NULL: its own */
 } llmgwi_engine_reply;
@@ -26263,6 +26869,8 @@ typedef struct llmgwi_engine_sums {
 typedef struct llmgwi_engine_target {
     const llmgwi_config_provider *provider;
     char *model;
+    const llmgwi_dialect *dialect; /* as in llmgwi_config_target; NULL: not looked up yet */
+    uint64_t quirks;
     llmgwi_health_breaker breaker;
     llmgwi_health_aimd aimd;
     llmgwi_health_ewma ewma;
@@ -26427,6 +27035,7 @@ typedef struct llmgwi_engine_call {
     bool on_turn;      /* the next attempt is with another key, or asks in another way, at once */
     size_t bad_target; /* these keys of it have failed since the last pause, bit by bit */
     uint32_t bad_keys;
+    uint64_t unfit; /* targets that cannot take the request, bit by bit */
     /* a stream that was shown and cut: the reply's answer holds what the caller has */
     bool visible;     /* something was shown */
     bool must_rewind; /* and what is behind kept is to be taken back */
@@ -27081,6 +27690,9 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
     llmgw_reply *pub = &reply->pub;
     llmgwi_engine_show(pub, &reply->answer);
     pub->cost.known = true;
+    pub->prompt_saved.known = !reply->saved_unknown;
+    pub->prompt_saved.estimated = reply->saved_estimated;
+    pub->prompt_saved.pico_usd = reply->saved_unknown ? 0 : reply->saved_pico;
     pub->epoch = call->answered;
     for (size_t i = 0; i < reply->trace_count; i++) {
         llmgw_trace *item = &reply->trace[i];
@@ -27781,6 +28393,9 @@ static llmgw_usage llmgwi_engine_reserved(llmgwi_engine_call *call, const llmgwi
     usage.known = usage.estimated = true;
     usage.input = call->tokens_in + call->tokens_in * 15 / 100;
     usage.output = all - usage.input;
+    if (call->request->prompt_cache)
+        usage.cache_write = usage.input; /* it may be dearer, and is if all is written */
+    if (call->request->prompt_cache == LLMGW_PROMPT_CACHE_1H) usage.cache_write_1h = usage.input;
     if (!call->request->max_tokens && rates->max_output && usage.output > rates->max_output)
         usage.output = rates->max_output;
     if (call->embeds) usage.output = 0;
@@ -27871,6 +28486,19 @@ static void llmgwi_engine_record(llmgwi_engine_attempt *attempt, const llmgw_tra
     attempt->intent = 0;
 }
 
+/* What the provider's prompt cache saved in an attempt: what it would have cost without, less its cost. */
+static void llmgwi_engine_count_saved(llmgwi_engine_reply *reply, const llmgw_trace *item,
+                                      const llmgwi_price_rates *rates) {
+    llmgw_usage plain = item->usage;
+    if (!item->cost.known || item->cost.saturated) reply->saved_unknown = true;
+    if (!item->usage.known || !(plain.cached || plain.cache_write)) return;
+    plain.cached = plain.cache_write = plain.cache_write_1h = 0;
+    llmgw_cost without = llmgwi_engine_cost(rates, &plain);
+    if (!without.known || without.saturated) reply->saved_unknown = true;
+    reply->saved_estimated = reply->saved_estimated || without.estimated;
+    if (!reply->saved_unknown) reply->saved_pico += without.pico_usd - item->cost.pico_usd;
+}
+
 /* Closes an attempt's item in the trace. */
 static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code code, const char *reason) {
     llmgwi_engine_call *call = attempt->call;
@@ -27889,6 +28517,7 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     item->cost = llmgwi_engine_cost(&attempt->rates, &item->usage);
     if (free) item->cost.known = true;
     if (!free) item->reported = attempt->answer.reported;
+    llmgwi_engine_count_saved(call->reply, item, &attempt->rates);
     snprintf(line, sizeof line, "%s%s", attempt->hedge ? "hedge: " : "", reason);
     llmgwi_engine_reason(call, item, line);
     llmgwi_engine_record(attempt, item);
@@ -28741,7 +29370,7 @@ static void llmgwi_engine_send_one(llmgwi_engine_attempt *attempt) {
 /* Is every target of a call behind an open breaker? Under lock. */
 static bool llmgwi_engine_all_open(llmgwi_engine_call *call, int64_t now) {
     for (size_t i = 0; i < call->plan.count; i++)
-        if (!call->targets[i].provider->missing &&
+        if (!call->targets[i].provider->missing && !(call->unfit >> i & 1) &&
             llmgwi_health_breaker_allows(&call->states[i]->breaker, now))
             return false;
     return true;
@@ -28796,6 +29425,20 @@ static void llmgwi_engine_send_off(llmgw *gw) {
         gw); /* before anybody can free the calls that ended here: answers are in their memory */
 }
 
+/* What the target does not take is named in the trace, and at its first attempt in the log. */
+static void llmgwi_engine_tell_dropped(llmgwi_engine_call *call, size_t target, llmgw_trace *item) {
+    const llmgwi_config_target *to = &call->targets[target];
+    char line[LLMGW_DROPPED_TEXT + 240];
+    llmgwi_dialect_fit fit;
+    if (call->embeds) return;
+    llmgwi_dialect_fit_to(&fit, call->request, to->quirks);
+    snprintf(item->dropped, sizeof item->dropped, "%s", fit.dropped);
+    if (!fit.dropped[0] || call->plan.tries[target] || !call->gw->log) return;
+    snprintf(line, sizeof line, "%.64s/%.80s is asked without: %s", to->provider->name, to->model,
+             fit.dropped);
+    llmgwi_engine_log_of(call->gw, LLMGW_LOG_DROPPED, call->id, to, LLMGW_OK, line);
+}
+
 /* Begins an attempt. False: nothing was begun, another target may be. */
 static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t key, int64_t now) {
     llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
@@ -28817,6 +29460,7 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t
         return false;
     }
     attempt->hedge = call->running > 0 && call->hedged;
+    llmgwi_engine_tell_dropped(call, target, item);
     attempt->book = llmgwi_engine_quote(call->gw, &call->targets[target], &attempt->rates);
     llmgwi_engine_begin(attempt, item, now);
     if (ledger)
@@ -28945,6 +29589,16 @@ static bool llmgwi_engine_busy_at(const llmgwi_engine_call *call, size_t i, bool
     return false;
 }
 
+/* A target that cannot take the request is passed over. */
+static void llmgwi_engine_unfit(llmgwi_engine_call *call, size_t i, int64_t now) {
+    char why[LLMGW_ERROR_TEXT];
+    llmgwi_dialect_fit fit;
+    llmgwi_dialect_fit_to(&fit, call->request, call->targets[i].quirks);
+    snprintf(why, sizeof why, "request.%s: %.64s/%.80s: %s", fit.field, call->targets[i].provider->name,
+             call->targets[i].model, fit.why);
+    llmgwi_engine_skip(call, i, LLMGW_E_UNSUPPORTED, why, now);
+}
+
 /* One target as a candidate. False: it is none. */
 static bool llmgwi_engine_candidate(llmgwi_engine_call *call, size_t i, int64_t ahead, int64_t now,
                                     llmgwi_engine_choice *choice) {
@@ -28955,6 +29609,10 @@ static bool llmgwi_engine_candidate(llmgwi_engine_call *call, size_t i, int64_t 
     if (provider->missing) {
         snprintf(why, sizeof why, "provider %.64s has no key: set %.64s", provider->name, provider->missing);
         llmgwi_engine_skip(call, i, LLMGW_E_NO_KEY, why, now);
+        return false;
+    }
+    if (call->unfit >> i & 1) {
+        llmgwi_engine_unfit(call, i, now);
         return false;
     }
     llmgwi_base_lock(&call->gw->lock);
@@ -29472,6 +30130,31 @@ static double llmgwi_engine_likely_cost(llmgwi_engine_call *call, const llmgwi_c
     return cost.known ? (double)cost.pico_usd : 1e300;
 }
 
+/* Dialect and quirks of a model that no alias names, looked up when it is first asked. */
+static void llmgwi_engine_traits(llmgwi_engine_call *call) {
+    llmgwi_engine_target *state = call->own_state;
+    llmgwi_config_target *target = &call->own_target;
+    bool shared = strcmp(state->model, target->model) != 0; /* over max_targets */
+    if (target->dialect) return;
+    if (!state->dialect || shared) llmgwi_config_target_traits(&call->gw->config, target);
+    if (!state->dialect) {
+        state->dialect = target->dialect;
+        state->quirks = target->quirks;
+    }
+    if (shared) return;
+    target->dialect = state->dialect;
+    target->quirks = state->quirks;
+}
+
+/* Which targets cannot take the request. */
+static void llmgwi_engine_fit(llmgwi_engine_call *call) {
+    llmgwi_dialect_fit fit;
+    for (size_t i = 0; i < call->plan.count && !call->embeds; i++) {
+        llmgwi_dialect_fit_to(&fit, call->request, call->targets[i].quirks);
+        if (fit.field) call->unfit |= (uint64_t)1 << i;
+    }
+}
+
 /* The targets of a call, with what is known of them, in the order in which they will be tried. False: out of
    memory. */
 static bool llmgwi_engine_order(llmgwi_engine_call *call, int64_t now) {
@@ -29484,7 +30167,10 @@ static bool llmgwi_engine_order(llmgwi_engine_call *call, int64_t now) {
     } else {
         call->own_state = llmgwi_engine_target_get(gw, call->targets);
         call->states = &call->own_state;
+        if (!call->own_state) return false;
+        llmgwi_engine_traits(call);
     }
+    llmgwi_engine_fit(call);
     for (size_t i = 0; i < call->plan.count; i++) {
         if (!call->states[i]) return false;
         costs[i] = (double)call->states[i]->in_flight;
@@ -30033,8 +30719,8 @@ static const char *llmgwi_engine_where(const llmgwi_engine_call *call) {
    belongs to whoever drives, and may be gone already. */
 static llmgw_call llmgwi_engine_accept(llmgw *gw, llmgwi_engine_call *call, llmgw_error *error) {
     llmgw_call id = 0;
-    if (!llmgwi_config_resolve(&gw->config, llmgwi_engine_where(call), &call->own_target, &call->targets,
-                               &call->plan.count, &call->route, error))
+    if (!llmgwi_config_reach(&gw->config, llmgwi_engine_where(call), &call->own_target, &call->targets,
+                             &call->plan.count, &call->route, error))
         return 0;
     llmgwi_engine_prepare(call);
     llmgwi_base_lock(&gw->lock);
@@ -30161,7 +30847,7 @@ static void llmgwi_engine_serve_cached(llmgw *gw, llmgwi_engine_reply *reply,
     pub->finish = LLMGW_FINISH_STOP;
     memset(&pub->usage, 0, sizeof pub->usage);
     pub->usage.known = true;
-    if (!pub->attempts) pub->cost.known = true;
+    if (!pub->attempts) pub->cost.known = pub->prompt_saved.known = true;
     pub->epoch = 0;
     pub->first_token_us = 0;
     pub->cached = *cached;
@@ -30348,7 +31034,8 @@ static void llmgwi_engine_share_reply(llmgwi_engine_call *call, llmgwi_engine_re
     LLMGWI_BASE_ADD(&from->refs, 1u);
     memset(&pub->usage, 0, sizeof pub->usage);
     memset(&pub->cost, 0, sizeof pub->cost);
-    pub->usage.known = pub->cost.known = true;
+    memset(&pub->prompt_saved, 0, sizeof pub->prompt_saved);
+    pub->usage.known = pub->cost.known = pub->prompt_saved.known = true;
     pub->cached = *cached;
     pub->cached.verdict = LLMGW_VERDICT_JOINED;
     pub->cached.saved = from->pub.cost;
@@ -30434,8 +31121,8 @@ static llmgwi_engine_call *llmgwi_engine_own_new(llmgw *gw, void (*on_end)(llmgw
 /* Readies it once its request is there. False: error says why. */
 static bool llmgwi_engine_own_open(llmgwi_engine_call *call, llmgw_error *error) {
     llmgw *gw = call->gw;
-    if (!llmgwi_config_resolve(&gw->config, llmgwi_engine_where(call), &call->own_target, &call->targets,
-                               &call->plan.count, &call->route, error))
+    if (!llmgwi_config_reach(&gw->config, llmgwi_engine_where(call), &call->own_target, &call->targets,
+                             &call->plan.count, &call->route, error))
         return false;
     llmgwi_engine_prepare(call);
     if (!llmgwi_engine_timer_init(gw, &call->timer, llmgwi_engine_fire_call, call)) {
@@ -30629,6 +31316,7 @@ static const llmgw_request *llmgwi_engine_judge_request(llmgwi_engine_call *call
         request->model = call->gw->config.options.cache.judge;
         request->prompt = llmgwi_base_arena_copy(&call->arena, llmgwi_base_buf_cstr(&prompt), prompt.n);
         request->temperature = llmgw_set(0);
+        request->unsupported = LLMGW_UNSUPPORTED_DROP;
         request->max_tokens = 16;
     }
     bool whole = !prompt.failed && !call->arena.failed;
@@ -31895,6 +32583,12 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
         return llmgwi_public_wrong(error, "effort", "no such effort");
     if ((unsigned)request->priority > LLMGW_PRIORITY_BATCH)
         return llmgwi_public_wrong(error, "priority", "no such priority");
+    if ((unsigned)request->unsupported > LLMGW_UNSUPPORTED_REFUSE)
+        return llmgwi_public_wrong(error, "unsupported", "no such choice");
+    if ((unsigned)request->prompt_cache > LLMGW_PROMPT_CACHE_1H)
+        return llmgwi_public_wrong(error, "prompt_cache", "no such lifetime");
+    if (request->prompt_cache_messages > request->message_count)
+        return llmgwi_public_wrong(error, "prompt_cache_messages", "more than there are messages");
     if (request->valid & ~(LLMGW_VALID_NOT_EMPTY | LLMGW_VALID_NOT_REFUSED | LLMGW_VALID_SCHEMA))
         return llmgwi_public_wrong(error, "valid", "expected a sum of LLMGW_VALID_...");
     return true;
@@ -31961,7 +32655,7 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
     if (request->schema && !llmgwi_public_object(error, "schema", request->schema)) return false;
     if (request->schema_name && !llmgwi_public_tool_name(request->schema_name))
         return llmgwi_public_wrong(error, "schema_name", "expected [A-Za-z0-9_-]{1,64}");
-    if (request->stop_count > 16 || (request->stop_count && !request->stop))
+    if (request->stop_count > LLMGWI_DIALECT_MAX_STOPS || (request->stop_count && !request->stop))
         return llmgwi_public_wrong(error, "stop", "expected up to 16 texts");
     for (size_t i = 0; i < request->stop_count; i++)
         if (!request->stop[i] || !request->stop[i][0])
@@ -31990,6 +32684,7 @@ static bool llmgwi_public_check(const llmgw_request *request, llmgw_error *error
          {LLMGW_ROLE_ASSISTANT, NULL, NULL, 0},                                                              \
          LLMGW_FINISH_NONE,                                                                                  \
          {false, false, 0, 0, 0, 0, 0, 0, 0, 0, LLMGW_TIER_STANDARD},                                        \
+         {false, false, false, 0},                                                                           \
          {false, false, false, 0},                                                                           \
          "",                                                                                                 \
          "",                                                                                                 \
@@ -32047,7 +32742,7 @@ typedef struct llmgwi_public_asked {
     bool hit;
     bool wants_vector; /* of a provider: the engine asks for it, then the fuzzy tier looks */
     llmgwi_engine_bearing bearing;
-    /* not cleared: set where request points to it, since the key says more than the caller */
+    /* not cleared: set where request points to it, since the key or the options say more than the caller */
     llmgw_request changed;
     llmgwi_auth_key key;
 } llmgwi_public_asked;
@@ -32157,9 +32852,14 @@ static bool llmgwi_public_asks(llmgw *gw, const llmgw_request *request, llmgwi_p
     asked->cached.reason = "";
     if (!llmgwi_public_check(request, error)) return false;
     if (!llmgwi_public_bear(gw, asked, error)) return false;
+    if (!request->unsupported && gw->config.options.unsupported == LLMGW_UNSUPPORTED_REFUSE) {
+        if (asked->request == request) asked->changed = *request;
+        asked->changed.unsupported = LLMGW_UNSUPPORTED_REFUSE;
+        asked->request = &asked->changed;
+    }
     if (!gw->cache) return true;
     asked->began_us = llmgwi_engine_now(gw);
-    if (llmgwi_config_resolve(&gw->config, request->model, &own, &targets, &count, &route, error)) {
+    if (llmgwi_config_reach(&gw->config, request->model, &own, &targets, &count, &route, error)) {
         asked->cached.reason = "off for this request";
         if (request->cache & LLMGW_CACHE_OFF) return true;
         if (llmgwi_public_look(gw, asked, route ? route->ttl_s : 0)) return true;
