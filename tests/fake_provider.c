@@ -215,7 +215,7 @@ typedef struct Fault {
     json_int_t status, delay_ms, first_token_delay_ms, chunk_ms, chunk_chars, drip_bytes, drip_ms, cut_after,
         error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times,
         script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam, dim, crc_after;
-    bool rethink, crc, frame_error, cut_in_utf8, garbage, endless, never, no_terminator, usage_none,
+    bool rethink, crc, frame_error, flat, cut_in_utf8, garbage, endless, never, no_terminator, usage_none,
         keepalive_comments, split_utf8, close;
     json_t *body, *error_type, *error_code, *error_message, *headers, *retry_after, *content_type, *text,
         *reasoning, *tool_calls, *finish, *redirect, *model_echo, *refusal, *model, *exception;
@@ -230,6 +230,7 @@ typedef struct Call {
 /* What the request asks for, whatever its dialect. */
 typedef struct Ask {
     bool stream, usage_asked, reasoning, one_call, no_calls, json_object;
+    bool encrypted;            /* reasoning is wanted in a form that can be sent back */
     Buf user, results, images; /* text of the last user message, tool results that end the request */
     Buf partial;               /* the beginning of the answer that is to be continued */
     bool has_results, continues, by_turn, thinks;
@@ -643,6 +644,7 @@ static const FaultField fault_fields[] = {
     F(K_STR, exception),
     {"exception_after", K_INT, offsetof(Fault, error_after)},
     F(K_BOOL, frame_error),
+    F(K_BOOL, flat),
     F(K_BOOL, crc),
     F(K_INT, crc_after),
 };
@@ -2567,10 +2569,15 @@ static const char *finish_word(const Req *r) {
     return r->f.finish ? json_string_value(r->f.finish) : own(r)->finish[r->ans.finish];
 }
 
+/* Whose headers tell the limits: 0 OpenAI's, 1 Anthropic's, 2 none. */
+static int limit_style(const Req *r) {
+    return r->dialect == OPENAI || r->dialect == RESPONSES ? 0 : r->dialect == ANTHROPIC ? 1 : 2;
+}
+
 static void put_model(Req *r, Buf *b) {
     const char *echo = r->f.model_echo ? json_string_value(r->f.model_echo) : NULL;
     Buf m = {0};
-    buf_fmt(&m, "%s%s", echo ? echo : r->label, !echo && r->dialect == OPENAI ? "-2026-01-01" : "");
+    buf_fmt(&m, "%s%s", echo ? echo : r->label, !echo && limit_style(r) == 0 ? "-2026-01-01" : "");
     buf_jstr(b, m.p);
     buf_free(&m);
 }
@@ -3506,6 +3513,7 @@ static const char *gemini_key(Req *r) { return header(r, "x-goog-api-key"); }
 /* ---------------------------------------------------------------- the dialects */
 
 #include "fake_bedrock.h"
+#include "fake_responses.h"
 
 static const Dialect dialects[DIALECTS] = {
     {"chatcmpl-",
@@ -3596,6 +3604,28 @@ static const Dialect dialects[DIALECTS] = {
      put_aws,
      put_aws_exception,
      {"end_turn", "stop_sequence", "max_tokens", "tool_use", "guardrail_intervened"}},
+    {"resp_",
+     "call_",
+     24,
+     "input",
+     "\n",
+     true,
+     "response.output_text.delta",
+     "application/json",
+     "text/event-stream; charset=utf-8",
+     "x-request-id",
+     "invalid_api_key",
+     401,
+     503,
+     bearer_key,
+     openai_auth,
+     responses_validate,
+     responses_plain,
+     responses_stream_out,
+     openai_error,
+     put_sse,
+     put_responses_error,
+     {"completed", "completed", "max_output_tokens", "completed", "completed"}},
 };
 
 static const Dialect *own(const Req *r) { return &dialects[r->dialect]; }
@@ -3725,11 +3755,6 @@ static void answer_body(Req *r) {
     if (o->sse) set_header(r, "Cache-Control", "no-cache");
     if (r->f.error_after >= 0) set_header(r, "Connection", "close");
     own(r)->stream(r);
-}
-
-/* Whose headers tell the limits: 0 OpenAI's, 1 Anthropic's, 2 none. */
-static int limit_style(const Req *r) {
-    return r->dialect == OPENAI || r->dialect == RESPONSES ? 0 : r->dialect == ANTHROPIC ? 1 : 2;
 }
 
 /* limit, remaining and reset of a key's own limit, as the dialect writes them. */
@@ -3875,6 +3900,7 @@ static const Route routes[] = {
     {"/chat/completions", OPENAI, false},
     {"/embeddings", OPENAI, true},
     {"/messages", ANTHROPIC, false},
+    {"/responses", RESPONSES, false},
 };
 
 static bool route(Req *r, const char *url) {
