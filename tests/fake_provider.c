@@ -215,8 +215,8 @@ typedef struct Fault {
     json_int_t status, delay_ms, first_token_delay_ms, chunk_ms, chunk_chars, drip_bytes, drip_ms, cut_after,
         error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times,
         script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam, dim, crc_after;
-    bool rethink, crc, frame_error, flat, cut_in_utf8, garbage, endless, never, no_terminator, usage_none,
-        keepalive_comments, split_utf8, close;
+    bool rethink, crc, frame_error, flat, content_filter, cut_in_utf8, garbage, endless, never, no_terminator,
+        usage_none, keepalive_comments, split_utf8, close;
     json_t *body, *error_type, *error_code, *error_message, *headers, *retry_after, *content_type, *text,
         *reasoning, *tool_calls, *finish, *redirect, *model_echo, *refusal, *model, *exception;
 } Fault;
@@ -271,7 +271,7 @@ typedef struct Req {
     Buf body;
     json_t *root;
     int dialect;
-    bool gem_stream, gem_sse, embeds;
+    bool gem_stream, gem_sse, embeds, azure, vertex;
     char *model;
     const char *label;  /* the model as answers name it: fault:{...} is only "fault" */
     const char *vendor; /* of the path, "" none */
@@ -537,8 +537,14 @@ static bool refuse_quota(Req *r) {
                                 : refuse(r, 429, "insufficient_quota", openai);
 }
 
+static bool vertex_refused(Req *r) {
+    return refuse(r, 401, "ACCESS_TOKEN_EXPIRED", "Request had invalid authentication credentials.");
+}
+
 static bool lane_admit(Req *r, Lane *l, int64_t now) {
     if (l->state == 'r') {
+        if (r->vertex) return vertex_refused(r);
+        if (r->azure) return refuse(r, 401, "401", "Access denied due to invalid subscription key.");
         if (r->dialect == GEMINI)
             return refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
         return refuse(r, own(r)->key_status, own(r)->key_bad, "Incorrect API key provided.");
@@ -645,6 +651,7 @@ static const FaultField fault_fields[] = {
     {"exception_after", K_INT, offsetof(Fault, error_after)},
     F(K_BOOL, frame_error),
     F(K_BOOL, flat),
+    F(K_BOOL, content_filter),
     F(K_BOOL, crc),
     F(K_INT, crc_after),
 };
@@ -2464,7 +2471,7 @@ static void put_sse(Req *r, const char *event, const char *data, size_t n) {
         buf_str(&o->body, o->events ? ",\r\n" : "[");
         buf_add(&o->body, data, n);
     } else {
-        if (own(r)->named) buf_fmt(&o->body, "event: %s%s", event, eol);
+        if (own(r)->named && event) buf_fmt(&o->body, "event: %s%s", event, eol);
         buf_str(&o->body, "data: ");
         buf_add(&o->body, data, n);
         buf_str(&o->body, eol);
@@ -2610,6 +2617,23 @@ static void openai_call_json(Buf *b, const Call *c) {
     buf_str(b, "}}");
 }
 
+/* Azure judges the prompt and each choice. */
+#define AZURE_RESULT(filtered, severity)                                                                     \
+    "{\"hate\":{\"filtered\":" filtered ",\"severity\":\"" severity                                          \
+    "\"},\"self_harm\":{\"filtered\":false,\"severity\":\"safe\"},\"sexual\":{\"filtered\":false,"           \
+    "\"severity\":"                                                                                          \
+    "\"safe\"},\"violence\":{\"filtered\":false,\"severity\":\"safe\"}}"
+static const char azure_prompt[] =
+    "\"prompt_filter_results\":[{\"prompt_index\":0,\"content_filter_results\":" AZURE_RESULT("false",
+                                                                                              "safe") "}]";
+
+static void azure_choice(Req *r, Buf *b) {
+    if (!r->azure) return;
+    buf_str(b, ",\"content_filter_results\":");
+    buf_str(b, !strcmp(finish_word(r), "content_filter") ? AZURE_RESULT("true", "high")
+                                                         : AZURE_RESULT("false", "safe"));
+}
+
 static void openai_plain(Req *r) {
     Buf *b = &r->out.body;
     Answer *a = &r->ans;
@@ -2635,7 +2659,9 @@ static void openai_plain(Req *r) {
     if (a->ncalls) buf_str(b, "]");
     buf_str(b, ",\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
     buf_jstr(b, finish_word(r));
+    azure_choice(r, b);
     buf_str(b, "}]");
+    if (r->azure) buf_fmt(b, ",%s", azure_prompt);
     if (!r->f.usage_none) {
         buf_str(b, ",\"usage\":");
         openai_usage(r, b);
@@ -2661,6 +2687,7 @@ static void openai_close(Req *r, const ChunkFrame *c, EvKind kind, const char *f
         buf_jstr(b, finish);
     else
         buf_str(b, "null");
+    if (kind != EV_PRE) azure_choice(r, b);
     buf_str(b, c->usage ? "}],\"usage\":null}" : "}]}");
     emit(r, kind, NULL);
 }
@@ -2720,6 +2747,11 @@ static void openai_stream_out(Req *r) {
     Answer *a = &r->ans;
     ChunkFrame c = {.usage = r->ask.usage_asked && !r->f.usage_none};
     openai_head(r, &c.head, "chat.completion.chunk");
+    if (r->azure) {
+        buf_fmt(&r->out.tmp, "{\"choices\":[],\"created\":0,\"id\":\"\",\"model\":\"\",\"object\":\"\",%s}",
+                azure_prompt);
+        emit(r, EV_PRE, NULL);
+    }
     openai_open(r, &c);
     buf_fmt(&r->out.tmp, "\"role\":\"assistant\",\"content\":%s,\"refusal\":null",
             a->ncalls && !a->text.n ? "null" : "\"\"");
@@ -3102,7 +3134,37 @@ static const ErrorKind *error_kind(unsigned status) {
     return status >= 500 ? error_kind(500) : &error_kinds[0];
 }
 
+static const char azure_filter_text[] =
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please "
+    "modify your prompt and retry.";
+
+/* Azure's gateway has errors of its own; what the model's server says comes through as OpenAI's. */
+static bool azure_error(Req *r, Buf *b, unsigned status, const char *message) {
+    char code[12];
+    if (r->f.content_filter) {
+        buf_str(b, "{\"error\":{\"message\":");
+        buf_jstr(b, message);
+        buf_str(b, ",\"type\":null,\"param\":\"prompt\",\"code\":\"content_filter\",\"status\":400,"
+                   "\"innererror\":{\"code\":\"ResponsibleAIPolicyViolation\",\"content_filter_result\":{"
+                   "\"hate\":{\"filtered\":true,\"severity\":\"high\"},\"violence\":{\"filtered\":false,"
+                   "\"severity\":\"safe\"}}}}}");
+        return true;
+    }
+    if (!r->azure || status == 400 || status == 422) return false;
+    snprintf(code, sizeof code, "%u", status);
+    buf_str(b, "{\"error\":{\"code\":");
+    if (r->f.error_code)
+        buf_dump(b, r->f.error_code);
+    else
+        buf_jstr(b, r->err_code ? r->err_code : status == 404 ? "DeploymentNotFound" : code);
+    buf_str(b, ",\"message\":");
+    buf_jstr(b, message);
+    buf_str(b, "}}");
+    return true;
+}
+
 static void openai_error(Req *r, Buf *b, unsigned status, const char *type, const char *message) {
+    if (azure_error(r, b, status, message)) return;
     const char *code = r->err_code     ? r->err_code
                        : status == 429 ? "rate_limit_exceeded"
                        : status == 404 ? "model_not_found"
@@ -3477,7 +3539,18 @@ static const char *header(Req *r, const char *name) {
 
 static bool key_ok(const char *key) { return *key && (!g.key || !strcmp(g.key, key)); }
 
+/* A key of Azure's own stands in its own header, a token of Entra is a bearer. */
+static bool azure_auth(Req *r) {
+    const char *key = header(r, "api-key"), *a = header(r, "authorization");
+    if (!*key && starts_with(a, "Bearer ")) key = a + 7;
+    return key_ok(key) || refuse(r, 401, "401",
+                                 "Access denied due to invalid subscription key or wrong API endpoint. Make "
+                                 "sure to provide a valid key for an active subscription and use a correct "
+                                 "regional API endpoint for your resource.");
+}
+
 static bool openai_auth(Req *r) {
+    if (r->azure) return azure_auth(r);
     const char *a = header(r, "authorization");
     if (!starts_with(a, "Bearer "))
         return refuse(r, 401, NULL,
@@ -3495,7 +3568,17 @@ static bool anthropic_auth(Req *r) {
            bad(r, "anthropic-version: \"%.40s\" is not a valid version", version);
 }
 
+static bool vertex_auth(Req *r) {
+    const char *a = header(r, "authorization");
+    return (starts_with(a, "Bearer ") && key_ok(a + 7)) ||
+           refuse(
+               r, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+               "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie "
+               "or other valid authentication credential.");
+}
+
 static bool gemini_auth(Req *r) {
+    if (r->vertex) return vertex_auth(r);
     const char *key = header(r, "x-goog-api-key");
     if (!*key)
         return refuse(
@@ -3506,14 +3589,19 @@ static bool gemini_auth(Req *r) {
            refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
 }
 
-static const char *bearer_key(Req *r) { return header(r, "authorization") + 7; }
+static const char *bearer_key(Req *r) {
+    return r->azure && *header(r, "api-key") ? header(r, "api-key") : header(r, "authorization") + 7;
+}
 static const char *anthropic_key(Req *r) { return header(r, "x-api-key"); }
-static const char *gemini_key(Req *r) { return header(r, "x-goog-api-key"); }
+static const char *gemini_key(Req *r) {
+    return r->vertex ? header(r, "authorization") + 7 : header(r, "x-goog-api-key");
+}
 
 /* ---------------------------------------------------------------- the dialects */
 
 #include "fake_bedrock.h"
 #include "fake_responses.h"
+#include "fake_more.h"
 
 static const Dialect dialects[DIALECTS] = {
     {"chatcmpl-",
@@ -3626,6 +3714,50 @@ static const Dialect dialects[DIALECTS] = {
      put_sse,
      put_responses_error,
      {"completed", "completed", "max_output_tokens", "completed", "completed"}},
+    {"ollama-",
+     "",
+     22,
+     "messages",
+     "",
+     false,
+     NULL,
+     "application/json; charset=utf-8",
+     "application/x-ndjson",
+     NULL,
+     NULL,
+     401,
+     500,
+     ollama_key,
+     ollama_auth,
+     ollama_validate,
+     ollama_plain,
+     ollama_stream_out,
+     ollama_error,
+     put_line,
+     NULL,
+     {"stop", "stop", "length", "stop", "stop"}},
+    {"5fa4e000-0000-4000-9000-",
+     "call_",
+     12,
+     "messages",
+     "\n",
+     true,
+     "content-delta",
+     "application/json",
+     "text/event-stream",
+     NULL,
+     NULL,
+     401,
+     500,
+     bearer_key,
+     cohere_auth,
+     cohere_validate,
+     cohere_plain,
+     cohere_stream_out,
+     cohere_error,
+     put_sse,
+     put_cohere_error,
+     {"COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "COMPLETE"}},
 };
 
 static const Dialect *own(const Req *r) { return &dialects[r->dialect]; }
@@ -3857,6 +3989,10 @@ static void choose_body(Req *r) {
         o->status = f->status >= 0 ? (unsigned)f->status : 302;
         return;
     }
+    if (f->content_filter) {
+        o->status = 400;
+        return error_body(r, &o->body, 400, azure_filter_text);
+    }
     if (f->body) return raw_body(r);
     if (f->garbage) return garbage_body(r);
     if (f->status < 300) return answer_body(r);
@@ -3897,10 +4033,8 @@ typedef struct Route {
 } Route;
 
 static const Route routes[] = {
-    {"/chat/completions", OPENAI, false},
-    {"/embeddings", OPENAI, true},
-    {"/messages", ANTHROPIC, false},
-    {"/responses", RESPONSES, false},
+    {"/chat/completions", OPENAI, false}, {"/embeddings", OPENAI, true}, {"/messages", ANTHROPIC, false},
+    {"/responses", RESPONSES, false},     {"/api/chat", OLLAMA, false},  {"/v2/chat", COHERE, false},
 };
 
 static bool route(Req *r, const char *url) {
@@ -3911,7 +4045,8 @@ static bool route(Req *r, const char *url) {
         r->embeds = routes[i].embeds;
         known = true;
     }
-    put_id(r->id, sizeof r->id, own(r)->id, r->dialect == BEDROCK ? 12 : 1);
+    put_id(r->id, sizeof r->id, own(r)->id, r->dialect == BEDROCK || r->dialect == COHERE ? 12 : 1);
+    if (known && !(r->dialect == GEMINI ? vertex_route(r) : azure_route(r))) return false;
     if (!known) return refuse(r, 404, "unknown_url", "Unknown request URL.");
     return !strcmp(r->method, "POST") || refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
 }
@@ -3923,6 +4058,8 @@ static bool parse_body(Req *r) {
     if (!r->root) return bad(r, "Invalid JSON payload: %s (byte %d)", e.text, e.position);
     if (!json_is_object(r->root)) return bad(r, "Invalid JSON payload: must be an object");
     if (!r->model) r->model = must(strdup(str_of(r->root, "model")));
+    if (r->azure && !json_object_get(r->root, "model"))
+        json_object_set_new(r->root, "model", json_string(r->model)); /* the path says it */
     return *r->model || bad(r, "model: field required");
 }
 
