@@ -7276,7 +7276,6 @@ LLMGWI_BASE_SMALL_BEGIN
 #define LLMGWI_DIALECT_THINKING 0x80u         /* thinking: {type: enabled | disabled} */
 #define LLMGWI_DIALECT_ENABLE_THINKING 0x100u /* enable_thinking: true | false */
 #define LLMGWI_DIALECT_NO_TOOL_CHOICE 0x200u
-#define LLMGWI_DIALECT_NO_BLANK 0x10000u /* refuses a text of white space only */
 
 typedef struct llmgwi_dialect_known {
     const char *name, *dialect, *url, *key_var, *key_header;
@@ -7289,7 +7288,7 @@ static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
     {"anthropic", "anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", NULL, 0},
     {"gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", NULL, 0},
     {"bedrock", "bedrock", "https://bedrock-runtime.{region}.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK", NULL,
-     LLMGWI_DIALECT_NO_BLANK},
+     0},
     {"deepseek", "openai", "https://api.deepseek.com", "DEEPSEEK_API_KEY", NULL,
      LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINKING},
     {"mistral", "openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", NULL,
@@ -8254,6 +8253,7 @@ typedef struct llmgwi_dialect_build {
     llmgw_part kept, plea[3];
     size_t more_count;
     llmgwi_dialect_way way;
+    bool no_white; /* a text of white space only is refused there, as an empty one is */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -8471,7 +8471,7 @@ static bool llmgwi_dialect_white(llmgwi_base_str text) {
 /* An empty text, without a signature that wants to go back. */
 static bool llmgwi_dialect_blank(const llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    bool white = (build->target->quirks & LLMGWI_DIALECT_NO_BLANK) && llmgwi_dialect_white(text);
+    bool white = build->no_white && llmgwi_dialect_white(text);
     if (part->kind != LLMGW_PART_TEXT || (text.n && !white)) return false;
     return !part->signature || !llmgwi_dialect_own(build, part);
 }
@@ -10557,6 +10557,7 @@ static void llmgwi_dialect_bedrock_begins(llmgwi_dialect_build *build) {
 LLMGWI_BASE_UNUSED
 static void llmgwi_dialect_bedrock_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
+    build->no_white = true;
     llmgwi_dialect_bedrock_begins(build);
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(build->request)) {
@@ -32209,8 +32210,11 @@ static void llmgwi_report_tokens(const llmgwi_engine_tally *tally, int which,
 /* What OpenTelemetry calls a provider; where it has no word of its own, ours. As of its GenAI conventions after 1.42:
    docs/gen-ai/gen-ai-metrics.md, gen_ai.provider.name. */
 static const char *llmgwi_report_system(const char *flavour) {
-    static const char *const names[][2] = {
-        {"gemini", "gcp.gemini"}, {"mistral", "mistral_ai"}, {"moonshot", "moonshot_ai"}, {"xai", "x_ai"}};
+    static const char *const names[][2] = {{"gemini", "gcp.gemini"},
+                                           {"bedrock", "aws.bedrock"},
+                                           {"mistral", "mistral_ai"},
+                                           {"moonshot", "moonshot_ai"},
+                                           {"xai", "x_ai"}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
         if (strcmp(names[i][0], flavour) == 0) return names[i][1];
     return flavour;
