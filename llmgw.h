@@ -7057,6 +7057,8 @@ LLMGWI_BASE_SMALL_BEGIN
 #define LLMGWI_DIALECT_THINKING 0x80u         /* thinking: {type: enabled | disabled} */
 #define LLMGWI_DIALECT_ENABLE_THINKING 0x100u /* enable_thinking: true | false */
 #define LLMGWI_DIALECT_NO_TOOL_CHOICE 0x200u
+#define LLMGWI_DIALECT_NO_SAMPLING 0x100000u  /* responses: takes no temperature and no top_p */
+#define LLMGWI_DIALECT_NO_REASONING 0x200000u /* responses: takes no reasoning, and has none to include */
 
 typedef struct llmgwi_dialect_known {
     const char *name, *dialect, *url, *key_var, *key_header;
@@ -7112,6 +7114,7 @@ typedef struct llmgwi_dialect_piece {
     llmgw_part_kind kind; /* TEXT, REASONING, TOOL_CALL */
     bool redacted;        /* REASONING of which only the opaque part came */
     int64_t wire_index;   /* the dialect's own number; -1: none */
+    uint64_t item;        /* responses: hash of the item's id, for deltas without a number; 0: none */
     size_t at, n;         /* TEXT, REASONING: range in answer.text, answer.reasoning */
     llmgwi_base_buf signature;
     const char *id, *name;     /* TOOL_CALL: in the arena, never NULL */
@@ -7414,6 +7417,7 @@ static const llmgwi_dialect_reason llmgwi_dialect_reasons[] = {
     {"end_turn", LLMGW_FINISH_STOP},
     {"stop_sequence", LLMGW_FINISH_STOP},
     {"max_tokens", LLMGW_FINISH_LENGTH},
+    {"max_output_tokens", LLMGW_FINISH_LENGTH}, /* responses */
     {"model_context_window_exceeded", LLMGW_FINISH_LENGTH},
     {"tool_use", LLMGW_FINISH_TOOL},
     {"refusal", LLMGW_FINISH_FILTER},
@@ -7475,6 +7479,8 @@ static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"Arrearage", LLMGW_E_QUOTA}, /* Qwen */
     {"content_filter", LLMGW_E_FILTERED},
     {"content_policy_violation", LLMGW_E_FILTERED},
+    {"invalid_prompt", LLMGW_E_FILTERED}, /* responses: "was flagged as potentially violating" */
+    {"image_content_policy_violation", LLMGW_E_FILTERED},
     {"ResponsibleAIPolicyViolation", LLMGW_E_FILTERED}, /* Azure */
     {"data_inspection_failed", LLMGW_E_FILTERED},       /* Qwen */
     {"invalid_api_key", LLMGW_E_AUTH},
@@ -8382,8 +8388,9 @@ static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmg
         llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
         if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part)) continue;
         if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
-            if (part.signature && !open) llmgwi_dialect_raw(build, key, part.signature);
-            open = open || part.signature; /* the first part holds all of them */
+            bool details = part.signature && part.signature[0] == '['; /* else from its Responses API */
+            if (details && !open) llmgwi_dialect_raw(build, key, part.signature);
+            open = open || details; /* the first part holds all of them */
             continue;
         }
         if (!open) {
@@ -8482,7 +8489,22 @@ static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t fro
     llmgwi_json_close(&build->out, '}');
 }
 
-static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
+/* A tool, or the choice of one: {"type": "function", "function": {"name", ...}}, flat without the inner braces. */
+static void llmgwi_dialect_openai_function(llmgwi_dialect_build *build, const char *name, bool flat) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "type", "function");
+    if (!flat) llmgwi_json_key(&build->out, "function");
+    if (!flat) llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "name", name);
+}
+
+static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) {
+    if (!flat) llmgwi_json_close(&build->out, '}');
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* flat: as the Responses API has it, which takes a tool for strict unless told. */
+static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
@@ -8491,19 +8513,14 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
     llmgwi_json_open(out, '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "function");
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "name", tool->name);
+        llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
             llmgwi_dialect_pair(build, "description", "tools.description",
                                 llmgwi_base_cstr(tool->description));
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
-        if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        if (tool->strict || flat) llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
+        llmgwi_dialect_openai_close(build, flat);
     }
     llmgwi_json_close(out, ']');
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
@@ -8514,17 +8531,27 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
     }
     llmgwi_json_key(out, "tool_choice");
     if (request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "function");
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "name", request->tool_name);
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        llmgwi_dialect_openai_function(build, request->tool_name, flat);
+        llmgwi_dialect_openai_close(build, flat);
     } else {
         const char *word = request->tool_mode == LLMGW_TOOLS_NONE ? "none" : mistral ? "any" : "required";
         (void)llmgwi_json_put(out, llmgwi_base_cstr(word));
     }
+}
+
+/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. */
+static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "json_schema");
+    if (!flat) llmgwi_json_key(out, "json_schema");
+    if (!flat) llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "name", "schema_name",
+                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_raw(build, "schema", request->schema);
+    llmgwi_dialect_raw(build, "strict", "true");
+    llmgwi_dialect_openai_close(build, flat);
 }
 
 static const char *const llmgwi_dialect_efforts[] = {NULL, "none", "low", "medium", "high"};
@@ -8555,16 +8582,7 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
         llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
     if (!request->schema) return;
     llmgwi_json_key(out, "response_format");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "type", "json_schema");
-    llmgwi_json_key(out, "json_schema");
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name",
-                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
-    llmgwi_dialect_raw(build, "schema", request->schema);
-    llmgwi_dialect_raw(build, "strict", "true");
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_dialect_openai_schema(build, false);
 }
 
 LLMGWI_BASE_UNUSED
@@ -8587,7 +8605,7 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
-    llmgwi_dialect_openai_tools(build);
+    llmgwi_dialect_openai_tools(build, false);
     llmgwi_dialect_openai_options(build);
     if (request->stream) {
         llmgwi_dialect_raw(build, "stream", "true");
@@ -8768,18 +8786,21 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
 
 LLMGWI_BASE_SMALL_BEGIN
 
-LLMGWI_BASE_UNUSED
-static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+/* What the counts are called: input, output, and where each is split up. Of both names at once one may be zero. */
+static const char *const llmgwi_dialect_openai_counts[] = {
+    "prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"};
+
+static LLMGWI_BASE_COLD void llmgwi_dialect_counts(llmgwi_dialect_answer *answer, llmgwi_json *json,
+                                                   const char *const names[4]) {
     int64_t total = -1;
     llmgwi_base_str key;
     llmgw_usage *usage = &answer->usage;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        bool in = llmgwi_base_same(key, "prompt_tokens_details"),
-             out = llmgwi_base_same(key, "completion_tokens_details");
-        if (llmgwi_base_same(key, "prompt_tokens"))
+        bool in = llmgwi_base_same(key, names[2]), out = llmgwi_base_same(key, names[3]);
+        if (llmgwi_base_same(key, names[0]))
             usage->known = llmgwi_json_count(json, &usage->input) || usage->known;
-        else if (llmgwi_base_same(key, "completion_tokens"))
+        else if (llmgwi_base_same(key, names[1]))
             (void)llmgwi_json_count(json, &usage->output);
         else if (llmgwi_base_same(key, "total_tokens"))
             (void)llmgwi_json_count(json, &total);
@@ -8803,6 +8824,11 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *
     /* xAI counts reasoning beside completion_tokens: the total shows it */
     if (usage->reasoning > 0 && total == usage->input + usage->output + usage->reasoning)
         usage->output += usage->reasoning;
+}
+
+LLMGWI_BASE_UNUSED
+static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_dialect_counts(answer, json, llmgwi_dialect_openai_counts);
 }
 
 LLMGWI_BASE_SMALL_END
@@ -9925,6 +9951,520 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
 
 /* ---- responses: openai ---- */
 
+LLMGWI_BASE_SMALL_BEGIN
+
+/* Text, image or file of a message. */
+static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const llmgw_part *part,
+                                             bool assistant) {
+    llmgwi_json_out *out = &build->out;
+    const char *const types[] = {assistant ? "output_text" : "input_text", "input_image", "input_file"};
+    const char *const keys[] = {"text", "image_url", part->url ? "file_url" : "file_data"};
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", types[part->kind]);
+    if (part->kind == LLMGW_PART_IMAGE) llmgwi_json_pair(out, "detail", "auto");
+    if (part->kind == LLMGW_PART_FILE && !part->url)
+        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+    llmgwi_json_key(out, keys[part->kind]);
+    if (part->kind == LLMGW_PART_TEXT)
+        llmgwi_dialect_put(build, "text", llmgwi_dialect_part_text(part));
+    else if (part->url)
+        llmgwi_dialect_put(build, "url", llmgwi_base_cstr(part->url));
+    else
+        llmgwi_dialect_base64(build, part, true);
+    if (part->kind == LLMGW_PART_TEXT && assistant) llmgwi_dialect_raw(build, "annotations", "[]");
+    llmgwi_json_close(out, '}');
+}
+
+/* A reasoning item goes back with what was encrypted, and without its id: nothing is stored that an id could
+   name, and the items after it go without theirs. */
+static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    bool own = part->signature && part->signature[0] != '[' && llmgwi_dialect_own(build, part);
+    if (!own) return; /* "[": reasoning_details of the same provider's chat */
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "reasoning");
+    llmgwi_json_key(out, "summary");
+    llmgwi_json_open(out, '[');
+    if (text.n) {
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "type", "summary_text");
+        llmgwi_dialect_pair(build, "text", "text", text);
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_json_close(out, ']');
+    llmgwi_dialect_pair(build, "encrypted_content", "signature", llmgwi_base_cstr(part->signature));
+    llmgwi_json_close(out, '}');
+}
+
+/* A call, or what became of it. */
+static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
+    llmgwi_dialect_pair(build, "call_id", "id", llmgwi_base_cstr(part->id));
+    if (call) {
+        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair(build, "arguments", "arguments",
+                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
+    } else {
+        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_part_text(part));
+    }
+    llmgwi_json_close(out, '}');
+}
+
+/* Opens a message item; phase (NULL: none) tells what is said on the way from the answer, and is to be kept. */
+static void llmgwi_dialect_responses_message(llmgwi_dialect_build *build, llmgw_role role,
+                                             const char *phase) {
+    static const char *const roles[] = {"user", "assistant", "system", "user"};
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "message");
+    llmgwi_json_pair(out, "role", roles[role]);
+    if (phase) llmgwi_dialect_pair(build, "phase", "signature", llmgwi_base_cstr(phase));
+    llmgwi_json_key(out, "content");
+    llmgwi_json_open(out, '[');
+}
+
+static void llmgwi_dialect_responses_shut(llmgwi_dialect_build *build, bool *open) {
+    if (*open) llmgwi_json_close(&build->out, ']');
+    if (*open) llmgwi_json_close(&build->out, '}');
+    *open = false;
+}
+
+/* The items of a turn: results of tools first, then texts, images and files in messages, calls and reasoning
+   as items between them, in their order. */
+static void llmgwi_dialect_responses_turn(llmgwi_dialect_build *build, size_t i) {
+    llmgw_message turn = llmgwi_dialect_turn(build, i);
+    size_t n = llmgwi_dialect_speaks(build, &turn) ? llmgwi_dialect_parts(&turn) : 0;
+    const char *phase = NULL;
+    bool open = false;
+    for (size_t j = 0; j < n; j++) {
+        llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+        if (part.kind == LLMGW_PART_TOOL_RESULT) llmgwi_dialect_responses_call(build, &part);
+    }
+    for (size_t j = 0; j < n; j++) {
+        llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+        bool said = part.kind <= LLMGW_PART_FILE;
+        const char *its = part.kind == LLMGW_PART_TEXT && part.signature && llmgwi_dialect_own(build, &part)
+                              ? part.signature
+                              : NULL;
+        if (part.kind == LLMGW_PART_TOOL_RESULT || (said && llmgwi_dialect_blank(build, &part))) continue;
+        if (!said || strcmp(its ? its : "", phase ? phase : "") != 0)
+            llmgwi_dialect_responses_shut(build, &open);
+        if (said && !open) llmgwi_dialect_responses_message(build, turn.role, its);
+        if (said) {
+            llmgwi_dialect_responses_content(build, &part, turn.role == LLMGW_ROLE_ASSISTANT);
+            open = true;
+            phase = its;
+        } else if (part.kind == LLMGW_PART_REASONING) {
+            llmgwi_dialect_responses_thought(build, &part);
+        } else {
+            llmgwi_dialect_responses_call(build, &part);
+        }
+    }
+    llmgwi_dialect_responses_shut(build, &open);
+}
+
+#define LLMGWI_DIALECT_RESPONSES_TOKENS 16 /* fewer are refused */
+
+static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    unsigned quirks = build->target->quirks;
+    llmgwi_json_out *out = &build->out;
+    int64_t most = request->max_tokens;
+    if (!(quirks & LLMGWI_DIALECT_NO_SAMPLING)) {
+        llmgwi_dialect_number(build, "temperature", request->temperature);
+        llmgwi_dialect_number(build, "top_p", request->top_p);
+    }
+    if (most) {
+        llmgwi_json_key(out, "max_output_tokens");
+        llmgwi_json_put_int(out,
+                            most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
+    }
+    if (request->effort && !(quirks & LLMGWI_DIALECT_NO_REASONING)) {
+        llmgwi_json_key(out, "reasoning");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
+        if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
+        llmgwi_json_close(out, '}');
+    }
+    if (request->schema) {
+        llmgwi_json_key(out, "text");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_key(out, "format");
+        llmgwi_dialect_openai_schema(build, true);
+        llmgwi_json_close(out, '}');
+    }
+    if (request->user_id)
+        llmgwi_dialect_pair(build, "safety_identifier", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    if (request->system)
+        llmgwi_dialect_pair(build, "instructions", "system", llmgwi_base_cstr(request->system));
+    llmgwi_json_key(out, "input");
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < llmgwi_dialect_turns(build); i++) llmgwi_dialect_responses_turn(build, i);
+    build->message = build->part = SIZE_MAX;
+    llmgwi_json_close(out, ']');
+    llmgwi_dialect_openai_tools(build, true);
+    llmgwi_dialect_responses_options(build);
+    llmgwi_dialect_raw(build, "store", "false");
+    if (!(build->target->quirks & LLMGWI_DIALECT_NO_REASONING))
+        llmgwi_dialect_raw(build, "include", "[\"reasoning.encrypted_content\"]");
+    llmgwi_json_close(out, '}');
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* An event, or an item: found before it is acted on. Each has some of these fields. */
+typedef struct llmgwi_dialect_item {
+    llmgwi_json_text type, id, item_id, call_id, name, arguments, delta, encrypted, phase;
+    llmgwi_base_str content, summary, item, response, error;
+    int64_t index, part; /* output_index, summary_index; -1: not said */
+} llmgwi_dialect_item;
+
+static void llmgwi_dialect_responses_read(llmgwi_json *json, llmgwi_dialect_item *item) {
+    static const char *const names[] = {"type",      "id",    "item_id",           "call_id", "name",
+                                        "arguments", "delta", "encrypted_content", "phase"};
+    static const char *const raws[] = {"content", "summary", "item", "response", "error"};
+    llmgwi_json_text *const texts[] = {&item->type,    &item->id,        &item->item_id,
+                                       &item->call_id, &item->name,      &item->arguments,
+                                       &item->delta,   &item->encrypted, &item->phase};
+    llmgwi_base_str *const views[] = {&item->content, &item->summary, &item->item, &item->response,
+                                      &item->error};
+    llmgwi_base_str key;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++) llmgwi_dialect_clear(texts[i]);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(views); i++) *views[i] = llmgwi_base_view("", 0);
+    item->index = item->part = -1;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        if (llmgwi_base_is(key, "output_index"))
+            (void)llmgwi_json_count(json, &item->index);
+        else if (llmgwi_base_is(key, "summary_index"))
+            (void)llmgwi_json_count(json, &item->part);
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts) && json->pending; i++)
+            if (llmgwi_base_same(key, names[i])) (void)llmgwi_json_maybe(json, texts[i]);
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(views) && json->pending; i++)
+            if (llmgwi_base_same(key, raws[i]) && llmgwi_json_look(json) != LLMGWI_JSON_NULL)
+                (void)llmgwi_json_skip(json, views[i]);
+    }
+}
+
+static uint64_t llmgwi_dialect_responses_mark(llmgwi_json_text id) {
+    return id.raw.n ? XXH3_64bits(id.raw.p, id.raw.n) | 1 : 0;
+}
+
+/* Is a piece of the item with this number? Without a number its id tells, without both every piece is. Some
+   servers give an item another id in each event, so the number goes first. */
+static bool llmgwi_dialect_responses_is(const llmgwi_dialect_piece *piece, int64_t index, uint64_t mark) {
+    return index >= 0 ? piece->wire_index == index : !mark || piece->item == mark;
+}
+
+/* The last piece of a kind that belongs to an item. */
+static llmgwi_dialect_piece *llmgwi_dialect_responses_find(llmgwi_dialect_answer *answer,
+                                                           llmgw_part_kind kind, int64_t index,
+                                                           llmgwi_json_text id) {
+    uint64_t mark = index < 0 ? llmgwi_dialect_responses_mark(id) : 0;
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind == kind && llmgwi_dialect_responses_is(piece, index, mark)) return piece;
+    }
+    return NULL;
+}
+
+/* More text or reasoning of an item: in its piece if that is the last, and a text where a resumed one (which has
+   no number) stopped. */
+static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_part_kind kind,
+                                          const llmgwi_dialect_item *event, llmgwi_json_text text) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, kind);
+    if (!text.raw.n) return;
+    bool goes_on = piece && (piece->wire_index == event->index || event->index < 0 ||
+                             (kind == LLMGW_PART_TEXT && piece->wire_index < 0));
+    if (!goes_on) piece = llmgwi_dialect_piece_new(answer, kind);
+    if (!piece) return;
+    piece->redacted = false;
+    piece->wire_index = event->index;
+    if (!piece->item) piece->item = llmgwi_dialect_responses_mark(event->item_id);
+    (void)llmgwi_dialect_more(answer, kind, text);
+}
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A call begins, or one that has begun is told again; not begun any more unless make. NULL: answer->error, or none. */
+static llmgwi_dialect_piece *llmgwi_dialect_responses_tool(llmgwi_dialect_answer *answer,
+                                                           const llmgwi_dialect_item *item, int64_t index,
+                                                           bool make) {
+    llmgwi_json_text id = item->call_id.raw.n ? item->call_id : item->id;
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        bool same = id.raw.n ? llmgwi_json_is(id, piece->id) : index >= 0;
+        bool here = index < 0 || piece->wire_index == index || !make; /* ids may not be unique */
+        if (piece->kind == LLMGW_PART_TOOL_CALL && same && here) return piece;
+    }
+    if (!make) return NULL;
+    if (!item->name.raw.n) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "function_call: a call without a name");
+        return NULL;
+    }
+    llmgwi_dialect_piece *piece = llmgwi_dialect_tool(answer, index, id, item->name);
+    if (piece) piece->item = llmgwi_dialect_responses_mark(item->id);
+    return piece;
+}
+
+/* What is encrypted of a reasoning; the one that its end brings replaces that of its start. */
+static void llmgwi_dialect_responses_sign(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                          int64_t index) {
+    llmgwi_dialect_piece *piece =
+        llmgwi_dialect_responses_find(answer, LLMGW_PART_REASONING, index, item->id);
+    if (!item->encrypted.raw.n) return;
+    if (!piece) {
+        piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+        if (!piece) return;
+        piece->redacted = true;
+        piece->wire_index = index;
+        piece->item = llmgwi_dialect_responses_mark(item->id);
+    }
+    llmgwi_base_buf_clear(&piece->signature);
+    (void)llmgwi_dialect_append(answer, &piece->signature, item->encrypted);
+}
+
+static bool llmgwi_dialect_responses_decode(llmgwi_dialect_answer *answer, llmgwi_json_text text,
+                                            llmgwi_base_buf *all) {
+    if (text.raw.n == 0 || (text.raw.n + all->n <= answer->max_bytes && llmgwi_json_unescape(text, all)))
+        return true;
+    bool large = text.raw.n + all->n > answer->max_bytes;
+    return llmgwi_dialect_fail(answer, large ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
+                               large ? "the answer is larger than max_reply_bytes"
+                                     : "out of memory for the answer");
+}
+
+/* The texts of an array of parts, with `between` between them; a refusal goes to the answer's. */
+static bool llmgwi_dialect_responses_texts(llmgwi_dialect_answer *answer, llmgwi_base_str raw,
+                                           const char *between, llmgwi_base_buf *all) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    bool refused = answer->refusal.n != 0;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return true;
+    while (llmgwi_json_item(&json)) {
+        llmgwi_json_text text = llmgwi_dialect_none(), refusal = text;
+        if (llmgwi_json_look(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "text"))
+                (void)llmgwi_json_maybe(&json, &text);
+            else if (llmgwi_base_same(key, "refusal"))
+                (void)llmgwi_json_maybe(&json, &refusal);
+        }
+        if (!refused) (void)llmgwi_dialect_append(answer, &answer->refusal, refusal);
+        if (all->n && text.raw.n) llmgwi_base_buf_text(all, between);
+        if (!llmgwi_dialect_responses_decode(answer, text, all)) return false;
+    }
+    return true;
+}
+
+/* What a whole text has after that which its deltas brought; nothing if it begins in another way. */
+static llmgwi_json_text llmgwi_dialect_responses_rest(const llmgwi_dialect_answer *answer,
+                                                      llmgw_part_kind kind, int64_t index,
+                                                      llmgwi_json_text id, const llmgwi_base_buf *all) {
+    const llmgwi_base_buf *from = kind == LLMGW_PART_TEXT ? &answer->text : &answer->reasoning;
+    uint64_t mark = index < 0 ? llmgwi_dialect_responses_mark(id) : 0;
+    size_t had = 0;
+    for (size_t i = 0; i < answer->piece_count; i++) {
+        const llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind != kind || !piece->n || !llmgwi_dialect_responses_is(piece, index, mark)) continue;
+        if (piece->n > all->n - had || memcmp(all->p + had, from->p + piece->at, piece->n) != 0)
+            return llmgwi_dialect_none();
+        had += piece->n;
+    }
+    return llmgwi_dialect_plain(llmgwi_base_view(llmgwi_base_buf_cstr(all) + had, all->n - had));
+}
+
+static void llmgwi_dialect_responses_take_call(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                               int64_t index, bool make, llmgwi_base_buf *all) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_responses_tool(answer, item, index, make);
+    if (!piece || !llmgwi_dialect_responses_decode(answer, item->arguments, all)) return;
+    size_t had = piece->arguments.n;
+    if (had < all->n && (!had || memcmp(all->p, piece->arguments.p, had) == 0))
+        (void)llmgwi_dialect_arguments(answer, piece,
+                                       llmgwi_dialect_plain(llmgwi_base_view(all->p + had, all->n - had)));
+}
+
+/* A whole item: what its deltas did not bring is added. make: also one that nothing was heard of. The server's
+   own tools are passed over. */
+static void llmgwi_dialect_responses_take(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                          int64_t index, bool make) {
+    bool call = llmgwi_json_is(item->type, "function_call"), said = llmgwi_json_is(item->type, "message");
+    llmgw_part_kind kind = call ? LLMGW_PART_TOOL_CALL : said ? LLMGW_PART_TEXT : LLMGW_PART_REASONING;
+    llmgwi_dialect_item mine = *item;
+    llmgwi_base_buf all;
+    if (answer->error.code || (!call && !said && !llmgwi_json_is(item->type, "reasoning"))) return;
+    if (!call && !make && !llmgwi_dialect_responses_find(answer, kind, index, item->id)) return;
+    llmgwi_base_buf_init(&all, answer->mem, answer->max_bytes + 1024); /* and what stands between */
+    mine.index = index;
+    mine.item_id = item->id;
+    if (call) {
+        llmgwi_dialect_responses_take_call(answer, item, index, make, &all);
+    } else if (llmgwi_dialect_responses_texts(answer, item->summary, "\n\n", &all) &&
+               llmgwi_dialect_responses_texts(answer, item->content, "", &all)) {
+        llmgwi_dialect_responses_more(answer, kind, &mine,
+                                      llmgwi_dialect_responses_rest(answer, kind, index, item->id, &all));
+        if (!said) llmgwi_dialect_responses_sign(answer, item, index);
+        llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, LLMGW_PART_TEXT, index, item->id);
+        if (said && piece && !piece->signature.n)
+            (void)llmgwi_dialect_append(answer, &piece->signature, item->phase);
+    }
+    llmgwi_base_buf_free(&all);
+}
+
+/* The items of a whole response. If some were heard of before, they are only filled up. */
+static void llmgwi_dialect_responses_output(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
+    llmgwi_json json;
+    llmgwi_dialect_item item;
+    bool make = answer->piece_count == 0;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
+    for (int64_t i = 0; llmgwi_json_item(&json); i++) {
+        llmgwi_dialect_responses_read(&json, &item);
+        llmgwi_dialect_responses_take(answer, &item, i, make);
+        if (i < LLMGW_MAX_PARTS) continue;
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE,
+                                  "the answer has more items than LLMGW_MAX_PARTS");
+        return;
+    }
+    answer->any = true;
+}
+
+static const char *const llmgwi_dialect_responses_counts[] = {
+    "input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"};
+
+/* status, and incomplete_details.reason, of a response that is over. */
+static void llmgwi_dialect_responses_status(llmgwi_dialect_answer *answer, llmgwi_json_text status,
+                                            llmgwi_base_str details) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    llmgwi_json_text reason = llmgwi_dialect_none();
+    bool cut = llmgwi_json_is(status, "incomplete");
+    llmgwi_json_init(&json, details.p, details.n, answer->max_depth);
+    if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "reason")) (void)llmgwi_json_maybe(&json, &reason);
+    if (llmgwi_json_is(status, "failed") || llmgwi_json_is(status, "cancelled"))
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROVIDER, "the provider says that its response failed");
+    if (llmgwi_json_is(status, "in_progress") || llmgwi_json_is(status, "queued"))
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "reply: the response is not finished");
+    llmgwi_dialect_finish(answer, cut ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("stop")));
+    if (cut && (!reason.raw.n || answer->finish == LLMGW_FINISH_STOP)) answer->finish = LLMGW_FINISH_LENGTH;
+    answer->finished = true;
+}
+
+/* A response: a whole reply's, or what an event of a stream carries. over: it is the last. */
+static void llmgwi_dialect_responses_object(llmgwi_dialect_answer *answer, llmgwi_json *json, bool over) {
+    llmgwi_json_text id = llmgwi_dialect_none(), model = id, status = id;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0), details = error, output = error;
+    if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(json))
+        while (llmgwi_json_member(json, &key)) {
+            if (llmgwi_base_same(key, "id"))
+                (void)llmgwi_json_maybe(json, &id);
+            else if (llmgwi_base_same(key, "model"))
+                (void)llmgwi_json_maybe(json, &model);
+            else if (llmgwi_base_same(key, "status"))
+                (void)llmgwi_json_maybe(json, &status);
+            else if (llmgwi_base_same(key, "error") && llmgwi_json_look(json) != LLMGWI_JSON_NULL)
+                (void)llmgwi_json_skip(json, &error);
+            else if (llmgwi_base_same(key, "incomplete_details"))
+                (void)llmgwi_json_skip(json, &details);
+            else if (llmgwi_base_same(key, "output"))
+                (void)llmgwi_json_skip(json, &output);
+            else if (llmgwi_base_same(key, "usage") && over)
+                llmgwi_dialect_counts(answer, json, llmgwi_dialect_responses_counts);
+            else if (llmgwi_base_same(key, "service_tier") && over) /* before the end it is what was asked */
+                llmgwi_dialect_tier(answer, json);
+        }
+    llmgwi_dialect_identify(answer, id, model);
+    if (!over || json->error) return;
+    if (!llmgwi_dialect_unless(answer, error)) return;
+    llmgwi_dialect_responses_output(answer, output);
+    llmgwi_dialect_responses_status(answer, status, details);
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_responses_object(answer, &json, true);
+    return llmgwi_dialect_parsed(answer, &json, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no output");
+}
+
+/* An event that is none of the hot ones. */
+static void llmgwi_dialect_responses_other(llmgwi_dialect_answer *answer, llmgwi_json_text type,
+                                           const llmgwi_dialect_item *event, llmgwi_base_str data) {
+    static const char *const ends[] = {"response.completed", "response.incomplete", "response.failed",
+                                       "response.done"};
+    llmgwi_dialect_item item;
+    llmgwi_json json;
+    bool added = llmgwi_json_is(type, "response.output_item.added"), over = false;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) over = over || llmgwi_json_is(type, ends[i]);
+    if (llmgwi_json_is(type, "error") ||
+        (event->error.n && !llmgwi_base_starts(type.raw, "response."))) { /* a proxy's may have no type */
+        llmgwi_dialect_error(&answer->error, 0, data, answer->max_depth);
+    } else if (added || llmgwi_json_is(type, "response.output_item.done")) {
+        llmgwi_json_init(&json, event->item.p, event->item.n, answer->max_depth);
+        llmgwi_dialect_responses_read(&json, &item);
+        if (!added || llmgwi_json_is(item.type, "function_call"))
+            llmgwi_dialect_responses_take(answer, &item, event->index, true);
+        else if (llmgwi_json_is(item.type, "reasoning"))
+            llmgwi_dialect_responses_sign(answer, &item, event->index);
+    } else if (llmgwi_json_is(type, "response.reasoning_summary_part.added") && event->part > 0) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, event,
+                                      llmgwi_dialect_plain(llmgwi_base_cstr("\n\n")));
+    } else if (over || event->response.n) {
+        llmgwi_json_init(&json, event->response.p, event->response.n, answer->max_depth);
+        llmgwi_dialect_responses_object(answer, &json, over);
+        if (llmgwi_json_is(type, "response.failed"))
+            (void)llmgwi_dialect_fail(answer, LLMGW_E_PROVIDER, "the provider says that its response failed");
+        if (over && !answer->error.code) answer->any = answer->ended = true;
+    }
+}
+
+LLMGWI_BASE_SMALL_END
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                           llmgwi_base_str data) {
+    llmgwi_json json;
+    llmgwi_dialect_item event;
+    if (llmgwi_base_is(data, "[DONE]")) return true; /* OpenRouter's, after the last event or instead of it */
+    llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
+    llmgwi_dialect_responses_read(&json, &event);
+    if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
+    llmgwi_json_text type = event.type.raw.n ? event.type : llmgwi_dialect_plain(name);
+    if (llmgwi_json_is(type, "response.output_text.delta")) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_TEXT, &event, event.delta);
+    } else if (llmgwi_json_is(type, "response.reasoning_summary_text.delta") ||
+               llmgwi_json_is(type, "response.reasoning_text.delta")) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, &event, event.delta);
+    } else if (llmgwi_json_is(type, "response.function_call_arguments.delta")) {
+        llmgwi_dialect_piece *piece =
+            llmgwi_dialect_responses_find(answer, LLMGW_PART_TOOL_CALL, event.index, event.item_id);
+        if (piece) (void)llmgwi_dialect_arguments(answer, piece, event.delta);
+    } else if (llmgwi_json_is(type, "response.refusal.delta")) {
+        (void)llmgwi_dialect_append(answer, &answer->refusal, event.delta);
+    } else {
+        llmgwi_dialect_responses_other(answer, type, &event, data);
+    }
+    return answer->error.code == LLMGW_OK;
+}
+
 /* ---- ollama: its own api ---- */
 
 /* ---- cohere: v2 chat ---- */
@@ -9957,8 +10497,12 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
             LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
                                    "/models/{model}:streamGenerateContent?alt=sse", "x-goog-api-key", "",
                                    NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
-                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, ){
-                NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, )
+                LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses", "Authorization", "Bearer ",
+                                          NULL, true, llmgwi_dialect_responses_build,
+                                          llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
+                                          LLMGWI_FRAME_SSE, NULL}, ){
+                    NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
 /* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
 
@@ -10110,6 +10654,7 @@ static llmgwi_dialect_way llmgwi_dialect_way_of(const llmgwi_dialect *dialect,
                                                 const llmgwi_dialect_target *target, llmgw_effort effort) {
     const char *flavour = target->flavour, *model = target->model;
     llmgwi_base_str whole = llmgwi_base_cstr(model), url = llmgwi_base_cstr(target->url);
+    if (strcmp(dialect->name, "responses") == 0) return LLMGWI_DIALECT_WAY_TURN;
     if (strcmp(flavour, "openrouter") == 0) {
         if (!llmgwi_base_starts(whole, "anthropic/")) return LLMGWI_DIALECT_WAY_TURN;
         model += strlen("anthropic/");
