@@ -569,10 +569,13 @@ struct llmgw_event {
    openrouter, portkey, tokenmix, ollama, llamacpp, vllm, groq, xai) brings dialect, url and key
    variable; what you set replaces them. */
 typedef struct llmgw_provider {
-    const char *name;        /* required: [A-Za-z0-9_.-]{1,64} */
-    const char *dialect;     /* "openai", "anthropic", "gemini"; required for a name that is not known */
-    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
+    const char
+        *dialect;    /* "openai", "anthropic", "gemini", or "responses": OpenAI's Responses API, which those
+                                of its models that have no other get unasked. Required for a name that is not
+                                known */
+    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -7098,6 +7101,17 @@ static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
     return NULL;
 }
 
+/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
+static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
+    return strcmp(row->dialect, dialect) == 0 ||
+           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
+}
+
+/* The provider that a dialect is called after: its own name, or that of a known one. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect);
+}
+
 /* Whom a request is written for. Strings are borrowed. */
 typedef struct llmgwi_dialect_target {
     const char *model;   /* as the provider knows it */
@@ -10650,6 +10664,47 @@ static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
     return llmgwi_base_view(model, n);
 }
 
+/* OpenAI's models that its Responses API alone serves ("supported endpoints" of their pages), with the quirks that
+   go with it: all of them reason. The others that do not reason follow. Without what a gateway puts before. */
+typedef struct llmgwi_dialect_trait {
+    const char *model;
+    bool only;
+    unsigned quirks;
+} llmgwi_dialect_trait;
+
+static const llmgwi_dialect_trait llmgwi_dialect_traits[] = {
+    {"o1-pro*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"o3-pro*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"gpt-*-pro", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"gpt-*-pro-2*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"gpt-*-codex*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"codex-*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"o*-deep-research*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"computer-use-*", true, LLMGWI_DIALECT_NO_SAMPLING},
+    {"gpt-3*", false, LLMGWI_DIALECT_NO_REASONING},
+    {"gpt-4*", false, LLMGWI_DIALECT_NO_REASONING},
+    {"gpt-*-chat*", false, LLMGWI_DIALECT_NO_REASONING},
+    {"chatgpt-*", false, LLMGWI_DIALECT_NO_REASONING},
+};
+
+static const llmgwi_dialect_trait *llmgwi_dialect_trait_of(const char *model) {
+    const char *slash = strrchr(model, '/');
+    llmgwi_base_str bare = llmgwi_dialect_bare(slash ? slash + 1 : model);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_traits); i++)
+        if (llmgwi_dialect_fits(bare, llmgwi_dialect_traits[i].model)) return &llmgwi_dialect_traits[i];
+    return NULL;
+}
+
+static bool llmgwi_dialect_responses_only(const char *model) {
+    const llmgwi_dialect_trait *trait = llmgwi_dialect_trait_of(model);
+    return trait && trait->only;
+}
+
+static unsigned llmgwi_dialect_responses_quirks(const char *model) {
+    const llmgwi_dialect_trait *trait = llmgwi_dialect_trait_of(model);
+    return trait ? trait->quirks : 0;
+}
+
 static llmgwi_dialect_way llmgwi_dialect_way_of(const llmgwi_dialect *dialect,
                                                 const llmgwi_dialect_target *target, llmgw_effort effort) {
     const char *flavour = target->flavour, *model = target->model;
@@ -11764,17 +11819,16 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
     const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name);
-    bool by_name = row != NULL;
-    if (from->dialect && (!row || strcmp(row->dialect, from->dialect) != 0)) {
-        row = llmgwi_dialect_known_find(from->dialect);
-        by_name = false;
-    }
+    bool by_name = row != NULL && (!from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
+    if (!by_name && from->dialect) row = llmgwi_dialect_known_of(from->dialect);
     if (!row && !from->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
     if (!row)
-        return llmgwi_config_wrong(error, path, "dialect",
-                                   "unknown; openai, anthropic, gemini or a known provider's name");
-    provider->dialect = llmgwi_dialect_find(row->dialect);
+        return llmgwi_config_wrong(
+            error, path, "dialect",
+            "unknown; openai, anthropic, gemini, responses or a known provider's name");
+    bool spoken = from->dialect && llmgwi_dialect_known_speaks(row, from->dialect);
+    provider->dialect = llmgwi_dialect_find(spoken ? from->dialect : row->dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
     provider->flavour = row->name;
@@ -11898,9 +11952,18 @@ static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model
 
 /* How this model of its provider is spoken to. */
 static void llmgwi_config_target_traits(llmgwi_config_target *target) {
-    if (!target->provider) return;
-    target->dialect = target->provider->dialect;
-    target->quirks = target->provider->quirks;
+    const llmgwi_config_provider *provider = target->provider;
+    if (!provider) return;
+    target->dialect = provider->dialect;
+    target->quirks = provider->quirks;
+    bool home = strcmp(provider->flavour, "azure") == 0 ||
+                (provider->listed && strcmp(provider->flavour, "openai") == 0);
+    const llmgwi_dialect *responses = llmgwi_dialect_find("responses");
+    if (home && responses && strcmp(target->dialect->name, "openai") == 0 &&
+        llmgwi_dialect_responses_only(target->model))
+        target->dialect = responses;
+    if (target->dialect == responses && responses)
+        target->quirks |= llmgwi_dialect_responses_quirks(target->model);
 }
 
 static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *from, const char *path,
@@ -13029,6 +13092,7 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
     return strcmp(own.provider->dialect->name, "openai") == 0 ||
+           strcmp(own.provider->dialect->name, "responses") == 0 || /* the same host's */
            llmgwi_config_wrong(error, "cache.embed_model", "",
                                "expected a model of a provider that speaks the openai dialect");
 }
