@@ -7431,7 +7431,6 @@ static const llmgwi_dialect_reason llmgwi_dialect_reasons[] = {
     {"end_turn", LLMGW_FINISH_STOP},
     {"stop_sequence", LLMGW_FINISH_STOP},
     {"max_tokens", LLMGW_FINISH_LENGTH},
-    {"max_output_tokens", LLMGW_FINISH_LENGTH}, /* responses */
     {"model_context_window_exceeded", LLMGW_FINISH_LENGTH},
     {"tool_use", LLMGW_FINISH_TOOL},
     {"refusal", LLMGW_FINISH_FILTER},
@@ -9989,26 +9988,21 @@ static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const 
     llmgwi_json_close(out, '}');
 }
 
-/* A reasoning item goes back with what was encrypted, and without its id: nothing is stored that an id could
-   name, and the items after it go without theirs. */
-static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const llmgw_part *part) {
-    llmgwi_json_out *out = &build->out;
-    llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    bool own = part->signature && part->signature[0] != '[' && llmgwi_dialect_own(build, part);
-    if (!own) return; /* "[": reasoning_details of the same provider's chat */
-    llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "type", "reasoning");
-    llmgwi_json_key(out, "summary");
-    llmgwi_json_open(out, '[');
-    if (text.n) {
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "summary_text");
-        llmgwi_dialect_pair(build, "text", "text", text);
-        llmgwi_json_close(out, '}');
+/* A reasoning item goes back as it came (the signature is all of it), but not where nothing follows it: alone it is
+   refused. Another text than an object is reasoning_details of the same provider's chat. */
+static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const llmgw_message *turn,
+                                             size_t j) {
+    llmgw_part part = llmgwi_dialect_part(turn, j);
+    bool follows = false;
+    if (!part.signature || !llmgwi_dialect_own(build, &part)) return;
+    for (size_t k = j + 1; k < llmgwi_dialect_parts(turn) && !follows; k++) {
+        llmgw_part next = llmgwi_dialect_part(turn, k);
+        follows = next.kind == LLMGW_PART_TOOL_CALL ||
+                  (next.kind <= LLMGW_PART_FILE && !llmgwi_dialect_blank(build, &next));
     }
-    llmgwi_json_close(out, ']');
-    llmgwi_dialect_pair(build, "encrypted_content", "signature", llmgwi_base_cstr(part->signature));
-    llmgwi_json_close(out, '}');
+    llmgwi_base_str item = llmgwi_base_cstr(part.signature);
+    if (!follows || llmgwi_json_check(item, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL)) return;
+    llmgwi_json_raw(&build->out, item);
 }
 
 /* A call, or what became of it. */
@@ -10073,7 +10067,7 @@ static void llmgwi_dialect_responses_turn(llmgwi_dialect_build *build, size_t i)
             open = true;
             phase = its;
         } else if (part.kind == LLMGW_PART_REASONING) {
-            llmgwi_dialect_responses_thought(build, &part);
+            llmgwi_dialect_responses_thought(build, &turn, j);
         } else {
             llmgwi_dialect_responses_call(build, &part);
         }
@@ -10195,36 +10189,42 @@ static llmgwi_dialect_piece *llmgwi_dialect_responses_find(llmgwi_dialect_answer
     return NULL;
 }
 
-/* More text or reasoning of an item: in its piece if that is the last, and a text where a resumed one (which has
-   no number) stopped. */
+/* More text or reasoning of an item: in its piece if that is the last of its kind. A resumed text (which has no
+   number) goes on if nothing else came. */
 static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_part_kind kind,
                                           const llmgwi_dialect_item *event, llmgwi_json_text text) {
-    llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, kind);
+    llmgwi_base_buf *buf = kind == LLMGW_PART_TEXT ? &answer->text : &answer->reasoning;
+    llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, kind, -1, llmgwi_dialect_none());
+    size_t before = buf->n;
     if (!text.raw.n) return;
-    bool goes_on = piece && (piece->wire_index == event->index || event->index < 0 ||
-                             (kind == LLMGW_PART_TEXT && piece->wire_index < 0));
-    if (!goes_on) piece = llmgwi_dialect_piece_new(answer, kind);
-    if (!piece) return;
+    bool kept = piece && kind == LLMGW_PART_TEXT && piece->wire_index < 0 &&
+                piece == &answer->pieces[answer->piece_count - 1];
+    if (!piece || (piece->wire_index != event->index && event->index >= 0 && !kept))
+        piece = llmgwi_dialect_piece_new(answer, kind);
+    if (!piece || !llmgwi_dialect_append(answer, buf, text)) return;
     piece->redacted = false;
-    piece->wire_index = event->index;
+    if (event->index >= 0) piece->wire_index = event->index;
     if (!piece->item) piece->item = llmgwi_dialect_responses_mark(event->item_id);
-    (void)llmgwi_dialect_more(answer, kind, text);
+    piece->n += buf->n - before;
+    if (answer->sink)
+        answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
+                     piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
 }
 
 LLMGWI_BASE_SMALL_BEGIN
 
-/* A call begins, or one that has begun is told again; not begun any more unless make. NULL: answer->error, or none. */
+/* A call begins, or one that has begun is told again. fresh: ids may not be unique, the number tells too. NULL:
+   answer->error. */
 static llmgwi_dialect_piece *llmgwi_dialect_responses_tool(llmgwi_dialect_answer *answer,
                                                            const llmgwi_dialect_item *item, int64_t index,
-                                                           bool make) {
+                                                           bool fresh) {
     llmgwi_json_text id = item->call_id.raw.n ? item->call_id : item->id;
     for (size_t i = answer->piece_count; i-- > 0;) {
         llmgwi_dialect_piece *piece = &answer->pieces[i];
         bool same = id.raw.n ? llmgwi_json_is(id, piece->id) : index >= 0;
-        bool here = index < 0 || piece->wire_index == index || !make; /* ids may not be unique */
+        bool here = index < 0 || piece->wire_index == index || !fresh;
         if (piece->kind == LLMGW_PART_TOOL_CALL && same && here) return piece;
     }
-    if (!make) return NULL;
     if (!item->name.raw.n) {
         (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "function_call: a call without a name");
         return NULL;
@@ -10234,12 +10234,12 @@ static llmgwi_dialect_piece *llmgwi_dialect_responses_tool(llmgwi_dialect_answer
     return piece;
 }
 
-/* What is encrypted of a reasoning; the one that its end brings replaces that of its start. */
+/* A reasoning that can go back: the item as it is. That of its end replaces that of its start. */
 static void llmgwi_dialect_responses_sign(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
-                                          int64_t index) {
+                                          int64_t index, llmgwi_base_str raw) {
     llmgwi_dialect_piece *piece =
         llmgwi_dialect_responses_find(answer, LLMGW_PART_REASONING, index, item->id);
-    if (!item->encrypted.raw.n) return;
+    if (!item->encrypted.raw.n || answer->error.code) return;
     if (!piece) {
         piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
         if (!piece) return;
@@ -10248,7 +10248,7 @@ static void llmgwi_dialect_responses_sign(llmgwi_dialect_answer *answer, const l
         piece->item = llmgwi_dialect_responses_mark(item->id);
     }
     llmgwi_base_buf_clear(&piece->signature);
-    (void)llmgwi_dialect_append(answer, &piece->signature, item->encrypted);
+    (void)llmgwi_dialect_append(answer, &piece->signature, llmgwi_dialect_plain(raw));
 }
 
 static bool llmgwi_dialect_responses_decode(llmgwi_dialect_answer *answer, llmgwi_json_text text,
@@ -10314,27 +10314,31 @@ static void llmgwi_dialect_responses_take_call(llmgwi_dialect_answer *answer, co
 
 /* A whole item: what its deltas did not bring is added. make: also one that nothing was heard of. The server's
    own tools are passed over. */
-static void llmgwi_dialect_responses_take(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
-                                          int64_t index, bool make) {
-    bool call = llmgwi_json_is(item->type, "function_call"), said = llmgwi_json_is(item->type, "message");
-    llmgw_part_kind kind = call ? LLMGW_PART_TOOL_CALL : said ? LLMGW_PART_TEXT : LLMGW_PART_REASONING;
-    llmgwi_dialect_item mine = *item;
+static void llmgwi_dialect_responses_take(llmgwi_dialect_answer *answer, llmgwi_base_str raw, int64_t index,
+                                          bool make) {
+    llmgwi_json json;
+    llmgwi_dialect_item item;
     llmgwi_base_buf all;
-    if (answer->error.code || (!call && !said && !llmgwi_json_is(item->type, "reasoning"))) return;
-    if (!call && !make && !llmgwi_dialect_responses_find(answer, kind, index, item->id)) return;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    llmgwi_dialect_responses_read(&json, &item);
+    bool call = llmgwi_json_is(item.type, "function_call"), said = llmgwi_json_is(item.type, "message");
+    llmgw_part_kind kind = call ? LLMGW_PART_TOOL_CALL : said ? LLMGW_PART_TEXT : LLMGW_PART_REASONING;
+    if (answer->error.code || (!call && !said && !llmgwi_json_is(item.type, "reasoning"))) return;
+    bool id = call && item.call_id.raw.n; /* by which one that was heard of would be known */
+    if (!make && !id && !llmgwi_dialect_responses_find(answer, kind, index, item.id)) return;
     llmgwi_base_buf_init(&all, answer->mem, answer->max_bytes + 1024); /* and what stands between */
-    mine.index = index;
-    mine.item_id = item->id;
+    item.index = index;
+    item.item_id = item.id;
     if (call) {
-        llmgwi_dialect_responses_take_call(answer, item, index, make, &all);
-    } else if (llmgwi_dialect_responses_texts(answer, item->summary, "\n\n", &all) &&
-               llmgwi_dialect_responses_texts(answer, item->content, "", &all)) {
-        llmgwi_dialect_responses_more(answer, kind, &mine,
-                                      llmgwi_dialect_responses_rest(answer, kind, index, item->id, &all));
-        if (!said) llmgwi_dialect_responses_sign(answer, item, index);
-        llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, LLMGW_PART_TEXT, index, item->id);
+        llmgwi_dialect_responses_take_call(answer, &item, index, make, &all);
+    } else if (llmgwi_dialect_responses_texts(answer, item.summary, "\n\n", &all) &&
+               llmgwi_dialect_responses_texts(answer, item.content, "", &all)) {
+        llmgwi_dialect_responses_more(answer, kind, &item,
+                                      llmgwi_dialect_responses_rest(answer, kind, index, item.id, &all));
+        if (!said) llmgwi_dialect_responses_sign(answer, &item, index, raw);
+        llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, LLMGW_PART_TEXT, index, item.id);
         if (said && piece && !piece->signature.n)
-            (void)llmgwi_dialect_append(answer, &piece->signature, item->phase);
+            (void)llmgwi_dialect_append(answer, &piece->signature, item.phase);
     }
     llmgwi_base_buf_free(&all);
 }
@@ -10342,13 +10346,12 @@ static void llmgwi_dialect_responses_take(llmgwi_dialect_answer *answer, const l
 /* The items of a whole response. If some were heard of before, they are only filled up. */
 static void llmgwi_dialect_responses_output(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
     llmgwi_json json;
-    llmgwi_dialect_item item;
+    llmgwi_base_str item;
     bool make = answer->piece_count == 0;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
     if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
-    for (int64_t i = 0; llmgwi_json_item(&json); i++) {
-        llmgwi_dialect_responses_read(&json, &item);
-        llmgwi_dialect_responses_take(answer, &item, i, make);
+    for (int64_t i = 0; llmgwi_json_item(&json) && llmgwi_json_skip(&json, &item); i++) {
+        llmgwi_dialect_responses_take(answer, item, i, make);
         if (i < LLMGW_MAX_PARTS) continue;
         (void)llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE,
                                   "the answer has more items than LLMGW_MAX_PARTS");
@@ -10366,23 +10369,27 @@ static void llmgwi_dialect_responses_status(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json json;
     llmgwi_base_str key;
     llmgwi_json_text reason = llmgwi_dialect_none();
-    bool cut = llmgwi_json_is(status, "incomplete");
     llmgwi_json_init(&json, details.p, details.n, answer->max_depth);
     if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key))
             if (llmgwi_base_same(key, "reason")) (void)llmgwi_json_maybe(&json, &reason);
-    if (llmgwi_json_is(status, "failed") || llmgwi_json_is(status, "cancelled"))
+    if (llmgwi_json_is(status, "failed") || llmgwi_json_is(status, "cancelled")) {
         (void)llmgwi_dialect_fail(answer, LLMGW_E_PROVIDER, "the provider says that its response failed");
-    if (llmgwi_json_is(status, "in_progress") || llmgwi_json_is(status, "queued"))
-        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "reply: the response is not finished");
-    llmgwi_dialect_finish(answer, cut ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("stop")));
-    if (cut && (!reason.raw.n || answer->finish == LLMGW_FINISH_STOP)) answer->finish = LLMGW_FINISH_LENGTH;
-    answer->finished = true;
+    } else if (llmgwi_json_is(status, "in_progress") || llmgwi_json_is(status, "queued")) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "the response is not finished");
+    } else if (!llmgwi_json_is(status, "incomplete")) {
+        llmgwi_dialect_finish(answer, llmgwi_dialect_plain(llmgwi_base_cstr("stop")));
+    } else { /* cut; a reason that we do not know is no end of its own */
+        bool filter = llmgwi_json_is(reason, "content_filter");
+        llmgwi_dialect_finish(answer, filter ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("length")));
+    }
 }
 
-/* A response: a whole reply's, or what an event of a stream carries. over: it is the last. */
-static void llmgwi_dialect_responses_object(llmgwi_dialect_answer *answer, llmgwi_json *json, bool over) {
-    llmgwi_json_text id = llmgwi_dialect_none(), model = id, status = id;
+/* A response: a whole reply's, or what an event of a stream carries. over: it is the last. status: where it does not
+   say. */
+static void llmgwi_dialect_responses_object(llmgwi_dialect_answer *answer, llmgwi_json *json, bool over,
+                                            llmgwi_json_text status) {
+    llmgwi_json_text id = llmgwi_dialect_none(), model = id;
     llmgwi_base_str key, error = llmgwi_base_view("", 0), details = error, output = error;
     if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(json))
         while (llmgwi_json_member(json, &key)) {
@@ -10414,7 +10421,7 @@ LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_responses_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
     llmgwi_json json;
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
-    llmgwi_dialect_responses_object(answer, &json, true);
+    llmgwi_dialect_responses_object(answer, &json, true, llmgwi_dialect_none());
     return llmgwi_dialect_parsed(answer, &json, "reply") &&
            llmgwi_dialect_whole_reply(answer, "reply: no output");
 }
@@ -10422,30 +10429,24 @@ static bool llmgwi_dialect_responses_reply(llmgwi_dialect_answer *answer, llmgwi
 /* An event that is none of the hot ones. */
 static void llmgwi_dialect_responses_other(llmgwi_dialect_answer *answer, llmgwi_json_text type,
                                            const llmgwi_dialect_item *event, llmgwi_base_str data) {
-    static const char *const ends[] = {"response.completed", "response.incomplete", "response.failed",
-                                       "response.done"};
-    llmgwi_dialect_item item;
+    static const char *const ends[] = {"completed", "incomplete", "failed", "done"}; /* done: OpenRouter's */
     llmgwi_json json;
-    bool added = llmgwi_json_is(type, "response.output_item.added"), over = false;
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) over = over || llmgwi_json_is(type, ends[i]);
-    if (llmgwi_json_is(type, "error") ||
-        (event->error.n && !llmgwi_base_starts(type.raw, "response."))) { /* a proxy's may have no type */
+    llmgwi_json_text word = llmgwi_dialect_none();
+    const size_t prefix = strlen("response.");
+    bool over = false, ours = llmgwi_base_starts(type.raw, "response.");
+    if (ours) word = llmgwi_dialect_plain(llmgwi_base_view(type.raw.p + prefix, type.raw.n - prefix));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) over = over || llmgwi_json_is(word, ends[i]);
+    if (llmgwi_json_is(type, "error") || (event->error.n && !ours)) { /* a proxy's may have no type */
         llmgwi_dialect_error(&answer->error, 0, data, answer->max_depth);
-    } else if (added || llmgwi_json_is(type, "response.output_item.done")) {
-        llmgwi_json_init(&json, event->item.p, event->item.n, answer->max_depth);
-        llmgwi_dialect_responses_read(&json, &item);
-        if (!added || llmgwi_json_is(item.type, "function_call"))
-            llmgwi_dialect_responses_take(answer, &item, event->index, true);
-        else if (llmgwi_json_is(item.type, "reasoning"))
-            llmgwi_dialect_responses_sign(answer, &item, event->index);
-    } else if (llmgwi_json_is(type, "response.reasoning_summary_part.added") && event->part > 0) {
+    } else if (llmgwi_json_is(word, "output_item.added") || llmgwi_json_is(word, "output_item.done")) {
+        llmgwi_dialect_responses_take(answer, event->item, event->index,
+                                      true); /* at its start without text */
+    } else if (llmgwi_json_is(word, "reasoning_summary_part.added") && event->part > 0) {
         llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, event,
                                       llmgwi_dialect_plain(llmgwi_base_cstr("\n\n")));
     } else if (over || event->response.n) {
         llmgwi_json_init(&json, event->response.p, event->response.n, answer->max_depth);
-        llmgwi_dialect_responses_object(answer, &json, over);
-        if (llmgwi_json_is(type, "response.failed"))
-            (void)llmgwi_dialect_fail(answer, LLMGW_E_PROVIDER, "the provider says that its response failed");
+        llmgwi_dialect_responses_object(answer, &json, over, word);
         if (over && !answer->error.code) answer->any = answer->ended = true;
     }
 }
