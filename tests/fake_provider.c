@@ -261,7 +261,8 @@ typedef struct Out {
     End end;
 } Out;
 
-typedef struct Req {
+typedef struct Req Req;
+struct Req {
     struct MHD_Connection *conn;
     int fd;
     char *uri, *method;
@@ -273,6 +274,9 @@ typedef struct Req {
     const struct Embedding *embeds; /* the kind of embeddings it asks for, NULL: none */
     json_t *texts;                  /* what is to be embedded; its own */
     size_t dim;                     /* numbers of a vector, 0: the default */
+    void (*serve)(Req *);           /* answers it, when it is no chat and no embedding; NULL */
+    void (*put_one)(Req *, const void *batch);
+    char *item; /* what follows the path: an id, and a verb */
     char *model;
     const char *label;  /* the model as answers name it: fault:{...} is only "fault" */
     const char *vendor; /* of the path, "" none */
@@ -299,7 +303,7 @@ typedef struct Req {
     size_t heap_at;           /* place in the heap of waiting requests, from 1; 0 is none */
     bool http11, tls, direct; /* direct: the timer thread may write pieces to the socket itself */
     Buf debt;                 /* what a full socket did not take of the last one */
-} Req;
+};
 
 typedef struct Rule {
     char *model;
@@ -3187,11 +3191,11 @@ static bool azure_error(Req *r, Buf *b, unsigned status, const char *message) {
 
 static void openai_error(Req *r, Buf *b, unsigned status, const char *type, const char *message) {
     if (azure_error(r, b, status, message)) return;
-    const char *code = r->err_code     ? r->err_code
-                       : status == 429 ? "rate_limit_exceeded"
-                       : status == 404 ? "model_not_found"
-                       : status == 401 ? "invalid_api_key"
-                                       : NULL;
+    const char *code = r->err_code                  ? r->err_code
+                       : status == 429              ? "rate_limit_exceeded"
+                       : status == 404 && !r->serve ? "model_not_found"
+                       : status == 401              ? "invalid_api_key"
+                                                    : NULL;
     buf_str(b, "{\"error\":{\"message\":");
     buf_jstr(b, message);
     buf_str(b, ",\"type\":");
@@ -3817,6 +3821,10 @@ static void arm_cuts(Req *r) {
 static void answer_body(Req *r) {
     Out *o = &r->out;
     if (r->embeds) return embed_body(r);
+    if (r->serve) {
+        o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
+        return r->serve(r);
+    }
     o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
     if (!r->ask.stream) blank_lines(r);
     if (!r->ask.stream && r->f.error_after >= 0 && r->dialect == BEDROCK)
@@ -3973,6 +3981,8 @@ static bool gemini_route(Req *r, const char *url) {
     return false;
 }
 
+static bool batch_route(Req *r, const char *url);
+
 typedef struct Route {
     const char *end; /* of the path */
     int dialect;
@@ -3992,7 +4002,7 @@ static const Route routes[] = {
 };
 
 static bool route(Req *r, const char *url) {
-    bool known = gemini_route(r, url) || bedrock_route(r);
+    bool known = batch_route(r, url) || gemini_route(r, url) || bedrock_route(r);
     for (size_t i = 0; !known && i < COUNT(routes); i++) {
         if (!ends_with(url, routes[i].end)) continue;
         r->dialect = routes[i].dialect;
@@ -4003,7 +4013,8 @@ static bool route(Req *r, const char *url) {
     if (known && !(r->dialect == GEMINI ? vertex_route(r) : azure_route(r))) return false;
     if (r->invokes && !bedrock_invoke(r)) return false;
     if (!known) return refuse(r, 404, "unknown_url", "Unknown request URL.");
-    return !strcmp(r->method, "POST") || refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
+    return r->serve || !strcmp(r->method, "POST") ||
+           refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
 }
 
 static bool parse_body(Req *r) {
@@ -4059,9 +4070,16 @@ static bool fault_from_prompt(Req *r) {
     return ok;
 }
 
+/* What comes with a request for a batch: nothing, a form, or JSON. */
+static bool service_body(Req *r) {
+    if (strcmp(r->method, "POST") || !strcmp(r->model, "files") || (r->item && !r->body.n)) return true;
+    return json_type_ok(r) && parse_body(r);
+}
+
 static bool examine(Req *r, const char *url) {
-    if (!route(r, url) || !own(r)->auth(r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r))
-        return false;
+    if (!route(r, url)) return false;
+    if (r->serve) return own(r)->auth(r) && service_body(r) && admit(r, own(r)->key(r));
+    if (!own(r)->auth(r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r)) return false;
     bool good = r->embeds ? r->embeds->validate(r) : own(r)->validate(r) && find_continuation(r);
     return good && admit(r, own(r)->key(r));
 }
@@ -4102,12 +4120,14 @@ static void record(Req *r) {
     unlock();
 }
 
+#include "fake_batch.h"
+
 static void provide(Req *r, const char *url) {
     bool ok = examine(r, url);
     lock();
     if (ok && !r->f.root) fault_from_rules(r);
     unlock();
-    ok = ok && fault_from_prompt(r);
+    ok = ok && (r->serve || fault_from_prompt(r));
     arm_cuts(r);
     default_headers(r);
     choose_body(r);
@@ -4208,10 +4228,12 @@ static bool add_rule(Req *r, json_t **changed, Buf *err) {
     json_t *obj = json_loadb(buf_text(&r->body), r->body.n, JSON_ALLOW_NUL, &e);
     if (!obj) return buf_fmt(err, "invalid JSON: %s", e.text), false;
     json_t *limits = json_object_get(obj, "limits"), *keys = json_object_get(obj, "keys"),
-           *truth = json_object_get(obj, "oracle"), *aws = json_object_get(obj, "aws");
+           *truth = json_object_get(obj, "oracle"), *aws = json_object_get(obj, "aws"),
+           *batch = json_object_get(obj, "batch");
     bool ok = (!limits || set_limits(limits, err)) && (!keys || set_keys(keys, err)) &&
               (!truth || oracle_control(truth, changed, err)) && (!aws || aws_control(aws, err)) &&
-              (limits || keys || truth || aws || push_rule(obj, err));
+              (!batch || batch_control(batch, err)) &&
+              (limits || keys || truth || aws || batch || push_rule(obj, err));
     json_decref(obj);
     return ok;
 }
@@ -4231,6 +4253,7 @@ static void control_rules(Req *r) {
     Buf err = {0};
     json_t *changed = NULL;
     bool clear = !strcmp(r->method, "DELETE");
+    if (clear) batch_clear();
     lock();
     if (clear) clear_rules();
     unlock();
@@ -4431,6 +4454,7 @@ static void free_request(Req *r) {
     free(r->uri);
     free(r->method);
     free(r->model);
+    free(r->item);
     free(r);
 }
 
@@ -4686,6 +4710,7 @@ static void shut_down(pthread_t timer, struct MHD_Daemon *plain, struct MHD_Daem
     free(g.heap);
     free(g.slots);
     oracle_free();
+    batch_clear();
 }
 
 int main(int argc, char **argv) {
