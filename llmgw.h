@@ -7589,8 +7589,10 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
 }
 
 /* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
-   "-20250514", "-latest". */
+   "-20250514", "-latest"; of an ARN what stands behind the last slash. */
 static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    const char *slash = strncmp(model, "arn:", 4) == 0 ? strrchr(model, '/') : NULL;
+    if (slash) model = slash + 1;
     size_t n = strcspn(model, ":@");
     if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
     size_t digits = n;

@@ -290,15 +290,14 @@ static void test_prefill(void **state) {
         {NOVA, false},
         {"deepseek.v3-v1:0", false},
     };
-    const llmgwi_dialect *dialect = llmgwi_dialect_find("bedrock");
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgwi_dialect_target target;
         llmgw_request request = unit_ask("x");
         memset(&target, 0, sizeof target);
         target.model = rows[i].model;
         target.flavour = "bedrock";
-        if (llmgwi_dialect_prefills(dialect, &target, &request) != rows[i].prefills)
-            fail_msg("%s", rows[i].model);
+        target.quirks = llmgwi_dialect_quirks_of("bedrock", "bedrock", rows[i].model, NULL);
+        if (llmgwi_dialect_prefills(&target, &request) != rows[i].prefills) fail_msg("%s", rows[i].model);
     }
 }
 
