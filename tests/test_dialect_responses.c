@@ -162,7 +162,7 @@ static void test_options(void **state) {
     json_decref(body);
 }
 
-static json_t *body_for(unsigned quirks, const char *flavour, const llmgw_request *request,
+static json_t *body_for(uint64_t quirks, const char *flavour, const llmgw_request *request,
                         const llmgwi_dialect_resume *resume) {
     llmgwi_dialect_target target = {"m", flavour, quirks, NULL};
     llmgwi_base_buf body;
@@ -189,12 +189,12 @@ static void test_reasoning(void **state) {
         unit_is(body, "reasoning", want[effort]);
         json_decref(body);
     }
-    json_t *body = body_for(LLMGWI_DIALECT_NO_REASONING, "openai", &request, NULL); /* both are a 400 there */
+    json_t *body = body_for(LLMGWI_DIALECT_THINK_NONE, "openai", &request, NULL); /* both are a 400 there */
     unit_none(body, "reasoning");
     unit_none(body, "include");
     assert_non_null(unit_at(body, "temperature"));
     json_decref(body);
-    body = body_for(LLMGWI_DIALECT_NO_SAMPLING, "openai", &request, NULL);
+    body = body_for(LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE), "openai", &request, NULL);
     unit_is(body, "reasoning.effort", "'high'");
     unit_none(body, "temperature");
     unit_none(body, "top_p");
@@ -213,9 +213,10 @@ static void test_resume(void **state) {
     llmgw_request request = unit_ask("tell");
     llmgwi_dialect_resume resume;
     llmgwi_dialect_target target = {"anthropic/claude-3-haiku", "openrouter", 0, NULL};
+    target.quirks = llmgwi_dialect_quirks_of("responses", "openrouter", target.model, NULL);
     resume.text = llmgwi_base_cstr("Once upon");
     resume.turn = false;
-    assert_false(llmgwi_dialect_prefills(llmgwi_dialect_find("responses"), &target, &request));
+    assert_false(llmgwi_dialect_prefills(&target, &request));
     json_t *body = body_for(0, "openai", &request, &resume), *input = unit_at(body, "input");
     unit_is(input, "1.role", "'assistant'");
     unit_is(input, "1.content.0.text", "'Once upon'");

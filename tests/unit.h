@@ -102,7 +102,7 @@ UNIT_UNUSED static bool unit_write(const char *provider, const char *model, cons
     memset(error, 0, sizeof *error);
     target.model = model;
     target.flavour = known->name;
-    target.quirks = known->quirks;
+    target.quirks = llmgwi_dialect_quirks_of(dialect->name, known->name, model, known->url);
     llmgwi_base_buf_init(body, &unit_mem, max_bytes);
     return llmgwi_dialect_write(dialect, &target, request, NULL, body, error);
 }
@@ -172,7 +172,7 @@ UNIT_UNUSED static void unit_begin(unit_answer *u, const char *provider, bool st
     const llmgwi_dialect_known *known = unit_known(provider, &u->dialect);
     u->target.model = "m";
     u->target.flavour = known->name;
-    u->target.quirks = known->quirks;
+    u->target.quirks = llmgwi_dialect_quirks_of(u->dialect->name, known->name, "m", known->url);
     u->reply = llmgwi_engine_reply_new(&unit_mem);
     u->answer = &u->reply->answer;
     llmgwi_dialect_answer_init(u->answer, &u->reply->mem, &u->target, (size_t)1 << 20, 128);
