@@ -603,10 +603,9 @@ struct llmgw_event {
    variable; what you set replaces them. */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    const char
-        *dialect; /* "openai", "anthropic", "gemini", "bedrock", or "responses": OpenAI's Responses API, which
-                                those of its models that have no other get unasked. Required for a name that is
-                                not known */
+    /* "openai", "anthropic", "gemini", "bedrock", "responses" (OpenAI's Responses API: those of its models that have
+       nothing else get it unasked); required for a name that is not known. */
+    const char *dialect;
     const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
     const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
@@ -7384,6 +7383,17 @@ static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
     return NULL;
 }
 
+/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
+static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
+    return strcmp(row->dialect, dialect) == 0 ||
+           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
+}
+
+/* The provider that a dialect is called after: its own name, or that of a known one. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect);
+}
+
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
 
 /* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
@@ -7425,7 +7435,6 @@ enum {
 #define LLMGWI_DIALECT_TOP_K(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_K_AT, LLMGWI_DIALECT_##value)
 #define LLMGWI_DIALECT_SEED(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_SEED_AT, LLMGWI_DIALECT_##value)
 #define LLMGWI_DIALECT_PENALTIES(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PENALTIES_AT, LLMGWI_DIALECT_##value)
-#define LLMGWI_DIALECT_NO_SAMPLING (LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE))
 #define LLMGWI_DIALECT_NO_BOTH LLMGWI_DIALECT_Q(14, 1) /* temperature or top_p, not both */
 
 #define LLMGWI_DIALECT_STOPS_AT 16
@@ -7554,6 +7563,8 @@ typedef struct llmgwi_dialect_row {
 } llmgwi_dialect_row;
 
 #define LLMGWI_DIALECT_OPENAIS "openai azure" /* two who have the same models */
+#define LLMGWI_DIALECT_ONLY_RESPONSES                                                                        \
+    "*o1-pro* *o3-pro* *gpt-*-pro *gpt-*-codex* *codex-* *o*-deep-research* *computer-use-*"
 /* Sampling of Claude up to 4.6, and of OpenAI's models that reason. */
 #define LLMGWI_DIALECT_FREE                                                                                  \
     LLMGWI_DIALECT_TEMPERATURE(TO_1_IDLE) | LLMGWI_DIALECT_TOP_P(IDLE) | LLMGWI_DIALECT_TOP_K(IDLE)
@@ -7680,8 +7691,8 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"@responses", NULL,
      LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_STOPS(0) |
          LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_PREFILL(TURN)},
-    {"@responses", "*o1-pro* *o3-pro* *gpt-*-pro *gpt-*-codex* *codex-* *o*-deep-research* *computer-use-*",
-     LLMGWI_DIALECT_NO_SAMPLING},
+    {"@responses", LLMGWI_DIALECT_ONLY_RESPONSES,
+     LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE)},
     {"@responses", "*gpt-3* *gpt-4* *gpt-*-chat* *chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
@@ -7713,9 +7724,11 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
 }
 
 /* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
-   "-20250514", "-2025-05-14" (OpenAI), "-latest". */
+   "-20250514", "-2025-05-14" (OpenAI), "-latest"; of an ARN what stands behind the last slash. */
 static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
     static const char *const ends[] = {"-v0", "-latest", "-00000000", "-0000-00-00"};
+    const char *slash = strncmp(model, "arn:", 4) == 0 ? strrchr(model, '/') : NULL;
+    if (slash) model = slash + 1;
     size_t n = strcspn(model, ":@");
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) {
         size_t length = strlen(ends[i]), same = 0;
@@ -7747,6 +7760,11 @@ static bool llmgwi_dialect_model_fits(const char *model, const char *patterns) {
     return !patterns;
 }
 
+/* Is it one of OpenAI's that have no chat completions? */
+LLMGWI_BASE_UNUSED static bool llmgwi_dialect_responses_only(const char *model) {
+    return llmgwi_dialect_model_fits(model, LLMGWI_DIALECT_ONLY_RESPONSES);
+}
+
 /* What the built-in rows say of a model. url: base; NULL: not known. */
 static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavour, const char *model,
                                          const char *url) {
@@ -7769,17 +7787,6 @@ static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavou
     if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
         quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
     return quirks;
-}
-
-/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
-static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
-    return strcmp(row->dialect, dialect) == 0 ||
-           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
-}
-
-/* The provider that a dialect is called after: its own name, or that of a known one. */
-static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
-    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect);
 }
 
 /* Whom a request is written for. Strings are borrowed. */
@@ -11132,8 +11139,30 @@ static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const 
     llmgwi_json_close(out, '}');
 }
 
+/* Has the message that the turn we are in goes into a text? */
+static bool llmgwi_dialect_bedrock_said(const llmgwi_dialect_build *build) {
+    size_t from = 0, end = 0, n = llmgwi_dialect_turns(build);
+    while (end <= build->message && end < n) {
+        llmgw_message turn = llmgwi_dialect_turn(build, from = end);
+        end = llmgwi_dialect_passed(build, &turn) ? from + 1 : llmgwi_dialect_group(build, from);
+    }
+    for (size_t i = from; i < end; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(&turn, j);
+            if (part.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &part)) return true;
+        }
+    }
+    return false;
+}
+
 static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
+    if (part->kind == LLMGW_PART_FILE && !llmgwi_dialect_bedrock_said(build)) {
+        llmgwi_json_open(out, '{'); /* a document is refused without a text */
+        llmgwi_json_pair(out, "text", "A document:");
+        llmgwi_json_close(out, '}');
+    }
     if (part->kind == LLMGW_PART_REASONING && (!part->signature || !llmgwi_dialect_own(build, part))) return;
     llmgwi_json_open(out, '{');
     switch (part->kind) {
@@ -11704,10 +11733,13 @@ static void llmgwi_dialect_responses_turn(llmgwi_dialect_build *build, size_t i)
 
 #define LLMGWI_DIALECT_RESPONSES_TOKENS 16 /* fewer are refused */
 
+/* Of a model that does not, reasoning and its encrypted content are refused. */
+static bool llmgwi_dialect_responses_reasons(const llmgwi_dialect_build *build) {
+    return (build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE;
+}
+
 static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
-    uint64_t quirks = build->target->quirks;
-    bool reasons = (quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE;
     llmgwi_json_out *out = &build->out;
     int64_t most = request->max_tokens;
     llmgwi_dialect_number(build, "temperature", request->temperature);
@@ -11717,7 +11749,7 @@ static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
         llmgwi_json_put_int(out,
                             most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
     }
-    if (request->effort && reasons) {
+    if (request->effort && llmgwi_dialect_responses_reasons(build)) {
         llmgwi_json_key(out, "reasoning");
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "effort", llmgwi_dialect_effort_word(build));
@@ -11761,7 +11793,7 @@ static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_responses_options(build);
     llmgwi_dialect_prompt_key(build);
     llmgwi_dialect_raw(build, "store", "false");
-    if ((build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE)
+    if (llmgwi_dialect_responses_reasons(build))
         llmgwi_dialect_raw(build, "include", "[\"reasoning.encrypted_content\"]");
     llmgwi_json_close(out, '}');
 }
@@ -12234,20 +12266,6 @@ static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
 }
 
 /* ---- resuming a cut answer (WIRE.md 8) ---- */
-
-/* OpenAI's models that its Responses API alone serves ("supported endpoints" of their pages). */
-static const char *const llmgwi_dialect_responses_models[] = {
-    "o1-pro*",      "o3-pro*", "gpt-*-pro",         "gpt-*-pro-2*",
-    "gpt-*-codex*", "codex-*", "o*-deep-research*", "computer-use-*"};
-
-/* Without what a gateway puts before. */
-static bool llmgwi_dialect_responses_only(const char *model) {
-    const char *slash = strrchr(model, '/');
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_responses_models); i++)
-        if (llmgwi_dialect_model_fits(slash ? slash + 1 : model, llmgwi_dialect_responses_models[i]))
-            return true;
-    return false;
-}
 
 /* What makes a prefill wrong for this request: it asks to think, or forces a call (the text is over then), or
    a shape (enforced again from the start of what comes: a rest of a JSON text has not that shape). */
@@ -13884,8 +13902,8 @@ static void llmgwi_config_target_known(const llmgwi_config *config, llmgwi_confi
 
 /* "alias" or "provider/model" as a target. False: it is neither. The model's text is borrowed. Of "provider/model"
    dialect and quirks are still to be found: NULL, 0. */
-static bool llmgwi_config_target_find(const llmgwi_config *config, const char *name,
-                                      llmgwi_config_target *target) {
+static bool llmgwi_config_target_reach(const llmgwi_config *config, const char *name,
+                                       llmgwi_config_target *target) {
     memset(target, 0, sizeof *target);
     target->limits = &llmgwi_config_unlimited;
     for (size_t i = 0; i < config->model_count; i++)
@@ -13899,6 +13917,14 @@ static bool llmgwi_config_target_find(const llmgwi_config *config, const char *n
     target->model = slash + 1;
     llmgwi_config_target_known(config, target);
     return target->provider != NULL;
+}
+
+/* The same with dialect and quirks. */
+static bool llmgwi_config_target_find(const llmgwi_config *config, const char *name,
+                                      llmgwi_config_target *target) {
+    if (!llmgwi_config_target_reach(config, name, target)) return false;
+    if (!target->dialect) llmgwi_config_target_traits(config, target);
+    return true;
 }
 
 static llmgwi_config_route *llmgwi_config_route_find(const llmgwi_config *config, const char *name) {
@@ -13980,7 +14006,6 @@ static bool llmgwi_config_route_targets(llmgwi_config *config, llmgwi_config_rou
         if (!llmgwi_config_target_find(config, name, &route->targets[i]))
             return llmgwi_config_wrong(error, path, field,
                                        "no such alias, and no \"provider/model\" of a configured provider");
-        llmgwi_config_target_traits(config, &route->targets[i]);
     }
     route->target_count = from->target_count;
     return true;
@@ -14758,7 +14783,7 @@ static bool llmgwi_config_reach(const llmgwi_config *config, const char *name, l
     *from = route;
     *targets = route ? route->targets : own;
     *count = route ? route->target_count : 1;
-    if (route || llmgwi_config_target_find(config, name, own)) return true;
+    if (route || llmgwi_config_target_reach(config, name, own)) return true;
     if (config->provider_count == 1 && !strchr(name, '/')) {
         own->provider = config->providers[0];
         own->model = name;
