@@ -7755,7 +7755,7 @@ static unsigned llmgwi_dialect_word(const char *words, const char *word) {
 /* Does a model fit one of some patterns, as it is named or without what hosts add? NULL: any does. */
 static bool llmgwi_dialect_model_fits(const char *model, const char *patterns) {
     llmgwi_base_str bare = llmgwi_dialect_bare(model), whole = llmgwi_base_cstr(model);
-    for (const char *p = patterns; p; p = strchr(p, ' '), p += p != NULL)
+    for (const char *p = patterns; p; p = strchr(p, ' ') ? strchr(p, ' ') + 1 : NULL)
         if (llmgwi_dialect_fits(whole, p) || (bare.n < whole.n && llmgwi_dialect_fits(bare, p))) return true;
     return !patterns;
 }

@@ -52,11 +52,20 @@ static void check_config(const llmgwi_config *config) {
         }
     }
     for (size_t i = 0; i < config->model_count; i++)
-        FUZZ_CHECK(config->models[i]->target.provider && config->models[i]->target.model);
+        FUZZ_CHECK(config->models[i]->target.provider && config->models[i]->target.model &&
+                   config->models[i]->target.dialect);
     for (size_t i = 0; i < config->route_count; i++) {
         FUZZ_CHECK(config->routes[i]->target_count <= LLMGWI_CONFIG_ROUTE_TARGETS);
         for (size_t t = 0; t < config->routes[i]->target_count; t++)
-            FUZZ_CHECK(config->routes[i]->targets[t].provider && config->routes[i]->targets[t].model);
+            FUZZ_CHECK(config->routes[i]->targets[t].provider && config->routes[i]->targets[t].model &&
+                       config->routes[i]->targets[t].dialect);
+    }
+    FUZZ_CHECK(config->options.unsupported <= LLMGW_UNSUPPORTED_REFUSE);
+    for (size_t i = 0; i < config->capability_count; i++) {
+        const llmgwi_config_capability *row = &config->capabilities[i];
+        FUZZ_CHECK(row->provider[0] && row->model[0] && !strpbrk(row->model, " \n"));
+        FUZZ_CHECK(!row->like == !row->like_model);
+        FUZZ_CHECK(llmgwi_dialect_quirks_over(~(uint64_t)0, row->quirks) != 0 || !row->quirks);
     }
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_durables); i++) {
         const llmgwi_config_durable *row = &llmgwi_config_durables[i];
