@@ -1039,11 +1039,27 @@ static bool openai_choice(Req *r) {
     return ok || bad(r, "tool_choice: must name a function in 'tools'");
 }
 
+/* JSON mode: the word must stand in the messages; only llama.cpp takes a schema with it. */
+static bool openai_json_object(Req *r, json_t *format) {
+    char *text = must(json_dumps(json_object_get(r->root, "messages"), JSON_COMPACT));
+    bool named = strcasestr(text, "json") != NULL;
+    free(text);
+    r->ask.json_object = true;
+    r->ask.schema = json_object_get(format, "schema");
+    if (r->ask.schema && !strstr(r->uri, "/llamacpp/"))
+        return bad(r, "response_format.schema: unknown field");
+    return named || r->ask.schema ||
+           bad(r, "'messages' must contain the word 'json' in some form, to use 'response_format' of type "
+                  "'json_object'.");
+}
+
 static bool openai_format(Req *r) {
     json_t *rf = json_object_get(r->root, "response_format"), *js = json_object_get(rf, "json_schema");
     const char *type = str_of(rf, "type");
     if (!rf || !strcmp(type, "text")) return true;
-    if (!strcmp(type, "json_object")) return r->ask.json_object = true;
+    if (!strcmp(type, "json_object")) return openai_json_object(r, rf);
+    if (strstr(r->uri, "/deepseek/") || strstr(r->uri, "/moonshot/") || strstr(r->uri, "/qwen/"))
+        return bad(r, "response_format.type: this response_format type is unavailable now");
     if (strcmp(type, "json_schema")) return bad(r, "response_format.type: invalid value '%s'", type);
     if (!name_ok(str_of(js, "name"), "_-", 64))
         return bad(r, "response_format.json_schema.name: missing or invalid");
@@ -1403,6 +1419,8 @@ static bool anthropic_output(Req *r) {
     if (strcmp(str_of(fmt, "type"), "json_schema"))
         return bad(r, "output_config.format.type: must be 'json_schema'");
     r->ask.schema = json_object_get(fmt, "schema");
+    if (starts_with(r->model, "claude-3"))
+        return bad(r, "output_config.format: this model does not support structured outputs");
     return check_schema(r, r->ask.schema, "output_config.format.schema");
 }
 
