@@ -8128,6 +8128,12 @@ static const char *llmgwi_dialect_part_arguments(const llmgw_part *part) {
     return part->arguments && part->arguments[0] ? part->arguments : "{}";
 }
 
+/* What a tool said. One that failed said something: Anthropic refuses an empty text then. */
+static llmgwi_base_str llmgwi_dialect_result_text(const llmgw_part *part) {
+    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    return text.n || !part->is_error ? text : llmgwi_base_cstr("error");
+}
+
 /* Did this opaque part come from the target's own dialect and flavour? */
 static bool llmgwi_dialect_own(const llmgwi_dialect_build *build, const llmgw_part *part) {
     return part->origin && strcmp(part->origin, build->target->flavour) == 0;
@@ -8149,27 +8155,41 @@ static void llmgwi_dialect_base64(llmgwi_dialect_build *build, const llmgw_part 
     llmgwi_base_buf_add(buf, "\"", 1);
 }
 
-static bool llmgwi_dialect_has_system(const llmgw_request *request) {
-    if (request->system) return true;
-    for (size_t i = 0; i < request->message_count; i++)
-        if (request->messages[i].role == LLMGW_ROLE_SYSTEM) return true;
-    return false;
+/* Nothing but white space: Anthropic refuses such a block. */
+static bool llmgwi_dialect_white(llmgwi_base_str text) {
+    size_t i = 0;
+    while (i < text.n && memchr(" \n\r\t", text.p[i], 4)) i++;
+    return i == text.n;
 }
 
-/* Calls put for each system text: request.system, then the SYSTEM turns' parts. */
+/* Calls put for each system text that says something: request.system, then the SYSTEM turns' parts. */
 static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
                                        void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text)) {
     const llmgw_request *request = build->request;
-    if (request->system) put(build, llmgwi_base_cstr(request->system));
+    llmgwi_base_str text = llmgwi_base_cstr(request->system);
+    if (!llmgwi_dialect_white(text)) put(build, text);
     for (size_t i = 0; i < request->message_count; i++) {
         const llmgw_message *turn = &request->messages[i];
         if (turn->role != LLMGW_ROLE_SYSTEM) continue;
         for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
             llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-            put(build, llmgwi_dialect_part_text(&part));
+            text = llmgwi_dialect_part_text(&part);
+            if (!llmgwi_dialect_white(text)) put(build, text);
         }
     }
     build->message = build->part = SIZE_MAX;
+}
+
+static bool llmgwi_dialect_has_system(const llmgw_request *request) {
+    bool has = !llmgwi_dialect_white(llmgwi_base_cstr(request->system));
+    for (size_t i = 0; i < request->message_count && !has; i++) {
+        const llmgw_message *turn = &request->messages[i];
+        for (size_t j = 0; turn->role == LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(turn, j);
+            has = has || !llmgwi_dialect_white(llmgwi_dialect_part_text(&part));
+        }
+    }
+    return has;
 }
 
 #define LLMGWI_DIALECT_IMAGE_TOKENS 1500 /* an image, or a page of a PDF of some 50 kB */
@@ -8223,9 +8243,9 @@ static bool llmgwi_dialect_same_voice(llmgw_role a, llmgw_role b) {
     return (a == LLMGW_ROLE_ASSISTANT) == (b == LLMGW_ROLE_ASSISTANT);
 }
 
-/* An empty text, without a signature that wants to go back. */
+/* A text of nothing but white space, without a signature that wants to go back. */
 static bool llmgwi_dialect_blank(const llmgwi_dialect_build *build, const llmgw_part *part) {
-    if (part->kind != LLMGW_PART_TEXT || llmgwi_dialect_part_text(part).n) return false;
+    if (part->kind != LLMGW_PART_TEXT || !llmgwi_dialect_white(llmgwi_dialect_part_text(part))) return false;
     return !part->signature || !llmgwi_dialect_own(build, part);
 }
 
@@ -8279,11 +8299,25 @@ static void llmgwi_dialect_group_parts(llmgwi_dialect_build *build, size_t from,
 static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assistant, const char *parts,
                                   llmgwi_dialect_put_part put) {
     llmgwi_json_out *out = &build->out;
+    llmgw_part opening;
+    bool first = true;
+    memset(&opening, 0, sizeof opening);
+    opening.text = "(the conversation so far)";
     llmgwi_json_open(out, '[');
     for (size_t i = 0, end; i < llmgwi_dialect_turns(build); i = end) {
         llmgw_message turn = llmgwi_dialect_turn(build, i);
         end = i + 1;
         if (llmgwi_dialect_passed(build, &turn)) continue;
+        if (first && turn.role == LLMGW_ROLE_ASSISTANT) { /* the user speaks first, or it is a 400 */
+            llmgwi_json_open(out, '{');
+            llmgwi_json_pair(out, "role", "user");
+            llmgwi_json_key(out, parts);
+            llmgwi_json_open(out, '[');
+            put(build, &opening);
+            llmgwi_json_close(out, ']');
+            llmgwi_json_close(out, '}');
+        }
+        first = false;
         end = llmgwi_dialect_group(build, i);
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "role", turn.role == LLMGW_ROLE_ASSISTANT ? assistant : "user");
@@ -8296,20 +8330,52 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
     llmgwi_json_close(out, ']');
 }
 
+/* Walks over the parts of turns [at->turn, to). False: there are no more. */
+typedef struct llmgwi_dialect_walk {
+    size_t turn, part;
+} llmgwi_dialect_walk;
+
+static bool llmgwi_dialect_next(llmgwi_dialect_build *build, llmgwi_dialect_walk *at, size_t to,
+                                llmgw_part *part) {
+    for (; at->turn < to; at->turn++, at->part = 0) {
+        llmgw_message turn = llmgwi_dialect_turn(build, at->turn);
+        if (at->part >= llmgwi_dialect_parts(&turn)) continue;
+        *part = llmgwi_dialect_at(build, &turn, at->turn, at->part++);
+        return true;
+    }
+    return false;
+}
+
+static llmgwi_dialect_walk llmgwi_dialect_from(size_t turn) {
+    llmgwi_dialect_walk walk;
+    walk.turn = turn;
+    walk.part = 0;
+    return walk;
+}
+
+/* The id of a call, or of the call that a result is of. Another provider's that this one would not take is hashed:
+   more than most bytes, or others than letters, digits, "_" and "-" (also ruled: plain; nine: exactly nine letters
+   or digits). The same id gives the same. */
+static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const char *id, size_t most,
+                                   bool plain) {
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz_-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    bool nine = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    size_t n = strlen(id), good = strspn(id, digits), i = 0;
+    char out[32] = "";
+    if (nine) plain = true;
+    if (n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
+        llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(id, n));
+        return;
+    }
+    if (!nine) i = (size_t)snprintf(out, sizeof out, "call_");
+    size_t end = i + (nine ? 9 : 12);
+    for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
+    llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
+}
+
 /* ---- openai: chat completions ---- */
 
-/* Mistral takes ids of exactly nine letters or digits: another provider's id is hashed to that. */
-static const char *llmgwi_dialect_openai_id(const llmgwi_dialect_build *build, const char *id, char out[16]) {
-    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    size_t n = strlen(id), i = 0;
-    if (!(build->target->quirks & LLMGWI_DIALECT_MISTRAL)) return id;
-    while (i < n && strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", id[i])) i++;
-    if (n == 9 && i == n) return id;
-    uint64_t hash = XXH3_64bits(id, n);
-    for (i = 0; i < 9; i++, hash /= 36) out[i] = digits[hash % 36];
-    out[9] = 0;
-    return out;
-}
+#define LLMGWI_DIALECT_OPENAI_ID 40 /* bytes of a call's id that it takes back */
 
 static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
@@ -8347,21 +8413,26 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
     llmgwi_json_close(out, '}');
 }
 
-/* "content": a plain string for one text, else an array of parts. */
-static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    size_t texts = 0, others = 0;
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part_kind kind = llmgwi_dialect_part(turn, j).kind;
-        texts += kind == LLMGW_PART_TEXT;
-        others += kind == LLMGW_PART_IMAGE || kind == LLMGW_PART_FILE;
+/* "content" of turns [from, to): a plain string for one text, else an array of parts. */
+static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t from, size_t to) {
+    size_t texts = 0, others = 0, blanks = 0, calls = 0;
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        bool blank = llmgwi_dialect_blank(build, &part);
+        blanks += blank;
+        calls += part.kind == LLMGW_PART_TOOL_CALL;
+        texts += part.kind == LLMGW_PART_TEXT && !blank;
+        others += part.kind == LLMGW_PART_IMAGE || part.kind == LLMGW_PART_FILE;
+    }
+    bool array = others || texts > 1;
+    if (!texts && !others) {
+        llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
+        return;
     }
     llmgwi_json_key(&build->out, "content");
-    bool array = others || texts > 1;
-    if (texts == 0 && !others) llmgwi_base_buf_text(build->out.buf, "null");
-    if (texts == 0 && !others) build->out.comma = true;
     if (array) llmgwi_json_open(&build->out, '[');
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        if (llmgwi_dialect_blank(build, &part)) continue;
         if (array)
             llmgwi_dialect_openai_part(build, &part);
         else if (part.kind == LLMGW_PART_TEXT)
@@ -8370,12 +8441,12 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llm
     if (array) llmgwi_json_close(&build->out, ']');
 }
 
-static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
+/* False: there are none. */
+static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from, size_t to) {
     llmgwi_json_out *out = &build->out;
     bool open = false;
-    char id[16];
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_CALL) continue;
         if (!open) {
             llmgwi_json_key(out, "tool_calls");
@@ -8383,8 +8454,7 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
             open = true;
         }
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "id", "id",
-                            llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
+        llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
         llmgwi_json_pair(out, "type", "function");
         llmgwi_json_key(out, "function");
         llmgwi_json_open(out, '{');
@@ -8395,72 +8465,89 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
         llmgwi_json_close(out, '}');
     }
     if (open) llmgwi_json_close(out, ']');
+    return open;
 }
 
-/* Reasoning goes back only to the provider it came from, in the form that one wants. */
-static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    unsigned quirks = build->target->quirks;
-    bool calls = false;
-    for (size_t j = 0; j < turn->part_count; j++)
-        calls = calls || turn->parts[j].kind == LLMGW_PART_TOOL_CALL;
-    const char *key = quirks & LLMGWI_DIALECT_REPLAY_DETAILS ? "reasoning_details" : "reasoning_content";
-    if (!(quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && !(calls && (quirks & LLMGWI_DIALECT_REPLAY_CONTENT)))
-        return;
-    bool open = false;
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part)) continue;
-        if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
-            if (part.signature && !open) llmgwi_dialect_raw(build, key, part.signature);
-            open = open || part.signature; /* the first part holds all of them */
+/* Reasoning goes back only to the provider it came from, in the form that one wants: the items of all arrays as one
+   array, or the text, which only a tool loop wants. */
+static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, size_t from, size_t to, bool calls) {
+    bool details = (build->target->quirks & LLMGWI_DIALECT_REPLAY_DETAILS) != 0, open = false;
+    llmgwi_base_buf *buf = build->out.buf;
+    llmgw_part part;
+    if (!details && !(calls && (build->target->quirks & LLMGWI_DIALECT_REPLAY_CONTENT))) return;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        llmgwi_base_str items = llmgwi_base_cstr(part.signature);
+        bool array = items.n > 2 && items.p[0] == '[' && items.p[items.n - 1] == ']';
+        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) || (details && !array))
             continue;
-        }
-        if (!open) {
-            llmgwi_json_key(&build->out, key);
-            llmgwi_base_buf_add(build->out.buf, "\"", 1);
-        }
+        if (!open) llmgwi_json_key(&build->out, details ? "reasoning_details" : "reasoning_content");
+        if (details || !open) llmgwi_base_buf_add(buf, open ? "," : details ? "[" : "\"", 1);
         open = true;
-        (void)llmgwi_json_put_escaped(build->out.buf, llmgwi_dialect_part_text(&part));
+        if (details)
+            llmgwi_base_buf_add(buf, items.p + 1, items.n - 2);
+        else
+            (void)llmgwi_json_put_escaped(buf, llmgwi_dialect_part_text(&part));
     }
-    if (open && !(quirks & LLMGWI_DIALECT_REPLAY_DETAILS)) {
-        llmgwi_base_buf_add(build->out.buf, "\"", 1);
-        build->out.comma = true;
-    }
+    if (!open) return;
+    llmgwi_base_buf_add(buf, details ? "]" : "\"", 1);
+    build->out.comma = true;
 }
 
-static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    char id[16];
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t from, size_t to) {
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_RESULT) continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
-        llmgwi_dialect_pair(build, "tool_call_id", "id",
-                            llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
-        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_part_text(&part));
+        llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(&part));
         llmgwi_json_close(&build->out, '}');
     }
 }
 
-static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
-    static const char *const roles[] = {"user", "assistant", "system", "user"};
-    llmgw_message turn = llmgwi_dialect_turn(build, i);
-    size_t results = 0, n = llmgwi_dialect_parts(&turn);
-    if (turn.role != LLMGW_ROLE_ASSISTANT) {
+/* The assistant's turns [from, to) are one message. */
+static void llmgwi_dialect_openai_said(llmgwi_dialect_build *build, size_t from, size_t to) {
+    bool speaks = false;
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        speaks = speaks || llmgwi_dialect_speaks(build, &turn);
+    }
+    if (!speaks) return;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "role", "assistant");
+    llmgwi_dialect_openai_content(build, from, to);
+    bool calls = llmgwi_dialect_openai_calls(build, from, to);
+    llmgwi_dialect_openai_replay(build, from, to, calls);
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Turns [from, to) between two of the assistant's: what tools answered comes first, as it must. */
+static void llmgwi_dialect_openai_heard(llmgwi_dialect_build *build, size_t from, size_t to) {
+    llmgwi_dialect_openai_results(build, from, to);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        size_t n = llmgwi_dialect_parts(&turn), results = 0;
         for (size_t j = 0; j < n; j++)
             results += llmgwi_dialect_part(&turn, j).kind == LLMGW_PART_TOOL_RESULT;
-        llmgwi_dialect_openai_results(build, &turn, i);
-        if (results == n && n) return;
+        if ((results == n && n) || (turn.role == LLMGW_ROLE_SYSTEM && !llmgwi_dialect_speaks(build, &turn)))
+            continue;
+        llmgwi_json_open(&build->out, '{');
+        llmgwi_json_pair(&build->out, "role", turn.role == LLMGW_ROLE_SYSTEM ? "system" : "user");
+        llmgwi_dialect_openai_content(build, i, i + 1);
+        llmgwi_json_close(&build->out, '}');
     }
-    if (turn.role == LLMGW_ROLE_ASSISTANT && !llmgwi_dialect_speaks(build, &turn)) return;
-    llmgwi_json_open(&build->out, '{');
-    llmgwi_json_pair(&build->out, "role", roles[turn.role]);
-    llmgwi_dialect_openai_content(build, &turn, i);
-    if (turn.role == LLMGW_ROLE_ASSISTANT) {
-        llmgwi_dialect_openai_calls(build, &turn, i);
-        llmgwi_dialect_openai_replay(build, &turn, i);
+}
+
+static void llmgwi_dialect_openai_turns(llmgwi_dialect_build *build, size_t count) {
+    for (size_t i = 0, end; i < count; i = end) {
+        bool said = llmgwi_dialect_turn(build, i).role == LLMGW_ROLE_ASSISTANT;
+        for (end = i + 1; end < count; end++)
+            if ((llmgwi_dialect_turn(build, end).role == LLMGW_ROLE_ASSISTANT) != said) break;
+        if (said)
+            llmgwi_dialect_openai_said(build, i, end);
+        else
+            llmgwi_dialect_openai_heard(build, i, end);
     }
-    llmgwi_json_close(&build->out, '}');
 }
 
 /* Can the kept text go on in the message of turn i? It can in an assistant's that is nothing but text. */
@@ -8499,10 +8586,7 @@ static void llmgwi_dialect_openai_joined(llmgwi_dialect_build *build, const char
 static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t from) {
     size_t kept = llmgwi_dialect_own_turns(build->request);
     llmgwi_dialect_openai_joined(build, "assistant", from, kept + 1);
-    if (from < kept) {
-        llmgw_message turn = llmgwi_dialect_turn(build, from);
-        llmgwi_dialect_openai_replay(build, &turn, from);
-    }
+    if (from < kept) llmgwi_dialect_openai_replay(build, from, kept, false);
     if (build->way == LLMGWI_DIALECT_WAY_PREFIX) llmgwi_dialect_raw(build, "prefix", "true");
     if (build->way == LLMGWI_DIALECT_WAY_PARTIAL) llmgwi_dialect_raw(build, "partial", "true");
     llmgwi_json_close(&build->out, '}');
@@ -8622,7 +8706,7 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     }
     size_t own = llmgwi_dialect_own_turns(request);
     if (build->more_count && own && llmgwi_dialect_openai_joins(build, own - 1)) own--;
-    for (size_t i = 0; i < own; i++) llmgwi_dialect_openai_turn(build, i);
+    llmgwi_dialect_openai_turns(build, own);
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
@@ -8952,6 +9036,8 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- anthropic: messages ---- */
 
+#define LLMGWI_DIALECT_ANTHROPIC_ID 64 /* bytes of a call's id; its letters are [A-Za-z0-9_-] */
+
 static void llmgwi_dialect_anthropic_source(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_key(out, "source");
@@ -8998,14 +9084,14 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
-        llmgwi_dialect_pair(build, "id", "id", llmgwi_base_cstr(part->id));
+        llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
         llmgwi_json_pair(out, "type", "tool_result");
-        llmgwi_dialect_pair(build, "tool_use_id", "id", llmgwi_base_cstr(part->id));
-        llmgwi_dialect_pair(build, "content", "text", text);
+        llmgwi_dialect_call_id(build, "tool_use_id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(part));
         if (part->is_error) llmgwi_dialect_raw(build, "is_error", "true");
         break;
     case LLMGW_PART_TEXT:
@@ -9018,7 +9104,6 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
 }
 
 static void llmgwi_dialect_anthropic_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
-    if (!text.n) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
     llmgwi_dialect_pair(build, "text", build->message == SIZE_MAX ? "system" : "text", text);
@@ -9407,15 +9492,14 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- gemini: generateContent ---- */
 
-/* functionResponse wants the tool's name, which only the call has: the nearest one before the result. */
+/* functionResponse wants the name of the call: of the nearest one before the result. */
 static const char *llmgwi_dialect_gemini_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
-    if (result->name) return result->name;
     for (size_t i = build->message; i-- > 0;)
         for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
             const llmgw_part *part = &build->request->messages[i].parts[j];
             if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
         }
-    return result->id;
+    return result->name ? result->name : result->id;
 }
 
 /* An id that we made up for a call without one does not go back. */
@@ -9459,6 +9543,17 @@ static void llmgwi_dialect_gemini_blob(llmgwi_dialect_build *build, const llmgw_
     llmgwi_json_close(out, '}');
 }
 
+/* The first call of a turn that another provider made: Gemini 3 demands a signature with it, and takes this word of
+   Google's ("Thought signatures", on history from another model) for one. */
+static bool llmgwi_dialect_gemini_unsigned(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    const char *model = strstr(build->target->model, "gemini-");
+    if (part->kind != LLMGW_PART_TOOL_CALL || !model || model[7] < '3' || model[7] > '9') return false;
+    llmgw_message turn = llmgwi_dialect_turn(build, build->message);
+    size_t j = 0;
+    while (llmgwi_dialect_part(&turn, j).kind != LLMGW_PART_TOOL_CALL) j++;
+    return part->id == llmgwi_dialect_part(&turn, j).id;
+}
+
 static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     bool own = llmgwi_dialect_own(build, part);
@@ -9484,6 +9579,8 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
     }
     if (own && part->signature)
         llmgwi_dialect_pair(build, "thoughtSignature", "signature", llmgwi_base_cstr(part->signature));
+    else if (llmgwi_dialect_gemini_unsigned(build, part))
+        llmgwi_json_pair(out, "thoughtSignature", "skip_thought_signature_validator");
     llmgwi_json_close(out, '}');
 }
 

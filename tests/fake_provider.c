@@ -949,6 +949,11 @@ static bool openai_calls(Req *r, json_t *calls, json_t *ids, const char *where) 
             return bad(r,
                        "%s.tool_calls[%zu]: must be {id, type:function, function:{name, arguments:string}}",
                        where, i);
+        if (strlen(str_of(c, "id")) > 40)
+            return bad(
+                r,
+                "Invalid '%s.tool_calls[%zu].id': string too long. Expected a string with maximum length 40",
+                where, i);
         take_text(r, NULL, json_object_get(fn, "arguments"));
         json_object_set_new(ids, str_of(c, "id"), json_true());
     }
@@ -1187,6 +1192,8 @@ static bool anthropic_text(Req *r, json_t *block, Buf *into, const char *where) 
     json_t *s = json_object_get(block, "text");
     if (!json_string_length(s))
         return bad(r, "%s.text: text content blocks must be non-empty strings", where);
+    if (strspn(json_string_value(s), " \t\r\n") == json_string_length(s))
+        return bad(r, "%s.text: text content blocks must contain non-whitespace text", where);
     take_text(r, into, s);
     return true;
 }
@@ -1216,6 +1223,8 @@ static bool anthropic_result(Req *r, json_t *b, Walk *w, const char *where) {
     if (!w->user) return bad(r, "%s: tool_result blocks can only be in user messages", where);
     if (w->other_seen) return bad(r, "%s: tool_result blocks must come first in the content", where);
     if (is_error && !json_is_boolean(is_error)) return bad(r, "%s.is_error: wrong type", where);
+    if (json_is_true(is_error) && json_is_string(json_object_get(b, "content")) && !*str_of(b, "content"))
+        return bad(r, "%s.tool_result: content cannot be empty if `is_error` is true", where);
     if (!answer_call(r, w->ids, str_of(b, "tool_use_id"), where)) return false;
     if (r->ask.has_results) buf_str(&r->ask.results, "; ");
     r->ask.has_results = true;
