@@ -613,6 +613,50 @@ typedef struct llmgw_model {
     int concurrency;
 } llmgw_model;
 
+/* What a model takes: goes over what is built in, for models that are newer than this header, and for servers of
+   your own. Every row that fits holds, a later one over an earlier one; a field that is NULL says nothing. What a
+   target does not take is left out or refused before it is sent: see request.unsupported. */
+typedef struct llmgw_capability {
+    const char
+        *model; /* required: "provider/model" by the names of your configuration or by known ones; "*" stands
+                          for any run of characters, and a model fits also without what hosts add to its name
+                          ("-20250929", "-latest", ":free") */
+    const char *max_tokens; /* the field's name: "max_tokens", "max_completion_tokens" (openai dialect) */
+    const char
+        *temperature; /* "no", "yes", "idle": while it does not reason, "to_1": 0 to 1, "to_1_idle": that, and
+                                only 1 while it reasons, "only_1", "from_0.99": to 1 */
+    const char *top_p; /* as temperature */
+    const char *top_k; /* "no", "yes", "idle"; so these two */
+    const char *seed;
+    const char *penalties;             /* frequency_penalty and presence_penalty */
+    const char *temperature_and_top_p; /* both in one request: "no" (top_p is left out), "yes" */
+    const char *stop;                  /* how many texts: "no", "1" to "16" */
+    const char *system; /* the role of the system text: "system", "developer" (openai dialect) */
+    const char
+        *prefill; /* how it goes on from an answer that was cut: "no" (a user turn asks for it), "plain",
+                             "prefix": true or "partial": true in the message, "continue" (continue_final_message) */
+    const char *reasons; /* unless it is told not to: "yes", "no" */
+    const char
+        *thinking; /* how effort is said: "no" (not at all), "effort" (a word), "object" (thinking: {type}),
+                             "enable_thinking", "budget" (tokens), "adaptive" (anthropic dialect) */
+    const char *least_effort;  /* what LLMGW_EFFORT_NONE becomes: "none", "minimal", "low" */
+    const char *tools;         /* "no", "yes" */
+    const char *tool_none;     /* LLMGW_TOOLS_NONE: "no", "yes" */
+    const char *tool_required; /* LLMGW_TOOLS_REQUIRED: "no", "yes", "idle" */
+    const char *tool_one;      /* LLMGW_TOOLS_ONE: the same */
+    const char *serial_tools;  /* "no", "yes" */
+    const char
+        *schema; /* how it is asked for a shape: "no", "native", "json" (JSON of any shape), "tool" (one
+                                 that must be called), "direct" (llama.cpp) */
+    const char
+        *stream_usage;  /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
+    const char *images; /* "no", "data" (bytes only), "url" (too) */
+    const char *user_id; /* "no", "yes" */
+    const char
+        *prompt_cache; /* how a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts",
+                                 "point", "point_5m" */
+} llmgw_capability;
+
 #define LLMGW_P95 (-2) /* llmgw_route.hedge_ms: after the route's own 95th percentile */
 
 /* A route: request.model = name tries several targets. how says in which order:
@@ -7051,53 +7095,28 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- known providers ---- */
 
-/* What the members of the openai family do in their own way (WIRE.md 5). */
-#define LLMGWI_DIALECT_MAX_TOKENS 0x01u /* "max_tokens", not "max_completion_tokens" */
-#define LLMGWI_DIALECT_MISTRAL 0x02u    /* random_seed, tool choice "any", ids of 9 letters, thinking parts */
-#define LLMGWI_DIALECT_NO_USAGE_OPTION 0x04u  /* sends usage unasked and knows no stream_options */
-#define LLMGWI_DIALECT_NO_IMAGE_URL 0x08u     /* images by bytes only */
-#define LLMGWI_DIALECT_LOCAL 0x10u            /* needs no key */
-#define LLMGWI_DIALECT_REPLAY_CONTENT 0x20u   /* wants reasoning_content back inside a tool loop */
-#define LLMGWI_DIALECT_REPLAY_DETAILS 0x40u   /* wants reasoning_details back as they were */
-#define LLMGWI_DIALECT_THINKING 0x80u         /* thinking: {type: enabled | disabled} */
-#define LLMGWI_DIALECT_ENABLE_THINKING 0x100u /* enable_thinking: true | false */
-#define LLMGWI_DIALECT_NO_TOOL_CHOICE 0x200u
-#define LLMGWI_DIALECT_SCHEMA_TOOL                                                                           \
-    0x10000u /* enforces no shape of a reply, but that of a forced tool's arguments */
-#define LLMGWI_DIALECT_SCHEMA_MODE 0x20000u /* enforces that a reply is a JSON object, not which */
-#define LLMGWI_DIALECT_SCHEMA_BARE 0x40000u /* takes the schema under response_format itself */
-
 typedef struct llmgwi_dialect_known {
     const char *name, *dialect, *url, *key_var, *key_header;
-    unsigned quirks;
+    bool local; /* needs no key */
 } llmgwi_dialect_known;
 
-#define LLMGWI_DIALECT_OLD LLMGWI_DIALECT_MAX_TOKENS
 static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
-    {"openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", NULL, 0},
-    {"anthropic", "anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", NULL, 0},
-    {"gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", NULL, 0},
-    {"deepseek", "openai", "https://api.deepseek.com", "DEEPSEEK_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINKING |
-         LLMGWI_DIALECT_SCHEMA_MODE},
-    {"mistral", "openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_MISTRAL | LLMGWI_DIALECT_NO_USAGE_OPTION},
+    {"openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", NULL, false},
+    {"anthropic", "anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", NULL, false},
+    {"gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", NULL, false},
+    {"deepseek", "openai", "https://api.deepseek.com", "DEEPSEEK_API_KEY", NULL, false},
+    {"mistral", "openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", NULL, false},
     {"qwen", "openai", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_ENABLE_THINKING | LLMGWI_DIALECT_SCHEMA_MODE},
-    {"moonshot", "openai", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_SCHEMA_MODE},
-    {"openrouter", "openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_DETAILS},
-    {"portkey", "openai", "https://api.portkey.ai/v1", "PORTKEY_API_KEY", "x-portkey-api-key", 0},
-    {"tokenmix", "openai", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY", NULL, LLMGWI_DIALECT_OLD},
-    {"ollama", "openai", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL | LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
-    {"llamacpp", "openai", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL | LLMGWI_DIALECT_SCHEMA_BARE},
-    {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL},
-    {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, 0},
-    {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, 0},
+     false},
+    {"moonshot", "openai", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", NULL, false},
+    {"openrouter", "openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", NULL, false},
+    {"portkey", "openai", "https://api.portkey.ai/v1", "PORTKEY_API_KEY", "x-portkey-api-key", false},
+    {"tokenmix", "openai", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY", NULL, false},
+    {"ollama", "openai", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY", NULL, true},
+    {"llamacpp", "openai", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY", NULL, true},
+    {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL, true},
+    {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, false},
+    {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, false},
 };
 
 static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
@@ -7106,12 +7125,309 @@ static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
     return NULL;
 }
 
+/* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
+
+/* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
+typedef enum llmgwi_dialect_way {
+    LLMGWI_DIALECT_WAY_TURN = 0, /* not at all: a user turn asks for it */
+    LLMGWI_DIALECT_WAY_PLAIN,    /* unasked */
+    LLMGWI_DIALECT_WAY_PREFIX,   /* "prefix": true in the message */
+    LLMGWI_DIALECT_WAY_PARTIAL,  /* "partial": true in the message */
+    LLMGWI_DIALECT_WAY_CONTINUE  /* continue_final_message in the request */
+} llmgwi_dialect_way;
+
+/* Quirks are fields of one word: a target's are put together from all rows that fit it. Zero in a field: the row
+   does not say; in a target's: as the most do. Of a field of two bits 1 is "no" and 2 is "yes", so that a mask of a
+   NO_... asks for it. */
+#define LLMGWI_DIALECT_Q(at, value) ((uint64_t)(value) << (at))
+#define LLMGWI_DIALECT_QUIRK(quirks, at, width) ((unsigned)((quirks) >> (at)) & ((1u << (width)) - 1))
+
+#define LLMGWI_DIALECT_MAX_TOKENS LLMGWI_DIALECT_Q(0, 1) /* "max_tokens", not "max_completion_tokens" */
+#define LLMGWI_DIALECT_MAX_COMPLETION LLMGWI_DIALECT_Q(0, 2)
+
+/* What values of a number it takes. Idle: while it does not reason. */
+enum {
+    LLMGWI_DIALECT_NONE = 1,
+    LLMGWI_DIALECT_ANY,
+    LLMGWI_DIALECT_IDLE,
+    LLMGWI_DIALECT_TO_1,
+    LLMGWI_DIALECT_TO_1_IDLE, /* and 1 while it reasons */
+    LLMGWI_DIALECT_ONLY_1,
+    LLMGWI_DIALECT_FROM_99 /* 0.99 to 1 */
+};
+#define LLMGWI_DIALECT_TEMPERATURE_AT 2
+#define LLMGWI_DIALECT_TOP_P_AT 5
+#define LLMGWI_DIALECT_TOP_K_AT 8 /* these three: up to IDLE */
+#define LLMGWI_DIALECT_SEED_AT 10
+#define LLMGWI_DIALECT_PENALTIES_AT 12
+#define LLMGWI_DIALECT_TEMPERATURE(value)                                                                    \
+    LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TEMPERATURE_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_TOP_P(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_P_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_TOP_K(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_K_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_SEED(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_SEED_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_PENALTIES(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PENALTIES_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_NO_BOTH LLMGWI_DIALECT_Q(14, 1) /* temperature or top_p, not both */
+
+#define LLMGWI_DIALECT_STOPS_AT 16
+#define LLMGWI_DIALECT_STOPS(count)                                                                          \
+    LLMGWI_DIALECT_Q(LLMGWI_DIALECT_STOPS_AT, (count) + 1) /* so many; 0 to 16 */
+
+#define LLMGWI_DIALECT_SYSTEM LLMGWI_DIALECT_Q(21, 1)
+#define LLMGWI_DIALECT_DEVELOPER LLMGWI_DIALECT_Q(21, 2) /* the system text's role */
+
+#define LLMGWI_DIALECT_PREFILL_AT 23
+#define LLMGWI_DIALECT_PREFILL(way) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PREFILL_AT, LLMGWI_DIALECT_WAY_##way + 1)
+#define LLMGWI_DIALECT_THINKS LLMGWI_DIALECT_Q(26, 1) /* unless it is told not to */
+#define LLMGWI_DIALECT_WAITS LLMGWI_DIALECT_Q(26, 2)  /* does not, unless it is told to */
+
+/* How it is told how long to reason. */
+#define LLMGWI_DIALECT_THINK LLMGWI_DIALECT_Q(28, 7)          /* the whole field */
+#define LLMGWI_DIALECT_THINK_NONE LLMGWI_DIALECT_Q(28, 1)     /* not at all */
+#define LLMGWI_DIALECT_THINK_EFFORT LLMGWI_DIALECT_Q(28, 2)   /* by a word */
+#define LLMGWI_DIALECT_THINK_OBJECT LLMGWI_DIALECT_Q(28, 3)   /* thinking: {type: enabled | disabled} */
+#define LLMGWI_DIALECT_THINK_ENABLE LLMGWI_DIALECT_Q(28, 4)   /* enable_thinking: true | false */
+#define LLMGWI_DIALECT_THINK_BUDGET LLMGWI_DIALECT_Q(28, 5)   /* by a number of tokens */
+#define LLMGWI_DIALECT_THINK_ADAPTIVE LLMGWI_DIALECT_Q(28, 6) /* thinking: {type: adaptive}, and a word */
+/* The least: LLMGW_EFFORT_NONE becomes this. */
+#define LLMGWI_DIALECT_OFF LLMGWI_DIALECT_Q(31, 3)
+#define LLMGWI_DIALECT_OFF_NONE LLMGWI_DIALECT_Q(31, 1)
+#define LLMGWI_DIALECT_OFF_MINIMAL LLMGWI_DIALECT_Q(31, 2)
+#define LLMGWI_DIALECT_OFF_LOW LLMGWI_DIALECT_Q(31, 3)
+
+#define LLMGWI_DIALECT_NO_TOOLS LLMGWI_DIALECT_Q(33, 1)
+#define LLMGWI_DIALECT_NO_TOOL_NONE LLMGWI_DIALECT_Q(35, 1) /* these three: how tools can be chosen */
+#define LLMGWI_DIALECT_TOOL_REQUIRED_AT 37                  /* IDLE: not while it reasons */
+#define LLMGWI_DIALECT_TOOL_ONE_AT 39
+#define LLMGWI_DIALECT_TOOL_REQUIRED(value)                                                                  \
+    LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOOL_REQUIRED_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_TOOL_ONE(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOOL_ONE_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_NO_TOOL_CHOICE                                                                        \
+    (LLMGWI_DIALECT_NO_TOOL_NONE | LLMGWI_DIALECT_TOOL_REQUIRED(NONE) | LLMGWI_DIALECT_TOOL_ONE(NONE))
+#define LLMGWI_DIALECT_NO_FORCED (LLMGWI_DIALECT_TOOL_REQUIRED(NONE) | LLMGWI_DIALECT_TOOL_ONE(NONE))
+#define LLMGWI_DIALECT_NO_SERIAL LLMGWI_DIALECT_Q(41, 1) /* cannot be told to call one tool at a time */
+
+#define LLMGWI_DIALECT_SCHEMA LLMGWI_DIALECT_Q(43, 7)        /* the whole field; 0: NATIVE */
+#define LLMGWI_DIALECT_SCHEMA_NONE LLMGWI_DIALECT_Q(43, 1)   /* no form at all */
+#define LLMGWI_DIALECT_SCHEMA_NATIVE LLMGWI_DIALECT_Q(43, 2) /* the dialect's own */
+#define LLMGWI_DIALECT_SCHEMA_OBJECT LLMGWI_DIALECT_Q(43, 3) /* JSON, of whatever shape */
+#define LLMGWI_DIALECT_SCHEMA_TOOL LLMGWI_DIALECT_Q(43, 4)   /* a tool that must be called */
+#define LLMGWI_DIALECT_SCHEMA_DIRECT                                                                         \
+    LLMGWI_DIALECT_Q(43, 5) /* the schema stands directly in response_format */
+
+#define LLMGWI_DIALECT_NO_USAGE_OPTION                                                                       \
+    LLMGWI_DIALECT_Q(46, 1)                                 /* sends usage unasked, knows no stream_options */
+#define LLMGWI_DIALECT_NO_IMAGE_URL LLMGWI_DIALECT_Q(48, 1) /* images by bytes only */
+#define LLMGWI_DIALECT_NO_IMAGES LLMGWI_DIALECT_Q(48, 4)
+#define LLMGWI_DIALECT_NO_USER LLMGWI_DIALECT_Q(51, 1) /* no end user's id */
+
+#define LLMGWI_DIALECT_CACHE LLMGWI_DIALECT_Q(53, 7)      /* the whole field: a prefix that is to be cached */
+#define LLMGWI_DIALECT_CACHE_NONE LLMGWI_DIALECT_Q(53, 1) /* cannot be marked */
+#define LLMGWI_DIALECT_CACHE_KEY LLMGWI_DIALECT_Q(53, 2)  /* prompt_cache_key */
+#define LLMGWI_DIALECT_CACHE_DAY LLMGWI_DIALECT_Q(53, 3)  /* the same, and prompt_cache_retention: 24h */
+#define LLMGWI_DIALECT_CACHE_PARTS LLMGWI_DIALECT_Q(53, 4) /* cache_control in its last part */
+#define LLMGWI_DIALECT_CACHE_POINT LLMGWI_DIALECT_Q(53, 5) /* bedrock's cachePoint after it */
+#define LLMGWI_DIALECT_CACHE_SHORT LLMGWI_DIALECT_Q(53, 6) /* the same, without a time to live */
+
+/* Ways of single families: no configuration sets these. */
+#define LLMGWI_DIALECT_MISTRAL                                                                               \
+    LLMGWI_DIALECT_Q(56, 1) /* random_seed, choice "any", ids of 9 letters, thinking parts */
+#define LLMGWI_DIALECT_REPLAY_CONTENT                                                                        \
+    LLMGWI_DIALECT_Q(57, 1) /* wants reasoning_content back inside a tool loop */
+#define LLMGWI_DIALECT_REPLAY_DETAILS LLMGWI_DIALECT_Q(58, 1) /* wants reasoning_details back as they were */
+
+/* A field by the name that a configuration has for it; words in the order of the values, from 1. */
+typedef struct llmgwi_dialect_field {
+    const char *name, *words;
+    unsigned char at, width;
+    unsigned short from; /* const char * of llmgw_capability */
+} llmgwi_dialect_field;
+
+#define LLMGWI_DIALECT_FIELD(name, at, width, words)                                                         \
+    { #name, words, at, width, (unsigned short)offsetof(llmgw_capability, name) }
+static const llmgwi_dialect_field llmgwi_dialect_fields[] = {
+    LLMGWI_DIALECT_FIELD(max_tokens, 0, 2, "max_tokens max_completion_tokens"),
+    LLMGWI_DIALECT_FIELD(temperature, LLMGWI_DIALECT_TEMPERATURE_AT, 3,
+                         "no yes idle to_1 to_1_idle only_1 from_0.99"),
+    LLMGWI_DIALECT_FIELD(top_p, LLMGWI_DIALECT_TOP_P_AT, 3, "no yes idle to_1 to_1_idle only_1 from_0.99"),
+    LLMGWI_DIALECT_FIELD(top_k, LLMGWI_DIALECT_TOP_K_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(seed, LLMGWI_DIALECT_SEED_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(penalties, LLMGWI_DIALECT_PENALTIES_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(temperature_and_top_p, 14, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(stop, LLMGWI_DIALECT_STOPS_AT, 5, "no 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"),
+    LLMGWI_DIALECT_FIELD(system, 21, 2, "system developer"),
+    LLMGWI_DIALECT_FIELD(prefill, LLMGWI_DIALECT_PREFILL_AT, 3, "no plain prefix partial continue"),
+    LLMGWI_DIALECT_FIELD(reasons, 26, 2, "yes no"),
+    LLMGWI_DIALECT_FIELD(thinking, 28, 3, "no effort object enable_thinking budget adaptive"),
+    LLMGWI_DIALECT_FIELD(least_effort, 31, 2, "none minimal low"),
+    LLMGWI_DIALECT_FIELD(tools, 33, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(tool_none, 35, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(tool_required, LLMGWI_DIALECT_TOOL_REQUIRED_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(tool_one, LLMGWI_DIALECT_TOOL_ONE_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(serial_tools, 41, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(schema, 43, 3, "no native json tool direct"),
+    LLMGWI_DIALECT_FIELD(stream_usage, 46, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(images, 48, 3, "data url 3 no"),
+    LLMGWI_DIALECT_FIELD(user_id, 51, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(prompt_cache, 53, 3, "no key key_24h parts point point_5m"),
+};
+
+/* What a row says goes over what was said before, field by field. */
+static uint64_t llmgwi_dialect_quirks_over(uint64_t before, uint64_t row) {
+    uint64_t said = 0;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_fields); i++) {
+        const llmgwi_dialect_field *field = &llmgwi_dialect_fields[i];
+        uint64_t mask = LLMGWI_DIALECT_Q(field->at, (1u << field->width) - 1);
+        if (row & mask) said |= mask;
+    }
+    return (before & ~said) | row;
+}
+
+typedef struct llmgwi_dialect_row {
+    const char *of;    /* a flavour; "@" and a dialect; "~" and a part of the model's name */
+    const char *model; /* "*" stands for any run of characters; NULL: all of them */
+    uint64_t quirks;
+} llmgwi_dialect_row;
+
+/* All rows that fit hold, the later over the earlier: dialects, then what is so of a model wherever it runs, then
+   providers and servers, then their models. Models are matched with and without what hosts add to the name. */
+static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
+    {"@openai", NULL, LLMGWI_DIALECT_MAX_TOKENS | LLMGWI_DIALECT_TOP_K(NONE)},
+    {"@anthropic", NULL,
+     LLMGWI_DIALECT_TEMPERATURE(TO_1_IDLE) | LLMGWI_DIALECT_TOP_P(IDLE) | LLMGWI_DIALECT_TOP_K(IDLE) |
+         LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_THINK_ADAPTIVE |
+         LLMGWI_DIALECT_TOOL_REQUIRED(IDLE) | LLMGWI_DIALECT_TOOL_ONE(IDLE) | LLMGWI_DIALECT_CACHE_PARTS},
+    /* Claude: up to 4.5 a budget of tokens, and an answer can be begun for it; from 4.7 on its sampling is fixed */
+    {"~claude", NULL, LLMGWI_DIALECT_THINK_ADAPTIVE},
+    {"~claude", "*claude-2*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-instant*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-3*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-3-7*", LLMGWI_DIALECT_THINK_BUDGET},
+    {"~claude", "*claude-sonnet-4",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-sonnet-4-0",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-sonnet-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-opus-4",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-opus-4-0",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-opus-4-1",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-opus-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-haiku-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    /* hosts */
+    {"@gemini", NULL,
+     LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_THINK_EFFORT |
+         LLMGWI_DIALECT_OFF_MINIMAL | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER},
+    {"@openai", NULL, LLMGWI_DIALECT_THINK_EFFORT},
+    {"openai", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"portkey", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"groq", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
+    {"xai", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
+    {"tokenmix", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"compatible", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"openrouter", NULL, LLMGWI_DIALECT_REPLAY_DETAILS},
+    {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)}, /* not "anthropic/claude": nobody knows whose */
+    {"deepseek", NULL,
+     LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINK_OBJECT | LLMGWI_DIALECT_PREFILL(PREFIX) |
+         LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_SCHEMA_OBJECT},
+    {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAITS},
+    {"mistral", NULL,
+     LLMGWI_DIALECT_MISTRAL | LLMGWI_DIALECT_NO_USAGE_OPTION | LLMGWI_DIALECT_THINK_NONE |
+         LLMGWI_DIALECT_PREFILL(PREFIX) | LLMGWI_DIALECT_NO_USER},
+    {"mistral", "magistral*", LLMGWI_DIALECT_PREFILL(TURN)},
+    {"qwen", NULL, LLMGWI_DIALECT_THINK_ENABLE | LLMGWI_DIALECT_SCHEMA_OBJECT},
+    {"qwen", "qwen*", LLMGWI_DIALECT_PREFILL(PARTIAL) | LLMGWI_DIALECT_THINKS},
+    {"qwen", "qwen-*", LLMGWI_DIALECT_WAITS}, /* the commercial ones */
+    {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAITS},
+    {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAITS},
+    {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAITS},
+    {"moonshot", NULL, LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_SCHEMA_OBJECT},
+    {"moonshot", "kimi-k2*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
+    {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
+    {"ollama", NULL, LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
+    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_DIRECT},
+    {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
+    {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    /* they cannot be told not to think */
+    {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+};
+
+/* A "-" in pattern fits a "." too. Goes back to the last star only: at most text.n x strlen(pattern) steps. */
+static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
+    const char *star = NULL;
+    size_t i = 0, again = 0;
+    while (i < text.n) {
+        char c = text.p[i] == '.' ? '-' : text.p[i];
+        if (*pattern == '*') {
+            star = pattern++;
+            again = i;
+        } else if (*pattern && *pattern == c) {
+            pattern++;
+            i++;
+        } else if (star) {
+            pattern = star + 1;
+            i = ++again;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == 0;
+}
+
+/* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
+   "-20250514", "-latest". */
+static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    size_t n = strcspn(model, ":@");
+    if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
+    size_t digits = n;
+    while (digits && model[digits - 1] >= '0' && model[digits - 1] <= '9') digits--;
+    if (n - digits == 8 && digits && model[digits - 1] == '-') return llmgwi_base_view(model, digits - 1);
+    if (n > 7 && memcmp(model + n - 7, "-latest", 7) == 0) n -= 7;
+    return llmgwi_base_view(model, n);
+}
+
+/* Does a row's model fit, as it is named or without what hosts add? */
+static bool llmgwi_dialect_model_fits(const char *model, const char *pattern) {
+    return !pattern || llmgwi_dialect_fits(llmgwi_base_cstr(model), pattern) ||
+           llmgwi_dialect_fits(llmgwi_dialect_bare(model), pattern);
+}
+
+/* What the built-in rows say of a model. url: base; NULL: not known. */
+static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavour, const char *model,
+                                         const char *url) {
+    uint64_t quirks = 0;
+    const char *of = "";
+    bool fits = false;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_rows); i++) {
+        const llmgwi_dialect_row *row = &llmgwi_dialect_rows[i];
+        if (strcmp(of, row->of) != 0) {
+            of = row->of;
+            fits = of[0] == '@'   ? strcmp(of + 1, dialect) == 0
+                   : of[0] == '~' ? llmgwi_base_has(llmgwi_base_cstr(model), of + 1)
+                                  : strcmp(of, flavour) == 0;
+        }
+        if (fits && llmgwi_dialect_model_fits(model, row->model))
+            quirks = llmgwi_dialect_quirks_over(quirks, row->quirks);
+    }
+    /* DeepSeek goes on from a prefix under /beta only. */
+    llmgwi_base_str place = llmgwi_base_cstr(url);
+    if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
+        quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
+    return quirks;
+}
+
 /* Whom a request is written for. Strings are borrowed. */
 typedef struct llmgwi_dialect_target {
     const char *model;   /* as the provider knows it */
     const char *flavour; /* a known name, or the dialect's: stamps opaque parts with their origin */
-    unsigned quirks;
-    const char *url; /* base, without a last slash; NULL: not known */
+    uint64_t quirks;     /* what it takes: LLMGWI_DIALECT_... */
+    const char *url;     /* base, without a last slash; NULL: not known */
 } llmgwi_dialect_target;
 
 LLMGWI_BASE_SMALL_END
@@ -7983,15 +8299,6 @@ static void llmgwi_dialect_weigh(llmgw_error *error, const llmgwi_dialect_meta *
 
 /* ---- writing requests: what the dialects share ---- */
 
-/* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
-typedef enum llmgwi_dialect_way {
-    LLMGWI_DIALECT_WAY_TURN = 0, /* not at all: a user turn asks for it */
-    LLMGWI_DIALECT_WAY_PLAIN,    /* unasked */
-    LLMGWI_DIALECT_WAY_PREFIX,   /* "prefix": true in the message */
-    LLMGWI_DIALECT_WAY_PARTIAL,  /* "partial": true in the message */
-    LLMGWI_DIALECT_WAY_CONTINUE  /* continue_final_message in the request */
-} llmgwi_dialect_way;
-
 /* Going on with an answer that was cut. */
 typedef struct llmgwi_dialect_resume {
     llmgwi_base_str text; /* the kept beginning of the answer; ends without white space */
@@ -8645,7 +8952,7 @@ static const char *const llmgwi_dialect_efforts[] = {NULL, "none", "low", "mediu
 static void llmgwi_dialect_openai_format(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    bool bare = (build->target->quirks & LLMGWI_DIALECT_SCHEMA_BARE) != 0;
+    bool bare = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
     if (build->json_mode) llmgwi_dialect_raw(build, "response_format", "{\"type\":\"json_object\"}");
     if (!request->schema) return;
     llmgwi_json_key(out, "response_format");
@@ -8665,7 +8972,7 @@ static void llmgwi_dialect_openai_format(llmgwi_dialect_build *build) {
 
 static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
-    unsigned quirks = build->target->quirks;
+    uint64_t quirks = build->target->quirks;
     bool mistral = (quirks & LLMGWI_DIALECT_MISTRAL) != 0, off = request->effort == LLMGW_EFFORT_NONE;
     llmgwi_json_out *out = &build->out;
     llmgwi_dialect_number(build, "temperature", request->temperature);
@@ -8678,11 +8985,12 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
         llmgwi_json_key(out, quirks & LLMGWI_DIALECT_MAX_TOKENS ? "max_tokens" : "max_completion_tokens");
         llmgwi_json_put_int(out, request->max_tokens);
     }
-    if (request->effort && (quirks & LLMGWI_DIALECT_ENABLE_THINKING)) {
+    uint64_t think = quirks & LLMGWI_DIALECT_THINK;
+    if (request->effort && think == LLMGWI_DIALECT_THINK_ENABLE) {
         llmgwi_dialect_raw(build, "enable_thinking", off ? "false" : "true");
-    } else if (request->effort && (quirks & LLMGWI_DIALECT_THINKING)) {
+    } else if (request->effort && think == LLMGWI_DIALECT_THINK_OBJECT) {
         llmgwi_dialect_raw(build, "thinking", off ? "{\"type\":\"disabled\"}" : "{\"type\":\"enabled\"}");
-    } else if (request->effort && !mistral) {
+    } else if (request->effort && think != LLMGWI_DIALECT_THINK_NONE) {
         llmgwi_json_pair(out, "reasoning_effort", llmgwi_dialect_efforts[request->effort]);
     }
     if (request->user_id && !mistral)
@@ -9142,22 +9450,14 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
 
 #define LLMGWI_DIALECT_ANTHROPIC_TOKENS 4096 /* max_tokens is required; every Claude 3 and later takes this */
 
-/* Models up to 4.5 think with a budget of tokens, later ones adaptively with an effort (WIRE.md 1.3). */
-static bool llmgwi_dialect_anthropic_budget(const char *model) {
-    static const char *const old[] = {"claude-3", "claude-2",    "-4-0",         "-4-1",
-                                      "-4-5",     "opus-4-2025", "sonnet-4-2025"};
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(old); i++)
-        if (strstr(model, old[i])) return true;
-    return false;
-}
-
 /* thinking, and max_tokens, which must exceed its budget; the effort goes with the format. */
 static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
     static const int64_t budgets[] = {0, 0, 1024, 4096, 16384};
     llmgw_effort effort = build->request->effort;
     int64_t tokens = build->request->max_tokens, budget = budgets[effort];
     char text[64];
-    bool old = llmgwi_dialect_anthropic_budget(build->target->model);
+    uint64_t think = build->target->quirks & LLMGWI_DIALECT_THINK;
+    bool old = think == LLMGWI_DIALECT_THINK_BUDGET;
     if (old && budget && tokens && budget >= tokens) budget = tokens > 1024 ? 1024 : 0;
     if (!tokens) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + (old ? budget : 0);
     llmgwi_json_key(&build->out, "max_tokens");
@@ -9175,8 +9475,8 @@ static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
 
 static void llmgwi_dialect_anthropic_output(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
-    bool effort =
-        request->effort >= LLMGW_EFFORT_LOW && !llmgwi_dialect_anthropic_budget(build->target->model);
+    bool effort = request->effort >= LLMGW_EFFORT_LOW &&
+                  (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE;
     llmgwi_json_out *out = &build->out;
     if (!effort && !request->schema) return;
     llmgwi_json_key(out, "output_config");
@@ -9635,7 +9935,7 @@ static void llmgwi_dialect_gemini_thinking(llmgwi_dialect_build *build) {
     llmgwi_json_key(out, "thinkingConfig");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_raw(build, "includeThoughts", effort == LLMGW_EFFORT_NONE ? "false" : "true");
-    if (strstr(build->target->model, "gemini-2")) {
+    if ((build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_BUDGET) {
         llmgwi_json_key(out, "thinkingBudget");
         llmgwi_json_put_int(out, budgets[effort]);
     } else {
@@ -10170,121 +10470,27 @@ static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
 
 /* ---- resuming a cut answer (WIRE.md 8) ---- */
 
-typedef struct llmgwi_dialect_prefill {
-    const char *flavour;
-    const char *model; /* "*" stands for any run of characters */
-    llmgwi_dialect_way way;
-    bool thinks; /* unless told not to: then only a request with LLMGW_EFFORT_NONE can be prefilled */
-} llmgwi_dialect_prefill;
-
-/* The first row that fits counts; without one a user turn asks for the rest. Claude's are those before 4.6,
-   with the date and the host's suffix cut off, and for OpenRouter with dots for dashes. */
-static const llmgwi_dialect_prefill llmgwi_dialect_prefills_table[] = {
-    {"anthropic", "claude-2*", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-instant*", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-3*", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-sonnet-4", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-sonnet-4-0", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-sonnet-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4-0", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4-1", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-haiku-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAY_PREFIX, false},
-    {"deepseek", "*", LLMGWI_DIALECT_WAY_PREFIX, true},
-    {"mistral", "magistral*", LLMGWI_DIALECT_WAY_TURN, false},
-    {"mistral", "*", LLMGWI_DIALECT_WAY_PREFIX, false},
-    {"qwen", "qwq*", LLMGWI_DIALECT_WAY_TURN, false},
-    {"qwen", "qvq*", LLMGWI_DIALECT_WAY_TURN, false},
-    {"qwen", "qwen-*", LLMGWI_DIALECT_WAY_PARTIAL, false}, /* the commercial ones */
-    {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"qwen", "qwen*", LLMGWI_DIALECT_WAY_PARTIAL, true},
-    {"moonshot", "kimi-k2*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"vllm", "*", LLMGWI_DIALECT_WAY_CONTINUE, false},
-    {"llamacpp", "*", LLMGWI_DIALECT_WAY_PLAIN, false},
-};
-
-/* A "-" in pattern fits a "." too. Goes back to the last star only: at most text.n x strlen(pattern) steps. */
-static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
-    const char *star = NULL;
-    size_t i = 0, again = 0;
-    while (i < text.n) {
-        char c = text.p[i] == '.' ? '-' : text.p[i];
-        if (*pattern == '*') {
-            star = pattern++;
-            again = i;
-        } else if (*pattern && *pattern == c) {
-            pattern++;
-            i++;
-        } else if (star) {
-            pattern = star + 1;
-            i = ++again;
-        } else {
-            return false;
-        }
-    }
-    while (*pattern == '*') pattern++;
-    return *pattern == 0;
-}
-
-/* A model without what hosts add: "@20250514" (Vertex), ":beta" (OpenRouter), "-20250514", "-latest". */
-static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
-    size_t n = strcspn(model, ":@"), digits = n;
-    while (digits && model[digits - 1] >= '0' && model[digits - 1] <= '9') digits--;
-    if (n - digits == 8 && digits && model[digits - 1] == '-') return llmgwi_base_view(model, digits - 1);
-    if (n > 7 && memcmp(model + n - 7, "-latest", 7) == 0) n -= 7;
-    return llmgwi_base_view(model, n);
-}
-
-static llmgwi_dialect_way llmgwi_dialect_way_of(const llmgwi_dialect *dialect,
-                                                const llmgwi_dialect_target *target, llmgw_effort effort) {
-    const char *flavour = target->flavour, *model = target->model;
-    llmgwi_base_str whole = llmgwi_base_cstr(model), url = llmgwi_base_cstr(target->url);
-    if (strcmp(flavour, "openrouter") == 0) {
-        if (!llmgwi_base_starts(whole, "anthropic/")) return LLMGWI_DIALECT_WAY_TURN;
-        model += strlen("anthropic/");
-        flavour = "anthropic";
-    } else if (strcmp(dialect->name, "anthropic") == 0) {
-        flavour = "anthropic"; /* also at another host */
-    }
-    if (llmgwi_base_has(whole, "thinking") || llmgwi_base_has(whole, "reasoner"))
-        return LLMGWI_DIALECT_WAY_TURN; /* cannot be told not to */
-    if (strcmp(flavour, "deepseek") == 0 && (url.n < 5 || memcmp(url.p + url.n - 5, "/beta", 5) != 0))
-        return LLMGWI_DIALECT_WAY_TURN;
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_prefills_table); i++) {
-        const llmgwi_dialect_prefill *row = &llmgwi_dialect_prefills_table[i];
-        if (strcmp(row->flavour, flavour) != 0) continue;
-        if (!llmgwi_dialect_fits(llmgwi_dialect_bare(model), row->model)) continue;
-        return row->thinks && effort != LLMGW_EFFORT_NONE ? LLMGWI_DIALECT_WAY_TURN : row->way;
-    }
-    return LLMGWI_DIALECT_WAY_TURN;
-}
-
 /* What makes a prefill wrong for this request: it asks to think, or forces a call (the text is over then), or
    a shape (enforced again from the start of what comes: a rest of a JSON text has not that shape). */
-static llmgwi_dialect_way llmgwi_dialect_way_for(const llmgwi_dialect *dialect,
-                                                 const llmgwi_dialect_target *target,
+static llmgwi_dialect_way llmgwi_dialect_way_for(const llmgwi_dialect_target *target,
                                                  const llmgw_request *request) {
     bool forced = request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE;
-    if (request->effort > LLMGW_EFFORT_NONE || forced || request->schema) return LLMGWI_DIALECT_WAY_TURN;
-    return llmgwi_dialect_way_of(dialect, target, request->effort);
+    bool thinks = (target->quirks & LLMGWI_DIALECT_THINKS) && request->effort != LLMGW_EFFORT_NONE;
+    unsigned way = LLMGWI_DIALECT_QUIRK(target->quirks, LLMGWI_DIALECT_PREFILL_AT, 3);
+    if (request->effort > LLMGW_EFFORT_NONE || forced || request->schema || thinks || !way)
+        return LLMGWI_DIALECT_WAY_TURN;
+    return (llmgwi_dialect_way)(way - 1);
 }
 
 /* Can this target go on from an assistant's text by its own means? Else a user turn asks for it. */
-static bool llmgwi_dialect_prefills(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
-                                    const llmgw_request *request) {
-    return llmgwi_dialect_way_for(dialect, target, request) != LLMGWI_DIALECT_WAY_TURN;
+static bool llmgwi_dialect_prefills(const llmgwi_dialect_target *target, const llmgw_request *request) {
+    return llmgwi_dialect_way_for(target, request) != LLMGWI_DIALECT_WAY_TURN;
 }
 
 /* Does the reply to a prefilled request begin with the prefilled text? */
 LLMGWI_BASE_UNUSED
-static bool llmgwi_dialect_echoes(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
-                                  const llmgw_request *request) {
-    return (target->quirks & LLMGWI_DIALECT_MISTRAL) && llmgwi_dialect_prefills(dialect, target, request);
+static bool llmgwi_dialect_echoes(const llmgwi_dialect_target *target, const llmgw_request *request) {
+    return (target->quirks & LLMGWI_DIALECT_MISTRAL) && llmgwi_dialect_prefills(target, request);
 }
 
 static llmgw_part llmgwi_dialect_text_part(llmgwi_base_str text) {
@@ -10327,16 +10533,6 @@ typedef enum llmgwi_dialect_form {
     LLMGWI_DIALECT_FORM_TOLD        /* the schema in the system text */
 } llmgwi_dialect_form;
 
-/* Claude before 4.5 has no output_config.format (Anthropic's documentation, "Structured outputs"). */
-static bool llmgwi_dialect_anthropic_untyped(const char *model) {
-    static const char *const old[] = {"claude-2*",       "claude-instant*", "claude-3*",
-                                      "claude-sonnet-4", "claude-opus-4",   "claude-sonnet-4-0",
-                                      "claude-opus-4-0", "claude-opus-4-1"};
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(old); i++)
-        if (llmgwi_dialect_fits(llmgwi_dialect_bare(model), old[i])) return true;
-    return false;
-}
-
 /* Does a schema say that the value is an object? Tools and JSON modes know nothing else. */
 static bool llmgwi_dialect_asks_object(const char *schema) {
     llmgwi_json json;
@@ -10351,25 +10547,26 @@ static bool llmgwi_dialect_asks_object(const char *schema) {
     return object;
 }
 
+/* A tool can be forced only where there are no others, and not on a model that is to reason. */
 static llmgwi_dialect_form llmgwi_dialect_form_of(const llmgwi_dialect *dialect,
                                                   const llmgwi_dialect_target *target,
                                                   const llmgw_request *request) {
-    unsigned quirks = target->quirks;
+    uint64_t quirks = target->quirks, how = quirks & LLMGWI_DIALECT_SCHEMA;
     bool thinks = request->effort > LLMGW_EFFORT_NONE;
+    bool old_gemini = strcmp(dialect->name, "gemini") == 0 &&
+                      (strstr(target->model, "gemini-1") || strstr(target->model, "gemini-2"));
     if (!request->schema) return LLMGWI_DIALECT_FORM_NATIVE;
-    if (strcmp(dialect->name, "anthropic") == 0 && llmgwi_dialect_anthropic_untyped(target->model))
-        quirks |= LLMGWI_DIALECT_SCHEMA_TOOL;
-    bool mixes = strcmp(dialect->name, "gemini") != 0 || !request->tool_count ||
-                 !(strstr(target->model, "gemini-1") || strstr(target->model, "gemini-2"));
-    if (!mixes)
-        return LLMGWI_DIALECT_FORM_TOLD; /* "Function calling with a response mime type ... is unsupported" */
-    if (!(quirks & (LLMGWI_DIALECT_SCHEMA_TOOL | LLMGWI_DIALECT_SCHEMA_MODE)))
+    if (old_gemini && request->tool_count) return LLMGWI_DIALECT_FORM_TOLD; /* else a 400: not both */
+    if (!how || how == LLMGWI_DIALECT_SCHEMA_NATIVE || how == LLMGWI_DIALECT_SCHEMA_DIRECT)
         return LLMGWI_DIALECT_FORM_NATIVE;
     if (!llmgwi_dialect_asks_object(request->schema)) return LLMGWI_DIALECT_FORM_TOLD;
-    if ((quirks & LLMGWI_DIALECT_SCHEMA_TOOL) && !request->tool_count && !thinks)
-        return LLMGWI_DIALECT_FORM_TOOL;
-    if (thinks && (quirks & LLMGWI_DIALECT_ENABLE_THINKING)) return LLMGWI_DIALECT_FORM_TOLD;
-    return quirks & LLMGWI_DIALECT_SCHEMA_MODE ? LLMGWI_DIALECT_FORM_MODE : LLMGWI_DIALECT_FORM_TOLD;
+    if (how == LLMGWI_DIALECT_SCHEMA_OBJECT) /* Qwen: not while it thinks */
+        return thinks && (quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ENABLE
+                   ? LLMGWI_DIALECT_FORM_TOLD
+                   : LLMGWI_DIALECT_FORM_MODE;
+    bool forced = how == LLMGWI_DIALECT_SCHEMA_TOOL && !(quirks & LLMGWI_DIALECT_NO_TOOLS) &&
+                  LLMGWI_DIALECT_QUIRK(quirks, LLMGWI_DIALECT_TOOL_ONE_AT, 2) != LLMGWI_DIALECT_NONE;
+    return forced && !thinks && !request->tool_count ? LLMGWI_DIALECT_FORM_TOOL : LLMGWI_DIALECT_FORM_TOLD;
 }
 
 /* Rewrites a request for its form. tool and system live as long as rest. */
@@ -10416,7 +10613,7 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     build.error = error;
     build.message = build.part = SIZE_MAX;
     if (resume && resume->text.n) {
-        if (!resume->turn) build.way = llmgwi_dialect_way_for(dialect, target, request);
+        if (!resume->turn) build.way = llmgwi_dialect_way_for(target, request);
         llmgwi_dialect_add_resume(&build, resume, request->schema);
         if (!resume->fault) rest.schema = NULL;
     }
@@ -11100,8 +11297,9 @@ typedef struct llmgwi_config_provider {
     size_t index; /* among the providers */
     const llmgwi_dialect *dialect;
     const char *flavour; /* known name or dialect */
-    unsigned quirks;
-    const char *url; /* without a slash at its end */
+    const char *family;  /* of which rows of capabilities hold: the flavour, or "compatible": some server that
+                            speaks the openai dialect */
+    const char *url;     /* without a slash at its end */
     bool tls, loopback;
     bool keyed;                  /* some header is a secret */
     bool listed;                 /* at its known place: built-in prices hold */
@@ -11124,7 +11322,7 @@ typedef struct llmgwi_config_target {
     llmgwi_config_provider *provider;
     const char *model;
     const llmgwi_dialect *dialect; /* the provider's, or what this model needs */
-    unsigned quirks;               /* the provider's, and the model's own */
+    uint64_t quirks;               /* what it takes: LLMGWI_DIALECT_... */
     llmgw_price price;
     /* Never NULL. The same struct for all names of a provider's model, if one of them limits it. */
     const llmgwi_config_limits *limits;
@@ -11411,11 +11609,9 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
     if (asked && strcmp(from->key, "env:") == 0)
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
     bool own = provider->named || provider->listed;
-    if (!from->key && known && own && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
-        key = getenv(known->key_var);
+    if (!from->key && known && own && !(known->local && !provider->loopback)) key = getenv(known->key_var);
     if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
-    bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
-                           provider->listed && !from->url);
+    bool needs = asked || (!from->key && known && !(known->local) && provider->listed && !from->url);
     if (needs)
         provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
     return true;
@@ -11495,9 +11691,8 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
     while (place && from->url[place - 1] == '/') place--;
     provider->listed = !from->url || llmgwi_base_same(llmgwi_base_view(from->url, place), row->url);
     provider->named = by_name;
-    provider->quirks = row->quirks;
-    if (!provider->listed && !by_name && strcmp(row->name, "openai") == 0)
-        provider->quirks = LLMGWI_DIALECT_MAX_TOKENS;
+    bool other = !provider->listed && !by_name && strcmp(row->name, "openai") == 0;
+    provider->family = other ? "compatible" : row->name;
     const char *url = from->url ? from->url : row->url, *why = llmgwi_config_url(provider, url);
     if (why) return llmgwi_config_wrong(error, path, "url", why);
     size_t n = strlen(url);
@@ -11613,7 +11808,8 @@ static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model
 static void llmgwi_config_target_traits(llmgwi_config_target *target) {
     if (!target->provider) return;
     target->dialect = target->provider->dialect;
-    target->quirks = target->provider->quirks;
+    target->quirks = llmgwi_dialect_quirks_of(target->dialect->name, target->provider->family, target->model,
+                                              target->provider->url);
 }
 
 static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *from, const char *path,
@@ -12471,6 +12667,7 @@ static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name,
         own->provider = config->providers[0];
         own->model = name;
         llmgwi_config_target_known(config, own);
+        llmgwi_config_target_traits(own);
         return true;
     }
     const char *hint = llmgwi_config_hint(name);
@@ -28599,7 +28796,7 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     attempt->wire.url = target->provider->url;
 
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
-    resume.turn = call->no_prefill || !llmgwi_dialect_prefills(dialect, &attempt->wire, call->request);
+    resume.turn = call->no_prefill || !llmgwi_dialect_prefills(&attempt->wire, call->request);
     resume.fault = NULL;
     attempt->repair = call->repair_at == attempt->target;
     if (attempt->repair) {
@@ -28608,7 +28805,7 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
         resume.fault = call->fault;
     }
     attempt->prefill = call->kept && !resume.turn;
-    attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(dialect, &attempt->wire, call->request);
+    attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(&attempt->wire, call->request);
     attempt->exact = attempt->prefill && !attempt->echoes;
 
     if (!llmgwi_dialect_write(dialect, &attempt->wire, call->request, &resume, &attempt->body,

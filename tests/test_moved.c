@@ -505,7 +505,6 @@ static long wire_post(wire *w, const llmgwi_base_buf *body) {
 
 /* One conversation in one dialect. False: the dialect cannot say it, and said so. */
 static bool move(talk *t, const home *h, const llmgwi_dialect *dialect, wire *w, bool show) {
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(h->flavour);
     llmgwi_dialect_target target;
     llmgwi_base_buf body;
     llmgw_error error;
@@ -513,7 +512,7 @@ static bool move(talk *t, const home *h, const llmgwi_dialect *dialect, wire *w,
     memset(&error, 0, sizeof error);
     target.model = h->model;
     target.flavour = h->flavour;
-    target.quirks = known ? known->quirks : 0;
+    target.quirks = llmgwi_dialect_quirks_of(h->dialect, h->flavour, h->model, NULL);
     if (!llmgwi_public_check(&t->request, &error))
         fail_msg("seed %llu: %s", (unsigned long long)t->seed, error.text);
     llmgwi_base_buf_init(&body, &unit_mem, (size_t)1 << 22);

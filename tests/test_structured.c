@@ -294,7 +294,7 @@ static void test_plea(void **state) {
         memset(&error, 0, sizeof error);
         target.model = places[i].model;
         target.flavour = known->name;
-        target.quirks = known->quirks;
+        target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, target.model, NULL);
         request.prompt = "How old?";
         request.schema = SCHEMA;
         resume.text = llmgwi_base_cstr("{\"age\":null}");
