@@ -1140,7 +1140,7 @@ static bool openai_gates(Req *r) {
 static bool openai_stream(Req *r) {
     json_t *opt = json_object_get(r->root, "stream_options"), *use = json_object_get(opt, "include_usage");
     r->ask.stream = json_is_true(json_object_get(r->root, "stream"));
-    r->ask.usage_asked = json_is_true(use);
+    r->ask.usage_asked = json_is_true(use) || strstr(r->uri, "/mistral/"); /* it tells unasked */
     if (use && !json_is_boolean(use)) return bad(r, "stream_options.include_usage: wrong type");
     if (json_is_object(opt) && !r->ask.stream)
         return bad(r, "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
