@@ -265,35 +265,19 @@ static bool bedrock_route(Req *r) {
     const char *at = strstr(r->uri, "/model/"), *id = at ? at + 7 : "", *end = strpbrk(id, "/?");
     size_t n = end ? strcspn(end, "?") : 0;
     bool plain = n == 9 && !memcmp(end, "/converse", n),
-         stream = n == 16 && !memcmp(end, "/converse-stream", n);
+         stream = n == 16 && !memcmp(end, "/converse-stream", n),
+         invoke = n == 7 && !memcmp(end, "/invoke", n);
     Buf model = {0};
-    if ((!plain && !stream) || !percent_decode(id, (size_t)(end - id), &model) || !model.n) {
+    if ((!plain && !stream && !invoke) || !percent_decode(id, (size_t)(end - id), &model) || !model.n) {
         buf_free(&model);
         return false;
     }
     r->dialect = BEDROCK;
     r->model = model.p;
     r->ask.stream = stream;
+    r->invokes = invoke;
     return true;
 }
-
-/* Refuses fields that are not in the list, in AWS's words. */
-static bool only_fields(Req *r, const json_t *obj, const Field *f, size_t n, const char *where) {
-    const char *key;
-    json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)obj, key, v) {
-        size_t i = 0;
-        while (i < n && strcmp(f[i].name, key)) i++;
-        if (i == n)
-            return bad(
-                r,
-                "Malformed input request: #/%s: extraneous key [%s] is not permitted, please reformat your "
-                "input and try again.",
-                where, key);
-    }
-    return check_fields(r, obj, f, n, where);
-}
-#define ONLY_FIELDS(r, obj, table, where) only_fields(r, obj, table, COUNT(table), where)
 
 static const Field bedrock_fields[] = {
     {"messages", T_ARR | T_NEED, 0, 0}, {"system", T_ARR, 0, 0},

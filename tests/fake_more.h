@@ -351,19 +351,6 @@ static const Field cohere_fields[] = {
     {"priority", T_INT, 0, 999},
 };
 
-/* Refuses fields that are not in the list, in Cohere's words. */
-static bool cohere_only(Req *r, const json_t *obj, const Field *f, size_t n, const char *where) {
-    const char *key;
-    json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)obj, key, v) {
-        size_t i = 0;
-        while (i < n && strcmp(f[i].name, key)) i++;
-        if (i == n) return bad(r, "unknown field: parameter '%s' is not a valid field (%s)", key, where);
-    }
-    return check_fields(r, obj, f, n, where);
-}
-#define COHERE_ONLY(r, obj, table, where) cohere_only(r, obj, table, COUNT(table), where)
-
 static bool cohere_part(Req *r, json_t *part, const char *role, Buf *text, const char *where) {
     const char *type = str_of(part, "type");
     if (!strcmp(type, "text")) return responses_text(r, part, "text", text, where);
@@ -403,7 +390,7 @@ static bool cohere_message(Req *r, json_t *msg, json_t *ids, size_t i) {
     json_t *c = json_object_get(msg, "content"), *calls = json_object_get(msg, "tool_calls");
     char where[40];
     snprintf(where, sizeof where, "messages[%zu]", i);
-    if (!COHERE_ONLY(r, msg, f, where)) return false;
+    if (!ONLY_FIELDS(r, msg, f, where)) return false;
     if (!ONE_OF(role, "system", "user", "assistant", "tool"))
         return bad(r, "%s.role: invalid '%s'", where, role);
     if (!strcmp(role, "tool")) {
@@ -448,7 +435,7 @@ static bool cohere_format(Req *r) {
     r->ask.no_calls = !strcmp(choice, "NONE");
     if (!strcmp(choice, "REQUIRED")) r->ask.forced = json_array_get(r->ask.tools, 0);
     if (!rf || !strcmp(type, "text")) return true;
-    if (!COHERE_ONLY(r, rf, f, "response_format")) return false;
+    if (!ONLY_FIELDS(r, rf, f, "response_format")) return false;
     if (strcmp(type, "json_object")) return bad(r, "response_format.type: must be text or json_object");
     if (r->ask.tools || json_object_get(r->root, "documents"))
         return bad(r, "response_format: not together with tools or documents");
@@ -461,7 +448,7 @@ static bool cohere_think(Req *r) {
     static const Field f[] = {{"type", T_STR | T_NEED, 0, 0}, {"token_budget", T_INT, 0, 1e9}};
     json_t *t = json_object_get(r->root, "thinking");
     if (!t) return true;
-    if (!COHERE_ONLY(r, t, f, "thinking")) return false;
+    if (!ONLY_FIELDS(r, t, f, "thinking")) return false;
     if (!ONE_OF(str_of(t, "type"), "enabled", "disabled"))
         return bad(r, "thinking.type: enabled or disabled");
     r->ask.reasoning = !strcmp(str_of(t, "type"), "enabled");
@@ -471,7 +458,7 @@ static bool cohere_think(Req *r) {
 static bool cohere_validate(Req *r) {
     json_t *max = json_object_get(r->root, "max_tokens");
     const char *mode = str_of(r->root, "safety_mode");
-    if (!COHERE_ONLY(r, r->root, cohere_fields, "")) return false;
+    if (!ONLY_FIELDS(r, r->root, cohere_fields, "")) return false;
     if (*mode && !ONE_OF(mode, "CONTEXTUAL", "STRICT", "OFF", "NONE")) return bad(r, "safety_mode: invalid");
     r->ask.stream = json_is_true(json_object_get(r->root, "stream"));
     r->ask.usage_asked = true;

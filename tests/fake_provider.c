@@ -33,9 +33,7 @@
  * which: {"ok":true,"changed":{"old":"new"}}. DELETE /_control undoes it. GET /_asked: how often each question
  * was asked; POST /_asked with a question as the body: the same of one, and its answer of now.
  *
- * POST .../embeddings is OpenAI's endpoint. A vector is the sum over the words of a text of +-1 drawn from
- * the word's hash, made unit length: texts with words in common are near. 64 numbers, or as "dimensions"
- * asks; the fault "dim":N makes it N numbers whatever was asked. The other faults work as for chat.
+ * Embeddings of several makers: see fake_embed.h.
  *
  * GET /_bills is what a provider would bill: a line "id model input output" (tokens) for every answer of a chat, also
  * one that the client did not wait for; oldest first, until DELETE /_control.
@@ -215,8 +213,8 @@ typedef struct Fault {
     json_int_t status, delay_ms, first_token_delay_ms, chunk_ms, chunk_chars, drip_bytes, drip_ms, cut_after,
         error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times,
         script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam, dim, crc_after;
-    bool rethink, crc, frame_error, flat, content_filter, cut_in_utf8, garbage, endless, never, no_terminator,
-        usage_none, keepalive_comments, split_utf8, close;
+    bool rethink, crc, frame_error, flat, content_filter, embed_short, embed_shuffled, cut_in_utf8, garbage,
+        endless, never, no_terminator, usage_none, keepalive_comments, split_utf8, close;
     json_t *body, *error_type, *error_code, *error_message, *headers, *retry_after, *content_type, *text,
         *reasoning, *tool_calls, *finish, *redirect, *model_echo, *refusal, *model, *exception;
 } Fault;
@@ -263,7 +261,8 @@ typedef struct Out {
     End end;
 } Out;
 
-typedef struct Req {
+typedef struct Req Req;
+struct Req {
     struct MHD_Connection *conn;
     int fd;
     char *uri, *method;
@@ -271,7 +270,13 @@ typedef struct Req {
     Buf body;
     json_t *root;
     int dialect;
-    bool gem_stream, gem_sse, embeds, azure, vertex;
+    bool gem_stream, gem_sse, azure, vertex, invokes;
+    const struct Embedding *embeds; /* the kind of embeddings it asks for, NULL: none */
+    json_t *texts;                  /* what is to be embedded; its own */
+    size_t dim;                     /* numbers of a vector, 0: the default */
+    void (*serve)(Req *);           /* answers it, when it is no chat and no embedding; NULL */
+    void (*put_one)(Req *, const void *batch);
+    char *item; /* what follows the path: an id, and a verb */
     char *model;
     const char *label;  /* the model as answers name it: fault:{...} is only "fault" */
     const char *vendor; /* of the path, "" none */
@@ -298,7 +303,7 @@ typedef struct Req {
     size_t heap_at;           /* place in the heap of waiting requests, from 1; 0 is none */
     bool http11, tls, direct; /* direct: the timer thread may write pieces to the socket itself */
     Buf debt;                 /* what a full socket did not take of the last one */
-} Req;
+};
 
 typedef struct Rule {
     char *model;
@@ -375,11 +380,17 @@ typedef struct Dialect {
     void (*put)(Req *, const char *event, const char *data, size_t n); /* one event of a stream */
     void (*put_error)(Req *); /* the error that ends a stream, NULL: an event with the error's body */
     const char *finish[5];    /* by Finish */
+    const char *unknown;      /* how it refuses an unknown field */
 } Dialect;
 
 static const Dialect *own(const Req *r);
 static void aws_clear(void);
 static void error_body(Req *r, Buf *b, unsigned status, const char *message);
+
+/* Whose headers tell the limits: 0 OpenAI's, 1 Anthropic's, 2 none. */
+static int limit_style(const Req *r) {
+    return r->dialect == OPENAI || r->dialect == RESPONSES ? 0 : r->dialect == ANTHROPIC ? 1 : 2;
+}
 
 static void lock(void) { pthread_mutex_lock(&g.lock); }
 static void unlock(void) { pthread_mutex_unlock(&g.lock); }
@@ -652,6 +663,8 @@ static const FaultField fault_fields[] = {
     F(K_BOOL, frame_error),
     F(K_BOOL, flat),
     F(K_BOOL, content_filter),
+    F(K_BOOL, embed_short),
+    F(K_BOOL, embed_shuffled),
     F(K_BOOL, crc),
     F(K_INT, crc_after),
 };
@@ -778,6 +791,24 @@ static bool check_fields(Req *r, const json_t *obj, const Field *f, size_t n, co
     return true;
 }
 #define CHECK_FIELDS(r, obj, table, where) check_fields(r, obj, table, COUNT(table), where)
+
+/* Also refuses every field that is not in the list, in the dialect's own words. */
+static bool only_fields(Req *r, json_t *obj, const Field *f, size_t n, const char *where) {
+    const char *key;
+    char text[400], path[200];
+    json_t *v;
+    json_object_foreach(obj, key, v) {
+        size_t i = 0;
+        while (i < n && strcmp(f[i].name, key)) i++;
+        if (i < n) continue;
+        const char *form = own(r)->unknown, *mark = strstr(form, "%s");
+        snprintf(path, sizeof path, "%s%s%s", where, *where ? "." : "", key);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(mark - form), form, path, mark + 2);
+        return bad_code(r, limit_style(r) == 0 ? "unknown_parameter" : NULL, NULL, text);
+    }
+    return check_fields(r, obj, f, n, where);
+}
+#define ONLY_FIELDS(r, obj, table, where) only_fields(r, obj, table, COUNT(table), where)
 
 static const char *str_of(const json_t *obj, const char *key) {
     const char *s = json_string_value(json_object_get(obj, key));
@@ -2603,11 +2634,6 @@ static const char *finish_word(const Req *r) {
     return r->f.finish ? json_string_value(r->f.finish) : own(r)->finish[r->ans.finish];
 }
 
-/* Whose headers tell the limits: 0 OpenAI's, 1 Anthropic's, 2 none. */
-static int limit_style(const Req *r) {
-    return r->dialect == OPENAI || r->dialect == RESPONSES ? 0 : r->dialect == ANTHROPIC ? 1 : 2;
-}
-
 static void put_model(Req *r, Buf *b) {
     const char *echo = r->f.model_echo ? json_string_value(r->f.model_echo) : NULL;
     Buf m = {0};
@@ -3192,11 +3218,11 @@ static bool azure_error(Req *r, Buf *b, unsigned status, const char *message) {
 
 static void openai_error(Req *r, Buf *b, unsigned status, const char *type, const char *message) {
     if (azure_error(r, b, status, message)) return;
-    const char *code = r->err_code     ? r->err_code
-                       : status == 429 ? "rate_limit_exceeded"
-                       : status == 404 ? "model_not_found"
-                       : status == 401 ? "invalid_api_key"
-                                       : NULL;
+    const char *code = r->err_code                  ? r->err_code
+                       : status == 429              ? "rate_limit_exceeded"
+                       : status == 404 && !r->serve ? "model_not_found"
+                       : status == 401              ? "invalid_api_key"
+                                                    : NULL;
     buf_str(b, "{\"error\":{\"message\":");
     buf_jstr(b, message);
     buf_str(b, ",\"type\":");
@@ -3263,92 +3289,6 @@ static void error_body(Req *r, Buf *b, unsigned status, const char *message) {
     if (r->f.error_message) message = json_string_value(r->f.error_message);
     if (!message) message = k->text;
     own(r)->error(r, b, status, type, message);
-}
-
-/* ---------------------------------------------------------------- embeddings */
-
-#define DEFAULT_DIM 64
-#define MAX_DIM 4096
-#define MAX_INPUTS 2048 /* of one request, as OpenAI has it */
-
-static const Field embed_fields[] = {
-    {"model", T_STR | T_NEED, 0, 0},
-    {"input", T_STR | T_ARR | T_NEED, 0, 0},
-    {"encoding_format", T_STR, 0, 0},
-    {"dimensions", T_INT, 1, MAX_DIM},
-    {"user", T_STR, 0, 0},
-    {"messages", T_FOREIGN, 0, 0},
-    {"stream", T_FOREIGN, 0, 0},
-};
-
-static bool embed_validate(Req *r) {
-    json_t *input = json_object_get(r->root, "input"), *v;
-    size_t i;
-    const char *format = str_of(r->root, "encoding_format");
-    if (!CHECK_FIELDS(r, r->root, embed_fields, "")) return false;
-    if (*format && !ONE_OF(format, "float", "base64"))
-        return bad(r, "encoding_format: must be float or base64");
-    if (json_is_string(input)) {
-        take_text(r, NULL, input);
-        return json_string_length(input) || bad(r, "input: cannot be an empty string");
-    }
-    if (!json_array_size(input) || json_array_size(input) > MAX_INPUTS)
-        return bad(r, "input: 1 to %d texts", MAX_INPUTS);
-    json_array_foreach(input, i, v) {
-        if (!json_string_length(v)) return bad(r, "input[%zu]: must be a nonempty string", i);
-        take_text(r, NULL, v);
-    }
-    return true;
-}
-
-/* The sum over its words, unit length; a text without words is the first axis. */
-static void embed_text(const char *p, size_t n, float *out, size_t dim) {
-    double length = 0;
-    memset(out, 0, dim * sizeof *out);
-    for (size_t i = 0; i < n;) {
-        char word[64];
-        size_t k = 0;
-        while (i < n && !isalnum((unsigned char)p[i]) && (unsigned char)p[i] < 0x80) i++;
-        for (; i < n && (isalnum((unsigned char)p[i]) || (unsigned char)p[i] >= 0x80); i++)
-            if (k < sizeof word) word[k++] = (char)tolower((unsigned char)p[i]);
-        uint64_t x = k ? mix64(hash32(word, k)) : 0;
-        for (size_t d = 0; k && d < dim; d++) {
-            if (d % 64 == 0) x = mix64(x);
-            out[d] += x >> (d % 64) & 1 ? 1.0f : -1.0f;
-        }
-    }
-    for (size_t d = 0; d < dim; d++) length += (double)out[d] * (double)out[d];
-    if (length <= 0) out[0] = 1, length = 1;
-    for (size_t d = 0; d < dim; d++) out[d] = (float)((double)out[d] / sqrt(length));
-}
-
-static void embed_one(Req *r, const json_t *text, size_t index, size_t dim) {
-    static _Thread_local float vector[MAX_DIM];
-    Buf *b = &r->out.body;
-    bool base64 = !strcmp(str_of(r->root, "encoding_format"), "base64");
-    embed_text(json_string_value(text), json_string_length(text), vector, dim);
-    buf_fmt(b, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", index ? "," : "", index);
-    buf_str(b, base64 ? "\"" : "[");
-    if (base64) base64_put(b, (const char *)vector, dim * sizeof *vector); /* little-endian, as OpenAI's */
-    for (size_t d = 0; !base64 && d < dim; d++) buf_fmt(b, "%s%.8g", d ? "," : "", (double)vector[d]);
-    buf_str(b, base64 ? "\"}" : "]}");
-}
-
-static void embed_body(Req *r) {
-    Buf *b = &r->out.body;
-    json_t *input = json_object_get(r->root, "input"), *dims = json_object_get(r->root, "dimensions");
-    size_t dim = dims ? (size_t)json_integer_value(dims) : DEFAULT_DIM, i;
-    json_t *text;
-    if (r->f.dim > 0 && r->f.dim <= MAX_DIM) dim = (size_t)r->f.dim;
-    r->out.status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
-    count_usage(r);
-    buf_str(b, "{\"object\":\"list\",\"data\":[");
-    if (json_is_string(input)) embed_one(r, input, 0, dim);
-    json_array_foreach(input, i, text) embed_one(r, text, i, dim);
-    buf_str(b, "],\"model\":");
-    put_model(r, b);
-    buf_fmt(b, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld}}\n", (long long)r->ans.in,
-            (long long)r->ans.in);
 }
 
 /* ---------------------------------------------------------------- pacing */
@@ -3629,6 +3569,7 @@ static const char *gemini_key(Req *r) {
 #include "fake_bedrock.h"
 #include "fake_responses.h"
 #include "fake_more.h"
+#include "fake_embed.h"
 
 static const Dialect dialects[DIALECTS] = {
     {"chatcmpl-",
@@ -3652,7 +3593,8 @@ static const Dialect dialects[DIALECTS] = {
      openai_error,
      put_sse,
      NULL,
-     {"stop", "stop", "length", "tool_calls", "stop"}},
+     {"stop", "stop", "length", "tool_calls", "stop"},
+     "Unknown parameter: '%s'."},
     {"msg_",
      "toolu_01",
      22,
@@ -3674,7 +3616,8 @@ static const Dialect dialects[DIALECTS] = {
      anthropic_error,
      put_sse,
      NULL,
-     {"end_turn", "stop_sequence", "max_tokens", "tool_use", "refusal"}},
+     {"end_turn", "stop_sequence", "max_tokens", "tool_use", "refusal"},
+     "%s: Extra inputs are not permitted"},
     {"resp-",
      "",
      22,
@@ -3696,7 +3639,8 @@ static const Dialect dialects[DIALECTS] = {
      gemini_error,
      put_sse,
      NULL,
-     {"STOP", "STOP", "MAX_TOKENS", "STOP", "SAFETY"}},
+     {"STOP", "STOP", "MAX_TOKENS", "STOP", "SAFETY"},
+     "Invalid JSON payload received. Unknown name \"%s\": Cannot find field."},
     {"5fa4e000-0000-4000-8000-",
      "tooluse_",
      22,
@@ -3718,7 +3662,9 @@ static const Dialect dialects[DIALECTS] = {
      bedrock_error,
      put_aws,
      put_aws_exception,
-     {"end_turn", "stop_sequence", "max_tokens", "tool_use", "guardrail_intervened"}},
+     {"end_turn", "stop_sequence", "max_tokens", "tool_use", "guardrail_intervened"},
+     "Malformed input request: #: extraneous key [%s] is not permitted, please reformat your input and try "
+     "again."},
     {"resp_",
      "call_",
      24,
@@ -3740,7 +3686,8 @@ static const Dialect dialects[DIALECTS] = {
      openai_error,
      put_sse,
      put_responses_error,
-     {"completed", "completed", "max_output_tokens", "completed", "completed"}},
+     {"completed", "completed", "max_output_tokens", "completed", "completed"},
+     "Unknown parameter: '%s'."},
     {"ollama-",
      "",
      22,
@@ -3762,7 +3709,8 @@ static const Dialect dialects[DIALECTS] = {
      ollama_error,
      put_line,
      NULL,
-     {"stop", "stop", "length", "stop", "stop"}},
+     {"stop", "stop", "length", "stop", "stop"},
+     "unknown field '%s'"},
     {"5fa4e000-0000-4000-9000-",
      "call_",
      12,
@@ -3784,7 +3732,8 @@ static const Dialect dialects[DIALECTS] = {
      cohere_error,
      put_sse,
      put_cohere_error,
-     {"COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "COMPLETE"}},
+     {"COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "COMPLETE"},
+     "unknown field: parameter '%s' is not a valid field"},
 };
 
 static const Dialect *own(const Req *r) { return &dialects[r->dialect]; }
@@ -3899,6 +3848,10 @@ static void arm_cuts(Req *r) {
 static void answer_body(Req *r) {
     Out *o = &r->out;
     if (r->embeds) return embed_body(r);
+    if (r->serve) {
+        o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
+        return r->serve(r);
+    }
     o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
     if (!r->ask.stream) blank_lines(r);
     if (!r->ask.stream && r->f.error_after >= 0 && r->dialect == BEDROCK)
@@ -4037,7 +3990,8 @@ static bool json_type_ok(Req *r) {
 
 /* .../models/NAME:generateContent; url is already percent-decoded. */
 static bool gemini_route(Req *r, const char *url) {
-    static const char *const verbs[] = {":generateContent", ":streamGenerateContent"};
+    static const char *const verbs[] = {":generateContent", ":streamGenerateContent", ":embedContent",
+                                        ":batchEmbedContents"};
     const char *models = strstr(url, "/models/");
     for (size_t i = 0; models && i < COUNT(verbs); i++) {
         if (!ends_with(url, verbs[i])) continue;
@@ -4047,25 +4001,35 @@ static bool gemini_route(Req *r, const char *url) {
         r->dialect = GEMINI;
         r->model = must(strndup(name, strlen(name) - strlen(verbs[i])));
         r->gem_stream = i == 1;
+        if (i >= 2) r->embeds = &embed_kinds[i == 2 ? EMBED_GEMINI : EMBED_GEMINI_BATCH];
         r->gem_sse = alt && !strcmp(alt, "sse");
         return true;
     }
     return false;
 }
 
+static bool batch_route(Req *r, const char *url);
+
 typedef struct Route {
     const char *end; /* of the path */
     int dialect;
-    bool embeds;
+    const Embedding *embeds;
 } Route;
 
 static const Route routes[] = {
-    {"/chat/completions", OPENAI, false}, {"/embeddings", OPENAI, true}, {"/messages", ANTHROPIC, false},
-    {"/responses", RESPONSES, false},     {"/api/chat", OLLAMA, false},  {"/v2/chat", COHERE, false},
+    {"/chat/completions", OPENAI, NULL},
+    {"/mistral/v1/embeddings", OPENAI, &embed_kinds[EMBED_MISTRAL]},
+    {"/embeddings", OPENAI, &embed_kinds[EMBED_OPENAI]},
+    {"/messages", ANTHROPIC, NULL},
+    {"/responses", RESPONSES, NULL},
+    {"/api/chat", OLLAMA, NULL},
+    {"/api/embed", OLLAMA, &embed_kinds[EMBED_OLLAMA]},
+    {"/v2/chat", COHERE, NULL},
+    {"/v2/embed", COHERE, &embed_kinds[EMBED_COHERE]},
 };
 
 static bool route(Req *r, const char *url) {
-    bool known = gemini_route(r, url) || bedrock_route(r);
+    bool known = batch_route(r, url) || gemini_route(r, url) || bedrock_route(r);
     for (size_t i = 0; !known && i < COUNT(routes); i++) {
         if (!ends_with(url, routes[i].end)) continue;
         r->dialect = routes[i].dialect;
@@ -4074,8 +4038,10 @@ static bool route(Req *r, const char *url) {
     }
     put_id(r->id, sizeof r->id, own(r)->id, r->dialect == BEDROCK || r->dialect == COHERE ? 12 : 1);
     if (known && !(r->dialect == GEMINI ? vertex_route(r) : azure_route(r))) return false;
+    if (r->invokes && !bedrock_invoke(r)) return false;
     if (!known) return refuse(r, 404, "unknown_url", "Unknown request URL.");
-    return !strcmp(r->method, "POST") || refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
+    return r->serve || !strcmp(r->method, "POST") ||
+           refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
 }
 
 static bool parse_body(Req *r) {
@@ -4131,10 +4097,17 @@ static bool fault_from_prompt(Req *r) {
     return ok;
 }
 
+/* What comes with a request for a batch: nothing, a form, or JSON. */
+static bool service_body(Req *r) {
+    if (strcmp(r->method, "POST") || !strcmp(r->model, "files") || (r->item && !r->body.n)) return true;
+    return json_type_ok(r) && parse_body(r);
+}
+
 static bool examine(Req *r, const char *url) {
-    if (!route(r, url) || !own(r)->auth(r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r))
-        return false;
-    bool good = r->embeds ? embed_validate(r) : own(r)->validate(r) && find_continuation(r);
+    if (!route(r, url)) return false;
+    if (r->serve) return own(r)->auth(r) && service_body(r) && admit(r, own(r)->key(r));
+    if (!own(r)->auth(r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r)) return false;
+    bool good = r->embeds ? r->embeds->validate(r) : own(r)->validate(r) && find_continuation(r);
     return good && admit(r, own(r)->key(r));
 }
 
@@ -4174,12 +4147,14 @@ static void record(Req *r) {
     unlock();
 }
 
+#include "fake_batch.h"
+
 static void provide(Req *r, const char *url) {
     bool ok = examine(r, url);
     lock();
     if (ok && !r->f.root) fault_from_rules(r);
     unlock();
-    ok = ok && fault_from_prompt(r);
+    ok = ok && (r->serve || fault_from_prompt(r));
     arm_cuts(r);
     default_headers(r);
     choose_body(r);
@@ -4280,10 +4255,12 @@ static bool add_rule(Req *r, json_t **changed, Buf *err) {
     json_t *obj = json_loadb(buf_text(&r->body), r->body.n, JSON_ALLOW_NUL, &e);
     if (!obj) return buf_fmt(err, "invalid JSON: %s", e.text), false;
     json_t *limits = json_object_get(obj, "limits"), *keys = json_object_get(obj, "keys"),
-           *truth = json_object_get(obj, "oracle"), *aws = json_object_get(obj, "aws");
+           *truth = json_object_get(obj, "oracle"), *aws = json_object_get(obj, "aws"),
+           *batch = json_object_get(obj, "batch");
     bool ok = (!limits || set_limits(limits, err)) && (!keys || set_keys(keys, err)) &&
               (!truth || oracle_control(truth, changed, err)) && (!aws || aws_control(aws, err)) &&
-              (limits || keys || truth || aws || push_rule(obj, err));
+              (!batch || batch_control(batch, err)) &&
+              (limits || keys || truth || aws || batch || push_rule(obj, err));
     json_decref(obj);
     return ok;
 }
@@ -4303,6 +4280,7 @@ static void control_rules(Req *r) {
     Buf err = {0};
     json_t *changed = NULL;
     bool clear = !strcmp(r->method, "DELETE");
+    if (clear) batch_clear();
     lock();
     if (clear) clear_rules();
     unlock();
@@ -4496,12 +4474,14 @@ static void free_request(Req *r) {
         free(r->hvalue[i]);
     }
     json_decref(r->ask.tools);
+    json_decref(r->texts);
     json_decref(r->root);
     json_decref(r->f.root);
     free(r->out.ends);
     free(r->uri);
     free(r->method);
     free(r->model);
+    free(r->item);
     free(r);
 }
 
@@ -4757,6 +4737,7 @@ static void shut_down(pthread_t timer, struct MHD_Daemon *plain, struct MHD_Daem
     free(g.heap);
     free(g.slots);
     oracle_free();
+    batch_clear();
 }
 
 int main(int argc, char **argv) {

@@ -42,22 +42,6 @@ static const Field responses_fields[] = {
     {"background", T_BOOL | T_NULL, 0, 0},
 };
 
-/* Refuses fields that are not in the list, in OpenAI's words. */
-static bool known_params(Req *r, const json_t *obj, const Field *f, size_t n, const char *where) {
-    const char *key;
-    char text[200];
-    json_t *v;
-    if (!json_is_object(obj)) return bad(r, "Invalid type for '%s': expected an object.", where);
-    json_object_foreach((json_t *)(uintptr_t)obj, key, v) {
-        size_t i = 0;
-        while (i < n && strcmp(f[i].name, key)) i++;
-        snprintf(text, sizeof text, "Unknown parameter: '%s%s%s'.", where, *where ? "." : "", key);
-        if (i == n) return bad_code(r, "unknown_parameter", NULL, text);
-    }
-    return check_fields(r, obj, f, n, where);
-}
-#define KNOWN_PARAMS(r, obj, table, where) known_params(r, obj, table, COUNT(table), where)
-
 /* What makes an id and the encrypted content belong together. */
 static void responses_secret(Buf *b, const char *id) {
     char raw[40];
@@ -72,7 +56,7 @@ static bool responses_image(Req *r, json_t *part, Buf *images, const char *where
                               {"file_id", T_STR | T_NULL, 0, 0},
                               {"detail", T_STR, 0, 0},
                               {"prompt_cache_breakpoint", T_OBJ, 0, 0}};
-    if (!KNOWN_PARAMS(r, part, f, where)) return false;
+    if (!ONLY_FIELDS(r, part, f, where)) return false;
     if (json_object_get(part, "detail") && !ONE_OF(str_of(part, "detail"), "auto", "low", "high", "original"))
         return bad(r, "%s.detail: invalid", where);
     if (*str_of(part, "file_id")) return true;
@@ -88,7 +72,7 @@ static bool responses_file(Req *r, json_t *part, const char *where) {
                               {"detail", T_STR, 0, 0},
                               {"prompt_cache_breakpoint", T_OBJ, 0, 0}};
     const char *data = str_of(part, "file_data");
-    if (!KNOWN_PARAMS(r, part, f, where)) return false;
+    if (!ONLY_FIELDS(r, part, f, where)) return false;
     if (*str_of(part, "file_id") || *str_of(part, "file_url")) return true;
     if (!starts_with(data, "data:")) return bad(r, "%s: file_id, file_url or file_data is needed", where);
     return take_data_url(r, NULL, data, where);
@@ -151,7 +135,7 @@ static bool responses_message(Req *r, json_t *item, const char *where) {
     const char *role = str_of(item, "role");
     char at[100];
     snprintf(at, sizeof at, "%s.content", where);
-    if (!KNOWN_PARAMS(r, item, f, where)) return false;
+    if (!ONLY_FIELDS(r, item, f, where)) return false;
     if (!ONE_OF(role, "user", "assistant", "system", "developer"))
         return bad(r, "%s.role: invalid value '%s'", where, role);
     if (json_object_get(item, "id") && !starts_with(str_of(item, "id"), "msg_"))
@@ -171,7 +155,7 @@ static bool responses_call(Req *r, json_t *item, Items *w, const char *where) {
                               {"arguments", T_STR | T_NEED, 0, 0},
                               {"status", T_STR, 0, 0}};
     const char *id = str_of(item, "call_id");
-    if (!KNOWN_PARAMS(r, item, f, where)) return false;
+    if (!ONLY_FIELDS(r, item, f, where)) return false;
     if (!*id || strlen(id) > 64) return bad(r, "%s.call_id: 1 to 64 characters", where);
     if (!name_ok(str_of(item, "name"), "_-", 64)) return bad(r, "%s.name: invalid", where);
     if (json_object_get(item, "id") && !starts_with(str_of(item, "id"), "fc_"))
@@ -193,7 +177,7 @@ static bool responses_output(Req *r, json_t *item, Items *w, const char *where) 
                               {"output", T_STR | T_ARR | T_NEED, 0, 0},
                               {"status", T_STR | T_NULL, 0, 0}};
     char at[100];
-    if (!KNOWN_PARAMS(r, item, f, where)) return false;
+    if (!ONLY_FIELDS(r, item, f, where)) return false;
     if (json_object_del(w->open, str_of(item, "call_id")))
         return bad(r, "No tool call found for function call output with call_id %s.",
                    str_of(item, "call_id"));
@@ -213,7 +197,7 @@ static bool responses_thought(Req *r, json_t *item, const char *where) {
     const char *id = str_of(item, "id"), *have = str_of(item, "encrypted_content");
     json_t *s;
     size_t i;
-    if (!KNOWN_PARAMS(r, item, f, where)) return false;
+    if (!ONLY_FIELDS(r, item, f, where)) return false;
     json_array_foreach(
         json_object_get(item, "summary"), i,
         s) if (strcmp(str_of(s, "type"), "summary_text") ||
@@ -285,7 +269,7 @@ static bool responses_tools(Req *r) {
         json_t *params = json_object_get(t, "parameters");
         snprintf(where, sizeof where, "tools[%zu]", i);
         if (strcmp(str_of(t, "type"), "function")) return bad(r, "%s.type: must be 'function'", where);
-        if (!KNOWN_PARAMS(r, t, f, where)) return false;
+        if (!ONLY_FIELDS(r, t, f, where)) return false;
         if (json_is_object(params) && !check_params(r, params, where)) return false;
         if (!add_tool(r, t, "_-", 64, where)) return false;
     }
@@ -302,7 +286,7 @@ static bool responses_choice(Req *r) {
     if (word && strcmp(word, "required")) return r->ask.no_calls = !strcmp(word, "none"), true;
     if (!r->ask.tools) return bad(r, "Tool choices other than 'none' or 'auto' need 'tools'.");
     if (word) return r->ask.forced = json_array_get(r->ask.tools, 0), true;
-    if (!KNOWN_PARAMS(r, choice, f, "tool_choice")) return false;
+    if (!ONLY_FIELDS(r, choice, f, "tool_choice")) return false;
     r->ask.forced = find_tool(r, str_of(choice, "name"));
     bool ok = !strcmp(str_of(choice, "type"), "function") && r->ask.forced;
     return ok || bad(r, "Tool choice '%s' not found in 'tools' parameter.", str_of(choice, "name"));
@@ -318,12 +302,12 @@ static bool responses_format(Req *r) {
     json_t *text = json_object_get(r->root, "text"), *format = json_object_get(text, "format");
     const char *type = str_of(format, "type"), *verbosity = str_of(text, "verbosity");
     if (!text) return true;
-    if (!KNOWN_PARAMS(r, text, top, "text")) return false;
+    if (!ONLY_FIELDS(r, text, top, "text")) return false;
     if (*verbosity && !ONE_OF(verbosity, "low", "medium", "high")) return bad(r, "text.verbosity: invalid");
     if (!json_is_object(format) || !strcmp(type, "text")) return true;
     if (!strcmp(type, "json_object")) return r->ask.json_object = true;
     if (strcmp(type, "json_schema")) return bad(r, "text.format.type: invalid value '%s'", type);
-    if (!KNOWN_PARAMS(r, format, inner, "text.format")) return false;
+    if (!ONLY_FIELDS(r, format, inner, "text.format")) return false;
     if (!name_ok(str_of(format, "name"), "_-", 64)) return bad(r, "text.format.name: invalid");
     r->ask.schema = json_object_get(format, "schema");
     return check_schema(r, r->ask.schema, "text.format.schema");
@@ -347,7 +331,7 @@ static bool responses_reasoning(Req *r) {
         return responses_gate(r, "temperature");
     if (reasons && json_is_number(json_object_get(r->root, "top_p"))) return responses_gate(r, "top_p");
     if (!json_is_object(re)) return true;
-    if (!KNOWN_PARAMS(r, re, f, "reasoning")) return false;
+    if (!ONLY_FIELDS(r, re, f, "reasoning")) return false;
     if (*effort && !ONE_OF(effort, "none", "minimal", "low", "medium", "high", "xhigh", "max"))
         return bad(r, "reasoning.effort: invalid value '%s'", effort);
     if (*summary && !ONE_OF(summary, "auto", "concise", "detailed"))
@@ -375,7 +359,7 @@ static bool responses_validate(Req *r) {
     static const Field so[] = {{"include_obfuscation", T_BOOL, 0, 0}};
     json_t *options = json_object_get(r->root, "stream_options"),
            *max = json_object_get(r->root, "max_output_tokens");
-    if (!KNOWN_PARAMS(r, r->root, responses_fields, "")) return false;
+    if (!ONLY_FIELDS(r, r->root, responses_fields, "")) return false;
     if (!json_is_false(json_object_get(r->root, "store")))
         return bad(r, "store: must be false, for nothing is kept here");
     r->ask.stream = json_is_true(json_object_get(r->root, "stream"));
@@ -384,7 +368,7 @@ static bool responses_validate(Req *r) {
     r->ask.max_tokens = json_is_integer(max) ? json_integer_value(max) : -1;
     if (json_is_object(options) && !r->ask.stream)
         return bad(r, "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
-    if (json_is_object(options) && !KNOWN_PARAMS(r, options, so, "stream_options")) return false;
+    if (json_is_object(options) && !ONLY_FIELDS(r, options, so, "stream_options")) return false;
     take_text(r, NULL, json_object_get(r->root, "instructions"));
     return responses_include(r) && responses_reasoning(r) && responses_tools(r) && responses_choice(r) &&
            responses_format(r) && responses_input(r);

@@ -36,6 +36,8 @@ static const home homes[] = {
     {"anthropic", "anthropic", "", "claude-sonnet-4-5", true, false, 100},
     {"gemini", "gemini", "/v1beta", "gemini-2.5-flash", true, true, 50},
     {"gemini", "gemini", "/v1beta", "gemini-3-pro", true, true, 100},
+    {"bedrock", "bedrock", "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", true, false, 100},
+    {"bedrock", "bedrock", "", "amazon.nova-pro-v1:0", true, false, 20},
 };
 
 /* ---- a conversation ---- */
@@ -192,7 +194,7 @@ static void add_reasoning(talk *t) {
     if (strcmp(part->origin, "openai") == 0) return; /* it shows none: not signed */
     if (strcmp(part->origin, "openrouter") == 0)
         part->signature = say(t, "[{\"type\":\"reasoning.text\",\"text\":\"%s\"}]", m);
-    else if (strcmp(part->origin, "anthropic") == 0)
+    else if (strcmp(part->origin, "anthropic") == 0 || strcmp(part->origin, "bedrock") == 0)
         part->signature = say(t, "sig-%u", fnv(part->text));
     else
         part->signature = base64(t, m);
