@@ -7394,6 +7394,7 @@ enum {
 #define LLMGWI_DIALECT_TOP_K(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_K_AT, LLMGWI_DIALECT_##value)
 #define LLMGWI_DIALECT_SEED(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_SEED_AT, LLMGWI_DIALECT_##value)
 #define LLMGWI_DIALECT_PENALTIES(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PENALTIES_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_NO_SAMPLING (LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE))
 #define LLMGWI_DIALECT_NO_BOTH LLMGWI_DIALECT_Q(14, 1) /* temperature or top_p, not both */
 
 #define LLMGWI_DIALECT_STOPS_AT 16
@@ -7662,8 +7663,7 @@ static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavou
     if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
         quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
     if (strcmp(dialect, "responses") == 0 && llmgwi_dialect_responses_only(model))
-        quirks =
-            llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE));
+        quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_NO_SAMPLING);
     return quirks;
 }
 
