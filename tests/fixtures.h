@@ -1,57 +1,61 @@
-/* fixtures.h - recorded traffic beside the repository (../shared/fixtures, or the directory that FIXTURES names): read,
-   never copied. What is not there skips the test, visibly. */
+/* fixtures.h - recorded traffic, which is not part of this repository: read from FIXTURES, else from ../shared/fixtures.
+   A test that needs it skips where it is not there, and says so. */
 #ifndef FIXTURES_H
 #define FIXTURES_H
 
-/* The bytes of a file, NUL-terminated, to be freed; NULL: it is not there. */
-UNIT_UNUSED static char *fixture_read(const char *name, size_t *n) {
-    char path[512];
-    const char *directory = getenv("FIXTURES");
-    snprintf(path, sizeof path, "%s/%s", directory ? directory : "../shared/fixtures", name);
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIXTURE_UNUSED __attribute__((unused))
+
+static const char *fixture_root(void) {
+    const char *root = getenv("FIXTURES");
+    return root && root[0] ? root : "../shared/fixtures";
+}
+
+/* A file's bytes, with a NUL behind; the caller frees them. NULL: there is no such file. */
+FIXTURE_UNUSED static char *fixture_read(const char *name, size_t *n) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", fixture_root(), name);
     FILE *file = fopen(path, "rb");
     if (!file) return NULL;
-    char *text = (char *)malloc((size_t)1 << 20);
-    assert_non_null(text);
-    *n = fread(text, 1, ((size_t)1 << 20) - 1, file);
-    text[*n] = 0;
+    char *bytes = (char *)malloc(4 << 20);
+    if (bytes) *n = fread(bytes, 1, (4 << 20) - 1, file);
+    if (bytes) bytes[*n] = 0;
     fclose(file);
-    return text;
+    return bytes;
 }
 
-/* Feeds a recorded stream, cut at two places. */
-UNIT_UNUSED static void fixture_feed(unit_answer *u, const char *provider, const char *text, size_t n,
-                                     size_t a, size_t b) {
-    llmgwi_frame frame;
-    unit_begin(u, provider, true);
-    llmgwi_frame_init(&frame, &unit_mem, (size_t)1 << 20, unit_on_frame, u);
-    frame.kind = u->dialect->framing;
-    bool fed = llmgwi_frame_feed(&frame, text, a) && llmgwi_frame_feed(&frame, text + a, b - a) &&
-               llmgwi_frame_feed(&frame, text + b, n - b) && llmgwi_frame_finish(&frame);
-    if (!fed) fail_msg("cut at %zu and %zu: %s", a, b, u->answer->error.text);
-    unit_complete(u);
-    llmgwi_frame_free(&frame);
-}
-
-/* A recorded stream gives the same answer however it is cut: at every place if it is short. The caller frees what u
-   holds with unit_end. False: it is not there. */
-UNIT_UNUSED static bool fixture_stream(unit_answer *u, const char *provider, const char *name) {
-    size_t n, step;
-    char *text = fixture_read(name, &n);
-    if (!text) return false;
-    fixture_feed(u, provider, text, n, n, n);
-    step = n > 4000 ? n / 997 : 1;
-    for (size_t cut = 0; cut < n; cut += step) {
-        unit_answer other;
-        fixture_feed(&other, provider, text, n, cut, cut + (n - cut) / 2);
-        assert_string_equal(llmgwi_base_buf_cstr(&other.answer->text),
-                            llmgwi_base_buf_cstr(&u->answer->text));
-        assert_int_equal(other.answer->tool_count, u->answer->tool_count);
-        assert_int_equal(other.answer->usage.output, u->answer->usage.output);
-        assert_int_equal(other.answer->finish, u->answer->finish);
-        unit_end(&other);
+/* Calls each for every file of a directory whose name ends so, in the order of the directory; returns how many. */
+FIXTURE_UNUSED static int fixture_each(const char *dir, const char *end,
+                                       void (*each)(const char *name, const char *bytes, size_t n)) {
+    char path[1024];
+    int count = 0;
+    snprintf(path, sizeof path, "%s/%s", fixture_root(), dir);
+    DIR *open = opendir(path);
+    for (struct dirent *entry; open && (entry = readdir(open)) != NULL;) {
+        size_t n = strlen(entry->d_name), tail = strlen(end);
+        if (entry->d_name[0] == '.' || n < tail || strcmp(entry->d_name + n - tail, end) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s", dir, entry->d_name);
+        char *bytes = fixture_read(path, &n);
+        if (!bytes) continue;
+        each(entry->d_name, bytes, n);
+        free(bytes);
+        count++;
     }
-    free(text);
-    return true;
+    if (open) closedir(open);
+    return count;
 }
+
+/* In a cmocka test: goes on only where there are fixtures. */
+#define FIXTURES_OR_SKIP(count)                                                                              \
+    do {                                                                                                     \
+        if ((count) == 0) {                                                                                  \
+            print_message("SKIPPED: no fixtures at %s\n", fixture_root());                                   \
+            skip();                                                                                          \
+        }                                                                                                    \
+    } while (0)
 
 #endif

@@ -1,6 +1,6 @@
 /* Azure and Vertex: where requests go, with which header, and what Azure's content filter says. */
 #include "unit.h"
-#include "fixtures.h"
+#include "fixture_streams.h"
 #include "testing.h"
 
 /* ---- where: base URL, query, header of a key ---- */

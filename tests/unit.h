@@ -95,7 +95,7 @@ UNIT_UNUSED static bool unit_write(const char *provider, const char *model, cons
     memset(error, 0, sizeof *error);
     target.model = model;
     target.flavour = known->name;
-    target.quirks = known->quirks;
+    target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, model, known->url);
     llmgwi_base_buf_init(body, &unit_mem, max_bytes);
     return llmgwi_dialect_write(llmgwi_dialect_find(known->dialect), &target, request, NULL, body, error);
 }
@@ -166,7 +166,7 @@ UNIT_UNUSED static void unit_begin(unit_answer *u, const char *provider, bool st
     assert_non_null(known);
     u->target.model = "m";
     u->target.flavour = known->name;
-    u->target.quirks = known->quirks;
+    u->target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, "m", known->url);
     u->dialect = llmgwi_dialect_find(known->dialect);
     u->reply = llmgwi_engine_reply_new(&unit_mem);
     u->answer = &u->reply->answer;
