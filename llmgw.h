@@ -13772,13 +13772,12 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
     if (!row && dialect) row = llmgwi_dialect_known_of(dialect);
     if (!row && !dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
-    if (!row)
+    const llmgwi_dialect_known *speaker = host && dialect ? llmgwi_dialect_known_of(dialect) : row;
+    if (!speaker)
         return llmgwi_config_wrong(error, path, "dialect",
                                    "unknown; openai, anthropic, gemini, bedrock, responses, ollama, cohere "
                                    "or a known provider's name");
-    const llmgwi_dialect_known *speaker = host && dialect ? llmgwi_dialect_known_of(dialect) : row;
-    bool spoken = dialect && speaker && llmgwi_dialect_known_speaks(speaker, dialect);
-    if (!spoken) dialect = speaker ? speaker->dialect : row->dialect;
+    if (!dialect || !llmgwi_dialect_known_speaks(speaker, dialect)) dialect = speaker->dialect;
     provider->dialect = llmgwi_dialect_find(dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
