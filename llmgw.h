@@ -7739,8 +7739,8 @@ static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavou
     if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
         quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
     if (strcmp(dialect, "responses") == 0 && llmgwi_dialect_responses_only(model))
-        quirks = llmgwi_dialect_quirks_over(quirks,
-                                            (LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE)));
+        quirks =
+            llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE));
     return quirks;
 }
 
