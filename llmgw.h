@@ -358,7 +358,9 @@ typedef struct llmgw_request {
     const char *tool_name; /* for LLMGW_TOOLS_ONE */
     bool serial_tools;     /* at most one tool call a turn, where the provider can promise it */
 
-    const char *schema;      /* JSON Schema, as text: the reply's text shall be JSON of this shape */
+    /* JSON Schema, as text: the reply's text shall be JSON of this shape. Enforced by the provider where it can,
+       else asked for by a forced tool or in the system text; checked in any case (LLMGW_VALID_SCHEMA). */
+    const char *schema;
     const char *schema_name; /* NULL: "reply" */
 
     llmgw_opt temperature;         /* 0 to 2, unset: the provider's default. Unset differs from 0 */
@@ -416,6 +418,7 @@ typedef struct llmgw_request {
     int idle_ms;        /* each attempt: silence between two chunks of a reply that has begun */
     int max_attempts;   /* upstream attempts in all, over all targets; 0: the gateway's. At most 64 */
     int max_resumes;    /* of a stream that was cut; 0: the gateway's, LLMGW_OFF: start it again */
+    int max_repairs;    /* of an answer that is not of the schema; 0: the gateway's, LLMGW_OFF: none */
 } llmgw_request;
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -598,16 +601,37 @@ struct llmgw_event {
 
 /* ---- configuration ------------------------------------------------------------------------ */
 
-/* A provider. A known name (openai, anthropic, gemini, deepseek, mistral, qwen, moonshot,
-   openrouter, portkey, tokenmix, ollama, llamacpp, vllm, groq, xai) brings dialect, url and key
-   variable; what you set replaces them. */
+/* Gives an access token: an OAuth or Entra one, which lives for minutes or hours. Writes it into token, NUL-terminated,
+   at most size (LLMGW_MAX_TOKEN) bytes with the NUL; *expires_s, if known: when it ends, in seconds since 1970.
+   Unless that is said the token is used until the provider refuses it. False: there is none; the target then
+   fails as with a refused key (LLMGW_E_AUTH: the next target is tried, this one left alone for key_dead_ms).
+   Called when there is no token, 2 minutes before it ends, and once more when a provider has answered 401 to it; never
+   twice at the same time for one provider. Mostly on the thread that calls llmgw_ask, llmgw_chat or llmgw_send, for
+   a provider of the request's that has none, before the request is accepted: a send takes as long, then. When a call
+   has waited past the token's end, or was refused, on the thread that drives, which moves nothing else meanwhile: a
+   function that may be slow should fetch ahead on a thread of its own and only copy here. It may not call
+   llmgw_chat, llmgw_ask, llmgw_send, llmgw_poll, llmgw_drain or llmgw_close. The token is kept in memory that is
+   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine. */
+typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, int64_t *expires_s,
+                               void *user);
+#define LLMGW_MAX_TOKEN 16384
+
+/* A provider. A known name (openai, anthropic, gemini, deepseek, mistral, qwen, moonshot, openrouter, portkey,
+   tokenmix, ollama, cohere, azure, vertex, llamacpp, vllm, groq, xai) brings dialect, url and key variable; what
+   you set replaces them.
+     azure    url (else AZURE_OPENAI_ENDPOINT) is the resource: "https://NAME.openai.azure.com". The model is the name
+              of your deployment. With a key it sends "api-key", with token "Authorization: Bearer" (Entra).
+     vertex   gemini's models at Google Cloud: project (else GOOGLE_CLOUD_PROJECT) and region (else
+              GOOGLE_CLOUD_LOCATION, else "global") make the url; token gives the access token.
+     ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    /* "openai", "anthropic", "gemini", "bedrock", "responses" (OpenAI's Responses API: those of its models that have
-       nothing else get it unasked); required for a name that is not known. */
-    const char *dialect;
-    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char
+        *dialect;    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses": OpenAI's
+                            Responses API, which those of its models that have no other get unasked; or a known name, to
+                            be spoken to as that one is. Required for a name that is not known */
+    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -631,6 +655,16 @@ typedef struct llmgw_provider {
 
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
+
+    llmgw_token_fn
+        token; /* instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a
+                             provider given here goes before the file's of the same name */
+    void *token_user;
+    const char
+        *api_version;    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest;
+                                "preview": the same with ?api-version=preview; a date ("2024-10-21"):
+                                {url}/openai/deployments/{model}, for gateways and clouds without v1 */
+    const char *project; /* vertex */
 } llmgw_provider;
 
 /* USD per million tokens, as price lists give them. Unset cached and cache_write cost as input does;
@@ -924,25 +958,27 @@ typedef struct llmgw_options {
     int max_targets; /* provider and model pairs whose health is remembered, 4,096 */
 
     /* Resilience. README: "Policies" gives the reason for each default. LLMGW_OFF: without it. */
-    int backoff_ms;            /* 500: the first pause is drawn from 0 to this, and it doubles */
-    int backoff_max_ms;        /* 8,000 */
-    int retry_after_max_ms;    /* 3,600,000: a longer Retry-After is cut to this */
-    int retry_percent;         /* 20: repeated attempts, as a share of calls; up to 100 are saved up */
-    int max_resumes;           /* 3: how often a cut stream is continued rather than started again */
-    int hold_ms;               /* 50: a stream's first events are held back this long, or until ... */
-    int hold_bytes;            /* 32: ... this much came, so that an error just after the start is not seen */
-    int min_bytes_per_s;       /* 1: a stream slower than this over 30 s has failed */
-    int breaker_failures;      /* 5 in a row open the breaker of a target */
-    int breaker_percent;       /* 50: so does this share of failures ... */
-    int breaker_min_calls;     /* 20: ... among at least so many calls ... */
-    int breaker_window_ms;     /* 30,000: ... in this time */
-    int breaker_open_ms;       /* 5,000: first time open; it doubles with each probe that fails */
-    int breaker_open_max_ms;   /* 120,000 */
-    int breaker_slow_ms;       /* a first token, or a whole reply, that comes later counts as failed; 0: ten
+    int backoff_ms;          /* 500: the first pause is drawn from 0 to this, and it doubles */
+    int backoff_max_ms;      /* 8,000 */
+    int retry_after_max_ms;  /* 3,600,000: a longer Retry-After is cut to this */
+    int retry_percent;       /* 20: repeated attempts, as a share of calls; up to 100 are saved up */
+    int max_resumes;         /* 3: how often a cut stream is continued rather than started again */
+    int max_repairs;         /* 1: how often an answer that is not of the schema goes back to its model, with
+                                  what is wrong with it, before another target is asked. Out of retry_percent */
+    int hold_ms;             /* 50: a stream's first events are held back this long, or until ... */
+    int hold_bytes;          /* 32: ... this much came, so that an error just after the start is not seen */
+    int min_bytes_per_s;     /* 1: a stream slower than this over 30 s has failed */
+    int breaker_failures;    /* 5 in a row open the breaker of a target */
+    int breaker_percent;     /* 50: so does this share of failures ... */
+    int breaker_min_calls;   /* 20: ... among at least so many calls ... */
+    int breaker_window_ms;   /* 30,000: ... in this time */
+    int breaker_open_ms;     /* 5,000: first time open; it doubles with each probe that fails */
+    int breaker_open_max_ms; /* 120,000 */
+    int breaker_slow_ms;     /* a first token, or a whole reply, that comes later counts as failed; 0: ten
                                   times the target's median of first tokens, at least 5 s; four times its
                                   95th percentile of whole replies, at least 30 s (from 20 attempts on) */
-    int key_dead_ms;           /* 60,000: a refused key is left alone; doubles up to an hour */
-    int headroom_percent;      /* 80: LLMGW_LOG_HEADROOM when a configured limit is used to this share */
+    int key_dead_ms;         /* 60,000: a refused key is left alone; doubles up to an hour */
+    int headroom_percent;    /* 80: LLMGW_LOG_HEADROOM when a configured limit is used to this share */
     int reserve_output_tokens; /* 4,096: for a request without max_tokens, against tpm */
     int standby_ms;            /* 50,000: an idle standby connection is refreshed after this */
     int duty_us;               /* 500: what a call or poll may spend on duties (commits, eviction, samples) */
@@ -6885,8 +6921,8 @@ LLMGWI_BASE_UNUSED static bool llmgwi_json_canonical(llmgwi_base_str text, llmgw
 LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), or the   */
-/*           messages of an AWS event stream (WIRE.md 3).                                          */
+/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), lines of */
+/*           JSON, or the messages of an AWS event stream (WIRE.md 3).                             */
 /*           uses: nothing   guarantees: the same events for every way of cutting the same bytes; */
 /*           an event within one piece is handed on without a copy; size capped                   */
 /* ------------------------------------------------------------------------------------------- */
@@ -6897,6 +6933,7 @@ typedef bool (*llmgwi_frame_fn)(void *user, llmgwi_base_str name, llmgwi_base_st
 /* How a stream is cut into events. */
 typedef enum llmgwi_frame_kind {
     LLMGWI_FRAME_SSE = 0,    /* server-sent events */
+    LLMGWI_FRAME_LINES,      /* NDJSON: an event for each line that is not blank */
     LLMGWI_FRAME_EVENTSTREAM /* AWS's binary messages */
 } llmgwi_frame_kind;
 
@@ -6962,12 +6999,20 @@ static bool llmgwi_frame_data(llmgwi_frame *frame, llmgwi_base_str value, bool s
     return llmgwi_base_buf_view(&frame->data, value);
 }
 
+/* A line of NDJSON is an event without a name. It ends in LF or CR LF: a CR alone is JSON's white space. */
+static bool llmgwi_frame_json(llmgwi_frame *frame, llmgwi_base_str line) {
+    line = llmgwi_base_trim(line);
+    if (line.n && !frame->fn(frame->user, llmgwi_base_view("", 0), line)) frame->stopped = true;
+    return !frame->stopped;
+}
+
 /* One line without its end. stable: it stands in the piece until feed returns. */
 static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool stable) {
     if (line.n > frame->line.max) {
         frame->line.failed = LLMGWI_BASE_OVER_CAP;
         return false;
     }
+    if (frame->kind == LLMGWI_FRAME_LINES) return llmgwi_frame_json(frame, line);
     if (line.n == 0) return llmgwi_frame_dispatch(frame);
     const char *colon = (const char *)memchr(line.p, ':', line.n);
     llmgwi_base_str field = llmgwi_base_view(line.p, colon ? (size_t)(colon - line.p) : line.n);
@@ -6981,8 +7026,9 @@ static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool st
 }
 
 /* The end of the line that starts at p, or NULL: CR or LF, whichever comes first. */
-static const char *llmgwi_frame_eol(const char *p, const char *end) {
+static const char *llmgwi_frame_eol(const llmgwi_frame *frame, const char *p, const char *end) {
     const char *lf = (const char *)memchr(p, '\n', (size_t)(end - p));
+    if (frame->kind == LLMGWI_FRAME_LINES) return lf;
     const char *cr = (const char *)memchr(p, '\r', (size_t)((lf ? lf : end) - p));
     return cr ? cr : lf;
 }
@@ -7183,7 +7229,7 @@ static bool llmgwi_frame_feed(llmgwi_frame *frame, const char *p, size_t n) {
             continue;
         }
         frame->after_cr = false;
-        const char *eol = llmgwi_frame_eol(p, end);
+        const char *eol = llmgwi_frame_eol(frame, p, end);
         if (!eol || frame->line.n) {
             if (!llmgwi_base_buf_add(&frame->line, p, (size_t)((eol ? eol : end) - p))) return false;
         }
@@ -7352,7 +7398,9 @@ LLMGWI_BASE_SMALL_BEGIN
 /* ---- known providers ---- */
 
 typedef struct llmgwi_dialect_known {
-    const char *name, *dialect, *url, *key_var, *key_header;
+    const char *name, *dialect, *url;
+    const char *key_var; /* "ONE or ANOTHER": the first that is set */
+    const char *key_header;
     bool local; /* needs no key */
 } llmgwi_dialect_known;
 
@@ -7371,15 +7419,23 @@ static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
     {"portkey", "openai", "https://api.portkey.ai/v1", "PORTKEY_API_KEY", "x-portkey-api-key", false},
     {"tokenmix", "openai", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY", NULL, false},
     {"ollama", "openai", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY", NULL, true},
+    {"ollama", "ollama", "http://127.0.0.1:11434", "OLLAMA_API_KEY", NULL, true},
+    {"cohere", "cohere", "https://api.cohere.com/v2", "CO_API_KEY or COHERE_API_KEY", NULL, false},
+    {"azure", "openai", "", "AZURE_OPENAI_API_KEY", "api-key", false}, /* urls are made in section config */
+    {"vertex", "gemini", "", "CLOUDSDK_AUTH_ACCESS_TOKEN", "Authorization", false},
     {"llamacpp", "openai", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY", NULL, true},
     {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL, true},
     {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, false},
     {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, false},
 };
 
-static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++)
-        if (strcmp(llmgwi_dialect_knowns[i].name, name) == 0) return &llmgwi_dialect_knowns[i];
+/* The first of a name, and of a dialect if that is not NULL. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name, const char *dialect) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
+        const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
+        if (strcmp(known->name, name) == 0 && (!dialect || strcmp(known->dialect, dialect) == 0))
+            return known;
+    }
     return NULL;
 }
 
@@ -7391,7 +7447,9 @@ static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const c
 
 /* The provider that a dialect is called after: its own name, or that of a known one. */
 static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
-    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect);
+    const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
+    return own ? own
+               : llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
 }
 
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
@@ -7465,7 +7523,8 @@ enum {
 
 #define LLMGWI_DIALECT_NO_TOOLS LLMGWI_DIALECT_Q(33, 1)
 #define LLMGWI_DIALECT_NO_TOOL_NONE LLMGWI_DIALECT_Q(35, 1) /* these three: how tools can be chosen */
-#define LLMGWI_DIALECT_TOOL_REQUIRED_AT 37                  /* IDLE: not while it reasons */
+#define LLMGWI_DIALECT_TOOL_NONE LLMGWI_DIALECT_Q(35, 2)
+#define LLMGWI_DIALECT_TOOL_REQUIRED_AT 37 /* IDLE: not while it reasons */
 #define LLMGWI_DIALECT_TOOL_ONE_AT 39
 #define LLMGWI_DIALECT_TOOL_REQUIRED(value)                                                                  \
     LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOOL_REQUIRED_AT, LLMGWI_DIALECT_##value)
@@ -7585,8 +7644,8 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
      LLMGWI_DIALECT_THINK_EFFORT | LLMGWI_DIALECT_OFF_MINIMAL | LLMGWI_DIALECT_NO_SERIAL |
          LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_STOPS(5)},
     {"@bedrock", NULL,
-     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_NO_TOOL_NONE | LLMGWI_DIALECT_SEED(NONE) |
-         LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_CACHE_NONE},
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
+         LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_CACHE_NONE},
     /* Claude on any host: what is newer than this table is as the newest here */
     {"~claude", NULL,
      LLMGWI_DIALECT_TEMPERATURE(ONLY_1) | LLMGWI_DIALECT_TOP_P(FROM_99) | LLMGWI_DIALECT_TOP_K(NONE) |
@@ -7647,6 +7706,13 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"ollama", NULL,
      LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE | LLMGWI_DIALECT_NO_SERIAL |
          LLMGWI_DIALECT_NO_USER},
+    {"@ollama", NULL, /* where tools that may not be called are left out */
+     LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_FORCED | LLMGWI_DIALECT_TOOL_NONE |
+         LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_PREFILL(TURN) |
+         LLMGWI_DIALECT_CACHE_NONE},
+    {"@cohere", NULL,
+     LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER |
+         LLMGWI_DIALECT_PREFILL(TURN)},
     {"llamacpp", NULL,
      LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_TOP_K(ANY) | LLMGWI_DIALECT_SCHEMA_DIRECT},
     {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE) | LLMGWI_DIALECT_TOP_K(ANY)},
@@ -7832,6 +7898,7 @@ typedef struct llmgwi_dialect_answer {
     bool ended;     /* the dialect's terminator came, or the reply was whole */
     bool any;       /* a first choice, message or candidate came */
     bool named;     /* id and model are known */
+    bool by_tool;   /* the one tool stands for a schema: its arguments are the text */
     bool args_path; /* gemini's partialArgs are open: state below */
     bool args_string;
     llmgw_error error; /* what the provider said, or what was wrong with it */
@@ -7839,6 +7906,7 @@ typedef struct llmgwi_dialect_answer {
     const llmgwi_dialect_target *target;
     uint64_t salt; /* tells made-up ids of one answer from those of another */
     llmgwi_base_buf reasoning, refusal;
+    llmgwi_base_buf aside; /* by_tool: what was said beside the call; the text if there is none */
     size_t piece_cap, tool_count;
     llmgwi_base_arena arena;
     const char *id, *model; /* "" until known */
@@ -7857,6 +7925,7 @@ static void llmgwi_dialect_answer_init(llmgwi_dialect_answer *answer, const llmg
     llmgwi_base_buf_init(&answer->text, mem, max_bytes);
     llmgwi_base_buf_init(&answer->reasoning, mem, max_bytes);
     llmgwi_base_buf_init(&answer->refusal, mem, max_bytes);
+    llmgwi_base_buf_init(&answer->aside, mem, max_bytes);
     llmgwi_base_arena_init(&answer->arena, mem);
     answer->id = answer->model = "";
 }
@@ -7871,6 +7940,7 @@ static void llmgwi_dialect_answer_free(llmgwi_dialect_answer *answer) {
     llmgwi_base_buf_free(&answer->text);
     llmgwi_base_buf_free(&answer->reasoning);
     llmgwi_base_buf_free(&answer->refusal);
+    llmgwi_base_buf_free(&answer->aside);
     llmgwi_base_arena_free(&answer->arena);
     memset(answer, 0, sizeof *answer);
 }
@@ -7975,6 +8045,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_last(llmgwi_dialect_answer *answer, 
 /* More text or reasoning; goes on in the last piece if that is of the kind and not closed by a signature. */
 static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind kind, llmgwi_json_text text) {
     if (text.raw.n == 0) return true;
+    if (answer->by_tool && kind == LLMGW_PART_TEXT)
+        return llmgwi_dialect_append(answer, &answer->aside, text);
     llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, kind);
     if (!piece || piece->redacted || (piece->signature.n && kind == LLMGW_PART_TEXT))
         piece = llmgwi_dialect_piece_new(answer, kind);
@@ -8026,7 +8098,14 @@ static void llmgwi_dialect_tool_sink(llmgwi_dialect_answer *answer, const llmgwi
     int index = -1;
     for (const llmgwi_dialect_piece *p = answer->pieces; p <= piece; p++)
         index += p->kind == LLMGW_PART_TOOL_CALL;
-    if (answer->sink) answer->sink(answer->sink_user, LLMGW_EVENT_TOOL, piece, index, bytes);
+    if (answer->by_tool && (index > 0 || !bytes.n)) return; /* the first call is the answer */
+    if (answer->by_tool && !llmgwi_base_buf_add(&answer->text, bytes.p, bytes.n)) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the answer");
+        return;
+    }
+    if (answer->sink)
+        answer->sink(answer->sink_user, answer->by_tool ? LLMGW_EVENT_TEXT : LLMGW_EVENT_TOOL, piece, index,
+                     bytes);
 }
 
 /* A new tool call. An empty id is made up. */
@@ -8136,6 +8215,13 @@ static const llmgwi_dialect_reason llmgwi_dialect_reasons[] = {
     {"OTHER", LLMGWI_DIALECT_BROKEN},
     {"LANGUAGE", LLMGWI_DIALECT_BROKEN},
     {"NO_IMAGE", LLMGWI_DIALECT_BROKEN},
+    {"COMPLETE", LLMGW_FINISH_STOP}, /* cohere */
+    {"STOP_SEQUENCE", LLMGW_FINISH_STOP},
+    {"TOOL_CALL", LLMGW_FINISH_TOOL},
+    {"ERROR", LLMGWI_DIALECT_BROKEN},
+    {"TIMEOUT", LLMGWI_DIALECT_BROKEN},
+    {"load", LLMGWI_DIALECT_BROKEN}, /* ollama: the model was loaded or unloaded, and asked nothing */
+    {"unload", LLMGWI_DIALECT_BROKEN},
 };
 
 static void llmgwi_dialect_finish(llmgwi_dialect_answer *answer, llmgwi_json_text reason) {
@@ -8238,6 +8324,8 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"exceeds the available context size", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
+    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
+    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
     {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
     {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH},     /* Nova */
     {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
@@ -8248,6 +8336,7 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"spending cap", LLMGW_E_QUOTA},                    /* Gemini */
     {"too many tokens per day", LLMGW_E_QUOTA},         /* Bedrock, with 429 */
     {"model identifier is invalid", LLMGW_E_NOT_FOUND}, /* Bedrock, with 400 */
+    {"api calls / month", LLMGW_E_QUOTA},               /* Cohere's trial keys, with 429 */
 };
 
 /* Exceptions of AWS, as x-amzn-ErrorType or an event stream names them ("ThrottlingException",
@@ -8278,6 +8367,7 @@ typedef struct llmgwi_dialect_said {
     int status;                /* a number among them */
     bool per_day;              /* gemini: the quota of the day is used up */
     bool flagged;              /* openrouter: moderation refused the input, with 403 */
+    char filters[96];          /* azure: what was found in it, ", "-separated */
     int64_t retry_ms;
 } llmgwi_dialect_said;
 
@@ -8373,6 +8463,21 @@ static int64_t llmgwi_dialect_prose(llmgwi_base_str text) {
 
 static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *json, llmgwi_base_str key);
 
+/* Azure's {"hate": {"filtered": true, "severity": "high"}, "jailbreak": {"filtered": false}}: what was filtered. */
+static void llmgwi_dialect_said_filters(llmgwi_dialect_said *said, llmgwi_json *json) {
+    llmgwi_base_str category, key;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &category)) {
+        bool filtered = false;
+        if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+        while (llmgwi_json_member(json, &key))
+            if (llmgwi_base_same(key, "filtered")) filtered = llmgwi_json_look(json) == LLMGWI_JSON_TRUE;
+        size_t n = strlen(said->filters), most = sizeof said->filters;
+        if (filtered && n + category.n + 3 < most && !memchr(category.p, 0, category.n))
+            snprintf(said->filters + n, most - n, "%s%.*s", n ? ", " : "", (int)category.n, category.p);
+    }
+}
+
 /* {"message", "code", "type", "status", "error": ..., "details": [...]}, at any of these places. */
 static void llmgwi_dialect_said_object(llmgwi_dialect_said *said, llmgwi_json *json) {
     llmgwi_base_str key;
@@ -8391,7 +8496,9 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
                   llmgwi_base_same(key, "message"); /* azure, openrouter, mistral's 422 */
     if (json->depth > 8) return;
     if (llmgwi_base_same(key, "flagged_input")) said->flagged = true;
-    if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
+    if (kind == LLMGWI_JSON_OBJECT && llmgwi_base_starts(key, "content_filter_result")) {
+        llmgwi_dialect_said_filters(said, json);
+    } else if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
         llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_ARRAY && deeper) {
         if (!llmgwi_json_array(json)) return;
@@ -8468,10 +8575,12 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
     for (size_t i = 0; i < n; i++)
         if (!text[i]) text[i] = '?';
     if (status) snprintf(where, sizeof where, "HTTP %d", status);
+    bool filters = said.filters[0] != 0; /* first: Azure's message is long, and would push it out */
     bool skewed = llmgwi_base_has(said.message.raw, "signature expired") ||
                   llmgwi_base_has(said.message.raw, "signature not yet current"); /* AWS: over 5 minutes */
-    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s", where,
-                            skewed ? ": this machine's clock is wrong" : "", where[0] && n ? ": " : "",
+    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s%s%s%s", where,
+                            skewed ? ": this machine's clock is wrong" : "", filters ? " (filtered: " : "",
+                            said.filters, filters ? ")" : "", (where[0] || filters) && n ? ": " : "",
                             n || where[0] ? text : "the provider reported an error without a text");
     error->http_status = status;
     error->retry_after_ms = said.retry_ms ? said.retry_ms : llmgwi_dialect_prose(said.message.raw);
@@ -8659,7 +8768,8 @@ static void llmgwi_dialect_limit_header(llmgwi_dialect_meta *meta, llmgwi_base_s
 static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str name, llmgwi_base_str value,
                                   int64_t wall_s) {
     if (llmgwi_base_is_nocase(name, "content-type")) {
-        meta->json = llmgwi_base_has(value, "json");
+        meta->json =
+            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson"); /* ollama's streams */
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
         int64_t ms = llmgwi_dialect_seconds(value) / 1000;
@@ -8880,6 +8990,7 @@ static void llmgwi_dialect_fit_to(llmgwi_dialect_fit *fit, const llmgw_request *
 typedef struct llmgwi_dialect_resume {
     llmgwi_base_str text; /* the kept beginning of the answer; ends without white space */
     bool turn;            /* by a user turn, whatever else the target can do */
+    const char *fault;    /* the answer is whole, and this is wrong with it; NULL: it was cut */
 } llmgwi_dialect_resume;
 
 /* What the prefix that is to be cached ends with. */
@@ -8890,22 +9001,30 @@ typedef enum llmgwi_dialect_mark_at {
     LLMGWI_DIALECT_MARK_PART
 } llmgwi_dialect_mark_at;
 
+/* Members of the openai family by shape, though not by name. */
+typedef enum llmgwi_dialect_style {
+    LLMGWI_DIALECT_STYLE_OPENAI = 0,
+    LLMGWI_DIALECT_STYLE_OLLAMA, /* one text and a list of images; arguments are objects; calls have no ids */
+    LLMGWI_DIALECT_STYLE_COHERE  /* reasoning goes back as content, or as the plan of its calls */
+} llmgwi_dialect_style;
+
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
+    llmgwi_dialect_style style;
     const llmgw_request *request;
     const llmgwi_dialect_target *target;
     llmgw_error *error;
     size_t message, part;  /* where we are, for error texts; SIZE_MAX: outside */
     llmgw_message more[2]; /* the turns after the request's own that resume an answer */
-    llmgw_part kept, plea[3];
+    llmgw_part kept, plea[4];
     size_t more_count;
     llmgwi_dialect_way way;
-    bool no_white; /* a text of white space only is refused there, as an empty one is */
     /* the prefix that is to be cached */
     llmgwi_dialect_mark_at mark;
     size_t mark_message, mark_part; /* PART: as message and part above */
     bool last_system;               /* the last of the system texts is being written */
     uint64_t prefix;                /* hash of what was written of it */
+    bool json_mode;                 /* without a schema: the reply is to be a JSON object */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -8964,6 +9083,10 @@ static void llmgwi_dialect_stops(llmgwi_dialect_build *build, const char *key) {
     llmgwi_json_close(&build->out, ']');
 }
 
+static const char *llmgwi_dialect_schema_name(const llmgw_request *request) {
+    return request->schema_name ? request->schema_name : "reply";
+}
+
 static size_t llmgwi_dialect_own_turns(const llmgw_request *request) {
     return request->message_count + (request->prompt ? 1 : 0);
 }
@@ -9020,6 +9143,12 @@ static const char *llmgwi_dialect_part_arguments(const llmgw_part *part) {
     return part->arguments && part->arguments[0] ? part->arguments : "{}";
 }
 
+/* What a tool said. One that failed said something: Anthropic refuses an empty text then. */
+static llmgwi_base_str llmgwi_dialect_result_text(const llmgw_part *part) {
+    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    return text.n || !part->is_error ? text : llmgwi_base_cstr("error");
+}
+
 /* Did this opaque part come from the target's own dialect and flavour? */
 static bool llmgwi_dialect_own(const llmgwi_dialect_build *build, const llmgw_part *part) {
     return part->origin && strcmp(part->origin, build->target->flavour) == 0;
@@ -9041,35 +9170,32 @@ static void llmgwi_dialect_base64(llmgwi_dialect_build *build, const llmgw_part 
     llmgwi_base_buf_add(buf, "\"", 1);
 }
 
-static bool llmgwi_dialect_has_system(const llmgw_request *request) {
-    if (request->system) return true;
-    for (size_t i = 0; i < request->message_count; i++)
-        if (request->messages[i].role == LLMGW_ROLE_SYSTEM) return true;
-    return false;
-}
-
+/* Nothing but white space: Anthropic refuses such a block. */
 static bool llmgwi_dialect_white(llmgwi_base_str text) {
-    while (text.n && strchr(" \t\r\n", text.p[0]) && text.p[0]) text.p++, text.n--;
-    return text.n == 0;
+    size_t i = 0;
+    while (i < text.n && memchr(" \n\r\t", text.p[i], 4)) i++;
+    return i == text.n;
 }
 
-/* Calls put, if it is not NULL, for each system text: request.system, then the SYSTEM turns' parts. left: how many of
-   them are more than white space; returns what is left of it. */
+/* Calls put, if it is not NULL, for each system text that says something: request.system, then the SYSTEM turns' parts. left: how many
+   they are; returns what is left of it. */
 static size_t llmgwi_dialect_system_texts(llmgwi_dialect_build *build,
                                           void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text),
                                           size_t left) {
     const llmgw_request *request = build->request;
     llmgwi_base_str text = llmgwi_base_cstr(request->system);
-    build->last_system = !llmgwi_dialect_white(text) && --left == 0;
-    if (request->system && put) put(build, text);
+    bool says = !llmgwi_dialect_white(text);
+    build->last_system = says && --left == 0;
+    if (says && put) put(build, text);
     for (size_t i = 0; i < request->message_count; i++) {
         const llmgw_message *turn = &request->messages[i];
         if (turn->role != LLMGW_ROLE_SYSTEM) continue;
         for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
             llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
             text = llmgwi_dialect_part_text(&part);
-            build->last_system = !llmgwi_dialect_white(text) && --left == 0;
-            if (put) put(build, text);
+            says = !llmgwi_dialect_white(text);
+            build->last_system = says && --left == 0;
+            if (says && put) put(build, text);
         }
     }
     build->message = build->part = SIZE_MAX;
@@ -9081,6 +9207,18 @@ static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
                                        void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text)) {
     size_t count = SIZE_MAX - llmgwi_dialect_system_texts(build, NULL, SIZE_MAX);
     (void)llmgwi_dialect_system_texts(build, put, count);
+}
+
+static bool llmgwi_dialect_has_system(const llmgw_request *request) {
+    bool has = !llmgwi_dialect_white(llmgwi_base_cstr(request->system));
+    for (size_t i = 0; i < request->message_count && !has; i++) {
+        const llmgw_message *turn = &request->messages[i];
+        for (size_t j = 0; turn->role == LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(turn, j);
+            has = has || !llmgwi_dialect_white(llmgwi_dialect_part_text(&part));
+        }
+    }
+    return has;
 }
 
 #define LLMGWI_DIALECT_IMAGE_TOKENS 1500 /* an image, or a page of a PDF of some 50 kB */
@@ -9134,11 +9272,9 @@ static bool llmgwi_dialect_same_voice(llmgw_role a, llmgw_role b) {
     return (a == LLMGW_ROLE_ASSISTANT) == (b == LLMGW_ROLE_ASSISTANT);
 }
 
-/* An empty text, without a signature that wants to go back. */
+/* A text of nothing but white space, without a signature that wants to go back. */
 static bool llmgwi_dialect_blank(const llmgwi_dialect_build *build, const llmgw_part *part) {
-    llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    bool white = build->no_white && llmgwi_dialect_white(text);
-    if (part->kind != LLMGW_PART_TEXT || (text.n && !white)) return false;
+    if (part->kind != LLMGW_PART_TEXT || !llmgwi_dialect_white(llmgwi_dialect_part_text(part))) return false;
     return !part->signature || !llmgwi_dialect_own(build, part);
 }
 
@@ -9192,11 +9328,25 @@ static void llmgwi_dialect_group_parts(llmgwi_dialect_build *build, size_t from,
 static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assistant, const char *parts,
                                   llmgwi_dialect_put_part put) {
     llmgwi_json_out *out = &build->out;
+    llmgw_part opening;
+    bool first = true;
+    memset(&opening, 0, sizeof opening);
+    opening.text = "(the conversation so far)";
     llmgwi_json_open(out, '[');
     for (size_t i = 0, end; i < llmgwi_dialect_turns(build); i = end) {
         llmgw_message turn = llmgwi_dialect_turn(build, i);
         end = i + 1;
         if (llmgwi_dialect_passed(build, &turn)) continue;
+        if (first && turn.role == LLMGW_ROLE_ASSISTANT) { /* the user speaks first, or it is a 400 */
+            llmgwi_json_open(out, '{');
+            llmgwi_json_pair(out, "role", "user");
+            llmgwi_json_key(out, parts);
+            llmgwi_json_open(out, '[');
+            put(build, &opening);
+            llmgwi_json_close(out, ']');
+            llmgwi_json_close(out, '}');
+        }
+        first = false;
         end = llmgwi_dialect_group(build, i);
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "role", turn.role == LLMGW_ROLE_ASSISTANT ? assistant : "user");
@@ -9294,29 +9444,83 @@ static void llmgwi_dialect_prompt_key(llmgwi_dialect_build *build) {
         llmgwi_json_pair(&build->out, "prompt_cache_retention", "24h");
 }
 
+/* Walks over the parts of turns [at->turn, to). False: there are no more. */
+typedef struct llmgwi_dialect_walk {
+    size_t turn, part;
+} llmgwi_dialect_walk;
+
+static bool llmgwi_dialect_next(llmgwi_dialect_build *build, llmgwi_dialect_walk *at, size_t to,
+                                llmgw_part *part) {
+    for (; at->turn < to; at->turn++, at->part = 0) {
+        llmgw_message turn = llmgwi_dialect_turn(build, at->turn);
+        if (at->part >= llmgwi_dialect_parts(&turn)) continue;
+        *part = llmgwi_dialect_at(build, &turn, at->turn, at->part++);
+        return true;
+    }
+    return false;
+}
+
+static llmgwi_dialect_walk llmgwi_dialect_from(size_t turn) {
+    llmgwi_dialect_walk walk;
+    walk.turn = turn;
+    walk.part = 0;
+    return walk;
+}
+
+/* The id of a call, or of the call that a result is of. Another provider's that this one would not take is hashed:
+   more than most bytes, or others than letters, digits, "_" and "-" (also ruled: plain; nine: exactly nine letters
+   or digits). The same id gives the same. */
+static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const char *id, size_t most,
+                                   bool plain) {
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz_-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    bool nine = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    size_t n = strlen(id), good = strspn(id, digits), i = 0;
+    char out[32] = "";
+    if (nine) plain = true;
+    if (n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
+        llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(id, n));
+        return;
+    }
+    if (!nine) i = (size_t)snprintf(out, sizeof out, "call_");
+    size_t end = i + (nine ? 9 : 12);
+    for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
+    llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
+}
+
+/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
+static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
+    if (result->name) return result->name;
+    for (size_t i = build->message; i-- > 0;)
+        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
+            const llmgw_part *part = &build->request->messages[i].parts[j];
+            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
+        }
+    return result->id;
+}
+
 /* ---- openai: chat completions ---- */
 
-/* Mistral takes ids of exactly nine letters or digits: another provider's id is hashed to that. */
-static const char *llmgwi_dialect_openai_id(const llmgwi_dialect_build *build, const char *id, char out[16]) {
-    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    size_t n = strlen(id), i = 0;
-    if (!(build->target->quirks & LLMGWI_DIALECT_MISTRAL)) return id;
-    while (i < n && strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", id[i])) i++;
-    if (n == 9 && i == n) return id;
-    uint64_t hash = XXH3_64bits(id, n);
-    for (i = 0; i < 9; i++, hash /= 36) out[i] = digits[hash % 36];
-    out[9] = 0;
-    return out;
+#define LLMGWI_DIALECT_OPENAI_ID 40 /* bytes of a call's id that it takes back */
+
+#define LLMGWI_DIALECT_PLAN "tool_plan" /* as a signature: cohere's reasoning that came before calls */
+
+/* Reasoning that cohere wants back as content. */
+static bool llmgwi_dialect_cohere_thought(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    return build->style == LLMGWI_DIALECT_STYLE_COHERE && part->kind == LLMGW_PART_REASONING &&
+           llmgwi_dialect_own(build, part) && !(part->signature && part->signature[0]);
 }
 
 static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    bool image = part->kind == LLMGW_PART_IMAGE;
-    if (part->kind != LLMGW_PART_TEXT && !image && part->kind != LLMGW_PART_FILE) return;
+    bool image = part->kind == LLMGW_PART_IMAGE, thought = llmgwi_dialect_cohere_thought(build, part);
+    if (part->kind != LLMGW_PART_TEXT && !image && part->kind != LLMGW_PART_FILE && !thought) return;
     llmgwi_json_open(out, '{');
-    if (part->kind == LLMGW_PART_TEXT) {
-        llmgwi_json_pair(out, "type", "text");
-        llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
+    if (part->kind == LLMGW_PART_TEXT || thought) {
+        const char *key = thought ? "thinking" : "text";
+        llmgwi_json_pair(out, "type", key);
+        llmgwi_dialect_pair(build, key, "text", llmgwi_dialect_part_text(part));
+    } else if (part->kind == LLMGW_PART_FILE && build->style == LLMGWI_DIALECT_STYLE_COHERE) {
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
     } else if (image) {
         llmgwi_json_pair(out, "type", "image_url");
         llmgwi_json_key(out, "image_url");
@@ -9343,22 +9547,30 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
     llmgwi_json_close(out, '}');
 }
 
-/* "content": a plain string for one text, else an array of parts. */
-static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    size_t texts = 0, others = 0;
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part_kind kind = llmgwi_dialect_part(turn, j).kind;
-        texts += kind == LLMGW_PART_TEXT;
-        others += kind == LLMGW_PART_IMAGE || kind == LLMGW_PART_FILE;
+/* "content" of turns [from, to): a plain string for one text, else an array of parts. */
+static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t from, size_t to) {
+    size_t texts = 0, others = 0, blanks = 0, calls = 0;
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        bool blank = llmgwi_dialect_blank(build, &part);
+        blanks += blank;
+        calls += part.kind == LLMGW_PART_TOOL_CALL;
+        texts += part.kind == LLMGW_PART_TEXT && !blank;
+        others += part.kind == LLMGW_PART_IMAGE || part.kind == LLMGW_PART_FILE ||
+                  llmgwi_dialect_cohere_thought(build, &part);
+    }
+    bool marked =
+        build->mark == LLMGWI_DIALECT_MARK_PART && build->mark_message >= from && build->mark_message < to;
+    bool array = others || texts > 1 || (texts && marked);
+    if (!texts && !others && build->style == LLMGWI_DIALECT_STYLE_COHERE) return; /* nothing is not null */
+    if (!texts && !others) {
+        llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
+        return;
     }
     llmgwi_json_key(&build->out, "content");
-    bool marked = build->mark == LLMGWI_DIALECT_MARK_PART && build->mark_message == i && texts;
-    bool array = others || texts > 1 || marked;
-    if (texts == 0 && !others) llmgwi_base_buf_text(build->out.buf, "null");
-    if (texts == 0 && !others) build->out.comma = true;
     if (array) llmgwi_json_open(&build->out, '[');
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        if (llmgwi_dialect_blank(build, &part)) continue;
         if (array)
             llmgwi_dialect_openai_part(build, &part);
         else if (part.kind == LLMGW_PART_TEXT)
@@ -9367,12 +9579,12 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llm
     if (array) llmgwi_json_close(&build->out, ']');
 }
 
-static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
+/* False: there are none. */
+static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from, size_t to) {
     llmgwi_json_out *out = &build->out;
-    bool open = false;
-    char id[16];
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    bool open = false, bare = build->style == LLMGWI_DIALECT_STYLE_OLLAMA;
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_CALL) continue;
         if (!open) {
             llmgwi_json_key(out, "tool_calls");
@@ -9380,62 +9592,66 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
             open = true;
         }
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "id", "id",
-                            llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
-        llmgwi_json_pair(out, "type", "function");
+        if (!bare) {
+            llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_json_pair(out, "type", "function");
+        }
         llmgwi_json_key(out, "function");
         llmgwi_json_open(out, '{');
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part.name));
-        llmgwi_dialect_pair(build, "arguments", "arguments",
-                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(&part)));
+        const char *arguments = llmgwi_dialect_part_arguments(&part);
+        if (bare)
+            llmgwi_dialect_raw(build, "arguments", arguments);
+        else
+            llmgwi_dialect_pair(build, "arguments", "arguments", llmgwi_base_cstr(arguments));
         llmgwi_json_close(out, '}');
         llmgwi_json_close(out, '}');
     }
     if (open) llmgwi_json_close(out, ']');
+    return open;
 }
 
-/* Reasoning goes back only to the provider it came from, in the form that one wants. */
-static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
+/* Reasoning goes back only to the provider it came from, in the form that one wants: the items of all arrays as one
+   array, or the text, which some want in a tool loop only. */
+static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, size_t from, size_t to, bool calls) {
+    static const char *const keys[] = {"reasoning_content", "thinking", LLMGWI_DIALECT_PLAN}; /* by style */
     uint64_t quirks = build->target->quirks;
-    bool calls = false;
-    for (size_t j = 0; j < turn->part_count; j++)
-        calls = calls || turn->parts[j].kind == LLMGW_PART_TOOL_CALL;
-    const char *key = quirks & LLMGWI_DIALECT_REPLAY_DETAILS ? "reasoning_details" : "reasoning_content";
-    if (!(quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && !(calls && (quirks & LLMGWI_DIALECT_REPLAY_CONTENT)))
-        return;
-    bool open = false;
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part)) continue;
-        if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
-            bool details = part.signature && part.signature[0] == '['; /* else from its Responses API */
-            if (details && !open) llmgwi_dialect_raw(build, key, part.signature);
-            open = open || details; /* the first part holds all of them */
+    bool details = (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) != 0, open = false;
+    bool loop = build->style || (quirks & LLMGWI_DIALECT_REPLAY_CONTENT);
+    llmgwi_base_buf *buf = build->out.buf;
+    llmgw_part part;
+    if (!details && build->style != LLMGWI_DIALECT_STYLE_OLLAMA && !(calls && loop)) return;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        llmgwi_base_str items = llmgwi_base_cstr(part.signature);
+        bool array = items.n > 2 && items.p[0] == '[' && items.p[items.n - 1] == ']';
+        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) || (details && !array) ||
+            llmgwi_dialect_cohere_thought(build, &part))
             continue;
-        }
-        if (!open) {
-            llmgwi_json_key(&build->out, key);
-            llmgwi_base_buf_add(build->out.buf, "\"", 1);
-        }
+        if (!open) llmgwi_json_key(&build->out, details ? "reasoning_details" : keys[build->style]);
+        if (details || !open) llmgwi_base_buf_add(buf, open ? "," : details ? "[" : "\"", 1);
         open = true;
-        (void)llmgwi_json_put_escaped(build->out.buf, llmgwi_dialect_part_text(&part));
+        if (details)
+            llmgwi_base_buf_add(buf, items.p + 1, items.n - 2);
+        else
+            (void)llmgwi_json_put_escaped(buf, llmgwi_dialect_part_text(&part));
     }
-    if (open && !(quirks & LLMGWI_DIALECT_REPLAY_DETAILS)) {
-        llmgwi_base_buf_add(build->out.buf, "\"", 1);
-        build->out.comma = true;
-    }
+    if (!open) return;
+    llmgwi_base_buf_add(buf, details ? "]" : "\"", 1);
+    build->out.comma = true;
 }
 
-static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    char id[16];
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t from, size_t to) {
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_RESULT) continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
-        llmgwi_dialect_pair(build, "tool_call_id", "id",
-                            llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
-        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_part_text(&part));
+        if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+            llmgwi_dialect_pair(build, "tool_name", "name",
+                                llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
+        else
+            llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(&part));
         llmgwi_json_close(&build->out, '}');
     }
 }
@@ -9445,25 +9661,106 @@ static const char *llmgwi_dialect_openai_system(const llmgwi_dialect_build *buil
     return build->target->quirks & LLMGWI_DIALECT_DEVELOPER ? "developer" : "system";
 }
 
-static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
-    const char *const roles[] = {"user", "assistant", llmgwi_dialect_openai_system(build), "user"};
-    llmgw_message turn = llmgwi_dialect_turn(build, i);
-    size_t results = 0, n = llmgwi_dialect_parts(&turn);
-    if (turn.role != LLMGW_ROLE_ASSISTANT) {
+/* "content": the texts of turns [from, to) in one string. */
+static void llmgwi_dialect_put_texts(llmgwi_dialect_build *build, size_t from, size_t to,
+                                     const char *between) {
+    llmgwi_json_out *out = &build->out;
+    const char *gap = "";
+    llmgwi_json_key(out, "content");
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
+            if (part.kind != LLMGW_PART_TEXT) continue;
+            llmgwi_base_buf_text(out->buf, gap);
+            gap = between;
+            if (llmgwi_json_put_escaped(out->buf, text) != text.n)
+                llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
+        }
+    }
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    out->comma = true;
+}
+
+/* Ollama's message: one text, and images beside it. */
+static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, size_t from, size_t to) {
+    bool open = false;
+    llmgw_part part;
+    llmgwi_dialect_put_texts(build, from, to, "\\n");
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        if (part.kind == LLMGW_PART_FILE)
+            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
+        if (part.kind != LLMGW_PART_IMAGE) continue;
+        if (part.url)
+            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
+                                  "this provider takes images by bytes only");
+        if (!open) llmgwi_json_key(&build->out, "images");
+        if (!open) llmgwi_json_open(&build->out, '[');
+        open = true;
+        llmgwi_dialect_base64(build, &part, false);
+    }
+    if (open) llmgwi_json_close(&build->out, ']');
+}
+
+static void llmgwi_dialect_openai_words(llmgwi_dialect_build *build, size_t from, size_t to) {
+    if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+        llmgwi_dialect_ollama_content(build, from, to);
+    else
+        llmgwi_dialect_openai_content(build, from, to);
+}
+
+/* The assistant's turns [from, to) are one message. */
+static void llmgwi_dialect_openai_said(llmgwi_dialect_build *build, size_t from, size_t to) {
+    bool speaks = false;
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        speaks = speaks || llmgwi_dialect_speaks(build, &turn);
+    }
+    if (!speaks) return;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "role", "assistant");
+    llmgwi_dialect_openai_words(build, from, to);
+    bool calls = llmgwi_dialect_openai_calls(build, from, to);
+    llmgwi_dialect_openai_replay(build, from, to, calls);
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Turns [from, to) between two of the assistant's: what tools answered comes first, as it must. */
+static void llmgwi_dialect_openai_heard(llmgwi_dialect_build *build, size_t from, size_t to) {
+    size_t at = build->out.buf->n;
+    llmgwi_dialect_openai_results(build, from, to);
+    if (to <= build->request->prompt_cache_messages) llmgwi_dialect_prefix(build, at);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        size_t n = llmgwi_dialect_parts(&turn), results = 0;
         for (size_t j = 0; j < n; j++)
             results += llmgwi_dialect_part(&turn, j).kind == LLMGW_PART_TOOL_RESULT;
-        llmgwi_dialect_openai_results(build, &turn, i);
-        if (results == n && n) return;
+        at = build->out.buf->n;
+        if ((results == n && n) || (turn.role == LLMGW_ROLE_SYSTEM && !llmgwi_dialect_speaks(build, &turn)))
+            continue;
+        llmgwi_json_open(&build->out, '{');
+        llmgwi_json_pair(&build->out, "role",
+                         turn.role == LLMGW_ROLE_SYSTEM ? llmgwi_dialect_openai_system(build) : "user");
+        llmgwi_dialect_openai_words(build, i, i + 1);
+        llmgwi_json_close(&build->out, '}');
+        if (i < build->request->prompt_cache_messages) llmgwi_dialect_prefix(build, at);
     }
-    if (turn.role == LLMGW_ROLE_ASSISTANT && !llmgwi_dialect_speaks(build, &turn)) return;
-    llmgwi_json_open(&build->out, '{');
-    llmgwi_json_pair(&build->out, "role", roles[turn.role]);
-    llmgwi_dialect_openai_content(build, &turn, i);
-    if (turn.role == LLMGW_ROLE_ASSISTANT) {
-        llmgwi_dialect_openai_calls(build, &turn, i);
-        llmgwi_dialect_openai_replay(build, &turn, i);
+}
+
+static void llmgwi_dialect_openai_turns(llmgwi_dialect_build *build, size_t count) {
+    for (size_t i = 0, end; i < count; i = end) {
+        bool said = llmgwi_dialect_turn(build, i).role == LLMGW_ROLE_ASSISTANT;
+        size_t at = build->out.buf->n;
+        for (end = i + 1; end < count; end++)
+            if ((llmgwi_dialect_turn(build, end).role == LLMGW_ROLE_ASSISTANT) != said) break;
+        if (said) llmgwi_dialect_openai_said(build, i, end);
+        if (said && end <= build->request->prompt_cache_messages)
+            llmgwi_dialect_prefix(build, at);
+        else if (!said)
+            llmgwi_dialect_openai_heard(build, i, end);
     }
-    llmgwi_json_close(&build->out, '}');
 }
 
 /* Can the kept text go on in the message of turn i? It can in an assistant's that is nothing but text. */
@@ -9480,32 +9777,16 @@ static bool llmgwi_dialect_openai_joins(const llmgwi_dialect_build *build, size_
 /* The texts of turns [from, to) as one message: a template would put something between two. */
 static void llmgwi_dialect_openai_joined(llmgwi_dialect_build *build, const char *role, size_t from,
                                          size_t to) {
-    llmgwi_json_out *out = &build->out;
-    llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "role", role);
-    llmgwi_json_key(out, "content");
-    llmgwi_base_buf_add(out->buf, "\"", 1);
-    for (size_t i = from; i < to; i++) {
-        llmgw_message turn = llmgwi_dialect_turn(build, i);
-        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
-            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
-            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
-            if (part.kind != LLMGW_PART_TEXT || llmgwi_json_put_escaped(out->buf, text) == text.n) continue;
-            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
-        }
-    }
-    llmgwi_base_buf_add(out->buf, "\"", 1);
-    out->comma = true;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "role", role);
+    llmgwi_dialect_put_texts(build, from, to, "");
 }
 
 /* The kept text, in the assistant's last message if it began there, and how to go on from it. */
 static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t from) {
     size_t kept = llmgwi_dialect_own_turns(build->request);
     llmgwi_dialect_openai_joined(build, "assistant", from, kept + 1);
-    if (from < kept) {
-        llmgw_message turn = llmgwi_dialect_turn(build, from);
-        llmgwi_dialect_openai_replay(build, &turn, from);
-    }
+    if (from < kept) llmgwi_dialect_openai_replay(build, from, kept, false);
     if (build->way == LLMGWI_DIALECT_WAY_PREFIX) llmgwi_dialect_raw(build, "prefix", "true");
     if (build->way == LLMGWI_DIALECT_WAY_PARTIAL) llmgwi_dialect_raw(build, "partial", "true");
     llmgwi_json_close(&build->out, '}');
@@ -9528,26 +9809,34 @@ static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) 
     llmgwi_json_close(&build->out, '}');
 }
 
-/* flat: as the Responses API has it, which takes a tool for strict unless told. */
-static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
+/* "tools": all, or the one of this name. flat: as the Responses API has it, which takes a tool for strict unless told. */
+static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, bool flat, const char *only) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
-    if (!request->tool_count) return;
     llmgwi_json_key(out, "tools");
     llmgwi_json_open(out, '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
+        if (only && strcmp(only, tool->name) != 0) continue;
         llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
             llmgwi_dialect_pair(build, "description", "tools.description",
                                 llmgwi_base_cstr(tool->description));
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
-        if (tool->strict || flat) llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
+        if ((tool->strict && !build->style) || flat)
+            llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
         llmgwi_dialect_openai_close(build, flat);
     }
     llmgwi_json_close(out, ']');
+}
+
+static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    if (!request->tool_count) return;
+    llmgwi_dialect_openai_functions(build, flat, NULL);
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
     llmgwi_json_key(out, "tool_choice");
@@ -9568,8 +9857,7 @@ static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat)
     llmgwi_json_pair(out, "type", "json_schema");
     if (!flat) llmgwi_json_key(out, "json_schema");
     if (!flat) llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name",
-                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
     llmgwi_dialect_raw(build, "schema", request->schema);
     llmgwi_dialect_raw(build, "strict", "true");
     llmgwi_dialect_openai_close(build, flat);
@@ -9581,6 +9869,21 @@ static const char *llmgwi_dialect_effort_word(const llmgwi_dialect_build *build)
     bool minimal = (build->target->quirks & LLMGWI_DIALECT_OFF) == LLMGWI_DIALECT_OFF_MINIMAL;
     llmgw_effort effort = build->request->effort;
     return minimal && effort == LLMGW_EFFORT_NONE ? "minimal" : llmgwi_dialect_efforts[effort];
+}
+
+static void llmgwi_dialect_openai_format(llmgwi_dialect_build *build) {
+    bool bare = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
+    if (build->json_mode) llmgwi_dialect_raw(build, "response_format", "{\"type\":\"json_object\"}");
+    if (!build->request->schema) return;
+    llmgwi_json_key(&build->out, "response_format");
+    if (!bare) {
+        llmgwi_dialect_openai_schema(build, false);
+        return;
+    }
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "type", "json_object");
+    llmgwi_dialect_raw(build, "schema", build->request->schema);
+    llmgwi_json_close(&build->out, '}');
 }
 
 static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
@@ -9608,9 +9911,7 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
         llmgwi_json_pair(out, "reasoning_effort", llmgwi_dialect_effort_word(build));
     }
     if (request->user_id) llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
-    if (!request->schema) return;
-    llmgwi_json_key(out, "response_format");
-    llmgwi_dialect_openai_schema(build, false);
+    llmgwi_dialect_openai_format(build);
 }
 
 /* The system text as the end of a prefix that is to be cached. */
@@ -9624,8 +9925,8 @@ static void llmgwi_dialect_openai_marked(llmgwi_dialect_build *build) {
     llmgwi_json_close(&build->out, ']');
 }
 
-LLMGWI_BASE_UNUSED
-static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
+/* Opens the body: "model" and "messages". */
+static void llmgwi_dialect_openai_messages(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
@@ -9633,7 +9934,7 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     llmgwi_json_key(out, "messages");
     llmgwi_json_open(out, '[');
     size_t from = out->buf->n;
-    if (request->system) {
+    if (!llmgwi_dialect_white(llmgwi_base_cstr(request->system))) {
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "role", llmgwi_dialect_openai_system(build));
         llmgwi_json_key(out, "content");
@@ -9646,15 +9947,18 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_prefix(build, from);
     size_t own = llmgwi_dialect_own_turns(request);
     if (build->more_count && own && llmgwi_dialect_openai_joins(build, own - 1)) own--;
-    for (size_t i = 0; i < own; i++) {
-        from = out->buf->n;
-        llmgwi_dialect_openai_turn(build, i);
-        if (i < request->prompt_cache_messages) llmgwi_dialect_prefix(build, from);
-    }
+    llmgwi_dialect_openai_turns(build, own);
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
-    from = out->buf->n;
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_dialect_openai_messages(build);
+    size_t from = out->buf->n;
     llmgwi_dialect_openai_tools(build, false);
     llmgwi_dialect_prefix(build, from);
     llmgwi_dialect_openai_options(build);
@@ -9707,7 +10011,8 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
                 (void)llmgwi_json_skip(json, &delta->parts);
             else
                 (void)llmgwi_json_maybe(json, &delta->content);
-        } else if (llmgwi_base_is(key, "reasoning_content") || llmgwi_base_is(key, "reasoning")) {
+        } else if (llmgwi_base_is(key, "reasoning_content") || llmgwi_base_is(key, "reasoning") ||
+                   llmgwi_base_is(key, "thinking")) { /* ollama */
             if (llmgwi_json_maybe(json, &text) && text.raw.n) delta->reasoning = text;
         } else if (llmgwi_base_is(key, "refusal")) {
             (void)llmgwi_json_maybe(json, &delta->refusal);
@@ -9721,7 +10026,7 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
 
 LLMGWI_BASE_SMALL_BEGIN
 
-/* One of Mistral's content parts: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
+/* A content part of Mistral's or Cohere's: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
 static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_json *json,
                                        llmgw_part_kind kind) {
     llmgwi_base_str key;
@@ -9730,6 +10035,9 @@ static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_jso
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "text")) {
             (void)llmgwi_json_maybe(json, &text);
+        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
+            (void)llmgwi_json_string(json, &text); /* cohere */
+            kind = LLMGW_PART_REASONING;
         } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
                    json->depth < 4) {
             if (!llmgwi_json_array(json)) return;
@@ -9800,10 +10108,10 @@ static llmgwi_dialect_piece *llmgwi_dialect_openai_call(llmgwi_dialect_answer *a
     return llmgwi_dialect_tool(answer, index, id, name);
 }
 
-static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+/* index: -1, or what was said outside. */
+static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgwi_json *json, int64_t index) {
     llmgwi_json_text id = llmgwi_dialect_none(), name = id, arguments = id;
     llmgwi_base_str key, raw;
-    int64_t index = -1;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "index"))
@@ -9833,7 +10141,7 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json json;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
     if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
-    while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json);
+    while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json, -1);
 }
 
 LLMGWI_BASE_SMALL_BEGIN
@@ -9885,6 +10193,17 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *
 
 LLMGWI_BASE_SMALL_END
 
+static void llmgwi_dialect_openai_act(llmgwi_dialect_answer *answer, const llmgwi_dialect_delta *delta) {
+    answer->any = true;
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, delta->reasoning);
+    if (delta->details.n) llmgwi_dialect_openai_details(answer, delta->details);
+    if (delta->parts.n) llmgwi_dialect_openai_items(answer, delta->parts);
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, delta->content);
+    (void)llmgwi_dialect_append(answer, &answer->refusal, delta->refusal);
+    if (delta->calls.n) llmgwi_dialect_openai_call_list(answer, delta->calls);
+    llmgwi_dialect_finish(answer, delta->finish);
+}
+
 static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_dialect_delta delta;
     llmgwi_base_str key;
@@ -9901,14 +10220,7 @@ static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_j
             llmgwi_dialect_openai_usage(answer, json); /* Moonshot */
     }
     if (json->error || delta.index != 0) return; /* we ask for one choice */
-    answer->any = true;
-    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, delta.reasoning);
-    if (delta.details.n) llmgwi_dialect_openai_details(answer, delta.details);
-    if (delta.parts.n) llmgwi_dialect_openai_items(answer, delta.parts);
-    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, delta.content);
-    (void)llmgwi_dialect_append(answer, &answer->refusal, delta.refusal);
-    if (delta.calls.n) llmgwi_dialect_openai_call_list(answer, delta.calls);
-    llmgwi_dialect_finish(answer, delta.finish);
+    llmgwi_dialect_openai_act(answer, &delta);
 }
 
 /* A malformed text ends the answer with an error that says what and where. */
@@ -9991,6 +10303,8 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- anthropic: messages ---- */
 
+#define LLMGWI_DIALECT_ANTHROPIC_ID 64 /* bytes of a call's id; its letters are [A-Za-z0-9_-] */
+
 static void llmgwi_dialect_anthropic_source(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_key(out, "source");
@@ -10037,14 +10351,14 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
-        llmgwi_dialect_pair(build, "id", "id", llmgwi_base_cstr(part->id));
+        llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
         llmgwi_json_pair(out, "type", "tool_result");
-        llmgwi_dialect_pair(build, "tool_use_id", "id", llmgwi_base_cstr(part->id));
-        llmgwi_dialect_pair(build, "content", "text", text);
+        llmgwi_dialect_call_id(build, "tool_use_id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(part));
         if (part->is_error) llmgwi_dialect_raw(build, "is_error", "true");
         break;
     case LLMGW_PART_TEXT:
@@ -10058,7 +10372,6 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
 }
 
 static void llmgwi_dialect_anthropic_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
-    if (!text.n) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
     llmgwi_dialect_pair(build, "text", build->message == SIZE_MAX ? "system" : "text", text);
@@ -10457,17 +10770,6 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- gemini: generateContent ---- */
 
-/* functionResponse wants the tool's name, which only the call has: the nearest one before the result. */
-static const char *llmgwi_dialect_gemini_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
-    if (result->name) return result->name;
-    for (size_t i = build->message; i-- > 0;)
-        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
-            const llmgw_part *part = &build->request->messages[i].parts[j];
-            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
-        }
-    return result->id;
-}
-
 /* An id that we made up for a call without one does not go back. */
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
@@ -10480,7 +10782,7 @@ static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmg
     llmgwi_json_key(out, "functionResponse");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_gemini_id(build, part->id);
-    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_gemini_name(build, part)));
+    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_result_name(build, part)));
     llmgwi_json_key(out, "response");
     bool object =
         !part->is_error && !llmgwi_json_check(text, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL);
@@ -10509,6 +10811,17 @@ static void llmgwi_dialect_gemini_blob(llmgwi_dialect_build *build, const llmgw_
     llmgwi_json_close(out, '}');
 }
 
+/* The first call of a turn that another provider made: Gemini 3 demands a signature with it, and takes this word of
+   Google's ("Thought signatures", on history from another model) for one. */
+static bool llmgwi_dialect_gemini_unsigned(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    const char *model = strstr(build->target->model, "gemini-");
+    if (part->kind != LLMGW_PART_TOOL_CALL || !model || model[7] < '3' || model[7] > '9') return false;
+    llmgw_message turn = llmgwi_dialect_turn(build, build->message);
+    size_t j = 0;
+    while (llmgwi_dialect_part(&turn, j).kind != LLMGW_PART_TOOL_CALL) j++;
+    return part->id == llmgwi_dialect_part(&turn, j).id;
+}
+
 static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     bool own = llmgwi_dialect_own(build, part);
@@ -10534,6 +10847,8 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
     }
     if (own && part->signature)
         llmgwi_dialect_pair(build, "thoughtSignature", "signature", llmgwi_base_cstr(part->signature));
+    else if (llmgwi_dialect_gemini_unsigned(build, part))
+        llmgwi_json_pair(out, "thoughtSignature", "skip_thought_signature_validator");
     llmgwi_json_close(out, '}');
 }
 
@@ -10614,10 +10929,8 @@ static void llmgwi_dialect_gemini_config(llmgwi_dialect_build *build) {
         llmgwi_json_put_int(out, request->max_tokens);
     }
     llmgwi_dialect_gemini_thinking(build);
-    if (request->schema) {
-        llmgwi_json_pair(out, "responseMimeType", "application/json");
-        llmgwi_dialect_raw(build, "responseJsonSchema", request->schema);
-    }
+    if (request->schema || build->json_mode) llmgwi_json_pair(out, "responseMimeType", "application/json");
+    if (request->schema) llmgwi_dialect_raw(build, "responseJsonSchema", request->schema);
     llmgwi_json_close(out, '}');
 }
 
@@ -11106,7 +11419,7 @@ static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *i
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    llmgwi_base_str text = llmgwi_dialect_result_text(part);
     llmgwi_json_key(out, "toolResult");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_bedrock_id(build, part->id);
@@ -11185,7 +11498,6 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
 }
 
 static void llmgwi_dialect_bedrock_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
-    if (llmgwi_dialect_white(text)) return;
     llmgwi_dialect_gemini_system(build, text);
     llmgwi_dialect_cache_point(build, llmgwi_dialect_marked(build));
 }
@@ -11341,8 +11653,7 @@ static void llmgwi_dialect_bedrock_schema(llmgwi_dialect_build *build) {
     llmgwi_json_open(out, '{');
     llmgwi_json_key(out, "jsonSchema");
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name",
-                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
     llmgwi_dialect_pair(build, "schema", "schema", llmgwi_base_cstr(request->schema));
     for (int i = 0; i < 4; i++) llmgwi_json_close(out, '}');
 }
@@ -11362,26 +11673,9 @@ static void llmgwi_dialect_bedrock_user(llmgwi_dialect_build *build) {
     llmgwi_json_close(&build->out, '}');
 }
 
-/* Converse refuses a conversation that the assistant begins. */
-static void llmgwi_dialect_bedrock_begins(llmgwi_dialect_build *build) {
-    size_t i = 0, n = llmgwi_dialect_turns(build);
-    llmgw_message turn;
-    memset(&turn, 0, sizeof turn);
-    for (; i < n; i++) {
-        turn = llmgwi_dialect_turn(build, i);
-        if (!llmgwi_dialect_passed(build, &turn)) break;
-    }
-    if (i == n || turn.role != LLMGW_ROLE_ASSISTANT) return;
-    build->message = i;
-    llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "role", "this dialect wants a turn of the user first");
-    build->message = SIZE_MAX;
-}
-
 LLMGWI_BASE_UNUSED
 static void llmgwi_dialect_bedrock_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
-    build->no_white = true;
-    llmgwi_dialect_bedrock_begins(build);
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(build->request)) {
         llmgwi_json_key(out, "system");
@@ -12149,9 +12443,273 @@ static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi
 
 /* ---- ollama: its own api ---- */
 
+/* gpt-oss takes levels and cannot be told not to; the others take yes and no, and refuse levels. */
+static void llmgwi_dialect_ollama_think(llmgwi_dialect_build *build) {
+    llmgw_effort effort = build->request->effort;
+    if (effort == LLMGW_EFFORT_DEFAULT) return;
+    if (effort > LLMGW_EFFORT_NONE && strstr(build->target->model, "gpt-oss"))
+        llmgwi_json_pair(&build->out, "think", llmgwi_dialect_efforts[effort]);
+    else
+        llmgwi_dialect_raw(build, "think", effort == LLMGW_EFFORT_NONE ? "false" : "true");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    build->style = LLMGWI_DIALECT_STYLE_OLLAMA;
+    llmgwi_dialect_openai_messages(build);
+    if (request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE)
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "tool_mode", "this provider lets the model decide");
+    if (request->tool_count && request->tool_mode != LLMGW_TOOLS_NONE)
+        llmgwi_dialect_openai_functions(build, false, NULL);
+    llmgwi_dialect_ollama_think(build);
+    if (request->schema) llmgwi_dialect_raw(build, "format", request->schema);
+    llmgwi_json_key(out, "options");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "top_p", request->top_p);
+    llmgwi_dialect_whole(build, "top_k", request->top_k);
+    llmgwi_dialect_whole(build, "seed", request->seed);
+    llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
+    llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
+    llmgwi_dialect_stops(build, "stop");
+    if (request->max_tokens) {
+        llmgwi_json_key(out, "num_predict");
+        llmgwi_json_put_int(out, request->max_tokens);
+    }
+    llmgwi_json_close(out, '}');
+    llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false"); /* unsaid, it streams */
+    llmgwi_json_close(out, '}');
+}
+
+/* A whole reply, or one line of a stream: the last one says "done". */
+static bool llmgwi_dialect_ollama_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                       const char *what) {
+    llmgwi_json json;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0);
+    llmgwi_dialect_delta delta;
+    llmgwi_json_text model = llmgwi_dialect_none(), reason = model;
+    llmgw_usage *usage = &answer->usage;
+    bool done = false, message = false;
+    llmgwi_dialect_delta_clear(&delta);
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "message")) {
+                message = llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT;
+                llmgwi_dialect_openai_message(&json, &delta);
+            } else if (llmgwi_base_same(key, "done")) {
+                done = llmgwi_json_look(&json) == LLMGWI_JSON_TRUE;
+            } else if (llmgwi_base_same(key, "done_reason")) {
+                (void)llmgwi_json_maybe(&json, &reason);
+            } else if (llmgwi_base_same(key, "model")) {
+                (void)llmgwi_json_maybe(&json, &model);
+            } else if (llmgwi_base_same(key, "prompt_eval_count")) {
+                usage->known = llmgwi_json_count(&json, &usage->input) || usage->known;
+            } else if (llmgwi_base_same(key, "eval_count")) {
+                usage->known = llmgwi_json_count(&json, &usage->output) || usage->known;
+            } else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
+                (void)llmgwi_json_skip(&json, &error);
+            }
+        }
+    if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+    llmgwi_dialect_identify(answer, llmgwi_dialect_none(), model);
+    if (!llmgwi_dialect_unless(answer, error)) return false;
+    if (done) delta.finish = reason.raw.n ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("stop"));
+    if (message || done) llmgwi_dialect_openai_act(answer, &delta);
+    answer->ended = answer->ended || done;
+    return answer->error.code == LLMGW_OK;
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_ollama_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    return llmgwi_dialect_ollama_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no message");
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_ollama_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                        llmgwi_base_str data) {
+    (void)name;
+    return llmgwi_dialect_ollama_body(answer, data, "stream line");
+}
+
 /* ---- cohere: v2 chat ---- */
 
-LLMGWI_BASE_SMALL_BEGIN
+static void llmgwi_dialect_cohere_tools(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    bool strict = false, one = request->tool_mode == LLMGW_TOOLS_ONE;
+    if (!request->tool_count) return;
+    /* no tool can be named: it is the only one, then, and required */
+    llmgwi_dialect_openai_functions(build, false, one ? request->tool_name : NULL);
+    for (size_t i = 0; i < request->tool_count; i++) strict = strict || request->tools[i].strict;
+    if (strict) llmgwi_dialect_raw(build, "strict_tools", "true");
+    if (request->tool_mode != LLMGW_TOOLS_AUTO)
+        llmgwi_json_pair(&build->out, "tool_choice",
+                         request->tool_mode == LLMGW_TOOLS_NONE ? "NONE" : "REQUIRED");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_cohere_build(llmgwi_dialect_build *build) {
+    static const char *const thinking[] = {
+        NULL, "{\"type\":\"disabled\"}", "{\"type\":\"enabled\",\"token_budget\":1024}",
+        "{\"type\":\"enabled\",\"token_budget\":8192}", "{\"type\":\"enabled\"}"};
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    build->style = LLMGWI_DIALECT_STYLE_COHERE;
+    llmgwi_dialect_openai_messages(build);
+    llmgwi_dialect_cohere_tools(build);
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "p", request->top_p);
+    llmgwi_dialect_whole(build, "k", request->top_k);
+    llmgwi_dialect_whole(build, "seed", request->seed);
+    llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
+    llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
+    llmgwi_dialect_stops(build, "stop_sequences");
+    if (request->max_tokens) {
+        llmgwi_json_key(out, "max_tokens");
+        llmgwi_json_put_int(out, request->max_tokens);
+    }
+    if (request->effort) llmgwi_dialect_raw(build, "thinking", thinking[request->effort]);
+    if (request->schema) {
+        llmgwi_json_key(out, "response_format");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "type", "json_object");
+        llmgwi_dialect_raw(build, "json_schema", request->schema);
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false");
+    llmgwi_json_close(out, '}');
+}
+
+/* "usage": billed_units are what the invoice counts, without the template that the model is given around the
+   messages; tokens (and cached_tokens, which are some of them) tell what it has read. The first are taken: usage
+   is what cost is made of, and a cached part of another sum would be more than the whole. */
+static LLMGWI_BASE_COLD void llmgwi_dialect_cohere_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgw_usage *usage = &answer->usage;
+    bool billed = false;
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        bool paid = llmgwi_base_same(key, "billed_units"), read = llmgwi_base_same(key, "tokens") && !billed;
+        if ((!paid && !read) || llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json))
+            continue;
+        while (llmgwi_json_member(json, &key)) {
+            bool in = llmgwi_base_same(key, "input_tokens");
+            if (!in && !llmgwi_base_same(key, "output_tokens")) continue;
+            if (!llmgwi_json_count(json, in ? &usage->input : &usage->output)) continue;
+            usage->known = true;
+            billed = billed || paid;
+        }
+    }
+}
+
+/* What one body or event says, to be acted on when it was read to its end. */
+typedef struct llmgwi_dialect_cohere {
+    llmgwi_json_text id, finish;
+    llmgwi_base_str message, error; /* raw */
+    int64_t index;
+} llmgwi_dialect_cohere;
+
+/* A reply says at its top what a stream's events say in "delta". */
+static void llmgwi_dialect_cohere_read(llmgwi_dialect_answer *answer, llmgwi_json *json,
+                                       llmgwi_dialect_cohere *said) {
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (llmgwi_base_same(key, "delta") && json->depth < 3)
+            llmgwi_dialect_cohere_read(answer, json, said);
+        else if (llmgwi_base_same(key, "message") && kind == LLMGWI_JSON_OBJECT)
+            (void)llmgwi_json_skip(json, &said->message);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &said->error);
+        else if (llmgwi_base_same(key, "id"))
+            (void)llmgwi_json_maybe(json, &said->id);
+        else if (llmgwi_base_same(key, "index"))
+            (void)llmgwi_json_count(json, &said->index);
+        else if (llmgwi_base_same(key, "finish_reason"))
+            (void)llmgwi_json_maybe(json, &said->finish);
+        else if (llmgwi_base_same(key, "usage"))
+            llmgwi_dialect_cohere_usage(answer, json);
+    }
+}
+
+/* More of what was thought: a plan is kept apart, it goes back under another name. */
+static void llmgwi_dialect_cohere_plan(llmgwi_dialect_answer *answer, llmgwi_json_text plan) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_REASONING);
+    if (!plan.raw.n) return;
+    if (!piece || !piece->signature.n) {
+        piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+        if (!piece || !llmgwi_dialect_append(answer, &piece->signature,
+                                             llmgwi_dialect_plain(llmgwi_base_cstr(LLMGWI_DIALECT_PLAN))))
+            return;
+    }
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, plan);
+}
+
+/* "content" and "tool_calls" are lists in a reply, one object in an event. */
+static void llmgwi_dialect_cohere_message(llmgwi_dialect_answer *answer, const llmgwi_dialect_cohere *said) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_base_str key;
+    llmgwi_json_init(&json, said->message.p, said->message.n, answer->max_depth);
+    if (!llmgwi_json_object(&json)) return;
+    while (llmgwi_json_member(&json, &key)) {
+        bool content = llmgwi_base_same(key, "content"), calls = llmgwi_base_same(key, "tool_calls");
+        llmgwi_json_kind kind = llmgwi_json_look(&json);
+        if (llmgwi_base_same(key, "tool_plan")) {
+            if (llmgwi_json_maybe(&json, &text)) llmgwi_dialect_cohere_plan(answer, text);
+        } else if (content && kind == LLMGWI_JSON_STRING) {
+            if (llmgwi_json_string(&json, &text)) (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, text);
+        } else if (content && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_openai_item(answer, &json, LLMGW_PART_TEXT);
+        } else if (calls && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_openai_call_item(answer, &json, said->index);
+        } else if ((content || calls) && kind == LLMGWI_JSON_ARRAY && llmgwi_json_array(&json)) {
+            while (llmgwi_json_item(&json)) {
+                if (content)
+                    llmgwi_dialect_openai_item(answer, &json, LLMGW_PART_TEXT);
+                else
+                    llmgwi_dialect_openai_call_item(answer, &json, -1);
+            }
+        }
+    }
+}
+
+static bool llmgwi_dialect_cohere_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                       const char *what) {
+    llmgwi_json json;
+    llmgwi_dialect_cohere said;
+    said.id = said.finish = llmgwi_dialect_none();
+    said.message = said.error = llmgwi_base_view("", 0);
+    said.index = -1;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_cohere_read(answer, &json, &said);
+    if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+    llmgwi_dialect_identify(answer, said.id, llmgwi_dialect_none());
+    if (!llmgwi_dialect_unless(answer, said.error)) return false;
+    if (said.message.n) llmgwi_dialect_cohere_message(answer, &said);
+    answer->any = answer->any || said.message.n;
+    llmgwi_dialect_finish(answer, said.finish);
+    answer->ended = answer->ended || answer->finished; /* it comes with the last event, message-end */
+    return answer->error.code == LLMGW_OK;
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_cohere_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    return llmgwi_dialect_cohere_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no message");
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                        llmgwi_base_str data) {
+    (void)name;
+    if (llmgwi_base_is(data, "[DONE]")) return true; /* its own SDK skips it */
+    return llmgwi_dialect_cohere_body(answer, data, "stream event");
+}
 
 /* ---- the table: one more dialect is a row and its functions ---- */
 
@@ -12172,23 +12730,30 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
     LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
                            NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
                            llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
-        LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages", "x-api-key", "",
-                                  "anthropic-version: 2023-06-01", true, llmgwi_dialect_anthropic_build,
-                                  llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
-                                  LLMGWI_FRAME_SSE, NULL}, )
-            LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
-                                   "/models/{model}:streamGenerateContent?alt=sse", "x-goog-api-key", "",
-                                   NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
-                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, )
-                LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse",
-                                        "/model/{model}/converse-stream", "Authorization", "Bearer ", NULL,
-                                        false, llmgwi_dialect_bedrock_build, llmgwi_dialect_bedrock_reply,
-                                        llmgwi_dialect_bedrock_event, LLMGWI_FRAME_EVENTSTREAM,
-                                        "Accept: application/vnd.amazon.eventstream"}, )
-                    LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses", "Authorization",
-                                              "Bearer ", NULL, true, llmgwi_dialect_responses_build,
-                                              llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
-                                              LLMGWI_FRAME_SSE, NULL}, ){
+        LLMGWI_BASE_IF_ANTHROPIC(
+            {"anthropic", "/messages", "/messages", "x-api-key", "", "anthropic-version: 2023-06-01", true,
+             llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+             LLMGWI_FRAME_SSE,
+             NULL}, ) LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
+                                             "/models/{model}:streamGenerateContent?alt=sse",
+                                             "x-goog-api-key", "", NULL, false, llmgwi_dialect_gemini_build,
+                                             llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
+                                             LLMGWI_FRAME_SSE, NULL}, )
+            LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
+                                    "Authorization", "Bearer ", NULL, false, llmgwi_dialect_bedrock_build,
+                                    llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
+                                    LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"}, )
+                LLMGWI_BASE_IF_RESPONSES(
+                    {"responses", "/responses", "/responses", "Authorization", "Bearer ", NULL, true,
+                     llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply,
+                     llmgwi_dialect_responses_event, LLMGWI_FRAME_SSE,
+                     NULL}, ) LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization",
+                                                     "Bearer ", NULL, true, llmgwi_dialect_ollama_build,
+                                                     llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
+                                                     LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"}, )
+                    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
+                                           llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
+                                           llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
                         NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
 /* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
@@ -12298,23 +12863,98 @@ static llmgw_part llmgwi_dialect_text_part(llmgwi_base_str text) {
     return part;
 }
 
-/* Adds the turns that resume an answer. A schema is no longer enforced (see above) but told. */
+/* Adds the turns that go on from an answer. The schema of a cut one is no longer enforced (see above) but told. */
 static void llmgwi_dialect_add_resume(llmgwi_dialect_build *build, const llmgwi_dialect_resume *resume,
                                       const char *schema) {
+    const char *cut[] = {"Continue exactly where you stopped; do not repeat.",
+                         "\nThe whole answer, with what stands above, is to be JSON of this schema:\n",
+                         schema, ""};
+    const char *faulty[] = {"Your last answer is not valid: ", resume->fault,
+                            "\nAnswer with the corrected JSON only. It is to be JSON of this schema:\n",
+                            schema};
+    const char *const *plea = resume->fault ? faulty : cut;
     build->kept = llmgwi_dialect_text_part(resume->text);
     build->more[0].role = LLMGW_ROLE_ASSISTANT;
     build->more[0].parts = &build->kept;
     build->more[0].part_count = build->more_count = 1;
     if (build->way != LLMGWI_DIALECT_WAY_TURN) return;
-    build->plea[0] =
-        llmgwi_dialect_text_part(llmgwi_base_cstr("Continue exactly where you stopped; do not repeat."));
-    build->plea[1] = llmgwi_dialect_text_part(
-        llmgwi_base_cstr("\nThe whole answer, with what stands above, is to be JSON of this schema:\n"));
-    build->plea[2] = llmgwi_dialect_text_part(llmgwi_base_cstr(schema));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(build->plea); i++)
+        build->plea[i] = llmgwi_dialect_text_part(llmgwi_base_cstr(plea[i]));
     build->more[1].role = LLMGW_ROLE_USER;
     build->more[1].parts = build->plea;
-    build->more[1].part_count = schema ? 3 : 1;
+    build->more[1].part_count = resume->fault ? 4 : schema ? 3 : 1;
     build->more_count = 2;
+}
+
+/* ---- a reply of a schema, where the target has no such thing of its own ---- */
+
+typedef enum llmgwi_dialect_form {
+    LLMGWI_DIALECT_FORM_NATIVE = 0, /* or there is no schema */
+    LLMGWI_DIALECT_FORM_TOOL,       /* the arguments of a forced tool are the answer */
+    LLMGWI_DIALECT_FORM_MODE,       /* JSON mode, and the schema in the system text */
+    LLMGWI_DIALECT_FORM_TOLD        /* the schema in the system text */
+} llmgwi_dialect_form;
+
+/* Does a schema say that the value is an object? Tools and JSON modes know nothing else. */
+static bool llmgwi_dialect_asks_object(const char *schema) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_base_str key;
+    bool object = false;
+    llmgwi_json_init(&json, schema, strlen(schema), LLMGWI_JSON_MAX_DEPTH);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "type"))
+                object = llmgwi_json_maybe(&json, &text) && llmgwi_json_is(text, "object");
+    return object;
+}
+
+/* A tool can be forced only where there are no others, and not on a model that is to reason. */
+static llmgwi_dialect_form llmgwi_dialect_form_of(const llmgwi_dialect *dialect,
+                                                  const llmgwi_dialect_target *target,
+                                                  const llmgw_request *request) {
+    uint64_t quirks = target->quirks, how = quirks & LLMGWI_DIALECT_SCHEMA;
+    bool thinks = request->effort > LLMGW_EFFORT_NONE;
+    bool old_gemini = strcmp(dialect->name, "gemini") == 0 &&
+                      (strstr(target->model, "gemini-1") || strstr(target->model, "gemini-2"));
+    if (!request->schema) return LLMGWI_DIALECT_FORM_NATIVE;
+    if (old_gemini && request->tool_count) return LLMGWI_DIALECT_FORM_TOLD; /* else a 400: not both */
+    if (!how || how == LLMGWI_DIALECT_SCHEMA_NATIVE || how == LLMGWI_DIALECT_SCHEMA_DIRECT)
+        return LLMGWI_DIALECT_FORM_NATIVE;
+    if (!llmgwi_dialect_asks_object(request->schema)) return LLMGWI_DIALECT_FORM_TOLD;
+    if (how == LLMGWI_DIALECT_SCHEMA_OBJECT) /* Qwen: not while it thinks */
+        return thinks && (quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ENABLE
+                   ? LLMGWI_DIALECT_FORM_TOLD
+                   : LLMGWI_DIALECT_FORM_MODE;
+    bool forced = how == LLMGWI_DIALECT_SCHEMA_TOOL && !(quirks & LLMGWI_DIALECT_NO_TOOLS) &&
+                  LLMGWI_DIALECT_QUIRK(quirks, LLMGWI_DIALECT_TOOL_ONE_AT, 2) != LLMGWI_DIALECT_NONE;
+    return forced && !thinks && !request->tool_count ? LLMGWI_DIALECT_FORM_TOOL : LLMGWI_DIALECT_FORM_TOLD;
+}
+
+/* Rewrites a request for its form. tool and system live as long as rest. */
+static void llmgwi_dialect_reshape(llmgwi_dialect_build *build, llmgwi_dialect_form form, llmgw_request *rest,
+                                   llmgw_tool *tool, llmgwi_base_buf *system) {
+    if (form == LLMGWI_DIALECT_FORM_TOOL) {
+        memset(tool, 0, sizeof *tool);
+        tool->name = llmgwi_dialect_schema_name(rest);
+        tool->description = "Gives the answer: all of it is in the arguments.";
+        tool->parameters = rest->schema;
+        rest->tools = tool;
+        rest->tool_count = 1;
+        rest->tool_mode = LLMGW_TOOLS_ONE;
+        rest->tool_name = tool->name;
+    } else {
+        const char *texts[] = {
+            rest->system ? rest->system : "", rest->system ? "\n\n" : "",
+            "Answer with JSON only: no other text, no code fence. The JSON is to be valid by this "
+            "JSON Schema:\n",
+            rest->schema};
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++) llmgwi_base_buf_text(system, texts[i]);
+        if (system->failed) build->out.buf->failed = system->failed;
+        rest->system = llmgwi_base_buf_cstr(system);
+        build->json_mode = form == LLMGWI_DIALECT_FORM_MODE;
+    }
+    rest->schema = NULL;
 }
 
 /* Writes a request's body; resume NULL, or with an empty text: from the start. False: error says which field
@@ -12324,8 +12964,12 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
                                  llmgwi_base_buf *body, llmgw_error *error) {
     llmgwi_dialect_build build;
     llmgwi_dialect_fit fit;
+    llmgwi_base_buf system;
+    llmgw_tool tool;
     memset(&build, 0, sizeof build);
     llmgwi_dialect_fit_to(&fit, request, target->quirks);
+    llmgwi_dialect_form form = llmgwi_dialect_form_of(dialect, target, &fit.request);
+    llmgwi_base_buf_init(&system, body->mem, body->max);
     build.out.buf = body;
     build.request = &fit.request;
     build.target = target;
@@ -12336,10 +12980,12 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     llmgwi_dialect_mark(&build, strcmp(dialect->name, "openai") == 0);
     if (resume && resume->text.n) {
         if (!resume->turn) build.way = llmgwi_dialect_way_for(target, request);
-        fit.request.schema = NULL;
         llmgwi_dialect_add_resume(&build, resume, request->schema);
+        if (!resume->fault) fit.request.schema = NULL;
     }
+    if (fit.request.schema && form) llmgwi_dialect_reshape(&build, form, &fit.request, &tool, &system);
     dialect->build(&build);
+    llmgwi_base_buf_free(&system);
     if (error->code) return false;
     if (!body->failed) return true;
     if (body->failed == LLMGWI_BASE_NO_MEMORY)
@@ -12361,15 +13007,22 @@ static void llmgwi_dialect_percent(llmgwi_base_buf *out, llmgwi_base_str text, b
     }
 }
 
-/* base + path, with {model} filled in. */
+/* Appends a text whose {model} is filled in. */
+static void llmgwi_dialect_url_put(llmgwi_base_buf *url, const char *text, const char *model) {
+    for (const char *mark; (mark = strstr(text, "{model}")) != NULL; text = mark + strlen("{model}")) {
+        llmgwi_base_buf_add(url, text, (size_t)(mark - text));
+        llmgwi_dialect_percent(url, llmgwi_base_cstr(model), false);
+    }
+    llmgwi_base_buf_text(url, text);
+}
+
+/* base + path, with {model} filled in wherever it stands: what hosts put around a dialect's path is in base, but
+   for a query. */
 static bool llmgwi_dialect_url(const llmgwi_dialect *dialect, const char *base, const char *model,
                                bool stream, llmgwi_base_buf *url) {
-    const char *path = stream ? dialect->stream_path : dialect->path, *mark = strstr(path, "{model}");
-    llmgwi_base_buf_text(url, base);
-    if (!mark) return llmgwi_base_buf_text(url, path);
-    llmgwi_base_buf_add(url, path, (size_t)(mark - path));
-    llmgwi_dialect_percent(url, llmgwi_base_cstr(model), false);
-    return llmgwi_base_buf_text(url, mark + strlen("{model}"));
+    llmgwi_dialect_url_put(url, base, model);
+    llmgwi_dialect_url_put(url, stream ? dialect->stream_path : dialect->path, model);
+    return !url->failed;
 }
 
 /* ---- signing for AWS: Signature Version 4 (WIRE.md 3) ----
@@ -12544,9 +13197,44 @@ static bool llmgwi_dialect_complete(const llmgwi_dialect *dialect, const llmgwi_
     return !answer->error.code && (answer->ended || (answer->finished && !dialect->needs_end));
 }
 
+/* The tool that stands for a schema becomes what it stands for: its arguments are the text, other calls and what
+   was said beside it are dropped; without a call the text is what was said. whole: it is not cut. */
+static void llmgwi_dialect_reveal(llmgwi_dialect_answer *answer, bool whole) {
+    size_t kept = 0, calls = answer->tool_count;
+    llmgwi_dialect_sink sink = answer->sink;
+    if (!answer->by_tool) return;
+    for (size_t i = 0; i < answer->piece_count; i++) {
+        llmgwi_dialect_piece piece = answer->pieces[i];
+        if (piece.kind == LLMGW_PART_TOOL_CALL) {
+            llmgwi_base_buf_free(&piece.arguments);
+            if (answer->tool_count == calls) {
+                if (whole && !answer->text.n) llmgwi_base_buf_text(&answer->text, "{}");
+                piece.kind = LLMGW_PART_TEXT;
+                piece.at = 0;
+                piece.n = answer->text.n;
+            }
+            answer->tool_count--;
+        }
+        if (piece.kind == LLMGW_PART_TOOL_CALL)
+            llmgwi_base_buf_free(&piece.signature);
+        else
+            answer->pieces[kept++] = piece;
+    }
+    answer->piece_count = kept;
+    answer->by_tool = false;
+    answer->sink = NULL; /* who settles looks at the text */
+    answer->bytes -= answer->aside.n;
+    if (!calls)
+        (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT,
+                                  llmgwi_dialect_plain(llmgwi_base_buf_str(&answer->aside)));
+    answer->sink = sink;
+    if (answer->finish == LLMGW_FINISH_TOOL) answer->finish = LLMGW_FINISH_STOP;
+}
+
 /* Last touches when the answer is whole: a call means TOOL whatever the finish reason says, empty
    arguments mean {}. */
 static void llmgwi_dialect_settle(llmgwi_dialect_answer *answer) {
+    llmgwi_dialect_reveal(answer, true);
     for (size_t i = 0; i < answer->piece_count; i++) {
         llmgwi_dialect_piece *piece = &answer->pieces[i];
         if (piece->kind != LLMGW_PART_TOOL_CALL) continue;
@@ -13156,7 +13844,11 @@ typedef struct llmgwi_config_provider {
     const char *flavour; /* known name or dialect */
     const char *family;  /* of which rows of capabilities hold: the flavour, or "compatible": some server that
                             speaks the openai dialect */
-    const char *url;     /* without a slash at its end */
+    const char *url;     /* without a slash at its end; may hold {model} */
+    const char *root;    /* the same or its beginning, without {model} */
+    const char *query;   /* at the end of every URL, "a=b"; "": none */
+    llmgw_token_fn token;
+    void *token_user;
     bool tls, loopback;
     bool keyed;             /* some header is a secret */
     bool listed;            /* at its known place: built-in prices hold */
@@ -13282,19 +13974,22 @@ static bool llmgwi_config_secret(llmgwi_config *config, const char *value) {
 
 #define LLMGWI_CONFIG_SECRET_MIN 6 /* a shorter "key" would blot out ordinary words */
 
-/* Replaces every key that stands in a text by "[key]", in place. */
-static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
-    for (size_t i = 0; i < config->secret_count; i++) {
-        size_t n = config->secrets[i].size - 1;
-        if (n < LLMGWI_CONFIG_SECRET_MIN) continue;
-        for (char *at = text; (at = strstr(at, config->secrets[i].line)) != NULL; at += 5) {
-            memmove(at + 5, at + n, strlen(at + n) + 1);
-            memcpy(at, "[key]", 5);
-        }
-        size_t end = strlen(text), most = n - 1 < end ? n - 1 : end; /* a key that was cut off at the end */
-        for (; most >= LLMGWI_CONFIG_SECRET_MIN; most--)
-            if (memcmp(text + end - most, config->secrets[i].line, most) == 0) text[end - most] = 0;
+/* Replaces a secret that stands in a text by "[key]", in place. */
+static void llmgwi_config_blot(char *text, const char *secret) {
+    size_t n = secret ? strlen(secret) : 0;
+    if (n < LLMGWI_CONFIG_SECRET_MIN) return;
+    for (char *at = text; (at = strstr(at, secret)) != NULL; at += 5) {
+        memmove(at + 5, at + n, strlen(at + n) + 1);
+        memcpy(at, "[key]", 5);
     }
+    size_t end = strlen(text), most = n - 1 < end ? n - 1 : end; /* one that was cut off at the end */
+    for (; most >= LLMGWI_CONFIG_SECRET_MIN; most--)
+        if (memcmp(text + end - most, secret, most) == 0) text[end - most] = 0;
+}
+
+/* The same of every key. */
+static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
+    for (size_t i = 0; i < config->secret_count; i++) llmgwi_config_blot(text, config->secrets[i].line);
 }
 
 static void llmgwi_config_wipe(const llmgwi_config *config, llmgwi_config_header *lines, size_t count) {
@@ -13422,6 +14117,18 @@ static llmgwi_config_provider *llmgwi_config_provider_find(const llmgwi_config *
     return NULL;
 }
 
+/* The value of the first variable that is set among "ONE or ANOTHER"; NULL: none is. */
+static const char *llmgwi_config_variable(const char *names) {
+    char name[64];
+    for (const char *end; names; names = end ? end + strlen(" or ") : NULL) {
+        end = strstr(names, " or ");
+        llmgwi_base_copy_cut(name, sizeof name, names, end ? (size_t)(end - names) : strlen(names));
+        const char *value = getenv(name);
+        if (value && value[0]) return value;
+    }
+    return NULL;
+}
+
 /* "env:NAME" or the value itself; NULL if the variable is not set. */
 static const char *llmgwi_config_value(const char *text) {
     if (strncmp(text, "env:", 4) != 0) return text;
@@ -13459,9 +14166,11 @@ static bool llmgwi_config_key_add(llmgwi_config *config, llmgwi_config_provider 
                                   const char *field, llmgw_error *error) {
     if (!llmgwi_config_clean(key))
         return llmgwi_config_wrong(error, path, field, "holds a control character");
-    if (strlen(key) > 16384) return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
+    if (strlen(key) > LLMGW_MAX_TOKEN)
+        return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
     const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
     const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
+    if (strcmp(header, "Authorization") == 0) prefix = "Bearer ";
     provider->keyed = true;
     return (llmgwi_config_secret(config, key) &&
             llmgwi_config_line_add(config, provider->keys, &provider->key_count, LLMGWI_CONFIG_KEYS, header,
@@ -13478,10 +14187,11 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
     if (asked && strcmp(from->key, "env:") == 0)
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
     bool own = (provider->named || provider->listed) && !from->access_key;
-    if (!from->key && known && own && !(known->local && !provider->loopback)) key = getenv(known->key_var);
+    if (!from->key && known && own && !(known->local && !provider->loopback))
+        key = llmgwi_config_variable(known->key_var);
     if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
-    bool needs = asked || (!from->key && known && !known->local && provider->listed && !from->url &&
-                           !from->access_key);
+    bool needs = asked || (!from->key && known && !known->local && provider->listed &&
+                           (!from->url || !known->url[0]) && !from->access_key);
     if (needs)
         provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
     return true;
@@ -13628,39 +14338,170 @@ static const char *llmgwi_config_placed(llmgwi_config *config, const llmgwi_conf
     return placed;
 }
 
+/* An URL's length without slashes at its end. */
+static size_t llmgwi_config_url_len(const char *url) {
+    size_t n = strlen(url);
+    while (n && url[n - 1] == '/') n--;
+    return n;
+}
+
+static bool llmgwi_config_ends(llmgwi_base_str text, const char *end) {
+    size_t n = strlen(end);
+    return text.n >= n && memcmp(text.p + text.n - n, end, n) == 0;
+}
+
+/* The value given, or that of a variable; NULL: neither. */
+static const char *llmgwi_config_or(const char *given, const char *variable) {
+    return given && given[0] ? given : llmgwi_config_variable(variable);
+}
+
+/* May a word stand in a URL's path as it is? */
+static bool llmgwi_config_path_word(const char *word) {
+    size_t n = strlen(word);
+    return n && n <= 128 &&
+           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-") == n;
+}
+
+/* The parts of a URL, one after the other. NULL: out of memory. */
+static const char *llmgwi_config_glue(llmgwi_config *config, const char *const *parts, size_t count) {
+    char url[1024];
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t more = strlen(parts[i]);
+        if (n + more >= sizeof url) return NULL;
+        memcpy(url + n, parts[i], more);
+        n += more;
+    }
+    return llmgwi_base_arena_copy(&config->arena, url, n);
+}
+
+#define LLMGWI_CONFIG_URL_MAX 512 /* of a base URL that is put together */
+
+/* Azure: {url}/openai/v1, or by date {url}/openai/deployments/{model}. Any dialect's path follows. */
+static bool llmgwi_config_azure(llmgwi_config *config, llmgwi_config_provider *provider,
+                                const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *version = from->api_version && from->api_version[0] ? from->api_version : "v1";
+    bool v1 = strcmp(version, "v1") == 0, preview = strcmp(version, "preview") == 0;
+    llmgwi_base_str root = llmgwi_base_cstr(provider->root);
+    if (!llmgwi_config_path_word(version))
+        return llmgwi_config_wrong(error, path, "api_version", "expected \"v1\", \"preview\" or a date");
+    if (llmgwi_config_ends(root, "/openai/v1")) root.n -= strlen("/openai/v1");
+    if (llmgwi_config_ends(root, "/openai")) root.n -= strlen("/openai");
+    const char *const url[] = {llmgwi_base_arena_copy(&config->arena, root.p, root.n), "/openai",
+                               v1 || preview ? "/v1" : "/deployments/{model}"};
+    const char *const query[] = {"api-version=", version};
+    if (config->arena.failed) return llmgwi_config_memory(error);
+    const char *host = strstr(url[0], "://") + 3;
+    provider->listed = llmgwi_config_ends(llmgwi_base_view(host, strcspn(host, "/:")), ".azure.com");
+    provider->root = url[0];
+    provider->url = llmgwi_config_glue(config, url, LLMGWI_BASE_COUNT(url));
+    if (!v1) provider->query = llmgwi_config_glue(config, query, LLMGWI_BASE_COUNT(query));
+    return (provider->url && provider->query) || llmgwi_config_memory(error);
+}
+
+/* Vertex: .../v1/projects/{project}/locations/{region}/publishers/google, and gemini's path. */
+static bool llmgwi_config_vertex(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *project = llmgwi_config_or(from->project, "GOOGLE_CLOUD_PROJECT");
+    const char *place = llmgwi_config_or(from->region, "GOOGLE_CLOUD_LOCATION");
+    if (strstr(provider->root, "/projects/")) return true; /* whole already */
+    if (!place) place = "global";
+    if (!project || !llmgwi_config_path_word(project))
+        return llmgwi_config_wrong(error, path, "project",
+                                   "expected a project's id (here or in GOOGLE_CLOUD_PROJECT)");
+    if (!llmgwi_config_path_word(place))
+        return llmgwi_config_wrong(error, path, "region", "expected a location, as \"europe-west4\"");
+    bool global = strcmp(place, "global") == 0, wide = !strcmp(place, "us") || !strcmp(place, "eu");
+    const char *const host[] = {"https://",
+                                global || wide ? "" : place,
+                                global || wide ? "" : "-",
+                                wide ? "aiplatform." : "aiplatform",
+                                wide ? place : "",
+                                wide ? ".rep.googleapis.com/v1" : ".googleapis.com/v1"};
+    if (!from->url) provider->root = llmgwi_config_glue(config, host, LLMGWI_BASE_COUNT(host));
+    if (!provider->root) return llmgwi_config_memory(error);
+    const char *const url[] = {provider->root, "/projects/", project,
+                               "/locations/",  place,        "/publishers/google"};
+    provider->url = llmgwi_config_glue(config, url, LLMGWI_BASE_COUNT(url));
+    return provider->url || llmgwi_config_memory(error);
+}
+
+/* Hosts whose URLs are put together from what is given, for whatever dialect. */
+typedef struct llmgwi_config_host {
+    const char *name, *variable; /* a known provider's name; where the URL may stand besides */
+    const char *url;             /* NULL: one must be given */
+    bool (*place)(llmgwi_config *config, llmgwi_config_provider *provider, const llmgw_provider *from,
+                  const char *path, llmgw_error *error);
+} llmgwi_config_host;
+
+static const llmgwi_config_host llmgwi_config_hosts[] = {
+    {"azure", "AZURE_OPENAI_ENDPOINT", NULL, llmgwi_config_azure},
+    {"vertex", NULL, "https://aiplatform.googleapis.com/v1", llmgwi_config_vertex},
+};
+
+static const llmgwi_config_host *llmgwi_config_host_find(const char *name) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_hosts); i++)
+        if (strcmp(llmgwi_config_hosts[i].name, name) == 0) return &llmgwi_config_hosts[i];
+    return NULL;
+}
+
+/* Base URL, root and query. */
+static bool llmgwi_config_locate(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const llmgwi_dialect_known *row,
+                                 const char *path, llmgw_error *error) {
+    const llmgwi_config_host *host = llmgwi_config_host_find(row->name);
+    const char *url = from->url ? from->url : host ? host->url : row->url;
+    if (!from->url && host && host->variable) url = llmgwi_config_or(NULL, host->variable);
+    if (!url) {
+        (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "%s.url: required, here or in %s", path,
+                                host ? host->variable : "the environment");
+        return false;
+    }
+    if (from->api_version && strcmp(row->name, "azure") != 0)
+        return llmgwi_config_wrong(error, path, "api_version", "only of azure");
+    url = llmgwi_config_placed(config, provider, url);
+    const char *why = url ? llmgwi_config_url(provider, url) : NULL;
+    if (!url) return llmgwi_config_memory(error);
+    if (!why && host && strlen(url) > LLMGWI_CONFIG_URL_MAX) why = "longer than 512 bytes";
+    if (why) return llmgwi_config_wrong(error, path, "url", why);
+    provider->url = provider->root = llmgwi_base_arena_copy(&config->arena, url, llmgwi_config_url_len(url));
+    provider->query = "";
+    if (!provider->url) return llmgwi_config_memory(error);
+    return !host || host->place(config, provider, from, path, error);
+}
+
 /* Finds dialect, flavour and URL of a description. */
 static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider *provider,
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
-    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name);
-    bool by_name = row != NULL && (!from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
-    if (!by_name && from->dialect) row = llmgwi_dialect_known_of(from->dialect);
-    if (!row && !from->dialect)
+    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name, NULL);
+    bool host = llmgwi_config_host_find(from->name) != NULL; /* whatever it speaks */
+    bool by_name = row && (host || !from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
+    const char *dialect = from->dialect;
+    if (!by_name && dialect) row = llmgwi_dialect_known_find(from->name, dialect);
+    if (!by_name && row) by_name = true;
+    if (!row && dialect) row = llmgwi_dialect_known_of(dialect);
+    if (!row && !dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
-    if (!row)
-        return llmgwi_config_wrong(
-            error, path, "dialect",
-            "unknown; openai, anthropic, gemini, bedrock, responses or a known provider's name");
-    bool spoken = from->dialect && llmgwi_dialect_known_speaks(row, from->dialect);
-    provider->dialect = llmgwi_dialect_find(spoken ? from->dialect : row->dialect);
+    const llmgwi_dialect_known *speaker = host && dialect ? llmgwi_dialect_known_of(dialect) : row;
+    if (!speaker)
+        return llmgwi_config_wrong(error, path, "dialect",
+                                   "unknown; openai, anthropic, gemini, bedrock, responses, ollama, cohere "
+                                   "or a known provider's name");
+    if (!dialect || !llmgwi_dialect_known_speaks(speaker, dialect)) dialect = speaker->dialect;
+    provider->dialect = llmgwi_dialect_find(dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
     provider->flavour = row->name;
-    size_t place = from->url ? strlen(from->url) : 0;
-    while (place && from->url[place - 1] == '/') place--;
-    provider->listed = !from->url || llmgwi_base_same(llmgwi_base_view(from->url, place), row->url);
+    provider->listed =
+        !from->url ||
+        llmgwi_base_same(llmgwi_base_view(from->url, llmgwi_config_url_len(from->url)), row->url);
     if (!llmgwi_config_region(config, provider, from, path, error)) return false;
     provider->named = by_name;
     bool other = !provider->listed && !by_name && strcmp(row->name, "openai") == 0;
     provider->family = other ? "compatible" : row->name;
-    const char *url = llmgwi_config_placed(config, provider, from->url ? from->url : row->url);
-    const char *why = url ? llmgwi_config_url(provider, url) : NULL;
-    if (why) return llmgwi_config_wrong(error, path, "url", why);
-    size_t n = url ? strlen(url) : 0;
-    while (n && url[n - 1] == '/') n--;
-    provider->url = llmgwi_base_arena_copy(&config->arena, url ? url : "", n);
     *known = row;
-    return true;
+    return llmgwi_config_locate(config, provider, from, row, path, error);
 }
 
 /* Region and limits. */
@@ -13684,10 +14525,15 @@ static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *pr
                                const llmgw_provider *from, const llmgwi_dialect_known *known,
                                const char *path, llmgw_error *error) {
     bool several = from->keys || from->key_count;
-    if (!(several ? llmgwi_config_keys(config, provider, from, known, path, error)
-                  : llmgwi_config_key(config, provider, from, known, path, error)))
+    if (from->token && (several || (from->key && from->key[0])))
+        return llmgwi_config_wrong(error, path, "token", "not together with key or keys");
+    provider->token = from->token;
+    provider->token_user = from->token_user;
+    provider->keyed = from->token != NULL;
+    if (!from->token && !(several ? llmgwi_config_keys(config, provider, from, known, path, error)
+                                  : llmgwi_config_key(config, provider, from, known, path, error)))
         return false;
-    if (!llmgwi_config_aws(config, provider, from, path, error)) return false;
+    if (!from->token && !llmgwi_config_aws(config, provider, from, path, error)) return false;
     if (!provider->key_count) provider->key_count = 1;
     if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
     if (provider->keyed && !provider->tls && !provider->loopback) {
@@ -13765,7 +14611,7 @@ static bool llmgwi_config_capability_add(llmgwi_config *config, const llmgw_capa
         return llmgwi_config_wrong(error, path, "model",
                                    "expected \"provider/model\", 256 bytes at most, without spaces");
     if (from->like && (!llmgwi_config_split(config, from->like, &row.like, &row.like_model) || !row.like ||
-                       !llmgwi_dialect_known_find(row.like)))
+                       !llmgwi_dialect_known_find(row.like, NULL)))
         return config->arena.failed
                    ? llmgwi_config_memory(error)
                    : llmgwi_config_wrong(error, path, "like",
@@ -14131,6 +14977,8 @@ static const llmgwi_config_field llmgwi_config_provider_fields[] = {
     {"access_key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, access_key), NULL},
     {"secret_key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, secret_key), NULL},
     {"session_token", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, session_token), NULL},
+    {"api_version", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, api_version), NULL},
+    {"project", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, project), NULL},
     {"rpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpm), NULL},
     {"tpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, tpm), NULL},
     {"rpd", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpd), NULL},
@@ -14256,6 +15104,7 @@ static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"retry_after_max_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, retry_after_max_ms), NULL},
     {"retry_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_options, retry_percent), NULL},
     {"max_resumes", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_resumes), NULL},
+    {"max_repairs", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_repairs), NULL},
     {"hold_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, hold_ms), NULL},
     {"hold_bytes", LLMGWI_CONFIG_INT, offsetof(llmgw_options, hold_bytes), NULL},
     {"min_bytes_per_s", LLMGWI_CONFIG_INT, offsetof(llmgw_options, min_bytes_per_s), NULL},
@@ -14735,7 +15584,7 @@ static bool llmgwi_config_aws_there(const char *bearer) {
 static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
         const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
-        const char *key = getenv(known->key_var);
+        const char *key = llmgwi_config_variable(known->key_var);
         bool ollama = strcmp(known->name, "ollama") == 0;
         llmgw_provider from;
         char url[256] = "", path[64];
@@ -14744,7 +15593,7 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         if (ollama) llmgwi_config_ollama(url, sizeof url);
         if (url[0]) from.url = url;
         bool bedrock = strcmp(known->name, "bedrock") == 0;
-        if (bedrock ? !llmgwi_config_aws_there(key) : (!key || !key[0]) && !ollama) continue;
+        if (bedrock ? !llmgwi_config_aws_there(key) : !key && !ollama) continue;
         if (!llmgwi_dialect_find(known->dialect)) continue;
         if (llmgwi_config_provider_find(config, from.name, strlen(from.name))) continue;
         snprintf(path, sizeof path, "environment.%s", known->name);
@@ -14753,8 +15602,9 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         memset(&odd, 0, sizeof odd);
         if (llmgwi_config_provider_add(config, &from, path, &odd)) {
             config->providers[before]->discovered = ollama && !url[0];
-        } else if (ollama && odd.code == LLMGW_E_CONFIG) {
-            config->provider_count = before; /* a variable that is not ours: no reason to fail */
+        } else if ((ollama || llmgwi_config_host_find(from.name)) && odd.code == LLMGW_E_CONFIG) {
+            config->provider_count =
+                before; /* a variable that is not ours, or a key alone: no reason to fail */
         } else {
             *error = odd;
             return false;
@@ -14847,6 +15697,7 @@ static const llmgwi_config_default llmgwi_config_defaults[] = {
     LLMGWI_CONFIG_DEFAULT(retry_after_max_ms, false, 3600000, 1, INT_MAX, false),
     LLMGWI_CONFIG_DEFAULT(retry_percent, false, 20, 1, 10000, true),
     LLMGWI_CONFIG_DEFAULT(max_resumes, false, 3, 1, 64, true),
+    LLMGWI_CONFIG_DEFAULT(max_repairs, false, 1, 1, 64, true),
     LLMGWI_CONFIG_DEFAULT(hold_ms, false, 50, 1, 60000, true),
     LLMGWI_CONFIG_DEFAULT(hold_bytes, false, 32, 1, 1 << 20, true),
     LLMGWI_CONFIG_DEFAULT(min_bytes_per_s, false, 1, 1, 1 << 30, true),
@@ -15609,6 +16460,7 @@ static const llmgwi_price_vendor llmgwi_price_vendors[] = {
     {"qwen", "dashscope", {"dashscope", "dashscope"}},
     {"cohere", "cohere", {"cohere", "cohere_chat"}},
     {"bedrock", "bedrock", {"bedrock", "bedrock_converse"}},
+    {"vertex", "vertex_ai", {"vertex_ai-language-models", "vertex_ai"}},
 };
 
 #define LLMGWI_PRICE_NAME 200            /* bytes of a row's key and of its provider's name */
@@ -16907,6 +17759,14 @@ static void llmgwi_route_two_choices(llmgwi_route_plan *plan, const double *cost
     llmgwi_route_draw(plan, NULL, random);
     if (plan->count > 1 && costs[plan->order[1]] < costs[plan->order[0]]) llmgwi_route_to_front(plan, 1, 0);
     llmgwi_route_by_cost(plan, costs, 1);
+}
+
+/* Target i is the first to be tried next. */
+static void llmgwi_route_prefer(llmgwi_route_plan *plan, size_t i) {
+    size_t at = 0;
+    while (at + 1 < plan->count && plan->order[at] != i) at++;
+    llmgwi_route_to_front(plan, at, 0);
+    plan->tries[i] = 0;
 }
 
 /* Notes a failure of target i; what: LLMGWI_HEALTH_... */
@@ -28491,9 +29351,10 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
 /*            lock; END always has room, its reply is allocated when the call is accepted        */
 /* ------------------------------------------------------------------------------------------- */
 
-#define LLMGWI_ENGINE_ERROR_BYTES (64 << 10) /* of an error reply's body that are read */
-#define LLMGWI_ENGINE_CLOSING_US 200000      /* wait for the transfer's end after the last event */
-#define LLMGWI_ENGINE_KEEP_QUEUE (16 << 10)  /* a larger queue is freed when it is empty */
+#define LLMGWI_ENGINE_ERROR_BYTES (64 << 10)           /* of an error reply's body that are read */
+#define LLMGWI_ENGINE_REPAIR_BYTES ((size_t)256 << 10) /* a larger answer does not go back to be corrected */
+#define LLMGWI_ENGINE_CLOSING_US 200000                /* wait for the transfer's end after the last event */
+#define LLMGWI_ENGINE_KEEP_QUEUE (16 << 10)            /* a larger queue is freed when it is empty */
 #define LLMGWI_ENGINE_MAX_TRACE 512
 #define LLMGWI_ENGINE_MINUTE_US ((int64_t)60000000)
 #define LLMGWI_ENGINE_TOKENS_MAX ((int64_t)1 << 32) /* of one request; times max_waiting it fits 64 bits */
@@ -28722,6 +29583,8 @@ typedef struct llmgwi_engine_attempt {
     bool echoes;  /* and the reply repeats all of the kept text first */
     bool exact;   /* or it repeats nothing of it */
     bool hedge;
+    bool repair;                        /* its model is asked to correct its last answer */
+    bool faulty;                        /* its answer is not of the schema */
     bool judged;                        /* its target's breaker knows already that it is slow */
     bool lingers;                       /* it was given up inside an upcall: its place is not free yet */
     struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
@@ -28746,6 +29609,7 @@ typedef struct llmgwi_engine_attempt {
     uint64_t intent;                           /* in the ledger; 0: none */
     void *headers;                   /* of this request alone (signed, a fresh token); NULL: its lane's */
     llmgwi_base_buf lines;           /* what only they have, each with its NUL; holds secrets */
+    uint32_t token;                  /* the number of the token among these lines */
     llmgwi_price_book *book;         /* keeps rates alive; NULL: they are not of a book */
     llmgwi_price_rates rates;        /* when it began; hash 0: unknown */
     llmgwi_base_buf held;            /* events that are not shown yet */
@@ -28832,15 +29696,21 @@ typedef struct llmgwi_engine_call {
     bool on_turn;      /* the next attempt is with another key, or asks in another way, at once */
     size_t bad_target; /* these keys of it have failed since the last pause, bit by bit */
     uint32_t bad_keys;
-    uint64_t unfit; /* targets that cannot take the request, bit by bit */
+    uint64_t unfit;   /* targets that cannot take the request, bit by bit */
+    uint64_t renewed; /* a target's token was refused and fetched anew, bit by bit */
     /* a stream that was shown and cut: the reply's answer holds what the caller has */
     bool visible;     /* something was shown */
     bool must_rewind; /* and what is behind kept is to be taken back */
     int resumes;
-    size_t kept;           /* the answer's text ends with a whole sentence here; 0: start again */
-    char gap[64];          /* the white space that followed it */
-    bool went_on;          /* and there was more, which is lost: the answer does not end here */
-    llmgwi_base_buf stash; /* events of a failed attempt that nobody saw: shown if it stays the last */
+    size_t kept;  /* the answer's text ends with a whole sentence here; 0: start again */
+    char gap[64]; /* the white space that followed it */
+    bool went_on; /* and there was more, which is lost: the answer does not end here */
+    /* an answer that is not of the schema, to be corrected by the target that gave it */
+    int max_repairs, repairs;
+    size_t repair_at; /* SIZE_MAX: none is to be */
+    llmgwi_base_buf faulty;
+    char fault[LLMGW_ERROR_TEXT]; /* what is wrong with it */
+    llmgwi_base_buf stash;        /* events of a failed attempt that nobody saw: shown if it stays the last */
     /* waiting */
     size_t wait_at;           /* item in the trace, SIZE_MAX: none */
     bool starved, served;     /* served: its turn in the line has come */
@@ -28945,6 +29815,16 @@ typedef struct llmgwi_engine_prices {
     char path[4096 + 16]; /* where it is kept; "": nowhere */
 } llmgwi_engine_prices;
 
+/* What a provider's token function has given. */
+typedef struct llmgwi_engine_token {
+    llmgwi_config_header now, before; /* the tokens themselves: wiped */
+    int64_t expires_s;                /* 0: not known */
+    int64_t again_us;                 /* not asked for another earlier, if this one holds */
+    int64_t failed_us;                /* nor if none does */
+    uint32_t number;                  /* of now: 1, 2, ... */
+    bool refused, busy;               /* busy: the function runs */
+} llmgwi_engine_token;
+
 struct llmgw {
     llmgwi_base_mem mem;
     llmgwi_base_clock clock;
@@ -28957,6 +29837,10 @@ struct llmgw {
     void *log_user;
     uint32_t fork_count;
     void **headers; /* per lane (provider and key) and stream */
+    /* under token_lock, which is taken last */
+    llmgwi_base_mutex token_lock;
+    llmgwi_base_cond token_cond;
+    llmgwi_engine_token *tokens; /* per provider; NULL: none has a token function */
     /* under lock */
     llmgwi_base_mutex lock;
     bool driving; /* a thread has the driver's part */
@@ -29027,6 +29911,138 @@ static LLMGWI_BASE_THREAD_LOCAL int llmgwi_engine_in_callback;
 static LLMGWI_BASE_THREAD_LOCAL bool llmgwi_engine_in_log;
 
 static int64_t llmgwi_engine_now(const llmgw *gw) { return gw->clock.now_us(gw->clock.user); }
+
+/* The caller's own functions (options.cache.same, is_valid, token) run between these two, perhaps on the thread that
+   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
+static bool llmgwi_engine_foreign(void) {
+    bool in_log = llmgwi_engine_in_log;
+    llmgwi_engine_in_callback++;
+    llmgwi_engine_in_log = true;
+    return in_log;
+}
+
+static void llmgwi_engine_foreign_end(bool in_log) {
+    llmgwi_engine_in_log = in_log;
+    llmgwi_engine_in_callback--;
+}
+
+/* ---- tokens: what a caller's function gives (llmgw_token_fn) ---- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+#define LLMGWI_ENGINE_TOKEN_EARLY_S 120       /* a new one is fetched so long before the old one's end */
+#define LLMGWI_ENGINE_TOKEN_AGAIN_US 10000000 /* but not oftener, as long as the old one holds */
+
+static bool llmgwi_engine_token_holds(const llmgwi_engine_token *token, int64_t wall_s, int64_t early_s) {
+    return token->now.line && !token->refused && (!token->expires_s || token->expires_s - early_s > wall_s);
+}
+
+/* Asks the caller's function. False: it gave none. */
+static bool llmgwi_engine_token_ask(llmgw *gw, const llmgwi_config_provider *provider,
+                                    llmgwi_config_header *line, int64_t *expires_s) {
+    char *text = (char *)llmgwi_base_zalloc(&gw->mem, LLMGW_MAX_TOKEN);
+    if (!text) return false;
+    bool in_log = llmgwi_engine_foreign();
+    bool given = provider->token(provider->name, text, LLMGW_MAX_TOKEN, expires_s, provider->token_user);
+    llmgwi_engine_foreign_end(in_log);
+    text[LLMGW_MAX_TOKEN - 1] = 0;
+    line->size = strlen(text) + 1;
+    given = given && text[0] && llmgwi_config_clean(text);
+    line->line = given ? (char *)llmgwi_base_realloc(&gw->mem, NULL, 0, line->size) : NULL;
+    if (line->line) memcpy(line->line, text, line->size);
+    llmgwi_base_wipe(text, LLMGW_MAX_TOKEN);
+    llmgwi_base_free(&gw->mem, text, LLMGW_MAX_TOKEN);
+    return line->line != NULL;
+}
+
+/* Sees to it that a provider has a token that holds. Any thread, without a lock. False: there is none. */
+static bool llmgwi_engine_token_renew(llmgw *gw, const llmgwi_config_provider *provider) {
+    llmgwi_engine_token *token = &gw->tokens[provider->index];
+    llmgwi_config_header line;
+    int64_t expires_s = 0, wall_s, now;
+    llmgwi_base_lock(&gw->token_lock);
+    for (;;) {
+        wall_s = gw->clock.wall_s(gw->clock.user);
+        now = llmgwi_engine_now(gw);
+        bool holds = llmgwi_engine_token_holds(token, wall_s, 0);
+        bool enough = llmgwi_engine_token_holds(token, wall_s, LLMGWI_ENGINE_TOKEN_EARLY_S) ||
+                      (holds && (token->busy || now < token->again_us));
+        if (enough || (!token->busy && !holds && now < token->failed_us)) {
+            llmgwi_base_unlock(&gw->token_lock);
+            return enough;
+        }
+        if (!token->busy) break;
+        llmgwi_base_cond_wait(&gw->token_cond, &gw->token_lock, llmgwi_base_now_us(NULL) + 10000);
+    }
+    token->busy = true;
+    llmgwi_base_unlock(&gw->token_lock);
+    bool given = llmgwi_engine_token_ask(gw, provider, &line, &expires_s);
+    now = llmgwi_engine_now(gw);
+    llmgwi_base_lock(&gw->token_lock);
+    token->busy = false;
+    token->again_us = now + LLMGWI_ENGINE_TOKEN_AGAIN_US;
+    if (given) {
+        llmgwi_config_wipe(&gw->config, &token->before, 1);
+        token->before = token->now;
+        token->now = line;
+        token->expires_s = expires_s;
+        token->number++;
+        token->refused = false;
+    }
+    given = llmgwi_engine_token_holds(token, gw->clock.wall_s(gw->clock.user), 0);
+    token->failed_us = given ? 0 : now + (int64_t)gw->config.options.key_dead_ms * 1000;
+    llmgwi_base_cond_signal(&gw->token_cond);
+    llmgwi_base_unlock(&gw->token_lock);
+    return given;
+}
+
+/* Puts the header line of a provider's token into an empty buffer, with its NUL, in one piece: a copy left behind would
+   not be wiped. Returns the token's number; out of memory: buf is failed. */
+static uint32_t llmgwi_engine_token_line(llmgw *gw, const llmgwi_config_provider *provider,
+                                         llmgwi_base_buf *buf) {
+    static const char head[] = "Authorization: Bearer ";
+    const llmgwi_engine_token *token = &gw->tokens[provider->index];
+    llmgwi_base_lock(&gw->token_lock);
+    uint32_t number = token->number;
+    if (llmgwi_base_buf_reserve(buf, sizeof head + token->now.size)) {
+        llmgwi_base_buf_text(buf, head);
+        llmgwi_base_buf_add(buf, token->now.line, token->now.size);
+    }
+    llmgwi_base_unlock(&gw->token_lock);
+    return number;
+}
+
+/* No secret stands in what is shown. Any thread, also under the gateway's lock. */
+static void llmgwi_engine_redact(llmgw *gw, char *text) {
+    llmgwi_config_redact(&gw->config, text);
+    if (!gw->tokens) return;
+    llmgwi_base_lock(&gw->token_lock);
+    for (size_t i = 0; i < gw->config.provider_count; i++) {
+        llmgwi_config_blot(text, gw->tokens[i].now.line);
+        llmgwi_config_blot(text, gw->tokens[i].before.line); /* what is in flight may still hold it */
+    }
+    llmgwi_base_unlock(&gw->token_lock);
+}
+
+/* Readies the places of tokens, if some provider needs one. False: out of memory. */
+static bool llmgwi_engine_tokens_init(llmgw *gw) {
+    bool any = false;
+    for (size_t i = 0; i < gw->config.provider_count; i++) any = any || gw->config.providers[i]->token;
+    if (any)
+        gw->tokens = (llmgwi_engine_token *)llmgwi_base_zalloc(&gw->mem, gw->config.provider_count *
+                                                                             sizeof *gw->tokens);
+    return !any || gw->tokens;
+}
+
+static void llmgwi_engine_tokens_free(llmgw *gw) {
+    for (size_t i = 0; gw->tokens && i < gw->config.provider_count; i++) {
+        llmgwi_config_wipe(&gw->config, &gw->tokens[i].now, 1);
+        llmgwi_config_wipe(&gw->config, &gw->tokens[i].before, 1);
+    }
+    llmgwi_base_free(&gw->mem, gw->tokens, gw->config.provider_count * sizeof *gw->tokens);
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* An entry to be completed: level, time and strings that are NULL are filled in. */
 static void llmgwi_engine_log_entry(llmgw *gw, llmgw_log_entry *entry) {
@@ -29369,7 +30385,7 @@ static void llmgwi_engine_reason(llmgwi_engine_call *call, llmgw_trace *item, co
     char line[sizeof item->reason];
     memset(line, 0, sizeof line); /* the caller gets all of it: no remains of the stack */
     llmgwi_base_copy_cut(line, sizeof line, text, strlen(text));
-    llmgwi_config_redact(&call->gw->config, line);
+    llmgwi_engine_redact(call->gw, line);
     memcpy(item->reason, line, sizeof line);
 }
 
@@ -30206,7 +31222,7 @@ static int64_t llmgwi_engine_tokens_out(const llmgwi_engine_attempt *attempt) {
     size_t kept = attempt->kept < answer->text.n ? attempt->kept : answer->text.n;
     int64_t tokens = llmgwi_text_tokens(text + kept, answer->text.n - kept) +
                      llmgwi_text_tokens(llmgwi_base_buf_cstr(&answer->reasoning), answer->reasoning.n);
-    for (size_t i = 0; i < answer->piece_count; i++)
+    for (size_t i = 0; i < answer->piece_count && !answer->by_tool; i++)
         tokens += llmgwi_text_tokens(llmgwi_base_buf_cstr(&answer->pieces[i].arguments),
                                      answer->pieces[i].arguments.n);
     return tokens;
@@ -30315,7 +31331,11 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     if (free) item->cost.known = true;
     if (!free) item->reported = attempt->answer.reported;
     llmgwi_engine_count_saved(call->reply, item, &attempt->rates);
-    snprintf(line, sizeof line, "%s%s", attempt->hedge ? "hedge: " : "", reason);
+    snprintf(line, sizeof line, "%s%s",
+             attempt->hedge    ? "hedge: "
+             : attempt->repair ? "repair: "
+                               : "",
+             reason);
     llmgwi_engine_reason(call, item, line);
     llmgwi_engine_record(attempt, item);
 }
@@ -30433,6 +31453,7 @@ static void llmgwi_engine_keep_answer(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgwi_dialect_answer *answer = &attempt->answer;
     call->tried = attempt->target;
+    llmgwi_dialect_reveal(answer, false);
     if (call->visible && !attempt->shown) return;          /* the caller has an earlier one's text */
     if (!call->whole && attempt->text_at < answer->text.n) /* a sentence that was not whole */
         (void)llmgwi_dialect_splice(answer, attempt->text_at, answer->text.n - attempt->text_at, "");
@@ -30506,6 +31527,22 @@ static void llmgwi_engine_bury_key(llmgwi_engine_attempt *attempt, const llmgw_e
     llmgwi_engine_log(gw, LLMGW_LOG_KEY_DEAD, line);
 }
 
+/* A 401 for a token of the caller's function: a new one is asked for, once in a call for each target. False: it
+   is refused for good. */
+static bool llmgwi_engine_token_refused(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
+    uint64_t bit = (uint64_t)1 << attempt->target; /* LLMGWI_ROUTE_TARGETS are 64 */
+    if (!provider->token || why->http_status != 401) return false;
+    llmgwi_base_lock(&gw->token_lock);
+    if (gw->tokens[provider->index].number == attempt->token) gw->tokens[provider->index].refused = true;
+    llmgwi_base_unlock(&gw->token_lock);
+    bool first = !(call->renewed & bit);
+    call->renewed |= bit;
+    return first;
+}
+
 static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size_t key) {
     return call->bad_target == i && (call->bad_keys >> key & 1);
 }
@@ -30525,15 +31562,47 @@ static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t b
     return false;
 }
 
+/* May the target correct its answer? Not one that was cut at max_tokens: it would be again. */
+static bool llmgwi_engine_may_repair(llmgwi_engine_attempt *attempt, const char *fault, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    llmgwi_base_str text = llmgwi_base_buf_str(&attempt->answer.text);
+    bool whole =
+        attempt->faulty && attempt->answer.finish == LLMGW_FINISH_STOP && call->repair_at == SIZE_MAX;
+    if (!whole || call->repairs >= call->max_repairs || !text.n || text.n > LLMGWI_ENGINE_REPAIR_BYTES)
+        return false;
+    if (!llmgwi_health_budget_take(&gw->retries, now, gw->config.options.retry_percent)) return false;
+    if (!llmgwi_base_buf_add(&call->faulty, text.p, text.n)) return false;
+    llmgwi_base_copy_cut(call->fault, sizeof call->fault, fault, strlen(fault));
+    call->repairs++;
+    call->repair_at = attempt->target;
+    call->tokens_in += llmgwi_dialect_text_tokens(text) +
+                       llmgwi_dialect_text_tokens(llmgwi_base_cstr(call->request->schema)) + 64;
+    return true;
+}
+
+/* The next attempt is none. */
+static void llmgwi_engine_end_repair(llmgwi_engine_call *call) {
+    llmgwi_base_buf_free(&call->faulty);
+    call->repair_at = SIZE_MAX;
+}
+
 /* What the failure means for the call's further way. */
-static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, int64_t now) {
+static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, bool renew,
+                                  int64_t now) {
     llmgwi_engine_call *call = attempt->call;
     size_t target = attempt->target;
     unsigned what = llmgwi_health_what(why->code, attempt->meta.should_retry);
     if (attempt->prefill && llmgwi_dialect_refuses_prefill(why->http_status, why->text)) {
         call->no_prefill = call->on_turn = true; /* the same again, asking in a turn of its own */
         call->plan.tries[target]--;
+    } else if (renew) {
+        call->on_turn = true; /* the same again, with another token */
+        call->plan.tries[target]--;
     } else if ((what & LLMGWI_HEALTH_KEY) && llmgwi_engine_other_key(call, target, attempt->key, now)) {
+        call->on_turn = true;
+        call->plan.tries[target]--;
+    } else if (llmgwi_engine_may_repair(attempt, why->text, now)) {
         call->on_turn = true;
         call->plan.tries[target]--;
     } else {
@@ -30582,7 +31651,7 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     if (!retry_ms && why->code == LLMGW_E_RATE_LIMITED && gw->config.options.backoff_ms > 0)
         (void)llmgwi_engine_heed(attempt, gw->config.options.backoff_ms); /* for other calls too */
     llmgw_error told = *why;
-    llmgwi_config_redact(&gw->config, told.text);
+    llmgwi_engine_redact(gw, told.text);
     if (lane_ms && retry_ms > most_ms) lane_ms = retry_ms = most_ms;
     llmgwi_engine_note_error(attempt, &told, retry_ms);
     llmgwi_engine_log_of(gw, LLMGW_LOG_ATTEMPT_FAILED, call->id, &call->targets[attempt->target], why->code,
@@ -30590,9 +31659,10 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     llmgwi_engine_close_trace(attempt, why->code, told.text);
     llmgwi_engine_target *target = call->states[attempt->target];
     int64_t until_us = llmgwi_engine_heed(attempt, lane_ms);
-    if (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD)
+    bool renew = llmgwi_engine_token_refused(attempt, why);
+    if (!renew && (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD))
         llmgwi_engine_bury_key(attempt, why, retry_ms, now);
-    llmgwi_engine_plan_on(attempt, &told, now);
+    llmgwi_engine_plan_on(attempt, &told, renew, now);
     if (attempt->shown) llmgwi_engine_find_seam(attempt, why);
     llmgwi_engine_keep_answer(attempt);
     llmgwi_engine_over(attempt, why->code);
@@ -30632,6 +31702,33 @@ static bool llmgwi_engine_ask_caller(llmgwi_engine_attempt *attempt) {
     return valid;
 }
 
+/* A valid answer without the fence around it. What the caller has with it is taken back. */
+static void llmgwi_engine_unfence(llmgwi_engine_attempt *attempt, llmgwi_base_str json) {
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    llmgwi_base_str text = llmgwi_base_buf_str(&answer->text);
+    llmgwi_engine_event event;
+    size_t at = (size_t)(json.p - text.p), end = at + json.n;
+    if (json.n == llmgwi_schema_trim(text).n) return;
+    memset(&event, 0, sizeof event);
+    event.kind = LLMGW_EVENT_REWIND;
+    event.keep_reasoning = answer->reasoning.n;
+    if (attempt->text_at && !llmgwi_engine_emit(attempt, event, "", "", "")) return;
+    if (!llmgwi_dialect_splice(answer, end, text.n - end, "") || !llmgwi_dialect_splice(answer, 0, at, ""))
+        llmgwi_engine_no_room(attempt);
+    attempt->text_at = 0;
+    llmgwi_engine_flush_text(attempt, true);
+}
+
+/* Is the answer's text JSON of the schema? If not, why says what is wrong with it. */
+static bool llmgwi_engine_fits(llmgwi_engine_attempt *attempt, char *why, size_t why_size) {
+    const llmgwi_engine_call *call = attempt->call;
+    llmgwi_base_str json = llmgwi_schema_unfence(llmgwi_base_buf_str(&attempt->answer.text));
+    attempt->faulty = !llmgwi_schema_valid(llmgwi_base_cstr(call->request->schema), json,
+                                           call->gw->config.options.max_json_depth, why, why_size);
+    if (!attempt->faulty) llmgwi_engine_unfence(attempt, json);
+    return !attempt->faulty;
+}
+
 /* Is a whole answer what was asked for? */
 static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why) {
     llmgwi_engine_call *call = attempt->call;
@@ -30639,7 +31736,6 @@ static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why
     char wrong[160] = "";
     const char *text = "the caller's is_valid said no";
     bool refused = answer->refusal.n || answer->finish == LLMGW_FINISH_FILTER;
-    llmgwi_base_str json = llmgwi_schema_unfence(llmgwi_base_buf_str(&answer->text));
     if (attempt->kept && call->went_on && answer->text.n == attempt->kept && !answer->tool_count)
         text = "the continuation of a cut answer is empty";
     else if ((call->valid & LLMGW_VALID_NOT_EMPTY) && !answer->text.n && !answer->tool_count)
@@ -30647,8 +31743,7 @@ static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why
     else if ((call->valid & LLMGW_VALID_NOT_REFUSED) && refused)
         text = "the model refused to answer";
     else if ((call->valid & LLMGW_VALID_SCHEMA) && call->request->schema && !answer->tool_count && !refused &&
-             !llmgwi_schema_valid(llmgwi_base_cstr(call->request->schema), json,
-                                  call->gw->config.options.max_json_depth, wrong, sizeof wrong))
+             !llmgwi_engine_fits(attempt, wrong, sizeof wrong))
         text = wrong;
     else if (!call->request->is_valid || llmgwi_engine_ask_caller(attempt))
         return true;
@@ -30901,15 +31996,26 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
 
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
     resume.turn = call->no_prefill || !llmgwi_dialect_prefills(&attempt->wire, call->request);
+    resume.fault = NULL;
+    attempt->repair = call->repair_at == attempt->target;
+    if (attempt->repair) {
+        resume.text = llmgwi_base_buf_str(&call->faulty);
+        resume.turn = true;
+        resume.fault = call->fault;
+    }
     attempt->prefill = call->kept && !resume.turn;
     attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(&attempt->wire, call->request);
     attempt->exact = attempt->prefill && !attempt->echoes;
 
-    if (!llmgwi_dialect_write(dialect, &attempt->wire, call->request, call->kept ? &resume : NULL,
-                              &attempt->body, &attempt->stop))
+    if (!llmgwi_dialect_write(dialect, &attempt->wire, call->request, &resume, &attempt->body,
+                              &attempt->stop))
         return false;
     if (!llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
                             &attempt->url))
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+    const char *query = target->provider->query;
+    if (query[0] && (!llmgwi_base_buf_text(&attempt->url, strchr(attempt->url.p, '?') ? "&" : "?") ||
+                     !llmgwi_base_buf_text(&attempt->url, query)))
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
     return !attempt->stop.code;
 }
@@ -30922,6 +32028,8 @@ static void llmgwi_engine_ready_answer(llmgwi_engine_attempt *attempt) {
     llmgwi_dialect_answer_init(&attempt->answer, &call->reply->mem, &attempt->wire, options->max_reply_bytes,
                                options->max_json_depth);
     attempt->answer.salt = attempt->gw->clock.random(attempt->gw->clock.user);
+    attempt->answer.by_tool =
+        llmgwi_dialect_form_of(attempt->dialect, &attempt->wire, call->request) == LLMGWI_DIALECT_FORM_TOOL;
     llmgwi_text_sentences_init(&attempt->sentences);
     if (call->kept && !llmgwi_dialect_keep(&attempt->answer, llmgwi_base_buf_str(&earlier->text),
                                            llmgwi_base_buf_str(&earlier->reasoning)))
@@ -30962,7 +32070,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     llmgwi_base_buf_init(&attempt->url, &gw->mem, 8192);
     llmgwi_base_buf_init(&attempt->raw, &gw->mem, options->max_reply_bytes);
     llmgwi_base_buf_init(&attempt->held, &gw->mem, call->queue.max);
-    llmgwi_base_buf_init(&attempt->lines, &gw->mem, LLMGWI_DIALECT_SIGN_BYTES);
+    llmgwi_base_buf_init(&attempt->lines, &gw->mem, LLMGWI_DIALECT_SIGN_BYTES + LLMGW_MAX_TOKEN);
     llmgwi_frame_init(&attempt->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, attempt);
     attempt->frame.kind = attempt->dialect->framing;
     return attempt;
@@ -31015,6 +32123,7 @@ static void llmgwi_engine_begin(llmgwi_engine_attempt *attempt, llmgw_trace *ite
     else if (!call->visible && call->reply->answer.mem) /* of an attempt that nobody saw */
         llmgwi_dialect_answer_free(&call->reply->answer);
     llmgwi_base_buf_free(&call->stash);
+    llmgwi_engine_end_repair(call);
     llmgwi_engine_ready_answer(attempt);
     if (call->state != LLMGWI_ENGINE_RUNNING) llmgwi_engine_enter(call, LLMGWI_ENGINE_RUNNING);
 }
@@ -31049,6 +32158,28 @@ static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_conf
     for (line = attempt->lines.p; more; more--, line += strlen(line) + 1) lines[n++] = line;
     attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
     return attempt->headers != NULL;
+}
+
+/* Gives an attempt its token, if its provider has a function for it. False: attempt->stop says why not. */
+static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
+    const char *lines[LLMGWI_ENGINE_LINES + 1];
+    if (!provider->token) return true;
+    if (!llmgwi_engine_token_renew(gw, provider)) {
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",
+                                provider->name);
+        llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
+        return false;
+    }
+    attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
+    size_t n =
+        llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
+    lines[n++] = attempt->lines.p;
+    if (!attempt->lines.failed) attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
+    if (!attempt->headers)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the request");
+    return !attempt->stop.code;
 }
 
 static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
@@ -31087,7 +32218,7 @@ static void llmgwi_engine_standby(llmgwi_engine_call *call, int64_t now) {
         left--;
         if (gw->warm_us[provider->index] && gw->warm_us[provider->index] + fresh_us > now) continue;
         memset(&request, 0, sizeof request);
-        request.url = provider->url;
+        request.url = provider->root;
         request.tls = provider->tls;
         request.loopback = provider->loopback;
         if (gw->http.warm(gw->http.self, &request)) gw->warm_us[provider->index] = now;
@@ -31279,11 +32410,18 @@ static void llmgwi_engine_tell_dropped(llmgwi_engine_call *call, size_t target, 
 /* Begins an attempt. False: nothing was begun, another target may be. */
 static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t key, int64_t now) {
     llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
-    if (attempt && !llmgwi_engine_write(attempt)) {
+    if (attempt && (!llmgwi_engine_write(attempt) || !llmgwi_engine_authorize(attempt, now))) {
         llmgw_error why = attempt->stop;
+        bool repair = attempt->repair;
+        llmgwi_engine_attempt_free(attempt);
+        if (repair) { /* too large with the answer in it: the same request without is not */
+            call->plan.tries[target]++;
+            call->on_turn = false;
+            llmgwi_engine_end_repair(call);
+            return false;
+        }
         llmgwi_engine_skip(call, target, why.code, why.text, now);
         if (!llmgwi_health_what(why.code, 0)) llmgwi_route_failed(&call->plan, target, 0);
-        llmgwi_engine_attempt_free(attempt);
         return false;
     }
     llmgw_trace *item = attempt ? llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, target, now) : NULL;
@@ -31484,6 +32622,7 @@ static bool llmgwi_engine_choose(llmgwi_engine_call *call, int64_t ahead, bool f
     llmgwi_base_unlock(&call->gw->lock);
     memset(best, 0, sizeof *best);
     best->target = SIZE_MAX;
+    if (call->repair_at != SIZE_MAX) llmgwi_route_prefer(&look, call->repair_at);
     for (size_t i; (i = llmgwi_route_next(&look)) != SIZE_MAX; look.dead[i] = true) {
         if (llmgwi_engine_busy_at(call, i, far)) continue;
         if (!llmgwi_engine_candidate(call, i, ahead, now, &one)) continue;
@@ -31950,6 +33089,7 @@ static void llmgwi_engine_free_call(llmgwi_engine_call *call) {
     if (call->look) llmgwi_engine_look_free(gw, call->look);
     if (!call->on_end) llmgwi_engine_unbear(gw, &call->bearing, 0); /* it was never accepted */
     llmgwi_base_free(&gw->mem, call->job, sizeof *call->job);
+    llmgwi_base_buf_free(&call->faulty);
     llmgwi_base_buf_free(&call->stash);
     llmgwi_base_buf_free(&call->queue);
     llmgwi_base_arena_free(&call->arena);
@@ -32395,6 +33535,7 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     call->max_attempts = request->max_attempts ? request->max_attempts : options->max_attempts;
     if (!call->max_attempts) call->max_attempts = call->plan.count > 4 ? (int)call->plan.count : 4;
     call->max_resumes = request->max_resumes ? request->max_resumes : options->max_resumes;
+    call->max_repairs = request->max_repairs ? request->max_repairs : options->max_repairs;
     call->valid = request->valid | (request->schema ? LLMGW_VALID_SCHEMA : 0);
     call->wanted = 1;
     call->whole = !request->stream || call->hit;
@@ -32404,10 +33545,11 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
         call->whole = call->whole || call->route->race_complete;
     }
     call->events = request->on_event != NULL;
-    call->timer.heap_at = call->wait_at = call->kept_at = SIZE_MAX;
+    call->timer.heap_at = call->wait_at = call->kept_at = call->repair_at = SIZE_MAX;
     call->hedge_us = LLMGWI_BASE_NEVER;
     call->tokens_in = -1;
     llmgwi_base_buf_init(&call->stash, &gw->mem, 0);
+    llmgwi_base_buf_init(&call->faulty, &gw->mem, LLMGWI_ENGINE_REPAIR_BYTES);
     llmgwi_base_buf_init(&call->queue, &gw->mem,
                          options->max_queue_bytes + 2 * options->max_event_bytes + options->max_reply_bytes +
                              (256 << 10));
@@ -32720,20 +33862,6 @@ static bool llmgwi_engine_keeps(const llmgwi_engine_call *call, llmgwi_cache_ans
     return true;
 }
 
-/* The caller's own functions (options.cache.same, is_valid) run between these two, perhaps on the thread that
-   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
-static bool llmgwi_engine_foreign(void) {
-    bool in_log = llmgwi_engine_in_log;
-    llmgwi_engine_in_callback++;
-    llmgwi_engine_in_log = true;
-    return in_log;
-}
-
-static void llmgwi_engine_foreign_end(bool in_log) {
-    llmgwi_engine_in_log = in_log;
-    llmgwi_engine_in_callback--;
-}
-
 /* The caller's own check of an answer from the cache: one that fails it is no hit. */
 static bool llmgwi_engine_passes(const llmgw_request *request, const llmgw_reply *reply) {
     if (!request->is_valid) return true;
@@ -32780,7 +33908,8 @@ static bool llmgwi_engine_joins(const llmgwi_engine_call *call) {
 static bool llmgwi_engine_same_limits(const llmgwi_engine_call *a, const llmgwi_engine_call *b) {
     return a->connect_us == b->connect_us && a->first_token_us == b->first_token_us &&
            a->idle_us == b->idle_us && a->max_attempts == b->max_attempts &&
-           a->max_resumes == b->max_resumes && a->request->priority == b->request->priority;
+           a->max_resumes == b->max_resumes && a->max_repairs == b->max_repairs &&
+           a->request->priority == b->request->priority;
 }
 
 static bool llmgwi_engine_same_flight(const llmgwi_engine_call *flight, const llmgwi_engine_call *call) {
@@ -34419,6 +35548,8 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
         return llmgwi_public_wrong(error, "max_attempts", "expected 0 to 64");
     if (request->max_resumes < LLMGW_OFF)
         return llmgwi_public_wrong(error, "max_resumes", "expected a count, 0 or LLMGW_OFF");
+    if (request->max_repairs < LLMGW_OFF)
+        return llmgwi_public_wrong(error, "max_repairs", "expected a count, 0 or LLMGW_OFF");
     if ((unsigned)request->effort > LLMGW_EFFORT_HIGH)
         return llmgwi_public_wrong(error, "effort", "no such effort");
     if ((unsigned)request->priority > LLMGW_PRIORITY_BATCH)
@@ -34566,7 +35697,7 @@ static llmgw_reply *llmgwi_public_error_reply(llmgw *gw, const llmgw_error *erro
     llmgwi_engine_reply *reply = error->code == LLMGW_E_MEMORY ? NULL : llmgwi_engine_reply_new(&gw->mem);
     if (!reply) return llmgwi_public_fixed_reply(&llmgwi_public_no_memory);
     reply->pub.error = *error;
-    llmgwi_config_redact(&gw->config, reply->pub.error.text);
+    llmgwi_engine_redact(gw, reply->pub.error.text);
     return &reply->pub;
 }
 
@@ -34749,10 +35880,24 @@ static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, llmgwi_public_asked *as
     return NULL;
 }
 
+/* Fetches the tokens that a call will need: here, on the caller's thread, rather than on the one that drives. */
+static void llmgwi_public_tokens(llmgw *gw, const char *model) {
+    llmgwi_config_target own;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgw_error error;
+    size_t count;
+    if (llmgwi_engine_in_log) return; /* in the token function itself, perhaps */
+    if (!llmgwi_config_resolve(&gw->config, model, &own, &targets, &count, &route, &error)) return;
+    for (size_t i = 0; i < count; i++)
+        if (targets[i].provider->token) (void)llmgwi_engine_token_renew(gw, targets[i].provider);
+}
+
 /* Accepts a call of what was asked, which it takes over. 0: error says why. blocking (may be NULL): where to
    put a blocking one. */
 static llmgw_call llmgwi_public_begin(llmgw *gw, llmgwi_public_asked *asked, llmgwi_engine_call **blocking,
                                       llmgw_error *error) {
+    if (gw->tokens && !asked->hit) llmgwi_public_tokens(gw, asked->request->model);
     llmgwi_engine_call *call = llmgwi_public_make(gw, asked, blocking != NULL);
     llmgw_call id = 0;
     if (call && asked->hit) llmgwi_public_hit(gw, asked, &call->reply->pub);
@@ -34834,7 +35979,7 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
     llmgwi_public_enter(gw);
     llmgw_call id =
         llmgwi_public_asks(gw, request, &asked, error) ? llmgwi_public_begin(gw, &asked, NULL, error) : 0;
-    if (!id) llmgwi_config_redact(&gw->config, error->text);
+    if (!id) llmgwi_engine_redact(gw, error->text);
     if (!id && silent) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
     llmgwi_public_leave(gw);
     return id;
@@ -35083,6 +36228,7 @@ static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider
 }
 
 static bool llmgwi_public_headers(llmgw *gw) {
+    if (!llmgwi_engine_tokens_init(gw)) return false;
     size_t providers = gw->config.provider_count, lanes = gw->config.lane_count;
     gw->headers = (void **)llmgwi_base_zalloc(&gw->mem, (lanes * 2 + 1) * sizeof *gw->headers);
     if (!gw->headers) return false;
@@ -35155,7 +36301,10 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
             next = bearer->next;
             llmgwi_base_free(&mem, bearer, sizeof *bearer);
         }
+    llmgwi_engine_tokens_free(gw);
     if (!forked) {
+        llmgwi_base_cond_free(&gw->token_cond);
+        llmgwi_base_mutex_free(&gw->token_lock);
         llmgwi_base_cond_free(&gw->held);
         llmgwi_base_cond_free(&gw->left);
         llmgwi_base_mutex_free(&gw->lock);
@@ -35280,6 +36429,8 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     gw->free_slot = UINT32_MAX;
     gw->next_us = LLMGWI_BASE_NEVER;
     llmgwi_base_mutex_init(&gw->lock);
+    llmgwi_base_mutex_init(&gw->token_lock);
+    llmgwi_base_cond_init(&gw->token_cond);
     llmgwi_base_cond_init(&gw->left);
     llmgwi_base_cond_init(&gw->held);
     bool ok = llmgwi_config_open(&gw->config, &gw->mem, options, &why);

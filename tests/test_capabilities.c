@@ -46,7 +46,7 @@ typedef struct row {
 
 static void expect_dropped(const row *rows, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        const llmgwi_dialect_known *known = llmgwi_dialect_known_find(rows[i].provider);
+        const llmgwi_dialect_known *known = llmgwi_dialect_known_find(rows[i].provider, NULL);
         llmgw_request request = full();
         llmgwi_dialect_fit fit;
         request.effort = rows[i].effort;

@@ -56,9 +56,11 @@ static void test_turns(void **state) {
     request.messages = turns + 5;
     request.message_count = 1;
     request.prompt = "x";
-    llmgw_error error = unit_refusal("bedrock", NOVA, &request);
-    assert_int_equal(error.code, LLMGW_E_UNSUPPORTED);
-    unit_has(error.text, "request.messages[0].role");
+    body = unit_body("bedrock", NOVA, &request); /* the user speaks first */
+    unit_is(body, "messages.0.role", "'user'");
+    unit_is(body, "messages.1", "{'role':'assistant','content':[{'text':'e'}]}");
+    unit_is(body, "messages.2", "{'role':'user','content':[{'text':'x'}]}");
+    json_decref(body);
 }
 
 static void test_images_and_files(void **state) {
@@ -228,7 +230,7 @@ static void test_effort(void **state) {
         {"global.amazon.nova-2-lite-v1:0", LLMGW_EFFORT_NONE, 0, "{'reasoningConfig':{'type':'disabled'}}",
          NULL},
         {"openai.gpt-oss-120b-1:0", LLMGW_EFFORT_HIGH, 0, "{'reasoning_effort':'high'}", NULL},
-        {"openai.gpt-oss-120b-1:0", LLMGW_EFFORT_NONE, 0, NULL, NULL},
+        {"openai.gpt-oss-120b-1:0", LLMGW_EFFORT_NONE, 0, "{'reasoning_effort':'low'}", NULL}, /* the least */
         {"openai.gpt-6-sol", LLMGW_EFFORT_NONE, 0, "{'reasoning':{'effort':'none'}}", NULL},
         {NOVA, LLMGW_EFFORT_HIGH, 0, NULL, NULL},
         {"meta.llama3-70b", LLMGW_EFFORT_HIGH, 0, NULL, NULL},

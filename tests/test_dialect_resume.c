@@ -2,7 +2,7 @@
 #include "unit.h"
 
 static llmgwi_dialect_target target_of(const char *provider, const char *model, const char *url) {
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(provider);
+    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(provider, NULL);
     llmgwi_dialect_target target;
     memset(&target, 0, sizeof target);
     assert_non_null(known);
@@ -14,7 +14,7 @@ static llmgwi_dialect_target target_of(const char *provider, const char *model, 
 }
 
 static const llmgwi_dialect *dialect_of(const char *provider) {
-    return llmgwi_dialect_find(llmgwi_dialect_known_find(provider)->dialect);
+    return llmgwi_dialect_find(llmgwi_dialect_known_find(provider, NULL)->dialect);
 }
 
 /* The body of a request that resumes after text, as jansson reads it; json_decref it. */
@@ -28,6 +28,7 @@ static json_t *resumed_at(const char *provider, const char *model, const char *u
     memset(&error, 0, sizeof error);
     resume.text = llmgwi_base_cstr(text);
     resume.turn = turn;
+    resume.fault = NULL;
     llmgwi_base_buf_init(&body, &unit_mem, (size_t)1 << 20);
     if (!llmgwi_dialect_write(dialect_of(provider), &target, request, &resume, &body, &error))
         fail_msg("refused: %s", error.text);
@@ -453,7 +454,7 @@ static void test_with_schema(void **state) {
     } rows[] = {
         {"openai", "gpt-4o", "response_format", "messages.2.content"},
         {"vllm", "m", "response_format", "messages.2.content"},
-        {"anthropic", "claude-3-haiku", "output_config", "messages.2.content.2.text"},
+        {"anthropic", "claude-haiku-4-5", "output_config", "messages.2.content.2.text"},
         {"gemini", "gemini-2.5-pro", "generationConfig.responseJsonSchema", "contents.2.parts.2.text"}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgw_request request = unit_ask("q");
@@ -483,6 +484,7 @@ static void test_bad_kept_text(void **state) {
             if (prompt) request.prompt = "q";
             resume.text = llmgwi_base_cstr("x\xFF");
             resume.turn = false;
+            resume.fault = NULL;
             llmgwi_base_buf_init(&body, &unit_mem, (size_t)1 << 20);
             assert_false(
                 llmgwi_dialect_write(dialect_of(providers[i]), &target, &request, &resume, &body, &error));
