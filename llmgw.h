@@ -573,10 +573,11 @@ struct llmgw_event {
    variable; what you set replaces them. */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    const char
-        *dialect;    /* "openai", "anthropic", "gemini", "bedrock"; required for a name that is not known */
-    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    /* "openai", "anthropic", "gemini", "bedrock", "responses" (OpenAI's Responses API: those of its models that have
+       nothing else get it unasked); required for a name that is not known. */
+    const char *dialect;
+    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -7346,6 +7347,17 @@ static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
     return NULL;
 }
 
+/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
+static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
+    return strcmp(row->dialect, dialect) == 0 ||
+           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
+}
+
+/* The provider that a dialect is called after: its own name, or that of a known one. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect);
+}
+
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
 
 /* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
@@ -7573,6 +7585,14 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_DIRECT},
     {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
     {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    /* OpenAI's Responses API, whoever offers it; those of its models that do not reason */
+    {"@responses", NULL,
+     LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
+         LLMGWI_DIALECT_STOPS(0) | LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_THINK_EFFORT},
+    {"@responses", "*gpt-3*", LLMGWI_DIALECT_THINK_NONE},
+    {"@responses", "*gpt-4*", LLMGWI_DIALECT_THINK_NONE},
+    {"@responses", "*gpt-*-chat*", LLMGWI_DIALECT_THINK_NONE},
+    {"@responses", "*chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
@@ -7602,8 +7622,10 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
 }
 
 /* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
-   "-20250514", "-latest". */
+   "-20250514", "-latest"; of an ARN what stands behind the last slash. */
 static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    const char *slash = strncmp(model, "arn:", 4) == 0 ? strrchr(model, '/') : NULL;
+    if (slash) model = slash + 1;
     size_t n = strcspn(model, ":@");
     if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
     size_t digits = n;
@@ -7617,6 +7639,20 @@ static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
 static bool llmgwi_dialect_model_fits(const char *model, const char *pattern) {
     return !pattern || llmgwi_dialect_fits(llmgwi_base_cstr(model), pattern) ||
            llmgwi_dialect_fits(llmgwi_dialect_bare(model), pattern);
+}
+
+/* OpenAI's models that its Responses API alone serves ("supported endpoints" of their pages). All of them reason. */
+static const char *const llmgwi_dialect_only_responses[] = {"o1-pro*",           "o3-pro*",       "gpt-*-pro",
+                                                            "gpt-*-pro-2*",      "gpt-*-codex*",  "codex-*",
+                                                            "o*-deep-research*", "computer-use-*"};
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_only(const char *model) {
+    const char *slash = strrchr(model, '/'); /* "openai/o3-pro" of a gateway */
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_only_responses); i++)
+        if (llmgwi_dialect_model_fits(slash ? slash + 1 : model, llmgwi_dialect_only_responses[i]))
+            return true;
+    return false;
 }
 
 /* What the built-in rows say of a model. url: base; NULL: not known. */
@@ -7640,6 +7676,9 @@ static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavou
     llmgwi_base_str place = llmgwi_base_cstr(url);
     if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
         quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
+    if (strcmp(dialect, "responses") == 0 && llmgwi_dialect_responses_only(model))
+        quirks =
+            llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE));
     return quirks;
 }
 
@@ -7659,6 +7698,7 @@ typedef struct llmgwi_dialect_piece {
     llmgw_part_kind kind; /* TEXT, REASONING, TOOL_CALL */
     bool redacted;        /* REASONING of which only the opaque part came */
     int64_t wire_index;   /* the dialect's own number; -1: none */
+    uint64_t item;        /* responses: hash of the item's id, for deltas without a number; 0: none */
     size_t at, n;         /* TEXT, REASONING: range in answer.text, answer.reasoning */
     llmgwi_base_buf signature;
     const char *id, *name;     /* TOOL_CALL: in the arena, never NULL */
@@ -8039,6 +8079,8 @@ static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"Arrearage", LLMGW_E_QUOTA}, /* Qwen */
     {"content_filter", LLMGW_E_FILTERED},
     {"content_policy_violation", LLMGW_E_FILTERED},
+    {"invalid_prompt", LLMGW_E_FILTERED}, /* responses: "was flagged as potentially violating" */
+    {"image_content_policy_violation", LLMGW_E_FILTERED},
     {"ResponsibleAIPolicyViolation", LLMGW_E_FILTERED}, /* Azure */
     {"data_inspection_failed", LLMGW_E_FILTERED},       /* Qwen */
     {"invalid_api_key", LLMGW_E_AUTH},
@@ -9170,7 +9212,22 @@ static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t fro
     llmgwi_json_close(&build->out, '}');
 }
 
-static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
+/* A tool, or the choice of one: {"type": "function", "function": {"name", ...}}, flat without the inner braces. */
+static void llmgwi_dialect_openai_function(llmgwi_dialect_build *build, const char *name, bool flat) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "type", "function");
+    if (!flat) llmgwi_json_key(&build->out, "function");
+    if (!flat) llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "name", name);
+}
+
+static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) {
+    if (!flat) llmgwi_json_close(&build->out, '}');
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* flat: as the Responses API has it, which takes a tool for strict unless told. */
+static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
@@ -9179,19 +9236,14 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
     llmgwi_json_open(out, '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "function");
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "name", tool->name);
+        llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
             llmgwi_dialect_pair(build, "description", "tools.description",
                                 llmgwi_base_cstr(tool->description));
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
-        if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        if (tool->strict || flat) llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
+        llmgwi_dialect_openai_close(build, flat);
     }
     llmgwi_json_close(out, ']');
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
@@ -9202,41 +9254,36 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
     }
     llmgwi_json_key(out, "tool_choice");
     if (request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "function");
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "name", request->tool_name);
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        llmgwi_dialect_openai_function(build, request->tool_name, flat);
+        llmgwi_dialect_openai_close(build, flat);
     } else {
         const char *word = request->tool_mode == LLMGW_TOOLS_NONE ? "none" : mistral ? "any" : "required";
         (void)llmgwi_json_put(out, llmgwi_base_cstr(word));
     }
 }
 
-static const char *const llmgwi_dialect_efforts[] = {NULL, "none", "low", "medium", "high"};
-
-static void llmgwi_dialect_openai_format(llmgwi_dialect_build *build) {
+/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. JSON of any
+   shape: {"type": "json_object"}; to llama.cpp with the schema beside it. */
+static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    bool bare = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
-    if (build->json_mode) llmgwi_dialect_raw(build, "response_format", "{\"type\":\"json_object\"}");
-    if (!request->schema) return;
-    llmgwi_json_key(out, "response_format");
+    bool direct = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
     llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "type", bare ? "json_object" : "json_schema");
-    if (!bare) {
-        llmgwi_json_key(out, "json_schema");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "name", "schema_name",
-                            llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
-        llmgwi_dialect_raw(build, "strict", "true");
+    llmgwi_json_pair(out, "type", direct || build->json_mode ? "json_object" : "json_schema");
+    if (direct || build->json_mode) {
+        if (request->schema) llmgwi_dialect_raw(build, "schema", request->schema);
+        llmgwi_json_close(out, '}');
+        return;
     }
+    if (!flat) llmgwi_json_key(out, "json_schema");
+    if (!flat) llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
     llmgwi_dialect_raw(build, "schema", request->schema);
-    if (!bare) llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_dialect_raw(build, "strict", "true");
+    llmgwi_dialect_openai_close(build, flat);
 }
+
+static const char *const llmgwi_dialect_efforts[] = {NULL, "none", "low", "medium", "high"};
 
 static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
@@ -9263,7 +9310,9 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     }
     if (request->user_id && !mistral)
         llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
-    llmgwi_dialect_openai_format(build);
+    if (!request->schema && !build->json_mode) return;
+    llmgwi_json_key(out, "response_format");
+    llmgwi_dialect_openai_schema(build, false);
 }
 
 LLMGWI_BASE_UNUSED
@@ -9286,7 +9335,7 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
-    llmgwi_dialect_openai_tools(build);
+    llmgwi_dialect_openai_tools(build, false);
     llmgwi_dialect_openai_options(build);
     if (request->stream) {
         llmgwi_dialect_raw(build, "stream", "true");
@@ -9467,18 +9516,21 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
 
 LLMGWI_BASE_SMALL_BEGIN
 
-LLMGWI_BASE_UNUSED
-static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+/* What the counts are called: input, output, and where each is split up. Of both names at once one may be zero. */
+static const char *const llmgwi_dialect_openai_counts[] = {
+    "prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"};
+
+static LLMGWI_BASE_COLD void llmgwi_dialect_counts(llmgwi_dialect_answer *answer, llmgwi_json *json,
+                                                   const char *const names[4]) {
     int64_t total = -1;
     llmgwi_base_str key;
     llmgw_usage *usage = &answer->usage;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        bool in = llmgwi_base_same(key, "prompt_tokens_details"),
-             out = llmgwi_base_same(key, "completion_tokens_details");
-        if (llmgwi_base_same(key, "prompt_tokens"))
+        bool in = llmgwi_base_same(key, names[2]), out = llmgwi_base_same(key, names[3]);
+        if (llmgwi_base_same(key, names[0]))
             usage->known = llmgwi_json_count(json, &usage->input) || usage->known;
-        else if (llmgwi_base_same(key, "completion_tokens"))
+        else if (llmgwi_base_same(key, names[1]))
             (void)llmgwi_json_count(json, &usage->output);
         else if (llmgwi_base_same(key, "total_tokens"))
             (void)llmgwi_json_count(json, &total);
@@ -9502,6 +9554,11 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *
     /* xAI counts reasoning beside completion_tokens: the total shows it */
     if (usage->reasoning > 0 && total == usage->input + usage->output + usage->reasoning)
         usage->output += usage->reasoning;
+}
+
+LLMGWI_BASE_UNUSED
+static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_dialect_counts(answer, json, llmgwi_dialect_openai_counts);
 }
 
 LLMGWI_BASE_SMALL_END
@@ -10768,32 +10825,32 @@ static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const 
     llmgwi_json_close(out, '}');
 }
 
-/* Is this the first document of a message without a text? Converse wants one with it. */
-static bool llmgwi_dialect_bedrock_wordless(const llmgwi_dialect_build *build, const llmgw_part *part) {
-    const void *first = NULL;
-    size_t i = build->message;
-    while (i > 0 && llmgwi_dialect_turn(build, i - 1).role != LLMGW_ROLE_ASSISTANT) i--;
-    for (; i < llmgwi_dialect_turns(build); i++) {
+/* Has the message that the turn we are in goes into a text? */
+static bool llmgwi_dialect_bedrock_said(const llmgwi_dialect_build *build) {
+    size_t from = 0, end = 0, n = llmgwi_dialect_turns(build);
+    while (end <= build->message && end < n) {
+        llmgw_message turn = llmgwi_dialect_turn(build, from = end);
+        end = llmgwi_dialect_passed(build, &turn) ? from + 1 : llmgwi_dialect_group(build, from);
+    }
+    for (size_t i = from; i < end; i++) {
         llmgw_message turn = llmgwi_dialect_turn(build, i);
-        if (turn.role == LLMGW_ROLE_ASSISTANT) break;
         for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
-            llmgw_part one = llmgwi_dialect_part(&turn, j);
-            if (one.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &one)) return false;
-            if (one.kind == LLMGW_PART_FILE && !first) first = one.data ? one.data : one.url;
+            llmgw_part part = llmgwi_dialect_part(&turn, j);
+            if (part.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &part)) return true;
         }
     }
-    return first == (part->data ? part->data : part->url);
+    return false;
 }
 
 static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
+    if (part->kind == LLMGW_PART_FILE && !llmgwi_dialect_bedrock_said(build)) {
+        llmgwi_json_open(out, '{'); /* a document is refused without a text */
+        llmgwi_json_pair(out, "text", "A document:");
+        llmgwi_json_close(out, '}');
+    }
     if (part->kind == LLMGW_PART_REASONING && (!part->signature || !llmgwi_dialect_own(build, part))) return;
     llmgwi_json_open(out, '{');
-    if (part->kind == LLMGW_PART_FILE && llmgwi_dialect_bedrock_wordless(build, part)) {
-        llmgwi_json_pair(out, "text", "(a document)");
-        llmgwi_json_close(out, '}');
-        llmgwi_json_open(out, '{');
-    }
     switch (part->kind) {
     case LLMGW_PART_IMAGE:
     case LLMGW_PART_FILE: llmgwi_dialect_bedrock_blob(build, part); break;
@@ -11223,6 +11280,532 @@ LLMGWI_BASE_SMALL_END
 
 /* ---- responses: openai ---- */
 
+LLMGWI_BASE_SMALL_BEGIN
+
+/* Text, image or file of a message. */
+static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const llmgw_part *part,
+                                             bool assistant) {
+    llmgwi_json_out *out = &build->out;
+    const char *const types[] = {assistant ? "output_text" : "input_text", "input_image", "input_file"};
+    const char *const keys[] = {"text", "image_url", part->url ? "file_url" : "file_data"};
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", types[part->kind]);
+    if (part->kind == LLMGW_PART_IMAGE) llmgwi_json_pair(out, "detail", "auto");
+    if (part->kind == LLMGW_PART_FILE && !part->url)
+        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+    llmgwi_json_key(out, keys[part->kind]);
+    if (part->kind == LLMGW_PART_TEXT)
+        llmgwi_dialect_put(build, "text", llmgwi_dialect_part_text(part));
+    else if (part->url)
+        llmgwi_dialect_put(build, "url", llmgwi_base_cstr(part->url));
+    else
+        llmgwi_dialect_base64(build, part, true);
+    if (part->kind == LLMGW_PART_TEXT && assistant) llmgwi_dialect_raw(build, "annotations", "[]");
+    llmgwi_json_close(out, '}');
+}
+
+/* A reasoning item goes back as it came (the signature is all of it), but not where nothing follows it: alone it is
+   refused. Another text than an object is reasoning_details of the same provider's chat. */
+static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const llmgw_message *turn,
+                                             size_t j) {
+    llmgw_part part = llmgwi_dialect_part(turn, j);
+    bool follows = false;
+    if (!part.signature || !llmgwi_dialect_own(build, &part)) return;
+    for (size_t k = j + 1; k < llmgwi_dialect_parts(turn) && !follows; k++) {
+        llmgw_part next = llmgwi_dialect_part(turn, k);
+        follows = next.kind == LLMGW_PART_TOOL_CALL ||
+                  (next.kind <= LLMGW_PART_FILE && !llmgwi_dialect_blank(build, &next));
+    }
+    llmgwi_base_str item = llmgwi_base_cstr(part.signature);
+    if (!follows || llmgwi_json_check(item, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL)) return;
+    llmgwi_json_raw(&build->out, item);
+}
+
+#define LLMGWI_DIALECT_RESPONSES_ID 64 /* bytes of a call's id that it takes back */
+
+/* A call, or what became of it. */
+static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
+    llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
+    if (call) {
+        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair(build, "arguments", "arguments",
+                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
+    } else {
+        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_result_text(part));
+    }
+    llmgwi_json_close(out, '}');
+}
+
+/* Opens a message item; phase (NULL: none) tells what is said on the way from the answer, and is to be kept. */
+static void llmgwi_dialect_responses_message(llmgwi_dialect_build *build, llmgw_role role,
+                                             const char *phase) {
+    static const char *const roles[] = {"user", "assistant", "system", "user"};
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "message");
+    llmgwi_json_pair(out, "role", roles[role]);
+    if (phase) llmgwi_dialect_pair(build, "phase", "signature", llmgwi_base_cstr(phase));
+    llmgwi_json_key(out, "content");
+    llmgwi_json_open(out, '[');
+}
+
+static void llmgwi_dialect_responses_shut(llmgwi_dialect_build *build, bool *open) {
+    if (*open) llmgwi_json_close(&build->out, ']');
+    if (*open) llmgwi_json_close(&build->out, '}');
+    *open = false;
+}
+
+/* The items of a turn: results of tools first, then texts, images and files in messages, calls and reasoning
+   as items between them, in their order. */
+static void llmgwi_dialect_responses_turn(llmgwi_dialect_build *build, size_t i) {
+    llmgw_message turn = llmgwi_dialect_turn(build, i);
+    size_t n = llmgwi_dialect_speaks(build, &turn) ? llmgwi_dialect_parts(&turn) : 0;
+    const char *phase = NULL;
+    bool open = false;
+    for (size_t j = 0; j < n; j++) {
+        llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+        if (part.kind == LLMGW_PART_TOOL_RESULT) llmgwi_dialect_responses_call(build, &part);
+    }
+    for (size_t j = 0; j < n; j++) {
+        llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+        bool said = part.kind <= LLMGW_PART_FILE;
+        const char *its = part.kind == LLMGW_PART_TEXT && part.signature && llmgwi_dialect_own(build, &part)
+                              ? part.signature
+                              : NULL;
+        if (part.kind == LLMGW_PART_TOOL_RESULT || (said && llmgwi_dialect_blank(build, &part))) continue;
+        if (!said || strcmp(its ? its : "", phase ? phase : "") != 0)
+            llmgwi_dialect_responses_shut(build, &open);
+        if (said && !open) llmgwi_dialect_responses_message(build, turn.role, its);
+        if (said) {
+            llmgwi_dialect_responses_content(build, &part, turn.role == LLMGW_ROLE_ASSISTANT);
+            open = true;
+            phase = its;
+        } else if (part.kind == LLMGW_PART_REASONING) {
+            llmgwi_dialect_responses_thought(build, &turn, j);
+        } else {
+            llmgwi_dialect_responses_call(build, &part);
+        }
+    }
+    llmgwi_dialect_responses_shut(build, &open);
+}
+
+#define LLMGWI_DIALECT_RESPONSES_TOKENS 16 /* fewer are refused */
+
+/* Of a model that does not, reasoning and its encrypted content are refused. */
+static bool llmgwi_dialect_responses_reasons(const llmgwi_dialect_build *build) {
+    return (build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE;
+}
+
+static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    int64_t most = request->max_tokens;
+    if (LLMGWI_DIALECT_QUIRK(build->target->quirks, LLMGWI_DIALECT_TEMPERATURE_AT, 3) != LLMGWI_DIALECT_NONE)
+        llmgwi_dialect_number(build, "temperature", request->temperature);
+    if (LLMGWI_DIALECT_QUIRK(build->target->quirks, LLMGWI_DIALECT_TOP_P_AT, 3) != LLMGWI_DIALECT_NONE)
+        llmgwi_dialect_number(build, "top_p", request->top_p);
+    if (most) {
+        llmgwi_json_key(out, "max_output_tokens");
+        llmgwi_json_put_int(out,
+                            most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
+    }
+    if (request->effort && llmgwi_dialect_responses_reasons(build)) {
+        llmgwi_json_key(out, "reasoning");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
+        if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
+        llmgwi_json_close(out, '}');
+    }
+    if (request->schema || build->json_mode) {
+        llmgwi_json_key(out, "text");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_key(out, "format");
+        llmgwi_dialect_openai_schema(build, true);
+        llmgwi_json_close(out, '}');
+    }
+    if (request->user_id)
+        llmgwi_dialect_pair(build, "safety_identifier", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    if (request->system)
+        llmgwi_dialect_pair(build, "instructions", "system", llmgwi_base_cstr(request->system));
+    llmgwi_json_key(out, "input");
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < llmgwi_dialect_turns(build); i++) llmgwi_dialect_responses_turn(build, i);
+    build->message = build->part = SIZE_MAX;
+    llmgwi_json_close(out, ']');
+    llmgwi_dialect_openai_tools(build, true);
+    llmgwi_dialect_responses_options(build);
+    llmgwi_dialect_raw(build, "store", "false");
+    if (llmgwi_dialect_responses_reasons(build))
+        llmgwi_dialect_raw(build, "include", "[\"reasoning.encrypted_content\"]");
+    llmgwi_json_close(out, '}');
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* An event, or an item: found before it is acted on. Each has some of these fields. */
+typedef struct llmgwi_dialect_item {
+    llmgwi_json_text type, id, item_id, call_id, name, arguments, delta, encrypted, phase;
+    llmgwi_base_str content, summary, item, response, error;
+    int64_t index, part; /* output_index, summary_index; -1: not said */
+} llmgwi_dialect_item;
+
+static void llmgwi_dialect_responses_read(llmgwi_json *json, llmgwi_dialect_item *item) {
+    static const char *const names[] = {"type",      "id",    "item_id",           "call_id", "name",
+                                        "arguments", "delta", "encrypted_content", "phase"};
+    static const char *const raws[] = {"content", "summary", "item", "response", "error"};
+    llmgwi_json_text *const texts[] = {&item->type,    &item->id,        &item->item_id,
+                                       &item->call_id, &item->name,      &item->arguments,
+                                       &item->delta,   &item->encrypted, &item->phase};
+    llmgwi_base_str *const views[] = {&item->content, &item->summary, &item->item, &item->response,
+                                      &item->error};
+    llmgwi_base_str key;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++) llmgwi_dialect_clear(texts[i]);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(views); i++) *views[i] = llmgwi_base_view("", 0);
+    item->index = item->part = -1;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        if (llmgwi_base_is(key, "output_index"))
+            (void)llmgwi_json_count(json, &item->index);
+        else if (llmgwi_base_is(key, "summary_index"))
+            (void)llmgwi_json_count(json, &item->part);
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts) && json->pending; i++)
+            if (llmgwi_base_same(key, names[i])) (void)llmgwi_json_maybe(json, texts[i]);
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(views) && json->pending; i++)
+            if (llmgwi_base_same(key, raws[i]) && llmgwi_json_look(json) != LLMGWI_JSON_NULL)
+                (void)llmgwi_json_skip(json, views[i]);
+    }
+}
+
+static uint64_t llmgwi_dialect_responses_mark(llmgwi_json_text id) {
+    return id.raw.n ? XXH3_64bits(id.raw.p, id.raw.n) | 1 : 0;
+}
+
+/* Is a piece of the item with this number? Without a number its id tells, without both every piece is. Some
+   servers give an item another id in each event, so the number goes first. */
+static bool llmgwi_dialect_responses_is(const llmgwi_dialect_piece *piece, int64_t index, uint64_t mark) {
+    return index >= 0 ? piece->wire_index == index : !mark || piece->item == mark;
+}
+
+/* The last piece of a kind that belongs to an item. */
+static llmgwi_dialect_piece *llmgwi_dialect_responses_find(llmgwi_dialect_answer *answer,
+                                                           llmgw_part_kind kind, int64_t index,
+                                                           llmgwi_json_text id) {
+    uint64_t mark = index < 0 ? llmgwi_dialect_responses_mark(id) : 0;
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind == kind && llmgwi_dialect_responses_is(piece, index, mark)) return piece;
+    }
+    return NULL;
+}
+
+/* More text or reasoning of an item: in its piece if that is the last of its kind. A resumed text (which has no
+   number) goes on if nothing else came. */
+static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_part_kind kind,
+                                          const llmgwi_dialect_item *event, llmgwi_json_text text) {
+    llmgwi_base_buf *buf = kind == LLMGW_PART_TEXT ? &answer->text : &answer->reasoning;
+    llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, kind, -1, llmgwi_dialect_none());
+    size_t before = buf->n;
+    if (!text.raw.n) return;
+    if (answer->by_tool && kind == LLMGW_PART_TEXT) {
+        (void)llmgwi_dialect_append(answer, &answer->aside, text);
+        return;
+    }
+    bool kept = piece && kind == LLMGW_PART_TEXT && piece->wire_index < 0 &&
+                piece == &answer->pieces[answer->piece_count - 1];
+    if (!piece || (piece->wire_index != event->index && event->index >= 0 && !kept))
+        piece = llmgwi_dialect_piece_new(answer, kind);
+    if (!piece || !llmgwi_dialect_append(answer, buf, text)) return;
+    piece->redacted = false;
+    if (event->index >= 0) piece->wire_index = event->index;
+    if (!piece->item) piece->item = llmgwi_dialect_responses_mark(event->item_id);
+    piece->n += buf->n - before;
+    if (answer->sink)
+        answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
+                     piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
+}
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A call begins, or one that has begun is told again. fresh: ids may not be unique, the number tells too. NULL:
+   answer->error. */
+static llmgwi_dialect_piece *llmgwi_dialect_responses_tool(llmgwi_dialect_answer *answer,
+                                                           const llmgwi_dialect_item *item, int64_t index,
+                                                           bool fresh) {
+    llmgwi_json_text id = item->call_id.raw.n ? item->call_id : item->id;
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        bool same = id.raw.n ? llmgwi_json_is(id, piece->id) : index >= 0;
+        bool here = index < 0 || piece->wire_index == index || !fresh;
+        if (piece->kind == LLMGW_PART_TOOL_CALL && same && here) return piece;
+    }
+    if (!item->name.raw.n) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "function_call: a call without a name");
+        return NULL;
+    }
+    llmgwi_dialect_piece *piece = llmgwi_dialect_tool(answer, index, id, item->name);
+    if (piece) piece->item = llmgwi_dialect_responses_mark(item->id);
+    return piece;
+}
+
+/* A reasoning that can go back: the item as it is. That of its end replaces that of its start. */
+static void llmgwi_dialect_responses_sign(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                          int64_t index, llmgwi_base_str raw) {
+    llmgwi_dialect_piece *piece =
+        llmgwi_dialect_responses_find(answer, LLMGW_PART_REASONING, index, item->id);
+    if (!item->encrypted.raw.n || answer->error.code) return;
+    if (!piece) {
+        piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+        if (!piece) return;
+        piece->redacted = true;
+        piece->wire_index = index;
+        piece->item = llmgwi_dialect_responses_mark(item->id);
+    }
+    llmgwi_base_buf_clear(&piece->signature);
+    (void)llmgwi_dialect_append(answer, &piece->signature, llmgwi_dialect_plain(raw));
+}
+
+static bool llmgwi_dialect_responses_decode(llmgwi_dialect_answer *answer, llmgwi_json_text text,
+                                            llmgwi_base_buf *all) {
+    if (text.raw.n == 0 || (text.raw.n + all->n <= answer->max_bytes && llmgwi_json_unescape(text, all)))
+        return true;
+    bool large = text.raw.n + all->n > answer->max_bytes;
+    return llmgwi_dialect_fail(answer, large ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
+                               large ? "the answer is larger than max_reply_bytes"
+                                     : "out of memory for the answer");
+}
+
+/* The texts of an array of parts, with `between` between them; a refusal goes to the answer's. */
+static bool llmgwi_dialect_responses_texts(llmgwi_dialect_answer *answer, llmgwi_base_str raw,
+                                           const char *between, llmgwi_base_buf *all) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    bool refused = answer->refusal.n != 0;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return true;
+    while (llmgwi_json_item(&json)) {
+        llmgwi_json_text text = llmgwi_dialect_none(), refusal = text;
+        if (llmgwi_json_look(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "text"))
+                (void)llmgwi_json_maybe(&json, &text);
+            else if (llmgwi_base_same(key, "refusal"))
+                (void)llmgwi_json_maybe(&json, &refusal);
+        }
+        if (!refused) (void)llmgwi_dialect_append(answer, &answer->refusal, refusal);
+        if (all->n && text.raw.n) llmgwi_base_buf_text(all, between);
+        if (!llmgwi_dialect_responses_decode(answer, text, all)) return false;
+    }
+    return true;
+}
+
+/* What a whole text has after that which its deltas brought; nothing if it begins in another way. */
+static llmgwi_json_text llmgwi_dialect_responses_rest(const llmgwi_dialect_answer *answer,
+                                                      llmgw_part_kind kind, int64_t index,
+                                                      llmgwi_json_text id, const llmgwi_base_buf *all) {
+    const llmgwi_base_buf *from = kind == LLMGW_PART_TEXT ? &answer->text : &answer->reasoning;
+    uint64_t mark = index < 0 ? llmgwi_dialect_responses_mark(id) : 0;
+    size_t had = 0;
+    for (size_t i = 0; i < answer->piece_count; i++) {
+        const llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind != kind || !piece->n || !llmgwi_dialect_responses_is(piece, index, mark)) continue;
+        if (piece->n > all->n - had || memcmp(all->p + had, from->p + piece->at, piece->n) != 0)
+            return llmgwi_dialect_none();
+        had += piece->n;
+    }
+    return llmgwi_dialect_plain(llmgwi_base_view(llmgwi_base_buf_cstr(all) + had, all->n - had));
+}
+
+static void llmgwi_dialect_responses_take_call(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                               int64_t index, bool make, llmgwi_base_buf *all) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_responses_tool(answer, item, index, make);
+    if (!piece || !llmgwi_dialect_responses_decode(answer, item->arguments, all)) return;
+    size_t had = piece->arguments.n;
+    if (had < all->n && (!had || memcmp(all->p, piece->arguments.p, had) == 0))
+        (void)llmgwi_dialect_arguments(answer, piece,
+                                       llmgwi_dialect_plain(llmgwi_base_view(all->p + had, all->n - had)));
+}
+
+/* A whole item: what its deltas did not bring is added. make: also one that nothing was heard of. The server's
+   own tools are passed over. */
+static void llmgwi_dialect_responses_take(llmgwi_dialect_answer *answer, llmgwi_base_str raw, int64_t index,
+                                          bool make) {
+    llmgwi_json json;
+    llmgwi_dialect_item item;
+    llmgwi_base_buf all;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    llmgwi_dialect_responses_read(&json, &item);
+    bool call = llmgwi_json_is(item.type, "function_call"), said = llmgwi_json_is(item.type, "message");
+    llmgw_part_kind kind = call ? LLMGW_PART_TOOL_CALL : said ? LLMGW_PART_TEXT : LLMGW_PART_REASONING;
+    if (answer->error.code || (!call && !said && !llmgwi_json_is(item.type, "reasoning"))) return;
+    bool id = call && item.call_id.raw.n; /* by which one that was heard of would be known */
+    if (!make && !id && !llmgwi_dialect_responses_find(answer, kind, index, item.id)) return;
+    llmgwi_base_buf_init(&all, answer->mem, answer->max_bytes + 1024); /* and what stands between */
+    item.index = index;
+    item.item_id = item.id;
+    if (call) {
+        llmgwi_dialect_responses_take_call(answer, &item, index, make, &all);
+    } else if (llmgwi_dialect_responses_texts(answer, item.summary, "\n\n", &all) &&
+               llmgwi_dialect_responses_texts(answer, item.content, "", &all)) {
+        llmgwi_dialect_responses_more(answer, kind, &item,
+                                      llmgwi_dialect_responses_rest(answer, kind, index, item.id, &all));
+        if (!said) llmgwi_dialect_responses_sign(answer, &item, index, raw);
+        llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, LLMGW_PART_TEXT, index, item.id);
+        if (said && piece && !piece->signature.n)
+            (void)llmgwi_dialect_append(answer, &piece->signature, item.phase);
+    }
+    llmgwi_base_buf_free(&all);
+}
+
+/* The items of a whole response. If some were heard of before, they are only filled up. */
+static void llmgwi_dialect_responses_output(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
+    llmgwi_json json;
+    llmgwi_base_str item;
+    bool make = answer->piece_count == 0;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
+    for (int64_t i = 0; llmgwi_json_item(&json) && llmgwi_json_skip(&json, &item); i++) {
+        llmgwi_dialect_responses_take(answer, item, i, make);
+        if (i < LLMGW_MAX_PARTS) continue;
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE,
+                                  "the answer has more items than LLMGW_MAX_PARTS");
+        return;
+    }
+    answer->any = true;
+}
+
+static const char *const llmgwi_dialect_responses_counts[] = {
+    "input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"};
+
+/* status, and incomplete_details.reason, of a response that is over. */
+static void llmgwi_dialect_responses_status(llmgwi_dialect_answer *answer, llmgwi_json_text status,
+                                            llmgwi_base_str details) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    llmgwi_json_text reason = llmgwi_dialect_none();
+    llmgwi_json_init(&json, details.p, details.n, answer->max_depth);
+    if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "reason")) (void)llmgwi_json_maybe(&json, &reason);
+    if (llmgwi_json_is(status, "failed") || llmgwi_json_is(status, "cancelled")) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROVIDER, "the provider says that its response failed");
+    } else if (llmgwi_json_is(status, "in_progress") || llmgwi_json_is(status, "queued")) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "the response is not finished");
+    } else if (!llmgwi_json_is(status, "incomplete")) {
+        llmgwi_dialect_finish(answer, llmgwi_dialect_plain(llmgwi_base_cstr("stop")));
+    } else { /* cut; a reason that we do not know is no end of its own */
+        bool filter = llmgwi_json_is(reason, "content_filter");
+        llmgwi_dialect_finish(answer, filter ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("length")));
+    }
+}
+
+/* A response: a whole reply's, or what an event of a stream carries. over: it is the last. status: where it does not
+   say. */
+static void llmgwi_dialect_responses_object(llmgwi_dialect_answer *answer, llmgwi_json *json, bool over,
+                                            llmgwi_json_text status) {
+    llmgwi_json_text id = llmgwi_dialect_none(), model = id;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0), details = error, output = error;
+    if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(json))
+        while (llmgwi_json_member(json, &key)) {
+            if (llmgwi_base_same(key, "id"))
+                (void)llmgwi_json_maybe(json, &id);
+            else if (llmgwi_base_same(key, "model"))
+                (void)llmgwi_json_maybe(json, &model);
+            else if (llmgwi_base_same(key, "status"))
+                (void)llmgwi_json_maybe(json, &status);
+            else if (llmgwi_base_same(key, "error") && llmgwi_json_look(json) != LLMGWI_JSON_NULL)
+                (void)llmgwi_json_skip(json, &error);
+            else if (llmgwi_base_same(key, "incomplete_details"))
+                (void)llmgwi_json_skip(json, &details);
+            else if (llmgwi_base_same(key, "output"))
+                (void)llmgwi_json_skip(json, &output);
+            else if (llmgwi_base_same(key, "usage") && over)
+                llmgwi_dialect_counts(answer, json, llmgwi_dialect_responses_counts);
+            else if (llmgwi_base_same(key, "service_tier") && over) /* before the end it is what was asked */
+                llmgwi_dialect_tier(answer, json);
+        }
+    llmgwi_dialect_identify(answer, id, model);
+    if (!over || json->error) return;
+    if (!llmgwi_dialect_unless(answer, error)) return;
+    llmgwi_dialect_responses_output(answer, output);
+    llmgwi_dialect_responses_status(answer, status, details);
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_responses_object(answer, &json, true, llmgwi_dialect_none());
+    return llmgwi_dialect_parsed(answer, &json, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no output");
+}
+
+/* An event that is none of the hot ones. */
+static void llmgwi_dialect_responses_other(llmgwi_dialect_answer *answer, llmgwi_json_text type,
+                                           const llmgwi_dialect_item *event, llmgwi_base_str data) {
+    static const char *const ends[] = {"completed", "incomplete", "failed", "done"}; /* done: OpenRouter's */
+    llmgwi_json json;
+    llmgwi_json_text word = llmgwi_dialect_none();
+    const size_t prefix = strlen("response.");
+    bool over = false, ours = llmgwi_base_starts(type.raw, "response.");
+    if (ours) word = llmgwi_dialect_plain(llmgwi_base_view(type.raw.p + prefix, type.raw.n - prefix));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) over = over || llmgwi_json_is(word, ends[i]);
+    if (llmgwi_json_is(type, "error") || (event->error.n && !ours)) { /* a proxy's may have no type */
+        llmgwi_dialect_error(&answer->error, 0, data, answer->max_depth);
+    } else if (llmgwi_json_is(word, "output_item.added") || llmgwi_json_is(word, "output_item.done")) {
+        llmgwi_dialect_responses_take(answer, event->item, event->index,
+                                      true); /* at its start without text */
+    } else if (llmgwi_json_is(word, "reasoning_summary_part.added") && event->part > 0) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, event,
+                                      llmgwi_dialect_plain(llmgwi_base_cstr("\n\n")));
+    } else if (over || event->response.n) {
+        llmgwi_json_init(&json, event->response.p, event->response.n, answer->max_depth);
+        llmgwi_dialect_responses_object(answer, &json, over, word);
+        if (over && !answer->error.code) answer->any = answer->ended = true;
+    }
+}
+
+LLMGWI_BASE_SMALL_END
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                           llmgwi_base_str data) {
+    llmgwi_json json;
+    llmgwi_dialect_item event;
+    if (llmgwi_base_is(data, "[DONE]")) return true; /* OpenRouter's, after the last event or instead of it */
+    llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
+    llmgwi_dialect_responses_read(&json, &event);
+    if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
+    llmgwi_json_text type = event.type.raw.n ? event.type : llmgwi_dialect_plain(name);
+    if (llmgwi_json_is(type, "response.output_text.delta")) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_TEXT, &event, event.delta);
+    } else if (llmgwi_json_is(type, "response.reasoning_summary_text.delta") ||
+               llmgwi_json_is(type, "response.reasoning_text.delta")) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, &event, event.delta);
+    } else if (llmgwi_json_is(type, "response.function_call_arguments.delta")) {
+        llmgwi_dialect_piece *piece =
+            llmgwi_dialect_responses_find(answer, LLMGW_PART_TOOL_CALL, event.index, event.item_id);
+        if (piece) (void)llmgwi_dialect_arguments(answer, piece, event.delta);
+    } else if (llmgwi_json_is(type, "response.refusal.delta")) {
+        (void)llmgwi_dialect_append(answer, &answer->refusal, event.delta);
+    } else {
+        llmgwi_dialect_responses_other(answer, type, &event, data);
+    }
+    return answer->error.code == LLMGW_OK;
+}
+
 /* ---- ollama: its own api ---- */
 
 /* ---- cohere: v2 chat ---- */
@@ -11260,8 +11843,12 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
                                         "/model/{model}/converse-stream", "Authorization", "Bearer ", NULL,
                                         false, llmgwi_dialect_bedrock_build, llmgwi_dialect_bedrock_reply,
                                         llmgwi_dialect_bedrock_event, LLMGWI_FRAME_EVENTSTREAM,
-                                        "Accept: application/vnd.amazon.eventstream"}, ){
-                    NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+                                        "Accept: application/vnd.amazon.eventstream"}, )
+                    LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses", "Authorization",
+                                              "Bearer ", NULL, true, llmgwi_dialect_responses_build,
+                                              llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
+                                              LLMGWI_FRAME_SSE, NULL}, ){
+                        NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
 /* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
 
@@ -12806,17 +13393,16 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
     const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name);
-    bool by_name = row != NULL;
-    if (from->dialect && (!row || strcmp(row->dialect, from->dialect) != 0)) {
-        row = llmgwi_dialect_known_find(from->dialect);
-        by_name = false;
-    }
+    bool by_name = row != NULL && (!from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
+    if (!by_name && from->dialect) row = llmgwi_dialect_known_of(from->dialect);
     if (!row && !from->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
     if (!row)
-        return llmgwi_config_wrong(error, path, "dialect",
-                                   "unknown; openai, anthropic, gemini, bedrock or a known provider's name");
-    provider->dialect = llmgwi_dialect_find(row->dialect);
+        return llmgwi_config_wrong(
+            error, path, "dialect",
+            "unknown; openai, anthropic, gemini, bedrock, responses or a known provider's name");
+    bool spoken = from->dialect && llmgwi_dialect_known_speaks(row, from->dialect);
+    provider->dialect = llmgwi_dialect_find(spoken ? from->dialect : row->dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
     provider->flavour = row->name;
@@ -12943,10 +13529,17 @@ static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model
 
 /* How this model of its provider is spoken to. */
 static void llmgwi_config_target_traits(llmgwi_config_target *target) {
-    if (!target->provider) return;
-    target->dialect = target->provider->dialect;
-    target->quirks = llmgwi_dialect_quirks_of(target->dialect->name, target->provider->family, target->model,
-                                              target->provider->url);
+    const llmgwi_config_provider *provider = target->provider;
+    if (!provider) return;
+    target->dialect = provider->dialect;
+    bool home = strcmp(provider->flavour, "azure") == 0 ||
+                (provider->listed && strcmp(provider->flavour, "openai") == 0);
+    const llmgwi_dialect *responses = llmgwi_dialect_find("responses");
+    if (home && responses && strcmp(target->dialect->name, "openai") == 0 &&
+        llmgwi_dialect_responses_only(target->model))
+        target->dialect = responses;
+    target->quirks =
+        llmgwi_dialect_quirks_of(target->dialect->name, provider->family, target->model, provider->url);
 }
 
 static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *from, const char *path,
@@ -14090,6 +14683,7 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
     return strcmp(own.provider->dialect->name, "openai") == 0 ||
+           strcmp(own.provider->dialect->name, "responses") == 0 || /* the same host's */
            llmgwi_config_wrong(error, "cache.embed_model", "",
                                "expected a model of a provider that speaks the openai dialect");
 }

@@ -36,6 +36,7 @@ static const home homes[] = {
     {"anthropic", "anthropic", "", "claude-sonnet-4-5", true, false, 100},
     {"gemini", "gemini", "/v1beta", "gemini-2.5-flash", true, true, 50},
     {"gemini", "gemini", "/v1beta", "gemini-3-pro", true, true, 100},
+    {"responses", "responses", "/v1", "gpt-5.2", false, false, 100},
     {"bedrock", "bedrock", "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", true, false, 100},
     {"bedrock", "bedrock", "", "amazon.nova-pro-v1:0", true, false, 20},
 };
