@@ -590,12 +590,12 @@ typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, i
      ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    const char
-        *dialect;    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses": OpenAI's
-                            Responses API, which those of its models that have no other get unasked; or a known name, to
-                            be spoken to as that one is. Required for a name that is not known */
-    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses" (OpenAI's Responses API: those of its
+       models that have nothing else get it unasked), or a known name, to be spoken to as that one is; required for a
+       name that is not known. */
+    const char *dialect;
+    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -7393,6 +7393,19 @@ static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name, c
     return NULL;
 }
 
+/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
+static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
+    return strcmp(row->dialect, dialect) == 0 ||
+           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
+}
+
+/* The provider that a dialect is called after: its own name, or that of a known one. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
+    const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
+    if (own) return own;
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
+}
+
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
 
 /* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
@@ -7434,7 +7447,6 @@ enum {
 #define LLMGWI_DIALECT_TOP_K(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_K_AT, LLMGWI_DIALECT_##value)
 #define LLMGWI_DIALECT_SEED(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_SEED_AT, LLMGWI_DIALECT_##value)
 #define LLMGWI_DIALECT_PENALTIES(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PENALTIES_AT, LLMGWI_DIALECT_##value)
-#define LLMGWI_DIALECT_NO_SAMPLING (LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE))
 #define LLMGWI_DIALECT_NO_BOTH LLMGWI_DIALECT_Q(14, 1) /* temperature or top_p, not both */
 
 #define LLMGWI_DIALECT_STOPS_AT 16
@@ -7620,23 +7632,16 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
          LLMGWI_DIALECT_PREFILL(TURN)},
     {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN)},
     {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
+    {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    /* OpenAI's Responses API, whoever offers it; those of its models that do not reason */
     {"@responses", NULL,
-     LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_STOPS(0) |
-         LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_THINK_EFFORT},
-    {"@responses", "*o1-pro*", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*o3-pro*", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*gpt-*-pro", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*gpt-*-pro-2*", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*gpt-*-codex*", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*codex-*", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*o*-deep-research*", LLMGWI_DIALECT_NO_SAMPLING},
-    {"@responses", "*computer-use-*", LLMGWI_DIALECT_NO_SAMPLING},
+     LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
+         LLMGWI_DIALECT_STOPS(0) | LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_THINK_EFFORT},
     {"@responses", "*gpt-3*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*gpt-4*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*gpt-*-chat*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
-    {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
-    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
@@ -7666,8 +7671,10 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
 }
 
 /* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
-   "-20250514", "-latest". */
+   "-20250514", "-latest"; of an ARN what stands behind the last slash. */
 static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    const char *slash = strncmp(model, "arn:", 4) == 0 ? strrchr(model, '/') : NULL;
+    if (slash) model = slash + 1;
     size_t n = strcspn(model, ":@");
     if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
     size_t digits = n;
@@ -7681,6 +7688,20 @@ static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
 static bool llmgwi_dialect_model_fits(const char *model, const char *pattern) {
     return !pattern || llmgwi_dialect_fits(llmgwi_base_cstr(model), pattern) ||
            llmgwi_dialect_fits(llmgwi_dialect_bare(model), pattern);
+}
+
+/* OpenAI's models that its Responses API alone serves ("supported endpoints" of their pages). All of them reason. */
+static const char *const llmgwi_dialect_only_responses[] = {"o1-pro*",           "o3-pro*",       "gpt-*-pro",
+                                                            "gpt-*-pro-2*",      "gpt-*-codex*",  "codex-*",
+                                                            "o*-deep-research*", "computer-use-*"};
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_only(const char *model) {
+    const char *slash = strrchr(model, '/'); /* "openai/o3-pro" of a gateway */
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_only_responses); i++)
+        if (llmgwi_dialect_model_fits(slash ? slash + 1 : model, llmgwi_dialect_only_responses[i]))
+            return true;
+    return false;
 }
 
 /* What the built-in rows say of a model. url: base; NULL: not known. */
@@ -7704,20 +7725,10 @@ static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavou
     llmgwi_base_str place = llmgwi_base_cstr(url);
     if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
         quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
+    if (strcmp(dialect, "responses") == 0 && llmgwi_dialect_responses_only(model))
+        quirks =
+            llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE));
     return quirks;
-}
-
-/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
-static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
-    return strcmp(row->dialect, dialect) == 0 ||
-           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
-}
-
-/* The provider that a dialect is called after: its own name, or that of a known one. */
-static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
-    const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
-    return own ? own
-               : llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
 }
 
 /* Whom a request is written for. Strings are borrowed. */
@@ -10874,8 +10885,30 @@ static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const 
     llmgwi_json_close(out, '}');
 }
 
+/* Has the message that the turn we are in goes into a text? */
+static bool llmgwi_dialect_bedrock_said(const llmgwi_dialect_build *build) {
+    size_t from = 0, end = 0, n = llmgwi_dialect_turns(build);
+    while (end <= build->message && end < n) {
+        llmgw_message turn = llmgwi_dialect_turn(build, from = end);
+        end = llmgwi_dialect_passed(build, &turn) ? from + 1 : llmgwi_dialect_group(build, from);
+    }
+    for (size_t i = from; i < end; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(&turn, j);
+            if (part.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &part)) return true;
+        }
+    }
+    return false;
+}
+
 static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
+    if (part->kind == LLMGW_PART_FILE && !llmgwi_dialect_bedrock_said(build)) {
+        llmgwi_json_open(out, '{'); /* a document is refused without a text */
+        llmgwi_json_pair(out, "text", "A document:");
+        llmgwi_json_close(out, '}');
+    }
     if (part->kind == LLMGW_PART_REASONING && (!part->signature || !llmgwi_dialect_own(build, part))) return;
     llmgwi_json_open(out, '{');
     switch (part->kind) {
@@ -11442,22 +11475,25 @@ static void llmgwi_dialect_responses_turn(llmgwi_dialect_build *build, size_t i)
 
 #define LLMGWI_DIALECT_RESPONSES_TOKENS 16 /* fewer are refused */
 
+/* Of a model that does not, reasoning and its encrypted content are refused. */
+static bool llmgwi_dialect_responses_reasons(const llmgwi_dialect_build *build) {
+    return (build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE;
+}
+
 static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
-    uint64_t quirks = build->target->quirks;
-    bool reasons = (quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE;
     llmgwi_json_out *out = &build->out;
     int64_t most = request->max_tokens;
-    if (LLMGWI_DIALECT_QUIRK(quirks, LLMGWI_DIALECT_TEMPERATURE_AT, 3) != LLMGWI_DIALECT_NONE) {
+    if (LLMGWI_DIALECT_QUIRK(build->target->quirks, LLMGWI_DIALECT_TEMPERATURE_AT, 3) != LLMGWI_DIALECT_NONE)
         llmgwi_dialect_number(build, "temperature", request->temperature);
+    if (LLMGWI_DIALECT_QUIRK(build->target->quirks, LLMGWI_DIALECT_TOP_P_AT, 3) != LLMGWI_DIALECT_NONE)
         llmgwi_dialect_number(build, "top_p", request->top_p);
-    }
     if (most) {
         llmgwi_json_key(out, "max_output_tokens");
         llmgwi_json_put_int(out,
                             most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
     }
-    if (request->effort && reasons) {
+    if (request->effort && llmgwi_dialect_responses_reasons(build)) {
         llmgwi_json_key(out, "reasoning");
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
@@ -11492,7 +11528,7 @@ static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_openai_tools(build, true);
     llmgwi_dialect_responses_options(build);
     llmgwi_dialect_raw(build, "store", "false");
-    if ((build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE)
+    if (llmgwi_dialect_responses_reasons(build))
         llmgwi_dialect_raw(build, "include", "[\"reasoning.encrypted_content\"]");
     llmgwi_json_close(out, '}');
 }
@@ -12236,20 +12272,6 @@ static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
 }
 
 /* ---- resuming a cut answer (WIRE.md 8) ---- */
-
-/* OpenAI's models that its Responses API alone serves ("supported endpoints" of their pages). */
-static const char *const llmgwi_dialect_responses_models[] = {
-    "o1-pro*",      "o3-pro*", "gpt-*-pro",         "gpt-*-pro-2*",
-    "gpt-*-codex*", "codex-*", "o*-deep-research*", "computer-use-*"};
-
-/* Without what a gateway puts before. */
-static bool llmgwi_dialect_responses_only(const char *model) {
-    const char *slash = strrchr(model, '/');
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_responses_models); i++)
-        if (llmgwi_dialect_model_fits(slash ? slash + 1 : model, llmgwi_dialect_responses_models[i]))
-            return true;
-    return false;
-}
 
 /* What makes a prefill wrong for this request: it asks to think, or forces a call (the text is over then), or
    a shape (enforced again from the start of what comes: a rest of a JSON text has not that shape). */
