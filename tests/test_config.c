@@ -461,8 +461,8 @@ static void test_known_names(void **state) {
     llmgwi_config config;
     llmgw_options options = from_json(NULL);
     char key[64], want[80];
-    assert_int_equal(LLMGWI_BASE_COUNT(urls) + 2,
-                     LLMGWI_BASE_COUNT(llmgwi_dialect_knowns)); /* ollama: twice; bedrock */
+    assert_int_equal(LLMGWI_BASE_COUNT(urls) + 1,
+                     LLMGWI_BASE_COUNT(llmgwi_dialect_knowns)); /* ollama: twice */
     setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/", 1);
     setenv("GOOGLE_CLOUD_PROJECT", "p-1", 1);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
