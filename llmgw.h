@@ -593,12 +593,12 @@ typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, i
      ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    const char
-        *dialect;    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses": OpenAI's
-                            Responses API, which those of its models that have no other get unasked; or a known name, to
-                            be spoken to as that one is. Required for a name that is not known */
-    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses" (OpenAI's Responses API: those of its
+       models that have nothing else get it unasked), or a known name, to be spoken to as that one is; required for a
+       name that is not known. */
+    const char *dialect;
+    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -7407,8 +7407,8 @@ static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const c
 /* The provider that a dialect is called after: its own name, or that of a known one. */
 static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
     const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
-    return own ? own
-               : llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
+    if (own) return own;
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
 }
 
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
@@ -7637,15 +7637,16 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"moonshot", "kimi-k2*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
     {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
     {"ollama", NULL, LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
-    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_DIRECT},
     {"@ollama", NULL, /* where tools that may not be called are left out */
      LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_FORCED | LLMGWI_DIALECT_TOOL_NONE |
          LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_PREFILL(TURN)},
     {"@cohere", NULL,
      LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER |
          LLMGWI_DIALECT_PREFILL(TURN)},
+    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_DIRECT},
     {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
     {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* OpenAI's Responses API, whoever offers it; those of its models that do not reason */
     {"@responses", NULL,
      LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
@@ -7654,7 +7655,6 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"@responses", "*gpt-4*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*gpt-*-chat*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
-    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
@@ -9048,6 +9048,16 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
     llmgwi_json_close(out, ']');
 }
 
+/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
+static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
+    for (size_t i = build->message; i-- > 0;)
+        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
+            const llmgw_part *part = &build->request->messages[i].parts[j];
+            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
+        }
+    return result->name ? result->name : result->id;
+}
+
 /* Walks over the parts of turns [at->turn, to). False: there are no more. */
 typedef struct llmgwi_dialect_walk {
     size_t turn, part;
@@ -9089,17 +9099,6 @@ static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key,
     size_t end = i + (nine ? 9 : 12);
     for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
     llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
-}
-
-/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
-static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
-    if (result->name) return result->name;
-    for (size_t i = build->message; i-- > 0;)
-        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
-            const llmgw_part *part = &build->request->messages[i].parts[j];
-            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
-        }
-    return result->id;
 }
 
 /* ---- openai: chat completions ---- */
@@ -9166,8 +9165,7 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t fr
                   llmgwi_dialect_cohere_thought(build, &part);
     }
     bool array = others || texts > 1;
-    if (!texts && !others && calls && build->style == LLMGWI_DIALECT_STYLE_COHERE)
-        return; /* nothing is not null */
+    if (!texts && !others && calls && build->style == LLMGWI_DIALECT_STYLE_COHERE) return; /* not null */
     if (!texts && !others) {
         llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
         return;
@@ -9268,19 +9266,16 @@ static void llmgwi_dialect_put_texts(llmgwi_dialect_build *build, size_t from, s
                                      const char *between) {
     llmgwi_json_out *out = &build->out;
     const char *gap = "";
+    llmgw_part part;
     llmgwi_json_key(out, "content");
     llmgwi_base_buf_add(out->buf, "\"", 1);
-    for (size_t i = from; i < to; i++) {
-        llmgw_message turn = llmgwi_dialect_turn(build, i);
-        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
-            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
-            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
-            if (part.kind != LLMGW_PART_TEXT) continue;
-            llmgwi_base_buf_text(out->buf, gap);
-            gap = between;
-            if (llmgwi_json_put_escaped(out->buf, text) != text.n)
-                llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
-        }
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        llmgwi_base_str text = llmgwi_dialect_part_text(&part);
+        if (part.kind != LLMGW_PART_TEXT) continue;
+        llmgwi_base_buf_text(out->buf, gap);
+        gap = between;
+        if (llmgwi_json_put_escaped(out->buf, text) != text.n)
+            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
     }
     llmgwi_base_buf_add(out->buf, "\"", 1);
     out->comma = true;
