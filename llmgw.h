@@ -626,12 +626,12 @@ typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, i
      ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    const char
-        *dialect;    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses": OpenAI's
-                            Responses API, which those of its models that have no other get unasked; or a known name, to
-                            be spoken to as that one is. Required for a name that is not known */
-    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses" (OpenAI's Responses API: those of its
+       models that have nothing else get it unasked), or a known name, to be spoken to as that one is; required for a
+       name that is not known. */
+    const char *dialect;
+    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -7448,8 +7448,8 @@ static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const c
 /* The provider that a dialect is called after: its own name, or that of a known one. */
 static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
     const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
-    return own ? own
-               : llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
+    if (own) return own;
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
 }
 
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
@@ -9444,6 +9444,16 @@ static void llmgwi_dialect_prompt_key(llmgwi_dialect_build *build) {
         llmgwi_json_pair(&build->out, "prompt_cache_retention", "24h");
 }
 
+/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
+static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
+    for (size_t i = build->message; i-- > 0;)
+        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
+            const llmgw_part *part = &build->request->messages[i].parts[j];
+            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
+        }
+    return result->name ? result->name : result->id;
+}
+
 /* Walks over the parts of turns [at->turn, to). False: there are no more. */
 typedef struct llmgwi_dialect_walk {
     size_t turn, part;
@@ -9485,17 +9495,6 @@ static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key,
     size_t end = i + (nine ? 9 : 12);
     for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
     llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
-}
-
-/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
-static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
-    if (result->name) return result->name;
-    for (size_t i = build->message; i-- > 0;)
-        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
-            const llmgw_part *part = &build->request->messages[i].parts[j];
-            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
-        }
-    return result->id;
 }
 
 /* ---- openai: chat completions ---- */
@@ -9669,19 +9668,16 @@ static void llmgwi_dialect_put_texts(llmgwi_dialect_build *build, size_t from, s
                                      const char *between) {
     llmgwi_json_out *out = &build->out;
     const char *gap = "";
+    llmgw_part part;
     llmgwi_json_key(out, "content");
     llmgwi_base_buf_add(out->buf, "\"", 1);
-    for (size_t i = from; i < to; i++) {
-        llmgw_message turn = llmgwi_dialect_turn(build, i);
-        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
-            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
-            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
-            if (part.kind != LLMGW_PART_TEXT) continue;
-            llmgwi_base_buf_text(out->buf, gap);
-            gap = between;
-            if (llmgwi_json_put_escaped(out->buf, text) != text.n)
-                llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
-        }
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        llmgwi_base_str text = llmgwi_dialect_part_text(&part);
+        if (part.kind != LLMGW_PART_TEXT) continue;
+        llmgwi_base_buf_text(out->buf, gap);
+        gap = between;
+        if (llmgwi_json_put_escaped(out->buf, text) != text.n)
+            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
     }
     llmgwi_base_buf_add(out->buf, "\"", 1);
     out->comma = true;
