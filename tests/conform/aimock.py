@@ -37,10 +37,10 @@ USAGE = {"prompt_tokens": 31, "completion_tokens": 17, "input_tokens": 31, "outp
 
 
 class Dialect:
-    """One way to the server. model: of a family that aimock takes to reason."""
+    """One way to the server. model: of a family that aimock takes to reason; plain: one that does not."""
 
-    def __init__(self, name, provider, base, model, reasons=True, usage=True, dialect=None, extra=None):
-        self.name, self.provider, self.base, self.model = name, provider, base, model
+    def __init__(self, name, provider, base, model, plain, reasons=True, usage=True, dialect=None, extra=None):
+        self.name, self.provider, self.base, self.model, self.plain = name, provider, base, model, plain
         self.reasons, self.usage, self.dialect, self.extra = reasons, usage, dialect, extra or {}
 
     def row(self, url, headers=None):
@@ -54,12 +54,12 @@ class Dialect:
 
 
 DIALECTS = [
-    Dialect("openai", "openai", "/v1", "gpt-5"),
-    Dialect("anthropic", "anthropic", "/v1", "claude-sonnet-4-5"),
-    Dialect("gemini", "gemini", "/v1beta", "gemini-2.5-flash"),
-    Dialect("openrouter", "openrouter", "/api/v1", "openai/gpt-5"),
-    Dialect("deepseek", "deepseek", "", "deepseek-reasoner"),
-    Dialect("groq", "groq", "/openai/v1", "qwen3-32b"),
+    Dialect("openai", "openai", "/v1", "gpt-5", "gpt-4o-mini"),
+    Dialect("anthropic", "anthropic", "/v1", "claude-sonnet-4-5", "claude-3-5-haiku"),
+    Dialect("gemini", "gemini", "/v1beta", "gemini-2.5-flash", "gemini-1.5-flash"),
+    Dialect("openrouter", "openrouter", "/api/v1", "openai/gpt-5", "openai/gpt-4o-mini"),
+    Dialect("deepseek", "deepseek", "", "deepseek-reasoner", "deepseek-chat"),
+    Dialect("groq", "groq", "/openai/v1", "qwen3-32b", "llama-3.1-8b-instant"),
 ]
 
 
@@ -113,8 +113,8 @@ CALLED = [["weather", {"city": "Paris"}], ["clock", {"city": "Reykjav\u00edk"}]]
 def asked(d):
     """(name, members of the request, what must come, more members of the job)"""
     yield "text", {}, {"text": WORDS, "finish": "stop"}, {}
-    if True:  # JSON cannot carry half a character: what comes in two halves is two U+FFFD, never invalid UTF-8
-        yield "halves", {}, {"text": ("a\U0001F986b", "a\ufffd\ufffdb")}, {}
+    # JSON cannot carry half a character: one that comes in two halves may be two U+FFFD, never invalid UTF-8.
+    yield "halves", {}, {"text": ("a\U0001F986b", "a\ufffd\ufffdb")}, {}
     yield "system", {"system": "You are a lighthouse."}, {"text": "I blink.", "finish": "stop"}, {}
     yield "tools", {"tools": TOOLS}, {"tools": CALLED, "finish": "tool", "text": ""}, {}
     yield "tools", {"tools": TOOLS}, {"text": "Sunny in Paris, noon in Reykjav\u00edk.", "tools": [], "finish": "stop",
@@ -289,10 +289,70 @@ def judge(jobs, came):
     return good, bad, missing
 
 
-def understood(server):
-    """The requests as aimock read them (its journal keeps them in one form for all dialects): case -> dialect -> body"""
-    with urllib.request.urlopen(server.url + "/__aimock/journal?limit=5000", timeout=10) as r:
-        return json.load(r)
+# ---- what was asked, as aimock understood it -----------------------------------------------------------
+
+HISTORY = {
+    "system": "Be brief.", "tools": TOOLS, "temperature": 0.25, "max_tokens": 77,
+    "messages": [
+        {"role": "user", "text": "weather and time?", "parts": [{"kind": "image", "data": "not really one", "mime": "image/png"}]},
+        {"role": "assistant", "parts": [
+            {"kind": "text", "text": "I look."},
+            {"kind": "call", "id": "call_a", "name": "weather", "arguments": "{\"city\":\"Paris\"}"},
+            {"kind": "call", "id": "call_b", "name": "clock", "arguments": "{\"city\":\"Lyon\"}"}]},
+        {"role": "tool", "parts": [
+            {"kind": "result", "id": "call_a", "name": "weather", "text": "no such city", "is_error": True},
+            {"kind": "result", "id": "call_b", "name": "clock", "text": "{\"time\":\"noon\"}"}]}]}
+
+READ = {"system": ["Be brief."], "user": ["weather and time?", "case:history. What now?"], "said": "I look.",
+        "calls": [["call_a", "weather", {"city": "Paris"}], ["call_b", "clock", {"city": "Lyon"}]],
+        "failed": True, "result": {"time": "noon"}, "tools": ["weather", "clock"], "temperature": 0.25, "max_tokens": 77}
+
+
+def text_of(content):
+    return content if isinstance(content, str) else "".join(p.get("text", "") for p in content or [])
+
+
+def read_back(body):
+    """aimock's journal keeps each request in the form of OpenAI's chat, whatever the dialect was. In it a user's
+    text stands before tool results that came in the same message, so only the order within a role counts."""
+    by = {}
+    for m in body["messages"]:
+        by.setdefault(m["role"], []).append(m)
+    said = (by.get("assistant") or [{}])[0]
+    results = {m.get("tool_call_id"): text_of(m["content"]) for m in by.get("tool", [])}
+    return {"system": [text_of(m["content"]) for m in by.get("system", [])],
+            "user": [text_of(m["content"]) for m in by.get("user", [])], "said": text_of(said.get("content")),
+            "calls": [[t["id"], t["function"]["name"], conform.value_of(t["function"]["arguments"])]
+                      for t in said.get("tool_calls", [])],
+            "failed": "no such city" in results.get("call_a", ""), "result": conform.value_of(results.get("call_b")),
+            "tools": [t["function"]["name"] for t in body.get("tools", [])], "temperature": body.get("temperature"),
+            "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens")}
+
+
+def history_jobs(d, url):
+    for stream in (False, True):
+        name = "%s history%s" % (d.name, " streamed" if stream else "")
+        ask = dict(base_ask("history", d, stream, "%s/%s" % (d.provider, d.plain)), **HISTORY)
+        yield {"id": name, "config": config(d, url, {"x-test-id": name.replace(" ", "-")}), "ask": ask}, \
+            {"text": "Understood.", "finish": "stop"}
+
+
+def understood(server, jobs, missing):
+    """(passed, failures): each history as it was read."""
+    good, bad = 0, []
+    for job, _ in jobs:
+        if " history" not in job["id"] or job["id"].split()[0] in missing:
+            continue
+        url = "%s/__aimock/journal?testId=%s" % (server.url, job["id"].replace(" ", "-"))
+        with urllib.request.urlopen(url, timeout=10) as r:
+            entries = json.load(r)
+        got = read_back(entries[0]["body"]) if len(entries) == 1 else {"requests": len(entries)}
+        wrongs = ["%s: %s" % (k, conform.short(got.get(k))) for k in READ if got.get(k) != READ[k]]
+        if wrongs:
+            bad.append("%s was understood as %s" % (job["id"], "; ".join(wrongs)))
+        else:
+            good += 1
+    return good, bad
 
 
 def main():
@@ -311,10 +371,13 @@ def main():
     jobs = []
     for d in DIALECTS:
         others = [x for x in DIALECTS[:3] if x.name != d.name]
-        jobs += itertools.chain(plain_jobs(d, s.url), chaos_jobs(d, s.url, others), cut_jobs(d, s.url))
+        jobs += itertools.chain(plain_jobs(d, s.url), chaos_jobs(d, s.url, others), cut_jobs(d, s.url),
+                                history_jobs(d, s.url))
     jobs = [j for j in jobs if ONLY in j[0]["id"]]
     came, status, note = run(decode, jobs)
     good, bad, missing = judge(jobs, came)
+    read, misread = understood(s, jobs, missing)
+    good, bad = good + read, bad + misread
     if status:
         bad.append("decode ended with status %d: %s" % (status, note[-500:]))
     switches = {"x-aimock-chaos-" + c for c in CHAOS} | {"x-aimock-chaos-latency"}

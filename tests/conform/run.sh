@@ -74,4 +74,22 @@ else
     echo "SKIP tokens.py: litellm could not be installed"
 fi
 
+# Servers that none of us wrote, from npm.
+cmp -s "$here/package.json" "$out/node/installed.json" || {
+    rm -rf "$out/node"
+    mkdir -p "$out/node"
+    cp "$here/package.json" "$out/node/"
+    command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 &&
+        (cd "$out/node" && timeout 200 npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
+            >"$out/npm.log" 2>&1) && cp "$here/package.json" "$out/node/installed.json"
+}
+if [ -f "$out/node/installed.json" ]; then
+    timeout 200 python3 "$here/aimock.py" "$out/decode" "$out/node/node_modules" "$out" || {
+        echo "FAIL aimock.py"
+        exit 1
+    }
+else
+    echo "SKIP aimock.py: npm could not install it (see $out/npm.log)"
+fi
+
 exec timeout 340 "$out/venv/bin/python" "$here/conform.py" "$out/decode" "$fixtures" --asks "$out/ask"
