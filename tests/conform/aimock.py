@@ -44,12 +44,11 @@ class Dialect:
         self.reasons, self.usage, self.dialect, self.extra = reasons, usage, dialect, extra or {}
 
     def row(self, url, headers=None):
-        p = {"url": url + self.base, "key": "sk-conform"}
-        p.update(self.extra)
+        """A provider of the configuration. extra: more of it, headers among them."""
+        p = dict({"url": url + self.base, "key": "sk-conform"}, **self.extra)
         if self.dialect:
             p["dialect"] = self.dialect
-        if headers:
-            p["headers"] = headers
+        p["headers"] = dict(p.get("headers", {}), **(headers or {}))
         return p
 
 
@@ -355,15 +354,19 @@ def understood(server, jobs, missing):
     return good, bad
 
 
+def start(modules, out):
+    with open(os.path.join(out, "aimock.json"), "w") as f:
+        json.dump(scripts(), f)
+    return servers.Server("aimock", ["node", os.path.join(modules, "@copilotkit/aimock/dist/cli.js"), "-p", "{port}", "-f",
+                                     os.path.join(out, "aimock.json"), "--validate-on-load", "--strict", "--log-level",
+                                     "warn", "--journal-max", "0"], os.path.join(out, "aimock.log"), path="/health")
+
+
 def main():
     decode, modules, out = sys.argv[1:4]
     began = time.time()
-    with open(os.path.join(out, "aimock.json"), "w") as f:
-        json.dump(scripts(), f)
     try:
-        s = servers.Server("aimock", ["node", os.path.join(modules, "@copilotkit/aimock/dist/cli.js"), "-p", "{port}", "-f",
-                                      os.path.join(out, "aimock.json"), "--validate-on-load", "--strict", "--log-level",
-                                      "warn", "--journal-max", "0"], os.path.join(out, "aimock.log"), path="/health")
+        s = start(modules, out)
     except servers.NoServer as e:
         print("SKIP aimock.py: %s" % e)
         print("0 passed, 0 failed, 1 skipped")

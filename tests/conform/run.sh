@@ -47,13 +47,13 @@ done
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 export PYTHONDONTWRITEBYTECODE=1
 
-# What usage costs, with litellm as a second opinion: in a venv of its own, since it pins its own SDKs.
+# What usage costs, with litellm as a second opinion, and its proxy: in a venv of its own, since it pins its own SDKs.
 prices=${PRICES:-$root/../shared/data/prices/model_prices_and_context_window.json}
-litellm=litellm==1.106.2
+litellm='litellm[proxy]==1.106.2'
 [ "$(cat "$out/litellm/installed.txt" 2>/dev/null)" = "$litellm" ] || {
     rm -rf "$out/litellm"
     python3 -m venv "$out/litellm" >"$out/litellm.log" 2>&1 &&
-        timeout 200 "$out/litellm/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
+        timeout 300 "$out/litellm/bin/pip" install -q --disable-pip-version-check --retries 1 --timeout 20 \
             "$litellm" >>"$out/litellm.log" 2>&1 && echo "$litellm" >"$out/litellm/installed.txt"
 }
 opinion=
@@ -74,22 +74,29 @@ else
     echo "SKIP tokens.py: litellm could not be installed"
 fi
 
-# Servers that none of us wrote, from npm.
-cmp -s "$here/package.json" "$out/node/installed.json" || {
-    rm -rf "$out/node"
-    mkdir -p "$out/node"
-    cp "$here/package.json" "$out/node/"
+# Servers that none of us wrote, on loopback: aimock and Portkey's gateway from npm, litellm's proxy.
+node=$out/node
+cmp -s "$here/package.json" "$node/installed.json" || {
+    rm -rf "$node"
+    mkdir -p "$node"
+    cp "$here/package.json" "$node/"
     command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 &&
-        (cd "$out/node" && timeout 200 npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
-            >"$out/npm.log" 2>&1) && cp "$here/package.json" "$out/node/installed.json"
+        (cd "$node" && timeout 200 npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
+            >"$out/npm.log" 2>&1) && cp "$here/package.json" "$node/installed.json"
 }
-if [ -f "$out/node/installed.json" ]; then
-    timeout 200 python3 "$here/aimock.py" "$out/decode" "$out/node/node_modules" "$out" || {
+if [ -f "$node/installed.json" ]; then
+    timeout 200 python3 "$here/aimock.py" "$out/decode" "$node/node_modules" "$out" || {
         echo "FAIL aimock.py"
         exit 1
     }
+    proxy=
+    [ -f "$out/litellm/installed.txt" ] && proxy=$out/litellm/bin/python
+    timeout 240 python3 "$here/gateways.py" "$out/decode" "$node/node_modules" "$out" ${proxy:+"$proxy"} || {
+        echo "FAIL gateways.py"
+        exit 1
+    }
 else
-    echo "SKIP aimock.py: npm could not install it (see $out/npm.log)"
+    echo "SKIP aimock.py, gateways.py: npm could not install their servers (see $out/npm.log)"
 fi
 
 exec timeout 340 "$out/venv/bin/python" "$here/conform.py" "$out/decode" "$fixtures" --asks "$out/ask"
