@@ -303,10 +303,6 @@ static llmgw *open_for(json_t *job, char *why) {
     }
     o.no_environment = true;
     llmgw *gw = llmgw_open(&o, &error);
-    if (!gw && !config) {
-        fprintf(stderr, "decode: llmgw_open: %s\n", error.text);
-        exit(2);
-    }
     free(config);
     snprintf(why, LLMGW_ERROR_TEXT, "%s", error.text);
     return gw;
@@ -356,7 +352,7 @@ static void run(json_t *job) {
     llmgw_request q = {0};
     char why[LLMGW_ERROR_TEXT];
     llmgw *gw = open_for(job, why);
-    if (!gw) { /* of a configuration: this header may not know the dialect */
+    if (!gw) { /* this header may not know the dialect */
         say(json_pack("{s:O, s:s}", "id", json_object_get(job, "id"), "refused", why));
         return;
     }
