@@ -167,7 +167,7 @@ BASE = {"openai": "/v1", "anthropic": "/v1", "gemini": "/v1beta", "responses": "
 
 def more_seeds(f):
     damaged = DAMAGED if f.framing == "eventstream" else 0
-    return [replay.CUT + i for i in range(CUTS)] + [replay.REFRAME + i for i in range(REFRAMED)] + \
+    return [replay.CUT + i for i in range(CUTS)] + [replay.REFRAME + i for i in range(REFRAMED)] + [replay.LINGER] + \
            [replay.DAMAGE + i for i in range(damaged)]
 
 
@@ -321,8 +321,8 @@ def main():
                                    if ("plain", f.key, d[0]) not in rows]
                 dressed[bool(found)] += 1
                 for field, w, g in found:
-                    fail("%s seed %d: reframed: %s: plain %s, llmgw.h %s"
-                         % (f.key, seed, field, short(w), short(g)))
+                    fail("%s seed %d: %s: %s: plain %s, llmgw.h %s"
+                         % (f.key, seed, "late end" if seed == replay.LINGER else "reframed", field, short(w), short(g)))
                 continue
             found = cut_laws(f, seed, plains[i], o)
             cuts[bool(found)] += 1
@@ -346,7 +346,7 @@ def main():
     print("read by: " + "; ".join("%s %d" % kv for kv in sorted(kinds.items())))
     print("streams broken off in the middle: %d passed, %d failed (%s)"
           % (cuts[0], cuts[1], ", ".join("%s %d" % kv for kv in sorted(cut_codes.items()))))
-    print("streams framed anew (SSE: LF, CRLF, CR, BOM, comments, several data lines; JSON lines: CRLF, empty lines; event "
+    print("streams framed anew, or whose end comes late (SSE: LF, CRLF, CR, BOM, comments, several data lines; JSON lines: CRLF, empty lines; event "
           "streams: other headers and events): %d passed, %d failed" % tuple(dressed))
     print("event streams with one bit flipped: %d passed, %d failed" % tuple(damaged))
     for key, how in used.items():

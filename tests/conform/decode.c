@@ -248,6 +248,12 @@ static void write_request(json_t *ask, llmgw_request *q, written *w) {
     q->serial_tools = json_is_true(json_object_get(ask, "serial_tools"));
     q->stream = json_is_true(json_object_get(ask, "stream"));
     q->temperature = number(ask, "temperature");
+    q->top_p = number(ask, "top_p");
+    q->top_k = number(ask, "top_k");
+    q->seed = number(ask, "seed");
+    q->frequency_penalty = number(ask, "frequency_penalty");
+    q->presence_penalty = number(ask, "presence_penalty");
+    q->schema_name = get(ask, "schema_name");
     q->max_tokens = whole(ask, "max_tokens");
     q->deadline_ms = whole(ask, "deadline_ms");
     q->first_token_ms = whole(ask, "first_token_ms");
@@ -258,6 +264,7 @@ static void write_request(json_t *ask, llmgw_request *q, written *w) {
         w->tools[i].name = get(v, "name");
         w->tools[i].description = get(v, "description");
         w->tools[i].parameters = get(v, "parameters");
+        w->tools[i].strict = json_is_true(json_object_get(v, "strict"));
         q->tool_count = i + 1;
     }
     q->tools = w->tools;

@@ -2,9 +2,9 @@
 import json
 import os
 import re
-import struct
-import zlib
+import uuid
 
+import frames
 import made
 
 FOLDERS = ["openai-chat", "anthropic-messages", "gemini-generatecontent", "deepseek", "mistral",
@@ -82,7 +82,7 @@ class Fixture:
         if not any(k.lower() == "content-type" for k in self.headers):
             self.headers["content-type"] = TYPES[self.framing] if stream else "application/json"
         if self.dialect == "bedrock":
-            self.headers["x-amzn-RequestId"] = "request-of-%s" % self.key.replace("/", "-")
+            self.headers["x-amzn-RequestId"] = str(uuid.uuid5(uuid.NAMESPACE_URL, self.key))
             if self.status == 400:
                 self.headers["x-amzn-ErrorType"] = "ValidationException:http://internal.amazon.com/coral/"
 
@@ -94,26 +94,11 @@ class Fixture:
 TYPES = {"sse": "text/event-stream", "lines": "application/x-ndjson", "eventstream": "application/vnd.amazon.eventstream"}
 
 
-def message(headers, payload):
-    """A message of an AWS event stream: headers are (name, type, value as it stands on the wire)."""
-    head = b"".join(struct.pack(">B", len(n)) + n.encode() + struct.pack(">B", t)
-                    + (struct.pack(">H", len(v)) if t in (6, 7) else b"") + v for n, t, v in headers)
-    start = struct.pack(">II", 16 + len(head) + len(payload), len(head))
-    whole = start + struct.pack(">I", zlib.crc32(start)) + head + payload
-    return whole + struct.pack(">I", zlib.crc32(whole))
-
-
-def event(name, value, kind="event"):
-    payload = json.dumps(value, ensure_ascii=False).encode()
-    return message([(":%s-type" % kind, 7, name.encode()), (":content-type", 7, b"application/json"),
-                    (":message-type", 7, kind.encode())], payload)
-
-
 def frame_chunks(raw, dialect):
     """Only for a .chunks.txt without an .sse beside it: one event for each line of JSON."""
     out = []
     if dialect == "bedrock":
-        return b"".join(event(*list(json.loads(line).items())[0]) for line in raw.splitlines() if line.strip())
+        return b"".join(frames.event(*list(json.loads(line).items())[0]) for line in raw.splitlines() if line.strip())
     for line in raw.decode("utf-8").splitlines():
         if not line.strip():
             continue

@@ -4,6 +4,8 @@ their SDKs; the SDKs read them as they read the recordings."""
 import base64
 import json
 
+import frames
+
 TEXT = "D\u00e9j\u00e0 vu \u2014 \U0001F986 says \"quack\\quack\".\n\nEnd."
 
 
@@ -126,6 +128,20 @@ def converse(content, reason, usage=None, **more):
                        "stopReason": reason, "usage": usage or {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}}, **more))
 
 
+def converse_stream(*events):
+    return b"".join(frames.event(*e) for e in events)
+
+
+def delta(i, d):
+    return "contentBlockDelta", {"contentBlockIndex": i, "delta": d}
+
+
+def stopped(i):
+    return "contentBlockStop", {"contentBlockIndex": i}
+
+
+BEGUN = ("messageStart", {"role": "assistant"})
+METADATA = ("metadata", {"usage": {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}, "metrics": {"latencyMs": 12}})
 REDACTED = base64.b64encode(b"not for your eyes").decode()
 BEDROCK = [
     ("bedrock-guardrail", None, 200, converse([{"text": "Sorry, I cannot."}], "guardrail_intervened")),
@@ -134,6 +150,19 @@ BEDROCK = [
      converse([{"reasoningContent": {"redactedContent": REDACTED}}, {"text": TEXT}], "end_turn",
               {"inputTokens": 5, "outputTokens": 6, "totalTokens": 140, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 29,
                "cacheDetails": [{"ttl": "1h", "inputTokens": 9}, {"ttl": "5m", "inputTokens": 20}]})),
+    ("bedrock-redacted-stream", "eventstream", 200, converse_stream(
+        BEGUN, delta(0, {"reasoningContent": {"redactedContent": REDACTED}}), stopped(0),
+        delta(1, {"reasoningContent": {"text": "Six times seven."}}), delta(1, {"reasoningContent": {"signature": "c2ln"}}),
+        stopped(1), *[delta(2, {"text": p}) for p in pieces(TEXT, 5)], stopped(2), ("messageStop", {"stopReason": "end_turn"}),
+        METADATA)),
+    ("bedrock-guardrail-stream", "eventstream", 200, converse_stream(
+        BEGUN, delta(0, {"text": "Sorry, I cannot."}), stopped(0), ("messageStop", {"stopReason": "guardrail_intervened"}),
+        METADATA)),
+    # vercel/ai has a fixture in this order; the reason for the end must not be lost by it.
+    ("bedrock-metadata-first-stream", "eventstream", 200, converse_stream(
+        BEGUN, delta(0, {"text": "Once"}), stopped(0), METADATA, ("messageStop", {"stopReason": "max_tokens"}))),
+    ("bedrock-error-stream", "eventstream", 200, converse_stream(BEGUN, delta(0, {"text": "Once"})) + frames.message(
+        [(":message-type", 7, b"error"), (":error-code", 7, b"InternalError"), (":error-message", 7, b"An internal error")], b"")),
     ("bedrock-malformed-call", None, 200, converse([{"text": "I wanted to"}], "malformed_tool_use")),
     ("bedrock-citations", None, 200,
      converse([{"text": "It is "}, {"citationsContent": {"content": [{"text": "red."}], "citations": []}}], "stop_sequence")),

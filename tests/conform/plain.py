@@ -54,7 +54,7 @@ def parse(text):
     try:
         return json.loads(text)
     except ValueError as e:
-        raise Wrong("E_PROTOCOL", str(e))
+        raise Wrong("E_PROTOCOL") from e
 
 
 # ---- errors -----------------------------------------------------------------------------------

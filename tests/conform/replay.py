@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 
-import fixtures
+import frames
 import plain
 
 MAX_PIECES = 160
@@ -165,10 +165,13 @@ def reframe_messages(body, rng):
         mine += rng.sample(MORE_HEADERS, rng.randrange(0, 4))
         rng.shuffle(mine)
         if rng.random() < 0.2:
-            out.append(fixtures.event("heartbeat", {"p": "abc"}))
-        out.append(fixtures.message(mine, payload))
+            out.append(frames.event("heartbeat", {"p": "abc"}))
+        out.append(frames.message(mine, payload))
     return b"".join(out)
 
+
+LINGER = 2900  # this seed: the transfer's end comes late, after all that the stream has to say
+LATE_S = 0.35
 
 DAMAGE = 3000  # seeds from here on: one bit of an event stream is another
 
@@ -214,6 +217,8 @@ def pieces(f, seed):
     style = STYLES[seed % len(STYLES)]
     if seed >= DAMAGE:
         body = damage(body, rng)
+    elif seed == LINGER:
+        style = "one-write"
     elif seed >= REFRAME:
         body = reframe(body, rng, f.framing)
     elif seed >= CUT:
@@ -222,7 +227,7 @@ def pieces(f, seed):
     raw, heads, framing = layout(body, status, headers, rng, style)
     if CUT <= seed < REFRAME and seed % 2:
         raw = raw[:framing[-2][0]] if rng.random() < 0.5 else raw[:framing[-1][0]]
-    cuts = cuts_of(raw, heads[0], framing, rng, style)
+    cuts = [framing[-1][0]] if seed == LINGER else cuts_of(raw, heads[0], framing, rng, style)
     out, last = [], 0
     for c in cuts + [len(raw)]:
         out.append(raw[last:c])
@@ -305,7 +310,7 @@ class Server:
             self.pieces_sent += 1
             self.bytes_sent += len(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(LATE_S if seed == LINGER else 0.001)
         if CUT <= seed < REFRAME and seed % 2:
             return False
         return headers.get("connection", "").lower() != "close"

@@ -399,7 +399,7 @@ def bedrock_call(f, base):
             r["error"] = {"code": "E_PROVIDER", "text": "", "status": 200}
     except botocore.exceptions.EventStreamError as e:
         e = e.response["Error"]
-        r["error"] = {"code": BEDROCK_ERROR[e["Code"]], "text": e.get("Message", ""), "status": 200}
+        r["error"] = {"code": BEDROCK_ERROR.get(e["Code"], "E_PROVIDER"), "text": e.get("Message", ""), "status": 200}
     except botocore.exceptions.ClientError as e:
         s = e.response["ResponseMetadata"]["HTTPStatusCode"]
         r["error"] = {"code": status_class(s), "text": e.response["Error"]["Message"], "status": s}
