@@ -37,11 +37,12 @@ USAGE = {"prompt_tokens": 31, "completion_tokens": 17, "input_tokens": 31, "outp
 
 
 class Dialect:
-    """One way to the server. model: of a family that aimock takes to reason; plain: one that does not."""
+    """One way to the server. model: of a family that aimock takes to reason; plain: one that does not; lacks: the
+    scripts that aimock does not follow in this dialect."""
 
-    def __init__(self, name, provider, base, model, plain, reasons=True, usage=True, dialect=None, extra=None):
+    def __init__(self, name, provider, base, model, plain, lacks=(), dialect=None, extra=None):
         self.name, self.provider, self.base, self.model, self.plain = name, provider, base, model, plain
-        self.reasons, self.usage, self.dialect, self.extra = reasons, usage, dialect, extra or {}
+        self.lacks, self.dialect, self.extra = lacks, dialect, extra or {}
 
     def row(self, url, headers=None):
         """A provider of the configuration. extra: more of it, headers among them."""
@@ -49,7 +50,7 @@ class Dialect:
         if self.dialect:
             p["dialect"] = self.dialect
         p["headers"] = dict(p.get("headers", {}), **(headers or {}))
-        return p
+        return {k: v for k, v in p.items() if v is not None}
 
 
 DIALECTS = [
@@ -59,6 +60,17 @@ DIALECTS = [
     Dialect("openrouter", "openrouter", "/api/v1", "openai/gpt-5", "openai/gpt-4o-mini"),
     Dialect("deepseek", "deepseek", "", "deepseek-reasoner", "deepseek-chat"),
     Dialect("groq", "groq", "/openai/v1", "qwen3-32b", "llama-3.1-8b-instant"),
+    Dialect("responses", "openai", "/v1", "gpt-5", "gpt-4o-mini", dialect="responses"),
+    Dialect("azure", "azure", "", "gpt-5", "gpt-4o-mini"),
+    Dialect("azure-dated", "azure", "", "gpt-5", "gpt-4o-mini", extra={"api_version": "2024-10-21"}),
+    Dialect("vertex", "vertex", "/v1", "gemini-2.5-flash", "gemini-1.5-flash",
+            extra={"project": "my-project", "region": "europe-west4"}),
+    Dialect("bedrock", "bedrock", "", "anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon.nova-micro-v1:0",
+            extra={"key": None, "region": "eu-central-1", "access_key": "AKIDCONFORM", "secret_key": "secret"}),
+    Dialect("ollama", "ollama", "", "qwen3:8b", "llama3.2", dialect="ollama",
+            lacks=("length", "usage")),  # its done_reason is always "stop", its counts are always 0
+    Dialect("cohere", "cohere", "/v2", "command-a-reasoning-08-2025", "command-r7b-12-2024",
+            lacks=("reasoning",)),  # it gives it as text
 ]
 
 
@@ -109,7 +121,7 @@ CUTS = (1, 2, 3, 5, 8)
 CALLED = [["weather", {"city": "Paris"}], ["clock", {"city": "Reykjav\u00edk"}]]
 
 
-def asked(d):
+def asked():
     """(name, members of the request, what must come, more members of the job)"""
     yield "text", {}, {"text": WORDS, "finish": "stop"}, {}
     # JSON cannot carry half a character: one that comes in two halves may be two U+FFFD, never invalid UTF-8.
@@ -121,10 +133,8 @@ def asked(d):
     yield "both", {"tools": TOOLS}, {"text": "I look.", "tools": CALLED[:1], "finish": "tool"}, {}
     yield "schema", {"schema": json.dumps(PERSON)}, {"json": {"name": "Ada", "age": 36}, "finish": "stop"}, {}
     yield "length", {"max_tokens": 32}, {"text": "Once upon", "finish": "length"}, {}
-    if d.reasons:
-        yield "reasoning", {"effort": "medium"}, {"text": "42.", "reasoning": "Six times seven. Yes."}, {}
-    if d.usage:
-        yield "usage", {}, {"text": "Counted.", "usage": [31, 17]}, {}
+    yield "reasoning", {"effort": "medium"}, {"text": "42.", "reasoning": "Six times seven. Yes."}, {}
+    yield "usage", {}, {"text": "Counted.", "usage": [31, 17]}, {}
     for status, _, text in ERRORS:
         want = {"error": CODES[status], "says": text, "status": status}
         if status == 429:
@@ -145,13 +155,15 @@ def fallback(d, url, headers=None, good=None):
     """The misbehaving way first, then a healthy one under another name."""
     g = good or d
     p = config(d, url, headers)["providers"]
-    second = dict(g.row(url), dialect=g.dialect or {"anthropic": "anthropic", "gemini": "gemini"}.get(g.name, "openai"))
+    second = dict(g.row(url), dialect=g.dialect or g.provider)  # a known name stands for its dialect and its ways
     p["well"] = second
     return {"providers": p, "routes": {"r": {"try": ["%s/%s" % (d.provider, d.model), "well/%s" % g.model]}}}
 
 
 def plain_jobs(d, url):
-    for case, more, want, of_job in asked(d):
+    for case, more, want, of_job in asked():
+        if case in d.lacks:
+            continue
         for stream in (False, True):
             name = case + (" answered" if "results" in of_job else "") + (" streamed" if stream else "")
             yield dict({"id": "%s %s" % (d.name, name), "config": config(d, url), "send": stream,
@@ -317,13 +329,18 @@ def read_back(body):
     by = {}
     for m in body["messages"]:
         by.setdefault(m["role"], []).append(m)
-    said = (by.get("assistant") or [{}])[0]
-    results = {m.get("tool_call_id"): text_of(m["content"]) for m in by.get("tool", [])}
+    said, results = by.get("assistant", []), by.get("tool", [])
+    calls = [[t["id"], t["function"]["name"], conform.value_of(t["function"]["arguments"])]
+             for m in said for t in m.get("tool_calls") or []]
+    if len(results) == 2 and all("tool_call_id" not in m for m in results):  # Ollama's have no ids: aimock makes some up
+        calls = [[w[0]] + c[1:] for w, c in zip(READ["calls"], calls)]
+    elif [m.get("tool_call_id") for m in results] != [c[0] for c in READ["calls"]]:
+        results = []
     return {"system": [text_of(m["content"]) for m in by.get("system", [])],
-            "user": [text_of(m["content"]) for m in by.get("user", [])], "said": text_of(said.get("content")),
-            "calls": [[t["id"], t["function"]["name"], conform.value_of(t["function"]["arguments"])]
-                      for t in said.get("tool_calls", [])],
-            "failed": "no such city" in results.get("call_a", ""), "result": conform.value_of(results.get("call_b")),
+            "user": [text_of(m["content"]) for m in by.get("user", [])],
+            "said": "".join(text_of(m.get("content")) for m in said), "calls": calls,
+            "failed": "no such city" in text_of(results[0]["content"]) if results else None,
+            "result": conform.value_of(text_of(results[1]["content"])) if results else None,
             "tools": [t["function"]["name"] for t in body.get("tools", [])], "temperature": body.get("temperature"),
             "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens")}
 
