@@ -934,6 +934,117 @@ static void test_dialect_does_not_bring_the_key(void **state) {
     llmgwi_config_close(&config);
 }
 
+/* Who speaks openai's dialect may be told to speak responses, and stays who it is: place, key's variable, flavour. */
+static void test_responses_of_a_known_name(void **state) {
+    static const struct {
+        const char *json, *dialect, *flavour, *url, *key; /* of provider p, or of the name */
+        bool named;
+    } rows[] = {
+        {"{'providers':{'openrouter':{'dialect':'responses'}}}", "responses", "openrouter",
+         "https://openrouter.ai/api/v1", "Bearer k-router", true},
+        {"{'providers':{'openai':{'dialect':'responses'}}}", "responses", "openai",
+         "https://api.openai.com/v1", "Bearer k-openai", true},
+        {"{'providers':{'openai':{'dialect':'responses','url':'https://h.example/v1'}}}", "responses",
+         "openai", "https://h.example/v1", "Bearer k-openai", true},
+        {"{'providers':{'mine':{'dialect':'responses'}}}", "responses", "openai", "https://api.openai.com/v1",
+         "Bearer k-openai", false},
+        {"{'providers':{'mine':{'dialect':'responses','url':'https://h.example/v1'}}}", "responses", "openai",
+         "https://h.example/v1", NULL, false}, /* a dialect does not bring the key */
+        {"{'providers':{'portkey':{'dialect':'responses','key':'k-p'}}}", "responses", "portkey",
+         "https://api.portkey.ai/v1", "k-p", true},
+        {"{'providers':{'openrouter':{}}}", "openai", "openrouter", "https://openrouter.ai/api/v1",
+         "Bearer k-router", true},
+        {"{'providers':{'openrouter':{'dialect':'openai'}}}", "openai", "openrouter",
+         "https://openrouter.ai/api/v1", "Bearer k-router", true},
+        {"{'providers':{'mine':{'dialect':'openrouter'}}}", "openai", "openrouter",
+         "https://openrouter.ai/api/v1", "Bearer k-router", false},
+        {"{'providers':{'anthropic':{'dialect':'responses'}}}", "responses", "openai",
+         "https://api.openai.com/v1", "Bearer k-openai", false}, /* it speaks no such thing */
+        {"{'providers':{'openai':{'dialect':'anthropic','key':'k-a'}}}", "anthropic", "anthropic",
+         "https://api.anthropic.com/v1", "k-a", false},
+    };
+    setenv("OPENAI_API_KEY", "k-openai", 1);
+    setenv("OPENROUTER_API_KEY", "k-router", 1);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        open_good(&config, &options);
+        const llmgwi_config_provider *p = config.providers[0];
+        const char *header = strcmp(p->flavour, "portkey") == 0     ? "x-portkey-api-key"
+                             : strcmp(p->flavour, "anthropic") == 0 ? "x-api-key"
+                                                                    : "Authorization";
+        assert_string_equal(p->dialect->name, rows[i].dialect);
+        assert_string_equal(p->flavour, rows[i].flavour);
+        assert_string_equal(p->url, rows[i].url);
+        assert_int_equal(p->named, rows[i].named);
+        if (rows[i].key)
+            assert_string_equal(header_of(p, header), rows[i].key);
+        else
+            assert_null(header_of(p, header));
+        llmgwi_config_close(&config);
+    }
+}
+
+/* Models of OpenAI that only the Responses API serves go there by themselves, by whatever name they are asked; at
+   another host, which may translate, they do not. */
+static void test_responses_of_a_model(void **state) {
+    static const struct {
+        const char *name, *dialect;
+        unsigned quirks;
+    } rows[] = {
+        {"openai/o1-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/o1-pro-2025-03-19", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/o3-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/gpt-5-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/gpt-5-pro-2025-10-06", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/gpt-5.2-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/gpt-5-codex", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/gpt-5.1-codex-max", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/codex-mini-latest", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/o3-deep-research-2025-06-26", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/o4-mini-deep-research", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/computer-use-preview", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"best", "responses", LLMGWI_DIALECT_NO_SAMPLING}, /* an alias */
+        {"openai/o1", "openai", 0},
+        {"openai/o3", "openai", 0},
+        {"openai/o3-mini", "openai", 0},
+        {"openai/gpt-5", "openai", 0},
+        {"openai/gpt-4o-realtime-preview", "openai", 0},
+        {"openai/gpt-4o", "openai", 0},
+        {"second/o3-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING}, /* another account there */
+        {"proxy/o3-pro", "openai", 0},
+        {"groq/o3-pro", "openai", 0},
+        {"told/gpt-5", "responses", 0},
+        {"told/gpt-4o-mini", "responses", LLMGWI_DIALECT_NO_REASONING},
+        {"told/gpt-5-chat-latest", "responses", LLMGWI_DIALECT_NO_REASONING},
+        {"openrouter/openai/gpt-4.1", "responses", LLMGWI_DIALECT_NO_REASONING},
+        {"openrouter/openai/gpt-5-codex", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+    };
+    const unsigned of_responses = LLMGWI_DIALECT_NO_SAMPLING | LLMGWI_DIALECT_NO_REASONING;
+    llmgwi_config config;
+    llmgwi_config_target target;
+    llmgw_options options = from_json(
+        "{'providers':{'openai':{'key':'k'},'groq':{'key':'k'},'second':{'dialect':'openai','key':'k'},"
+        "'proxy':{'dialect':'openai','url':'https://h.example/v1','key':'k'},"
+        "'told':{'dialect':'responses','url':'https://h.example/v1','key':'k'},"
+        "'openrouter':{'dialect':'responses','key':'k'}},"
+        "'models':{'best':{'provider':'openai','model':'o3-pro'}},"
+        "'routes':{'r':{'try':['openai/gpt-5','openai/gpt-5-pro','best']}}}");
+    open_good(&config, &options);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        assert_true(llmgwi_config_target_find(&config, rows[i].name, &target));
+        if (strcmp(target.dialect->name, rows[i].dialect) != 0 ||
+            (target.quirks & of_responses) != rows[i].quirks)
+            fail_msg("%s: %s, quirks %x", rows[i].name, target.dialect->name, target.quirks);
+        assert_string_equal(target.provider->dialect->name,
+                            strstr("told openrouter", target.provider->name) ? "responses" : "openai");
+    }
+    assert_string_equal(config.routes[0]->targets[0].dialect->name, "openai");
+    assert_string_equal(config.routes[0]->targets[1].dialect->name, "responses");
+    assert_string_equal(config.routes[0]->targets[2].dialect->name, "responses");
+    llmgwi_config_close(&config);
+}
+
 /* The variable of a local server's key goes to loopback only. */
 static void test_local_key_stays_local(void **state) {
     llmgwi_config config;
@@ -2325,6 +2436,8 @@ int main(void) {
         WITH_ENVIRONMENT(test_bad_routes_from_c),
         WITH_ENVIRONMENT(test_too_many_weights),
         WITH_ENVIRONMENT(test_dialect_does_not_bring_the_key),
+        WITH_ENVIRONMENT(test_responses_of_a_known_name),
+        WITH_ENVIRONMENT(test_responses_of_a_model),
         WITH_ENVIRONMENT(test_local_key_stays_local),
         WITH_ENVIRONMENT(test_listed),
         WITH_ENVIRONMENT(test_insecure),
