@@ -15,7 +15,8 @@ FOLDERS = ["openai-chat", "anthropic-messages", "gemini-generatecontent", "deeps
 PROVIDER = {"openai-chat": "openai", "anthropic-messages": "anthropic", "gemini-generatecontent": "gemini",
             "deepseek": "deepseek", "mistral": "mistral", "qwen-dashscope": "qwen", "groq": "groq",
             "moonshot": "moonshot", "openrouter": "openrouter", "ollama": "ollama", "openai-responses": "openai",
-            "azure-openai": "azure", "bedrock-converse": "bedrock", "bedrock-generated": "bedrock", "cohere": "cohere"}
+            "azure-openai": "azure", "bedrock-converse": "bedrock", "bedrock-generated": "bedrock", "cohere": "cohere",
+            "embeddings": "openai"}
 DIALECT = {"anthropic-messages": "anthropic", "gemini-generatecontent": "gemini", "openai-responses": "responses",
            "bedrock-converse": "bedrock", "bedrock-generated": "bedrock", "cohere": "cohere"}
 

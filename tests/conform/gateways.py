@@ -49,16 +49,19 @@ def by_litellm(s, mock):
     for model in MODELS:
         yield aimock.Dialect("litellm-openai:" + MODELS[model][0], "openai", "/v1", model, model, extra=key)
     yield aimock.Dialect("litellm-messages", "anthropic", "/v1", "claude-sonnet-4-5", "claude-sonnet-4-5", extra=key)
+    yield aimock.Dialect("litellm-responses", "openai", "/v1", "gpt-5", "gpt-5", extra=key, dialect="responses")
     yield aimock.Dialect("litellm-gemini", "gemini", "/v1beta", "gemini-2.5-flash", "gemini-2.5-flash", extra=key)
 
 
 def by_portkey(s, mock):
-    for provider, base, model in (("openai", "/v1", "gpt-5"), ("anthropic", "/v1", "claude-sonnet-4-5"),
-                                  ("google", "", "gemini-2.5-flash")):
+    for provider, base, model, dialect in (("openai", "/v1", "gpt-5", None), ("anthropic", "/v1", "claude-sonnet-4-5", None),
+                                           ("google", "", "gemini-2.5-flash", None), ("openai", "/v1", "gpt-5", "responses"),
+                                           ("anthropic", "/v1", "claude-sonnet-4-5", "anthropic")):
         headers = {"x-portkey-provider": provider, "x-portkey-custom-host": mock.url + base,
                    "Authorization": "Bearer sk-upstream",
                    "x-portkey-forward-headers": ",".join("x-aimock-chaos-" + c for c in list(aimock.CHAOS) + ["latency"])}
-        yield aimock.Dialect("portkey:" + provider, "portkey", "/v1", model, model, extra={"headers": headers})
+        yield aimock.Dialect("portkey%s:%s" % ("-" + dialect if dialect else "", provider), "portkey", "/v1", model, model,
+                             extra={"headers": headers}, dialect=dialect)
 
 
 # What does not come through a gateway as aimock scripted it, and whose doing that is. Not asked.

@@ -33,7 +33,9 @@ cmp -s "$here/requirements.txt" "$out/venv/installed.txt" || {
     cp "$here/requirements.txt" "$out/venv/installed.txt"
 }
 
-for p in decode ask cost tokens; do
+programs="decode ask cost tokens"
+grep -q 'llmgw_embed(llmgw' "$root/llmgw.h" && programs="$programs vectors"
+for p in $programs; do
     # shellcheck disable=SC2086
     $cc -std=gnu11 -Wall -Wextra -Wno-unused-parameter ${CONFORM_CFLAGS:--O1 -g} -I"$root" "$here/$p.c" \
         -o "$out/$p" -lcurl -llmdb -lxxhash -ljansson -lpthread -lm || {
@@ -95,8 +97,17 @@ if [ -f "$node/installed.json" ]; then
         echo "FAIL gateways.py"
         exit 1
     }
+    case $programs in
+    *vectors*)
+        timeout 150 "$out/venv/bin/python" "$here/vectors.py" "$out/vectors" "$fixtures" "$node/node_modules" "$out" || {
+            echo "FAIL vectors.py"
+            exit 1
+        }
+        ;;
+    *) echo "SKIP vectors.py: this llmgw.h has no embeddings" ;;
+    esac
 else
-    echo "SKIP aimock.py, gateways.py: npm could not install their servers (see $out/npm.log)"
+    echo "SKIP aimock.py, gateways.py, vectors.py: npm could not install their servers (see $out/npm.log)"
 fi
 
 exec timeout 340 "$out/venv/bin/python" "$here/conform.py" "$out/decode" "$fixtures" --asks "$out/ask"
