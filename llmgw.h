@@ -7607,8 +7607,10 @@ static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
 }
 
 /* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
-   "-20250514", "-latest". */
+   "-20250514", "-latest"; of an ARN what stands behind the last slash. */
 static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    const char *slash = strncmp(model, "arn:", 4) == 0 ? strrchr(model, '/') : NULL;
+    if (slash) model = slash + 1;
     size_t n = strcspn(model, ":@");
     if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
     size_t digits = n;
@@ -10691,8 +10693,30 @@ static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const 
     llmgwi_json_close(out, '}');
 }
 
+/* Has the message that the turn we are in goes into a text? */
+static bool llmgwi_dialect_bedrock_said(const llmgwi_dialect_build *build) {
+    size_t from = 0, end = 0, n = llmgwi_dialect_turns(build);
+    while (end <= build->message && end < n) {
+        llmgw_message turn = llmgwi_dialect_turn(build, from = end);
+        end = llmgwi_dialect_passed(build, &turn) ? from + 1 : llmgwi_dialect_group(build, from);
+    }
+    for (size_t i = from; i < end; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(&turn, j);
+            if (part.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &part)) return true;
+        }
+    }
+    return false;
+}
+
 static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
+    if (part->kind == LLMGW_PART_FILE && !llmgwi_dialect_bedrock_said(build)) {
+        llmgwi_json_open(out, '{'); /* a document is refused without a text */
+        llmgwi_json_pair(out, "text", "A document:");
+        llmgwi_json_close(out, '}');
+    }
     if (part->kind == LLMGW_PART_REASONING && (!part->signature || !llmgwi_dialect_own(build, part))) return;
     llmgwi_json_open(out, '{');
     switch (part->kind) {
