@@ -38,6 +38,8 @@ ONE_REPLY = ("The file holds the replies of a whole tool loop, one after the oth
 BEDROCK = "bedrock-converse/pydanticai__test_"
 NO_MODEL = ("Bedrock answers 400 ValidationException where the model id is of no model: llmgw.h calls it E_NOT_FOUND, as it "
             "does with every other provider's unknown model")
+CITATIONS = ("citationsContent comes only where a document was sent with citations enabled, which llmgw.h never does: it "
+             "reads none")
 
 ROWS = [
     ("sdk", VARIANT_A, "tools", [["00", "llm_versionllm_version", {}]], [["0", "llm_version", {}]],
@@ -80,6 +82,8 @@ ROWS = [
     ("sdk", SEVERAL, "id", "resp_01830d662ab3856501693c3217ba4c8190a3ddf6c839d4f12a",
      "resp_01830d662ab3856501693c321345c88190b0de00f3b9975691", ONE_REPLY),
     ("sdk", SEVERAL, "tools", [], [["call_AB6AaRZ1FYZB2RwS6A5vbdqn", "calculator", {"a": 12, "b": 7, "op": "add"}]], ONE_REPLY),
+    ("sdk", "made/bedrock-citations", "text", "It is red.", "It is ", CITATIONS),
+    ("plain", "made/bedrock-citations", "text", "It is red.", "It is ", CITATIONS),
 ] + [(who, BEDROCK + name + ".response.json", "error.code", "E_BAD_REQUEST", "E_NOT_FOUND", NO_MODEL)
      for name in ("bedrock_error", "bedrock_streaming_error", "model_name_suggestion_bedrock_") for who in ("sdk", "plain")]
 
