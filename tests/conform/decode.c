@@ -228,9 +228,7 @@ static llmgw_opt number(json_t *ask, const char *key) {
     return v ? llmgw_set(json_number_value(v)) : none;
 }
 
-static int whole(json_t *ask, const char *key) {
-    return (int)json_integer_value(json_object_get(ask, key));
-}
+static int whole(json_t *ask, const char *key) { return (int)json_integer_value(json_object_get(ask, key)); }
 
 static void write_request(json_t *ask, llmgw_request *q, written *w) {
     static const char *const modes[] = {"auto", "none", "required", "one", NULL};

@@ -27,7 +27,8 @@ static void embed(llmgw *gw, json_t *ask, json_t *out) {
     llmgw_embed_request q = {0};
     size_t i;
     json_t *text, *values = json_array();
-    json_array_foreach(json_object_get(ask, "texts"), i, text) if (i < MOST) texts[i] = json_string_value(text);
+    json_array_foreach(json_object_get(ask, "texts"), i, text) if (i < MOST) texts[i] =
+        json_string_value(text);
     q.model = get(ask, "model");
     q.texts = texts;
     q.text_count = json_array_size(json_object_get(ask, "texts"));
@@ -38,7 +39,8 @@ static void embed(llmgw *gw, json_t *ask, json_t *out) {
     llmgw_vectors *v = llmgw_embed(gw, &q);
     for (i = 0; i < v->count; i++) {
         json_t *one = json_array();
-        for (size_t k = 0; k < v->dim; k++) json_array_append_new(one, json_real((double)v->values[i * v->dim + k]));
+        for (size_t k = 0; k < v->dim; k++)
+            json_array_append_new(one, json_real((double)v->values[i * v->dim + k]));
         json_array_append_new(values, one);
     }
     json_object_set_new(out, "values", values);
@@ -52,8 +54,9 @@ static void embed(llmgw *gw, json_t *ask, json_t *out) {
 }
 
 static bool on_result(const char *custom_id, const llmgw_reply *reply, void *user) {
-    json_object_set_new((json_t *)user, custom_id,
-                        json_pack("{s:s, s:s}", "code", llmgw_code_name(reply->error.code), "text", reply->text));
+    json_object_set_new(
+        (json_t *)user, custom_id,
+        json_pack("{s:s, s:s}", "code", llmgw_code_name(reply->error.code), "text", reply->text));
     return true;
 }
 
