@@ -997,37 +997,36 @@ static void test_responses_of_a_known_name(void **state) {
 static void test_responses_of_a_model(void **state) {
     static const struct {
         const char *name, *dialect;
-        unsigned quirks;
+        bool fixed, thoughtless; /* takes no temperature; no reasoning */
     } rows[] = {
-        {"openai/o1-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/o1-pro-2025-03-19", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/o3-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/gpt-5-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/gpt-5-pro-2025-10-06", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/gpt-5.2-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/gpt-5-codex", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/gpt-5.1-codex-max", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/codex-mini-latest", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/o3-deep-research-2025-06-26", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/o4-mini-deep-research", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"openai/computer-use-preview", "responses", LLMGWI_DIALECT_NO_SAMPLING},
-        {"best", "responses", LLMGWI_DIALECT_NO_SAMPLING}, /* an alias */
-        {"openai/o1", "openai", 0},
-        {"openai/o3", "openai", 0},
-        {"openai/o3-mini", "openai", 0},
-        {"openai/gpt-5", "openai", 0},
-        {"openai/gpt-4o-realtime-preview", "openai", 0},
-        {"openai/gpt-4o", "openai", 0},
-        {"second/o3-pro", "responses", LLMGWI_DIALECT_NO_SAMPLING}, /* another account there */
-        {"proxy/o3-pro", "openai", 0},
-        {"groq/o3-pro", "openai", 0},
-        {"told/gpt-5", "responses", 0},
-        {"told/gpt-4o-mini", "responses", LLMGWI_DIALECT_NO_REASONING},
-        {"told/gpt-5-chat-latest", "responses", LLMGWI_DIALECT_NO_REASONING},
-        {"openrouter/openai/gpt-4.1", "responses", LLMGWI_DIALECT_NO_REASONING},
-        {"openrouter/openai/gpt-5-codex", "responses", LLMGWI_DIALECT_NO_SAMPLING},
+        {"openai/o1-pro", "responses", true, false},
+        {"openai/o1-pro-2025-03-19", "responses", true, false},
+        {"openai/o3-pro", "responses", true, false},
+        {"openai/gpt-5-pro", "responses", true, false},
+        {"openai/gpt-5-pro-2025-10-06", "responses", true, false},
+        {"openai/gpt-5.2-pro", "responses", true, false},
+        {"openai/gpt-5-codex", "responses", true, false},
+        {"openai/gpt-5.1-codex-max", "responses", true, false},
+        {"openai/codex-mini-latest", "responses", true, false},
+        {"openai/o3-deep-research-2025-06-26", "responses", true, false},
+        {"openai/o4-mini-deep-research", "responses", true, false},
+        {"openai/computer-use-preview", "responses", true, false},
+        {"best", "responses", true, false}, /* an alias */
+        {"openai/o1", "openai", false, false},
+        {"openai/o3", "openai", false, false},
+        {"openai/o3-mini", "openai", false, false},
+        {"openai/gpt-5", "openai", false, false},
+        {"openai/gpt-4o-realtime-preview", "openai", false, false},
+        {"openai/gpt-4o", "openai", false, false},
+        {"second/o3-pro", "responses", true, false}, /* another account there */
+        {"proxy/o3-pro", "openai", false, false},
+        {"groq/o3-pro", "openai", false, false},
+        {"told/gpt-5", "responses", false, false},
+        {"told/gpt-4o-mini", "responses", false, true},
+        {"told/gpt-5-chat-latest", "responses", false, true},
+        {"openrouter/openai/gpt-4.1", "responses", false, true},
+        {"openrouter/openai/gpt-5-codex", "responses", true, false},
     };
-    const unsigned of_responses = LLMGWI_DIALECT_NO_SAMPLING | LLMGWI_DIALECT_NO_REASONING;
     llmgwi_config config;
     llmgwi_config_target target;
     llmgw_options options = from_json(
@@ -1040,9 +1039,13 @@ static void test_responses_of_a_model(void **state) {
     open_good(&config, &options);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         assert_true(llmgwi_config_target_find(&config, rows[i].name, &target));
-        if (strcmp(target.dialect->name, rows[i].dialect) != 0 ||
-            (target.quirks & of_responses) != rows[i].quirks)
-            fail_msg("%s: %s, quirks %x", rows[i].name, target.dialect->name, target.quirks);
+        bool responses = strcmp(target.dialect->name, "responses") == 0;
+        unsigned temperature = LLMGWI_DIALECT_QUIRK(target.quirks, LLMGWI_DIALECT_TEMPERATURE_AT, 3);
+        bool fixed = responses && temperature == LLMGWI_DIALECT_NONE;
+        bool thoughtless = responses && (target.quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_NONE;
+        if (strcmp(target.dialect->name, rows[i].dialect) != 0 || fixed < rows[i].fixed ||
+            thoughtless != rows[i].thoughtless)
+            fail_msg("%s: %s, %d %d", rows[i].name, target.dialect->name, fixed, thoughtless);
         assert_string_equal(target.provider->dialect->name,
                             strstr("told openrouter", target.provider->name) ? "responses" : "openai");
     }
@@ -1673,6 +1676,7 @@ static void test_defaults_as_documented(void **state) {
     assert_int_equal(got->retry_after_max_ms, 3600000);
     assert_int_equal(got->retry_percent, 20);
     assert_int_equal(got->max_resumes, 3);
+    assert_int_equal(got->max_repairs, 1);
     assert_int_equal(got->hold_ms, 50);
     assert_int_equal(got->hold_bytes, 32);
     assert_int_equal(got->min_bytes_per_s, 1);
@@ -1694,9 +1698,10 @@ static void test_defaults_as_documented(void **state) {
 /* Which numbers can be switched off: the others would make no sense without. */
 static void test_off_as_documented(void **state) {
     static const char *const offs[] = {
-        "deadline_ms",      "connect_ms",      "first_token_ms",  "idle_ms",          "backoff_ms",
-        "retry_percent",    "max_resumes",     "hold_ms",         "hold_bytes",       "min_bytes_per_s",
-        "breaker_failures", "breaker_percent", "breaker_slow_ms", "headroom_percent", "standby_ms"};
+        "deadline_ms",     "connect_ms",      "first_token_ms",   "idle_ms",
+        "backoff_ms",      "retry_percent",   "max_resumes",      "max_repairs",
+        "hold_ms",         "hold_bytes",      "min_bytes_per_s",  "breaker_failures",
+        "breaker_percent", "breaker_slow_ms", "headroom_percent", "standby_ms"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_defaults); i++) {
         const llmgwi_config_default *row = &llmgwi_config_defaults[i];
         bool off = llmgwi_config_word(offs, LLMGWI_BASE_COUNT(offs), row->name) < LLMGWI_BASE_COUNT(offs);

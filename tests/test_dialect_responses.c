@@ -194,7 +194,7 @@ static void test_reasoning(void **state) {
     unit_none(body, "include");
     assert_non_null(unit_at(body, "temperature"));
     json_decref(body);
-    body = body_for(LLMGWI_DIALECT_NO_SAMPLING, "openai", &request, NULL);
+    body = body_for(LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE), "openai", &request, NULL);
     unit_is(body, "reasoning.effort", "'high'");
     unit_none(body, "temperature");
     unit_none(body, "top_p");
@@ -213,9 +213,9 @@ static void test_resume(void **state) {
     llmgw_request request = unit_ask("tell");
     llmgwi_dialect_resume resume;
     llmgwi_dialect_target target = {"anthropic/claude-3-haiku", "openrouter", 0, NULL};
+    target.quirks = llmgwi_dialect_quirks_of("responses", "openrouter", target.model, NULL);
     resume.text = llmgwi_base_cstr("Once upon");
     resume.turn = false;
-    target.quirks = llmgwi_dialect_quirks_of("responses", target.flavour, target.model, NULL);
     assert_false(llmgwi_dialect_prefills(&target, &request));
     json_t *body = body_for(0, "openai", &request, &resume), *input = unit_at(body, "input");
     unit_is(input, "1.role", "'assistant'");

@@ -138,10 +138,10 @@ static void test_requests(void **state) {
     assert_int_equal(l.count, 5);
     assert_string_equal(value(&l, "host"), "127.0.0.1:8080");
     assert_string_equal(value(&l, "x-amz-security-token"), "TOKEN==");
-    assert_string_equal(
-        value(&l, "authorization"), SIGNED_FOR("content-type;host;x-amz-content-sha256;x-amz-date;x-amz-"
-                                               "security-token") "d839f87e3b91a7b258ab430da27a9bfeaaeff3cbf09"
-                                                                 "ae822ee58dd5950c62d4f");
+    assert_string_equal(value(&l, "authorization"),
+                        SIGNED_FOR("content-type;host;x-amz-content-sha256;x-amz-date;x-amz-"
+                                   "security-token") "d839f87e3b91a7b258ab430da27a9bfeaaeff3cbf09"
+                                                     "ae822ee58dd5950c62d4f");
     llmgwi_base_buf_free(&l.buf);
 }
 
