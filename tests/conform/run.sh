@@ -2,11 +2,13 @@
 # The conformance suite (make conform). Recorded provider replies go over a socket, cut at random places, to
 # llmgw.h and to the vendors' own Python SDKs: both must read the same. See conform.py and differences.md.
 # What they used is priced by llmgw.h and by exact fractions: both must cost the same. See cost.py.
+# Servers that others wrote answer llmgw.h over loopback, and misbehave: aimock.py, gateways.py, vectors.py.
 #
 #   FIXTURES=DIR        the recordings (default ../shared/fixtures beside this repository)
 #   PRICES=FILE         LiteLLM's model_prices_and_context_window.json (default ../shared/data/prices/...)
 #   CONFORM_CFLAGS=...  for the C side (default -O1 -g)
-#   CONFORM_SEEDS=20  CONFORM_CUTS=10  CONFORM_REFRAMED=6  CONFORM_ONLY=part-of-a-name
+#   CONFORM_SEEDS=20  CONFORM_CUTS=10  CONFORM_REFRAMED=6  CONFORM_DAMAGED=10  CONFORM_ONLY=part-of-a-name
+#   AIMOCK_ONLY=part-of-a-name  AIMOCK_CHANCES=12    of aimock.py and gateways.py
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
