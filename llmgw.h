@@ -568,16 +568,37 @@ struct llmgw_event {
 
 /* ---- configuration ------------------------------------------------------------------------ */
 
-/* A provider. A known name (openai, anthropic, gemini, deepseek, mistral, qwen, moonshot,
-   openrouter, portkey, tokenmix, ollama, llamacpp, vllm, groq, xai) brings dialect, url and key
-   variable; what you set replaces them. */
+/* Gives an access token: an OAuth or Entra one, which lives for minutes or hours. Writes it into token, NUL-terminated,
+   at most size (LLMGW_MAX_TOKEN) bytes with the NUL; *expires_s, if known: when it ends, in seconds since 1970.
+   Unless that is said the token is used until the provider refuses it. False: there is none; the target then
+   fails as with a refused key (LLMGW_E_AUTH: the next target is tried, this one left alone for key_dead_ms).
+   Called when there is no token, 2 minutes before it ends, and once more when a provider has answered 401 to it; never
+   twice at the same time for one provider. Mostly on the thread that calls llmgw_ask, llmgw_chat or llmgw_send, for
+   a provider of the request's that has none, before the request is accepted: a send takes as long, then. When a call
+   has waited past the token's end, or was refused, on the thread that drives, which moves nothing else meanwhile: a
+   function that may be slow should fetch ahead on a thread of its own and only copy here. It may not call
+   llmgw_chat, llmgw_ask, llmgw_send, llmgw_poll, llmgw_drain or llmgw_close. The token is kept in memory that is
+   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine. */
+typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, int64_t *expires_s,
+                               void *user);
+#define LLMGW_MAX_TOKEN 16384
+
+/* A provider. A known name (openai, anthropic, gemini, deepseek, mistral, qwen, moonshot, openrouter, portkey,
+   tokenmix, ollama, cohere, azure, vertex, llamacpp, vllm, groq, xai) brings dialect, url and key variable; what
+   you set replaces them.
+     azure    url (else AZURE_OPENAI_ENDPOINT) is the resource: "https://NAME.openai.azure.com". The model is the name
+              of your deployment. With a key it sends "api-key", with token "Authorization: Bearer" (Entra).
+     vertex   gemini's models at Google Cloud: project (else GOOGLE_CLOUD_PROJECT) and region (else
+              GOOGLE_CLOUD_LOCATION, else "global") make the url; token gives the access token.
+     ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    /* "openai", "anthropic", "gemini", "bedrock", "responses" (OpenAI's Responses API: those of its models that have
-       nothing else get it unasked); required for a name that is not known. */
-    const char *dialect;
-    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char
+        *dialect;    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses": OpenAI's
+                            Responses API, which those of its models that have no other get unasked; or a known name, to
+                            be spoken to as that one is. Required for a name that is not known */
+    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -601,6 +622,16 @@ typedef struct llmgw_provider {
 
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
+
+    llmgw_token_fn
+        token; /* instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a
+                             provider given here goes before the file's of the same name */
+    void *token_user;
+    const char
+        *api_version;    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest;
+                                "preview": the same with ?api-version=preview; a date ("2024-10-21"):
+                                {url}/openai/deployments/{model}, for gateways and clouds without v1 */
+    const char *project; /* vertex */
 } llmgw_provider;
 
 /* USD per million tokens, as price lists give them. Unset cached and cache_write cost as input does;
@@ -6849,8 +6880,8 @@ LLMGWI_BASE_UNUSED static bool llmgwi_json_canonical(llmgwi_base_str text, llmgw
 LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), or the   */
-/*           messages of an AWS event stream (WIRE.md 3).                                          */
+/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), lines of */
+/*           JSON, or the messages of an AWS event stream (WIRE.md 3).                             */
 /*           uses: nothing   guarantees: the same events for every way of cutting the same bytes; */
 /*           an event within one piece is handed on without a copy; size capped                   */
 /* ------------------------------------------------------------------------------------------- */
@@ -6861,6 +6892,7 @@ typedef bool (*llmgwi_frame_fn)(void *user, llmgwi_base_str name, llmgwi_base_st
 /* How a stream is cut into events. */
 typedef enum llmgwi_frame_kind {
     LLMGWI_FRAME_SSE = 0,    /* server-sent events */
+    LLMGWI_FRAME_LINES,      /* NDJSON: an event for each line that is not blank */
     LLMGWI_FRAME_EVENTSTREAM /* AWS's binary messages */
 } llmgwi_frame_kind;
 
@@ -6926,12 +6958,20 @@ static bool llmgwi_frame_data(llmgwi_frame *frame, llmgwi_base_str value, bool s
     return llmgwi_base_buf_view(&frame->data, value);
 }
 
+/* A line of NDJSON is an event without a name. It ends in LF or CR LF: a CR alone is JSON's white space. */
+static bool llmgwi_frame_json(llmgwi_frame *frame, llmgwi_base_str line) {
+    line = llmgwi_base_trim(line);
+    if (line.n && !frame->fn(frame->user, llmgwi_base_view("", 0), line)) frame->stopped = true;
+    return !frame->stopped;
+}
+
 /* One line without its end. stable: it stands in the piece until feed returns. */
 static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool stable) {
     if (line.n > frame->line.max) {
         frame->line.failed = LLMGWI_BASE_OVER_CAP;
         return false;
     }
+    if (frame->kind == LLMGWI_FRAME_LINES) return llmgwi_frame_json(frame, line);
     if (line.n == 0) return llmgwi_frame_dispatch(frame);
     const char *colon = (const char *)memchr(line.p, ':', line.n);
     llmgwi_base_str field = llmgwi_base_view(line.p, colon ? (size_t)(colon - line.p) : line.n);
@@ -6945,8 +6985,9 @@ static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool st
 }
 
 /* The end of the line that starts at p, or NULL: CR or LF, whichever comes first. */
-static const char *llmgwi_frame_eol(const char *p, const char *end) {
+static const char *llmgwi_frame_eol(const llmgwi_frame *frame, const char *p, const char *end) {
     const char *lf = (const char *)memchr(p, '\n', (size_t)(end - p));
+    if (frame->kind == LLMGWI_FRAME_LINES) return lf;
     const char *cr = (const char *)memchr(p, '\r', (size_t)((lf ? lf : end) - p));
     return cr ? cr : lf;
 }
@@ -7147,7 +7188,7 @@ static bool llmgwi_frame_feed(llmgwi_frame *frame, const char *p, size_t n) {
             continue;
         }
         frame->after_cr = false;
-        const char *eol = llmgwi_frame_eol(p, end);
+        const char *eol = llmgwi_frame_eol(frame, p, end);
         if (!eol || frame->line.n) {
             if (!llmgwi_base_buf_add(&frame->line, p, (size_t)((eol ? eol : end) - p))) return false;
         }
@@ -7316,7 +7357,9 @@ LLMGWI_BASE_SMALL_BEGIN
 /* ---- known providers ---- */
 
 typedef struct llmgwi_dialect_known {
-    const char *name, *dialect, *url, *key_var, *key_header;
+    const char *name, *dialect, *url;
+    const char *key_var; /* "ONE or ANOTHER": the first that is set */
+    const char *key_header;
     bool local; /* needs no key */
 } llmgwi_dialect_known;
 
@@ -7335,15 +7378,23 @@ static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
     {"portkey", "openai", "https://api.portkey.ai/v1", "PORTKEY_API_KEY", "x-portkey-api-key", false},
     {"tokenmix", "openai", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY", NULL, false},
     {"ollama", "openai", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY", NULL, true},
+    {"ollama", "ollama", "http://127.0.0.1:11434", "OLLAMA_API_KEY", NULL, true},
+    {"cohere", "cohere", "https://api.cohere.com/v2", "CO_API_KEY or COHERE_API_KEY", NULL, false},
+    {"azure", "openai", "", "AZURE_OPENAI_API_KEY", "api-key", false}, /* urls are made in section config */
+    {"vertex", "gemini", "", "CLOUDSDK_AUTH_ACCESS_TOKEN", "Authorization", false},
     {"llamacpp", "openai", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY", NULL, true},
     {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL, true},
     {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, false},
     {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, false},
 };
 
-static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++)
-        if (strcmp(llmgwi_dialect_knowns[i].name, name) == 0) return &llmgwi_dialect_knowns[i];
+/* The first of a name, and of a dialect if that is not NULL. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name, const char *dialect) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
+        const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
+        if (strcmp(known->name, name) == 0 && (!dialect || strcmp(known->dialect, dialect) == 0))
+            return known;
+    }
     return NULL;
 }
 
@@ -7355,7 +7406,9 @@ static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const c
 
 /* The provider that a dialect is called after: its own name, or that of a known one. */
 static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
-    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect);
+    const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
+    return own ? own
+               : llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
 }
 
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
@@ -7429,7 +7482,8 @@ enum {
 
 #define LLMGWI_DIALECT_NO_TOOLS LLMGWI_DIALECT_Q(33, 1)
 #define LLMGWI_DIALECT_NO_TOOL_NONE LLMGWI_DIALECT_Q(35, 1) /* these three: how tools can be chosen */
-#define LLMGWI_DIALECT_TOOL_REQUIRED_AT 37                  /* IDLE: not while it reasons */
+#define LLMGWI_DIALECT_TOOL_NONE LLMGWI_DIALECT_Q(35, 2)
+#define LLMGWI_DIALECT_TOOL_REQUIRED_AT 37 /* IDLE: not while it reasons */
 #define LLMGWI_DIALECT_TOOL_ONE_AT 39
 #define LLMGWI_DIALECT_TOOL_REQUIRED(value)                                                                  \
     LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOOL_REQUIRED_AT, LLMGWI_DIALECT_##value)
@@ -7557,6 +7611,7 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
          LLMGWI_DIALECT_OFF_MINIMAL | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER},
     {"@openai", NULL, LLMGWI_DIALECT_THINK_EFFORT},
     {"openai", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"azure", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN)},
     {"portkey", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_PREFILL(TURN)},
     {"groq", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
     {"xai", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
@@ -7583,6 +7638,12 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
     {"ollama", NULL, LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
     {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_DIRECT},
+    {"@ollama", NULL, /* where tools that may not be called are left out */
+     LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_FORCED | LLMGWI_DIALECT_TOOL_NONE |
+         LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"@cohere", NULL,
+     LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER |
+         LLMGWI_DIALECT_PREFILL(TURN)},
     {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
     {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* OpenAI's Responses API, whoever offers it; those of its models that do not reason */
@@ -7593,6 +7654,7 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"@responses", "*gpt-4*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*gpt-*-chat*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
+    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
@@ -8042,6 +8104,13 @@ static const llmgwi_dialect_reason llmgwi_dialect_reasons[] = {
     {"OTHER", LLMGWI_DIALECT_BROKEN},
     {"LANGUAGE", LLMGWI_DIALECT_BROKEN},
     {"NO_IMAGE", LLMGWI_DIALECT_BROKEN},
+    {"COMPLETE", LLMGW_FINISH_STOP}, /* cohere */
+    {"STOP_SEQUENCE", LLMGW_FINISH_STOP},
+    {"TOOL_CALL", LLMGW_FINISH_TOOL},
+    {"ERROR", LLMGWI_DIALECT_BROKEN},
+    {"TIMEOUT", LLMGWI_DIALECT_BROKEN},
+    {"load", LLMGWI_DIALECT_BROKEN}, /* ollama: the model was loaded or unloaded, and asked nothing */
+    {"unload", LLMGWI_DIALECT_BROKEN},
 };
 
 static void llmgwi_dialect_finish(llmgwi_dialect_answer *answer, llmgwi_json_text reason) {
@@ -8144,6 +8213,8 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"exceeds the available context size", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
+    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
+    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
     {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
     {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH},     /* Nova */
     {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
@@ -8154,6 +8225,7 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"spending cap", LLMGW_E_QUOTA},                    /* Gemini */
     {"too many tokens per day", LLMGW_E_QUOTA},         /* Bedrock, with 429 */
     {"model identifier is invalid", LLMGW_E_NOT_FOUND}, /* Bedrock, with 400 */
+    {"api calls / month", LLMGW_E_QUOTA},               /* Cohere's trial keys, with 429 */
 };
 
 /* Exceptions of AWS, as x-amzn-ErrorType or an event stream names them ("ThrottlingException",
@@ -8184,6 +8256,7 @@ typedef struct llmgwi_dialect_said {
     int status;                /* a number among them */
     bool per_day;              /* gemini: the quota of the day is used up */
     bool flagged;              /* openrouter: moderation refused the input, with 403 */
+    char filters[96];          /* azure: what was found in it, ", "-separated */
     int64_t retry_ms;
 } llmgwi_dialect_said;
 
@@ -8279,6 +8352,21 @@ static int64_t llmgwi_dialect_prose(llmgwi_base_str text) {
 
 static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *json, llmgwi_base_str key);
 
+/* Azure's {"hate": {"filtered": true, "severity": "high"}, "jailbreak": {"filtered": false}}: what was filtered. */
+static void llmgwi_dialect_said_filters(llmgwi_dialect_said *said, llmgwi_json *json) {
+    llmgwi_base_str category, key;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &category)) {
+        bool filtered = false;
+        if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+        while (llmgwi_json_member(json, &key))
+            if (llmgwi_base_same(key, "filtered")) filtered = llmgwi_json_look(json) == LLMGWI_JSON_TRUE;
+        size_t n = strlen(said->filters), most = sizeof said->filters;
+        if (filtered && n + category.n + 3 < most && !memchr(category.p, 0, category.n))
+            snprintf(said->filters + n, most - n, "%s%.*s", n ? ", " : "", (int)category.n, category.p);
+    }
+}
+
 /* {"message", "code", "type", "status", "error": ..., "details": [...]}, at any of these places. */
 static void llmgwi_dialect_said_object(llmgwi_dialect_said *said, llmgwi_json *json) {
     llmgwi_base_str key;
@@ -8297,7 +8385,9 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
                   llmgwi_base_same(key, "message"); /* azure, openrouter, mistral's 422 */
     if (json->depth > 8) return;
     if (llmgwi_base_same(key, "flagged_input")) said->flagged = true;
-    if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
+    if (kind == LLMGWI_JSON_OBJECT && llmgwi_base_starts(key, "content_filter_result")) {
+        llmgwi_dialect_said_filters(said, json);
+    } else if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
         llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_ARRAY && deeper) {
         if (!llmgwi_json_array(json)) return;
@@ -8374,10 +8464,12 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
     for (size_t i = 0; i < n; i++)
         if (!text[i]) text[i] = '?';
     if (status) snprintf(where, sizeof where, "HTTP %d", status);
+    bool filters = said.filters[0] != 0; /* first: Azure's message is long, and would push it out */
     bool skewed = llmgwi_base_has(said.message.raw, "signature expired") ||
                   llmgwi_base_has(said.message.raw, "signature not yet current"); /* AWS: over 5 minutes */
-    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s", where,
-                            skewed ? ": this machine's clock is wrong" : "", where[0] && n ? ": " : "",
+    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s%s%s%s", where,
+                            skewed ? ": this machine's clock is wrong" : "", filters ? " (filtered: " : "",
+                            said.filters, filters ? ")" : "", (where[0] || filters) && n ? ": " : "",
                             n || where[0] ? text : "the provider reported an error without a text");
     error->http_status = status;
     error->retry_after_ms = said.retry_ms ? said.retry_ms : llmgwi_dialect_prose(said.message.raw);
@@ -8565,7 +8657,8 @@ static void llmgwi_dialect_limit_header(llmgwi_dialect_meta *meta, llmgwi_base_s
 static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str name, llmgwi_base_str value,
                                   int64_t wall_s) {
     if (llmgwi_base_is_nocase(name, "content-type")) {
-        meta->json = llmgwi_base_has(value, "json");
+        meta->json =
+            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson"); /* ollama's streams */
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
         int64_t ms = llmgwi_dialect_seconds(value) / 1000;
@@ -8616,8 +8709,16 @@ typedef struct llmgwi_dialect_resume {
     const char *fault;    /* the answer is whole, and this is wrong with it; NULL: it was cut */
 } llmgwi_dialect_resume;
 
+/* Members of the openai family by shape, though not by name. */
+typedef enum llmgwi_dialect_style {
+    LLMGWI_DIALECT_STYLE_OPENAI = 0,
+    LLMGWI_DIALECT_STYLE_OLLAMA, /* one text and a list of images; arguments are objects; calls have no ids */
+    LLMGWI_DIALECT_STYLE_COHERE  /* reasoning goes back as content, or as the plan of its calls */
+} llmgwi_dialect_style;
+
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
+    llmgwi_dialect_style style;
     const llmgw_request *request;
     const llmgwi_dialect_target *target;
     llmgw_error *error;
@@ -8990,18 +9091,40 @@ static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key,
     llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
 }
 
+/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
+static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
+    if (result->name) return result->name;
+    for (size_t i = build->message; i-- > 0;)
+        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
+            const llmgw_part *part = &build->request->messages[i].parts[j];
+            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
+        }
+    return result->id;
+}
+
 /* ---- openai: chat completions ---- */
 
 #define LLMGWI_DIALECT_OPENAI_ID 40 /* bytes of a call's id that it takes back */
 
+#define LLMGWI_DIALECT_PLAN "tool_plan" /* as a signature: cohere's reasoning that came before calls */
+
+/* Reasoning that cohere wants back as content. */
+static bool llmgwi_dialect_cohere_thought(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    return build->style == LLMGWI_DIALECT_STYLE_COHERE && part->kind == LLMGW_PART_REASONING &&
+           llmgwi_dialect_own(build, part) && !(part->signature && part->signature[0]);
+}
+
 static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    bool image = part->kind == LLMGW_PART_IMAGE;
-    if (part->kind != LLMGW_PART_TEXT && !image && part->kind != LLMGW_PART_FILE) return;
+    bool image = part->kind == LLMGW_PART_IMAGE, thought = llmgwi_dialect_cohere_thought(build, part);
+    if (part->kind != LLMGW_PART_TEXT && !image && part->kind != LLMGW_PART_FILE && !thought) return;
     llmgwi_json_open(out, '{');
-    if (part->kind == LLMGW_PART_TEXT) {
-        llmgwi_json_pair(out, "type", "text");
-        llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
+    if (part->kind == LLMGW_PART_TEXT || thought) {
+        const char *key = thought ? "thinking" : "text";
+        llmgwi_json_pair(out, "type", key);
+        llmgwi_dialect_pair(build, key, "text", llmgwi_dialect_part_text(part));
+    } else if (part->kind == LLMGW_PART_FILE && build->style == LLMGWI_DIALECT_STYLE_COHERE) {
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
     } else if (image) {
         if (part->url && (build->target->quirks & LLMGWI_DIALECT_NO_IMAGE_URL))
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
@@ -9039,9 +9162,11 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t fr
         blanks += blank;
         calls += part.kind == LLMGW_PART_TOOL_CALL;
         texts += part.kind == LLMGW_PART_TEXT && !blank;
-        others += part.kind == LLMGW_PART_IMAGE || part.kind == LLMGW_PART_FILE;
+        others += part.kind == LLMGW_PART_IMAGE || part.kind == LLMGW_PART_FILE ||
+                  llmgwi_dialect_cohere_thought(build, &part);
     }
     bool array = others || texts > 1;
+    if (!texts && !others && build->style == LLMGWI_DIALECT_STYLE_COHERE) return; /* nothing is not null */
     if (!texts && !others) {
         llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
         return;
@@ -9061,7 +9186,7 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t fr
 /* False: there are none. */
 static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from, size_t to) {
     llmgwi_json_out *out = &build->out;
-    bool open = false;
+    bool open = false, bare = build->style == LLMGWI_DIALECT_STYLE_OLLAMA;
     llmgw_part part;
     for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_CALL) continue;
@@ -9071,13 +9196,18 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
             open = true;
         }
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
-        llmgwi_json_pair(out, "type", "function");
+        if (!bare) {
+            llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_json_pair(out, "type", "function");
+        }
         llmgwi_json_key(out, "function");
         llmgwi_json_open(out, '{');
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part.name));
-        llmgwi_dialect_pair(build, "arguments", "arguments",
-                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(&part)));
+        const char *arguments = llmgwi_dialect_part_arguments(&part);
+        if (bare)
+            llmgwi_dialect_raw(build, "arguments", arguments);
+        else
+            llmgwi_dialect_pair(build, "arguments", "arguments", llmgwi_base_cstr(arguments));
         llmgwi_json_close(out, '}');
         llmgwi_json_close(out, '}');
     }
@@ -9086,18 +9216,22 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
 }
 
 /* Reasoning goes back only to the provider it came from, in the form that one wants: the items of all arrays as one
-   array, or the text, which only a tool loop wants. */
+   array, or the text, which some want in a tool loop only. */
 static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, size_t from, size_t to, bool calls) {
-    bool details = (build->target->quirks & LLMGWI_DIALECT_REPLAY_DETAILS) != 0, open = false;
+    static const char *const keys[] = {"reasoning_content", "thinking", LLMGWI_DIALECT_PLAN}; /* by style */
+    uint64_t quirks = build->target->quirks;
+    bool details = (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) != 0, open = false;
+    bool loop = build->style || (quirks & LLMGWI_DIALECT_REPLAY_CONTENT);
     llmgwi_base_buf *buf = build->out.buf;
     llmgw_part part;
-    if (!details && !(calls && (build->target->quirks & LLMGWI_DIALECT_REPLAY_CONTENT))) return;
+    if (!details && build->style != LLMGWI_DIALECT_STYLE_OLLAMA && !(calls && loop)) return;
     for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         llmgwi_base_str items = llmgwi_base_cstr(part.signature);
         bool array = items.n > 2 && items.p[0] == '[' && items.p[items.n - 1] == ']';
-        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) || (details && !array))
+        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) || (details && !array) ||
+            llmgwi_dialect_cohere_thought(build, &part))
             continue;
-        if (!open) llmgwi_json_key(&build->out, details ? "reasoning_details" : "reasoning_content");
+        if (!open) llmgwi_json_key(&build->out, details ? "reasoning_details" : keys[build->style]);
         if (details || !open) llmgwi_base_buf_add(buf, open ? "," : details ? "[" : "\"", 1);
         open = true;
         if (details)
@@ -9116,10 +9250,64 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
         if (part.kind != LLMGW_PART_TOOL_RESULT) continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
-        llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+        if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+            llmgwi_dialect_pair(build, "tool_name", "name",
+                                llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
+        else
+            llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
         llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(&part));
         llmgwi_json_close(&build->out, '}');
     }
+}
+
+/* "content": the texts of turns [from, to) in one string. */
+static void llmgwi_dialect_put_texts(llmgwi_dialect_build *build, size_t from, size_t to,
+                                     const char *between) {
+    llmgwi_json_out *out = &build->out;
+    const char *gap = "";
+    llmgwi_json_key(out, "content");
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
+            if (part.kind != LLMGW_PART_TEXT) continue;
+            llmgwi_base_buf_text(out->buf, gap);
+            gap = between;
+            if (llmgwi_json_put_escaped(out->buf, text) != text.n)
+                llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
+        }
+    }
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    out->comma = true;
+}
+
+/* Ollama's message: one text, and images beside it. */
+static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, size_t from, size_t to) {
+    bool open = false;
+    llmgw_part part;
+    llmgwi_dialect_put_texts(build, from, to, "\\n");
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        if (part.kind == LLMGW_PART_FILE)
+            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
+        if (part.kind != LLMGW_PART_IMAGE) continue;
+        if (part.url)
+            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
+                                  "this provider takes images by bytes only");
+        if (!open) llmgwi_json_key(&build->out, "images");
+        if (!open) llmgwi_json_open(&build->out, '[');
+        open = true;
+        llmgwi_dialect_base64(build, &part, false);
+    }
+    if (open) llmgwi_json_close(&build->out, ']');
+}
+
+static void llmgwi_dialect_openai_words(llmgwi_dialect_build *build, size_t from, size_t to) {
+    if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+        llmgwi_dialect_ollama_content(build, from, to);
+    else
+        llmgwi_dialect_openai_content(build, from, to);
 }
 
 /* The assistant's turns [from, to) are one message. */
@@ -9132,7 +9320,7 @@ static void llmgwi_dialect_openai_said(llmgwi_dialect_build *build, size_t from,
     if (!speaks) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "role", "assistant");
-    llmgwi_dialect_openai_content(build, from, to);
+    llmgwi_dialect_openai_words(build, from, to);
     bool calls = llmgwi_dialect_openai_calls(build, from, to);
     llmgwi_dialect_openai_replay(build, from, to, calls);
     llmgwi_json_close(&build->out, '}');
@@ -9150,7 +9338,7 @@ static void llmgwi_dialect_openai_heard(llmgwi_dialect_build *build, size_t from
             continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", turn.role == LLMGW_ROLE_SYSTEM ? "system" : "user");
-        llmgwi_dialect_openai_content(build, i, i + 1);
+        llmgwi_dialect_openai_words(build, i, i + 1);
         llmgwi_json_close(&build->out, '}');
     }
 }
@@ -9181,22 +9369,9 @@ static bool llmgwi_dialect_openai_joins(const llmgwi_dialect_build *build, size_
 /* The texts of turns [from, to) as one message: a template would put something between two. */
 static void llmgwi_dialect_openai_joined(llmgwi_dialect_build *build, const char *role, size_t from,
                                          size_t to) {
-    llmgwi_json_out *out = &build->out;
-    llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "role", role);
-    llmgwi_json_key(out, "content");
-    llmgwi_base_buf_add(out->buf, "\"", 1);
-    for (size_t i = from; i < to; i++) {
-        llmgw_message turn = llmgwi_dialect_turn(build, i);
-        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
-            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
-            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
-            if (part.kind != LLMGW_PART_TEXT || llmgwi_json_put_escaped(out->buf, text) == text.n) continue;
-            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
-        }
-    }
-    llmgwi_base_buf_add(out->buf, "\"", 1);
-    out->comma = true;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "role", role);
+    llmgwi_dialect_put_texts(build, from, to, "");
 }
 
 /* The kept text, in the assistant's last message if it began there, and how to go on from it. */
@@ -9226,26 +9401,34 @@ static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) 
     llmgwi_json_close(&build->out, '}');
 }
 
-/* flat: as the Responses API has it, which takes a tool for strict unless told. */
-static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
+/* "tools": all, or the one of this name. flat: as the Responses API has it, which takes a tool for strict unless told. */
+static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, bool flat, const char *only) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
-    if (!request->tool_count) return;
     llmgwi_json_key(out, "tools");
     llmgwi_json_open(out, '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
+        if (only && strcmp(only, tool->name) != 0) continue;
         llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
             llmgwi_dialect_pair(build, "description", "tools.description",
                                 llmgwi_base_cstr(tool->description));
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
-        if (tool->strict || flat) llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
+        if ((tool->strict && !build->style) || flat)
+            llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
         llmgwi_dialect_openai_close(build, flat);
     }
     llmgwi_json_close(out, ']');
+}
+
+static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    if (!request->tool_count) return;
+    llmgwi_dialect_openai_functions(build, flat, NULL);
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
     if (build->target->quirks & LLMGWI_DIALECT_NO_TOOL_CHOICE) {
@@ -9321,8 +9504,8 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     llmgwi_dialect_openai_format(build);
 }
 
-LLMGWI_BASE_UNUSED
-static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
+/* Opens the body: "model" and "messages". */
+static void llmgwi_dialect_openai_messages(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
@@ -9341,6 +9524,13 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_dialect_openai_messages(build);
     llmgwi_dialect_openai_tools(build, false);
     llmgwi_dialect_openai_options(build);
     if (request->stream) {
@@ -9391,7 +9581,8 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
                 (void)llmgwi_json_skip(json, &delta->parts);
             else
                 (void)llmgwi_json_maybe(json, &delta->content);
-        } else if (llmgwi_base_is(key, "reasoning_content") || llmgwi_base_is(key, "reasoning")) {
+        } else if (llmgwi_base_is(key, "reasoning_content") || llmgwi_base_is(key, "reasoning") ||
+                   llmgwi_base_is(key, "thinking")) { /* ollama */
             if (llmgwi_json_maybe(json, &text) && text.raw.n) delta->reasoning = text;
         } else if (llmgwi_base_is(key, "refusal")) {
             (void)llmgwi_json_maybe(json, &delta->refusal);
@@ -9405,7 +9596,7 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
 
 LLMGWI_BASE_SMALL_BEGIN
 
-/* One of Mistral's content parts: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
+/* A content part of Mistral's or Cohere's: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
 static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_json *json,
                                        llmgw_part_kind kind) {
     llmgwi_base_str key;
@@ -9414,6 +9605,9 @@ static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_jso
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "text")) {
             (void)llmgwi_json_maybe(json, &text);
+        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
+            (void)llmgwi_json_string(json, &text); /* cohere */
+            kind = LLMGW_PART_REASONING;
         } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
                    json->depth < 4) {
             if (!llmgwi_json_array(json)) return;
@@ -9484,10 +9678,10 @@ static llmgwi_dialect_piece *llmgwi_dialect_openai_call(llmgwi_dialect_answer *a
     return llmgwi_dialect_tool(answer, index, id, name);
 }
 
-static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+/* index: -1, or what was said outside. */
+static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgwi_json *json, int64_t index) {
     llmgwi_json_text id = llmgwi_dialect_none(), name = id, arguments = id;
     llmgwi_base_str key, raw;
-    int64_t index = -1;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "index"))
@@ -9517,7 +9711,7 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json json;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
     if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
-    while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json);
+    while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json, -1);
 }
 
 LLMGWI_BASE_SMALL_BEGIN
@@ -9569,6 +9763,17 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *
 
 LLMGWI_BASE_SMALL_END
 
+static void llmgwi_dialect_openai_act(llmgwi_dialect_answer *answer, const llmgwi_dialect_delta *delta) {
+    answer->any = true;
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, delta->reasoning);
+    if (delta->details.n) llmgwi_dialect_openai_details(answer, delta->details);
+    if (delta->parts.n) llmgwi_dialect_openai_items(answer, delta->parts);
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, delta->content);
+    (void)llmgwi_dialect_append(answer, &answer->refusal, delta->refusal);
+    if (delta->calls.n) llmgwi_dialect_openai_call_list(answer, delta->calls);
+    llmgwi_dialect_finish(answer, delta->finish);
+}
+
 static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_dialect_delta delta;
     llmgwi_base_str key;
@@ -9585,14 +9790,7 @@ static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_j
             llmgwi_dialect_openai_usage(answer, json); /* Moonshot */
     }
     if (json->error || delta.index != 0) return; /* we ask for one choice */
-    answer->any = true;
-    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, delta.reasoning);
-    if (delta.details.n) llmgwi_dialect_openai_details(answer, delta.details);
-    if (delta.parts.n) llmgwi_dialect_openai_items(answer, delta.parts);
-    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, delta.content);
-    (void)llmgwi_dialect_append(answer, &answer->refusal, delta.refusal);
-    if (delta.calls.n) llmgwi_dialect_openai_call_list(answer, delta.calls);
-    llmgwi_dialect_finish(answer, delta.finish);
+    llmgwi_dialect_openai_act(answer, &delta);
 }
 
 /* A malformed text ends the answer with an error that says what and where. */
@@ -10139,16 +10337,6 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- gemini: generateContent ---- */
 
-/* functionResponse wants the name of the call: of the nearest one before the result. */
-static const char *llmgwi_dialect_gemini_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
-    for (size_t i = build->message; i-- > 0;)
-        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
-            const llmgw_part *part = &build->request->messages[i].parts[j];
-            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
-        }
-    return result->name ? result->name : result->id;
-}
-
 /* An id that we made up for a call without one does not go back. */
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
@@ -10161,7 +10349,7 @@ static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmg
     llmgwi_json_key(out, "functionResponse");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_gemini_id(build, part->id);
-    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_gemini_name(build, part)));
+    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_result_name(build, part)));
     llmgwi_json_key(out, "response");
     bool object =
         !part->is_error && !llmgwi_json_check(text, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL);
@@ -11815,9 +12003,273 @@ static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi
 
 /* ---- ollama: its own api ---- */
 
+/* gpt-oss takes levels and cannot be told not to; the others take yes and no, and refuse levels. */
+static void llmgwi_dialect_ollama_think(llmgwi_dialect_build *build) {
+    llmgw_effort effort = build->request->effort;
+    if (effort == LLMGW_EFFORT_DEFAULT) return;
+    if (effort > LLMGW_EFFORT_NONE && strstr(build->target->model, "gpt-oss"))
+        llmgwi_json_pair(&build->out, "think", llmgwi_dialect_efforts[effort]);
+    else
+        llmgwi_dialect_raw(build, "think", effort == LLMGW_EFFORT_NONE ? "false" : "true");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    build->style = LLMGWI_DIALECT_STYLE_OLLAMA;
+    llmgwi_dialect_openai_messages(build);
+    if (request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE)
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "tool_mode", "this provider lets the model decide");
+    if (request->tool_count && request->tool_mode != LLMGW_TOOLS_NONE)
+        llmgwi_dialect_openai_functions(build, false, NULL);
+    llmgwi_dialect_ollama_think(build);
+    if (request->schema) llmgwi_dialect_raw(build, "format", request->schema);
+    llmgwi_json_key(out, "options");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "top_p", request->top_p);
+    llmgwi_dialect_whole(build, "top_k", request->top_k);
+    llmgwi_dialect_whole(build, "seed", request->seed);
+    llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
+    llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
+    llmgwi_dialect_stops(build, "stop");
+    if (request->max_tokens) {
+        llmgwi_json_key(out, "num_predict");
+        llmgwi_json_put_int(out, request->max_tokens);
+    }
+    llmgwi_json_close(out, '}');
+    llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false"); /* unsaid, it streams */
+    llmgwi_json_close(out, '}');
+}
+
+/* A whole reply, or one line of a stream: the last one says "done". */
+static bool llmgwi_dialect_ollama_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                       const char *what) {
+    llmgwi_json json;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0);
+    llmgwi_dialect_delta delta;
+    llmgwi_json_text model = llmgwi_dialect_none(), reason = model;
+    llmgw_usage *usage = &answer->usage;
+    bool done = false, message = false;
+    llmgwi_dialect_delta_clear(&delta);
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "message")) {
+                message = llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT;
+                llmgwi_dialect_openai_message(&json, &delta);
+            } else if (llmgwi_base_same(key, "done")) {
+                done = llmgwi_json_look(&json) == LLMGWI_JSON_TRUE;
+            } else if (llmgwi_base_same(key, "done_reason")) {
+                (void)llmgwi_json_maybe(&json, &reason);
+            } else if (llmgwi_base_same(key, "model")) {
+                (void)llmgwi_json_maybe(&json, &model);
+            } else if (llmgwi_base_same(key, "prompt_eval_count")) {
+                usage->known = llmgwi_json_count(&json, &usage->input) || usage->known;
+            } else if (llmgwi_base_same(key, "eval_count")) {
+                usage->known = llmgwi_json_count(&json, &usage->output) || usage->known;
+            } else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
+                (void)llmgwi_json_skip(&json, &error);
+            }
+        }
+    if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+    llmgwi_dialect_identify(answer, llmgwi_dialect_none(), model);
+    if (!llmgwi_dialect_unless(answer, error)) return false;
+    if (done) delta.finish = reason.raw.n ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("stop"));
+    if (message || done) llmgwi_dialect_openai_act(answer, &delta);
+    answer->ended = answer->ended || done;
+    return answer->error.code == LLMGW_OK;
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_ollama_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    return llmgwi_dialect_ollama_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no message");
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_ollama_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                        llmgwi_base_str data) {
+    (void)name;
+    return llmgwi_dialect_ollama_body(answer, data, "stream line");
+}
+
 /* ---- cohere: v2 chat ---- */
 
-LLMGWI_BASE_SMALL_BEGIN
+static void llmgwi_dialect_cohere_tools(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    bool strict = false, one = request->tool_mode == LLMGW_TOOLS_ONE;
+    if (!request->tool_count) return;
+    /* no tool can be named: it is the only one, then, and required */
+    llmgwi_dialect_openai_functions(build, false, one ? request->tool_name : NULL);
+    for (size_t i = 0; i < request->tool_count; i++) strict = strict || request->tools[i].strict;
+    if (strict) llmgwi_dialect_raw(build, "strict_tools", "true");
+    if (request->tool_mode != LLMGW_TOOLS_AUTO)
+        llmgwi_json_pair(&build->out, "tool_choice",
+                         request->tool_mode == LLMGW_TOOLS_NONE ? "NONE" : "REQUIRED");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_cohere_build(llmgwi_dialect_build *build) {
+    static const char *const thinking[] = {
+        NULL, "{\"type\":\"disabled\"}", "{\"type\":\"enabled\",\"token_budget\":1024}",
+        "{\"type\":\"enabled\",\"token_budget\":8192}", "{\"type\":\"enabled\"}"};
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    build->style = LLMGWI_DIALECT_STYLE_COHERE;
+    llmgwi_dialect_openai_messages(build);
+    llmgwi_dialect_cohere_tools(build);
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "p", request->top_p);
+    llmgwi_dialect_whole(build, "k", request->top_k);
+    llmgwi_dialect_whole(build, "seed", request->seed);
+    llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
+    llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
+    llmgwi_dialect_stops(build, "stop_sequences");
+    if (request->max_tokens) {
+        llmgwi_json_key(out, "max_tokens");
+        llmgwi_json_put_int(out, request->max_tokens);
+    }
+    if (request->effort) llmgwi_dialect_raw(build, "thinking", thinking[request->effort]);
+    if (request->schema) {
+        llmgwi_json_key(out, "response_format");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "type", "json_object");
+        llmgwi_dialect_raw(build, "json_schema", request->schema);
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false");
+    llmgwi_json_close(out, '}');
+}
+
+/* "usage": billed_units are what the invoice counts, without the template that the model is given around the
+   messages; tokens (and cached_tokens, which are some of them) tell what it has read. The first are taken: usage
+   is what cost is made of, and a cached part of another sum would be more than the whole. */
+static LLMGWI_BASE_COLD void llmgwi_dialect_cohere_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgw_usage *usage = &answer->usage;
+    bool billed = false;
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        bool paid = llmgwi_base_same(key, "billed_units"), read = llmgwi_base_same(key, "tokens") && !billed;
+        if ((!paid && !read) || llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json))
+            continue;
+        while (llmgwi_json_member(json, &key)) {
+            bool in = llmgwi_base_same(key, "input_tokens");
+            if (!in && !llmgwi_base_same(key, "output_tokens")) continue;
+            if (!llmgwi_json_count(json, in ? &usage->input : &usage->output)) continue;
+            usage->known = true;
+            billed = billed || paid;
+        }
+    }
+}
+
+/* What one body or event says, to be acted on when it was read to its end. */
+typedef struct llmgwi_dialect_cohere {
+    llmgwi_json_text id, finish;
+    llmgwi_base_str message, error; /* raw */
+    int64_t index;
+} llmgwi_dialect_cohere;
+
+/* A reply says at its top what a stream's events say in "delta". */
+static void llmgwi_dialect_cohere_read(llmgwi_dialect_answer *answer, llmgwi_json *json,
+                                       llmgwi_dialect_cohere *said) {
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (llmgwi_base_same(key, "delta") && json->depth < 3)
+            llmgwi_dialect_cohere_read(answer, json, said);
+        else if (llmgwi_base_same(key, "message") && kind == LLMGWI_JSON_OBJECT)
+            (void)llmgwi_json_skip(json, &said->message);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &said->error);
+        else if (llmgwi_base_same(key, "id"))
+            (void)llmgwi_json_maybe(json, &said->id);
+        else if (llmgwi_base_same(key, "index"))
+            (void)llmgwi_json_count(json, &said->index);
+        else if (llmgwi_base_same(key, "finish_reason"))
+            (void)llmgwi_json_maybe(json, &said->finish);
+        else if (llmgwi_base_same(key, "usage"))
+            llmgwi_dialect_cohere_usage(answer, json);
+    }
+}
+
+/* More of what was thought: a plan is kept apart, it goes back under another name. */
+static void llmgwi_dialect_cohere_plan(llmgwi_dialect_answer *answer, llmgwi_json_text plan) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_REASONING);
+    if (!plan.raw.n) return;
+    if (!piece || !piece->signature.n) {
+        piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+        if (!piece || !llmgwi_dialect_append(answer, &piece->signature,
+                                             llmgwi_dialect_plain(llmgwi_base_cstr(LLMGWI_DIALECT_PLAN))))
+            return;
+    }
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, plan);
+}
+
+/* "content" and "tool_calls" are lists in a reply, one object in an event. */
+static void llmgwi_dialect_cohere_message(llmgwi_dialect_answer *answer, const llmgwi_dialect_cohere *said) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_base_str key;
+    llmgwi_json_init(&json, said->message.p, said->message.n, answer->max_depth);
+    if (!llmgwi_json_object(&json)) return;
+    while (llmgwi_json_member(&json, &key)) {
+        bool content = llmgwi_base_same(key, "content"), calls = llmgwi_base_same(key, "tool_calls");
+        llmgwi_json_kind kind = llmgwi_json_look(&json);
+        if (llmgwi_base_same(key, "tool_plan")) {
+            if (llmgwi_json_maybe(&json, &text)) llmgwi_dialect_cohere_plan(answer, text);
+        } else if (content && kind == LLMGWI_JSON_STRING) {
+            if (llmgwi_json_string(&json, &text)) (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, text);
+        } else if (content && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_openai_item(answer, &json, LLMGW_PART_TEXT);
+        } else if (calls && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_openai_call_item(answer, &json, said->index);
+        } else if ((content || calls) && kind == LLMGWI_JSON_ARRAY && llmgwi_json_array(&json)) {
+            while (llmgwi_json_item(&json)) {
+                if (content)
+                    llmgwi_dialect_openai_item(answer, &json, LLMGW_PART_TEXT);
+                else
+                    llmgwi_dialect_openai_call_item(answer, &json, -1);
+            }
+        }
+    }
+}
+
+static bool llmgwi_dialect_cohere_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                       const char *what) {
+    llmgwi_json json;
+    llmgwi_dialect_cohere said;
+    said.id = said.finish = llmgwi_dialect_none();
+    said.message = said.error = llmgwi_base_view("", 0);
+    said.index = -1;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_cohere_read(answer, &json, &said);
+    if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+    llmgwi_dialect_identify(answer, said.id, llmgwi_dialect_none());
+    if (!llmgwi_dialect_unless(answer, said.error)) return false;
+    if (said.message.n) llmgwi_dialect_cohere_message(answer, &said);
+    answer->any = answer->any || said.message.n;
+    llmgwi_dialect_finish(answer, said.finish);
+    answer->ended = answer->ended || answer->finished; /* it comes with the last event, message-end */
+    return answer->error.code == LLMGW_OK;
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_cohere_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    return llmgwi_dialect_cohere_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no message");
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                        llmgwi_base_str data) {
+    (void)name;
+    if (llmgwi_base_is(data, "[DONE]")) return true; /* its own SDK skips it */
+    return llmgwi_dialect_cohere_body(answer, data, "stream event");
+}
 
 /* ---- the table: one more dialect is a row and its functions ---- */
 
@@ -11838,23 +12290,30 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
     LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
                            NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
                            llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
-        LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages", "x-api-key", "",
-                                  "anthropic-version: 2023-06-01", true, llmgwi_dialect_anthropic_build,
-                                  llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
-                                  LLMGWI_FRAME_SSE, NULL}, )
-            LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
-                                   "/models/{model}:streamGenerateContent?alt=sse", "x-goog-api-key", "",
-                                   NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
-                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, )
-                LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse",
-                                        "/model/{model}/converse-stream", "Authorization", "Bearer ", NULL,
-                                        false, llmgwi_dialect_bedrock_build, llmgwi_dialect_bedrock_reply,
-                                        llmgwi_dialect_bedrock_event, LLMGWI_FRAME_EVENTSTREAM,
-                                        "Accept: application/vnd.amazon.eventstream"}, )
-                    LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses", "Authorization",
-                                              "Bearer ", NULL, true, llmgwi_dialect_responses_build,
-                                              llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
-                                              LLMGWI_FRAME_SSE, NULL}, ){
+        LLMGWI_BASE_IF_ANTHROPIC(
+            {"anthropic", "/messages", "/messages", "x-api-key", "", "anthropic-version: 2023-06-01", true,
+             llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+             LLMGWI_FRAME_SSE,
+             NULL}, ) LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
+                                             "/models/{model}:streamGenerateContent?alt=sse",
+                                             "x-goog-api-key", "", NULL, false, llmgwi_dialect_gemini_build,
+                                             llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
+                                             LLMGWI_FRAME_SSE, NULL}, )
+            LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
+                                    "Authorization", "Bearer ", NULL, false, llmgwi_dialect_bedrock_build,
+                                    llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
+                                    LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"}, )
+                LLMGWI_BASE_IF_RESPONSES(
+                    {"responses", "/responses", "/responses", "Authorization", "Bearer ", NULL, true,
+                     llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply,
+                     llmgwi_dialect_responses_event, LLMGWI_FRAME_SSE,
+                     NULL}, ) LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization",
+                                                     "Bearer ", NULL, true, llmgwi_dialect_ollama_build,
+                                                     llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
+                                                     LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"}, )
+                    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
+                                           llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
+                                           llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
                         NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
 /* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
@@ -12104,15 +12563,22 @@ static void llmgwi_dialect_percent(llmgwi_base_buf *out, llmgwi_base_str text, b
     }
 }
 
-/* base + path, with {model} filled in. */
+/* Appends a text whose {model} is filled in. */
+static void llmgwi_dialect_url_put(llmgwi_base_buf *url, const char *text, const char *model) {
+    for (const char *mark; (mark = strstr(text, "{model}")) != NULL; text = mark + strlen("{model}")) {
+        llmgwi_base_buf_add(url, text, (size_t)(mark - text));
+        llmgwi_dialect_percent(url, llmgwi_base_cstr(model), false);
+    }
+    llmgwi_base_buf_text(url, text);
+}
+
+/* base + path, with {model} filled in wherever it stands: what hosts put around a dialect's path is in base, but
+   for a query. */
 static bool llmgwi_dialect_url(const llmgwi_dialect *dialect, const char *base, const char *model,
                                bool stream, llmgwi_base_buf *url) {
-    const char *path = stream ? dialect->stream_path : dialect->path, *mark = strstr(path, "{model}");
-    llmgwi_base_buf_text(url, base);
-    if (!mark) return llmgwi_base_buf_text(url, path);
-    llmgwi_base_buf_add(url, path, (size_t)(mark - path));
-    llmgwi_dialect_percent(url, llmgwi_base_cstr(model), false);
-    return llmgwi_base_buf_text(url, mark + strlen("{model}"));
+    llmgwi_dialect_url_put(url, base, model);
+    llmgwi_dialect_url_put(url, stream ? dialect->stream_path : dialect->path, model);
+    return !url->failed;
 }
 
 /* ---- signing for AWS: Signature Version 4 (WIRE.md 3) ----
@@ -12934,7 +13400,11 @@ typedef struct llmgwi_config_provider {
     const char *flavour; /* known name or dialect */
     const char *family;  /* of which rows of capabilities hold: the flavour, or "compatible": some server that
                             speaks the openai dialect */
-    const char *url;     /* without a slash at its end */
+    const char *url;     /* without a slash at its end; may hold {model} */
+    const char *root;    /* the same or its beginning, without {model} */
+    const char *query;   /* at the end of every URL, "a=b"; "": none */
+    llmgw_token_fn token;
+    void *token_user;
     bool tls, loopback;
     bool keyed;             /* some header is a secret */
     bool listed;            /* at its known place: built-in prices hold */
@@ -13051,19 +13521,22 @@ static bool llmgwi_config_secret(llmgwi_config *config, const char *value) {
 
 #define LLMGWI_CONFIG_SECRET_MIN 6 /* a shorter "key" would blot out ordinary words */
 
-/* Replaces every key that stands in a text by "[key]", in place. */
-static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
-    for (size_t i = 0; i < config->secret_count; i++) {
-        size_t n = config->secrets[i].size - 1;
-        if (n < LLMGWI_CONFIG_SECRET_MIN) continue;
-        for (char *at = text; (at = strstr(at, config->secrets[i].line)) != NULL; at += 5) {
-            memmove(at + 5, at + n, strlen(at + n) + 1);
-            memcpy(at, "[key]", 5);
-        }
-        size_t end = strlen(text), most = n - 1 < end ? n - 1 : end; /* a key that was cut off at the end */
-        for (; most >= LLMGWI_CONFIG_SECRET_MIN; most--)
-            if (memcmp(text + end - most, config->secrets[i].line, most) == 0) text[end - most] = 0;
+/* Replaces a secret that stands in a text by "[key]", in place. */
+static void llmgwi_config_blot(char *text, const char *secret) {
+    size_t n = secret ? strlen(secret) : 0;
+    if (n < LLMGWI_CONFIG_SECRET_MIN) return;
+    for (char *at = text; (at = strstr(at, secret)) != NULL; at += 5) {
+        memmove(at + 5, at + n, strlen(at + n) + 1);
+        memcpy(at, "[key]", 5);
     }
+    size_t end = strlen(text), most = n - 1 < end ? n - 1 : end; /* one that was cut off at the end */
+    for (; most >= LLMGWI_CONFIG_SECRET_MIN; most--)
+        if (memcmp(text + end - most, secret, most) == 0) text[end - most] = 0;
+}
+
+/* The same of every key. */
+static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
+    for (size_t i = 0; i < config->secret_count; i++) llmgwi_config_blot(text, config->secrets[i].line);
 }
 
 static void llmgwi_config_wipe(const llmgwi_config *config, llmgwi_config_header *lines, size_t count) {
@@ -13189,6 +13662,18 @@ static llmgwi_config_provider *llmgwi_config_provider_find(const llmgwi_config *
     return NULL;
 }
 
+/* The value of the first variable that is set among "ONE or ANOTHER"; NULL: none is. */
+static const char *llmgwi_config_variable(const char *names) {
+    char name[64];
+    for (const char *end; names; names = end ? end + strlen(" or ") : NULL) {
+        end = strstr(names, " or ");
+        llmgwi_base_copy_cut(name, sizeof name, names, end ? (size_t)(end - names) : strlen(names));
+        const char *value = getenv(name);
+        if (value && value[0]) return value;
+    }
+    return NULL;
+}
+
 /* "env:NAME" or the value itself; NULL if the variable is not set. */
 static const char *llmgwi_config_value(const char *text) {
     if (strncmp(text, "env:", 4) != 0) return text;
@@ -13226,9 +13711,11 @@ static bool llmgwi_config_key_add(llmgwi_config *config, llmgwi_config_provider 
                                   const char *field, llmgw_error *error) {
     if (!llmgwi_config_clean(key))
         return llmgwi_config_wrong(error, path, field, "holds a control character");
-    if (strlen(key) > 16384) return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
+    if (strlen(key) > LLMGW_MAX_TOKEN)
+        return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
     const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
     const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
+    if (strcmp(header, "Authorization") == 0) prefix = "Bearer ";
     provider->keyed = true;
     return (llmgwi_config_secret(config, key) &&
             llmgwi_config_line_add(config, provider->keys, &provider->key_count, LLMGWI_CONFIG_KEYS, header,
@@ -13245,10 +13732,11 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
     if (asked && strcmp(from->key, "env:") == 0)
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
     bool own = (provider->named || provider->listed) && !from->access_key;
-    if (!from->key && known && own && !(known->local && !provider->loopback)) key = getenv(known->key_var);
+    if (!from->key && known && own && !(known->local && !provider->loopback))
+        key = llmgwi_config_variable(known->key_var);
     if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
-    bool needs = asked || (!from->key && known && !known->local && provider->listed && !from->url &&
-                           !from->access_key);
+    bool needs = asked || (!from->key && known && !known->local && provider->listed &&
+                           (!from->url || !known->url[0]) && !from->access_key);
     if (needs)
         provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
     return true;
@@ -13395,39 +13883,170 @@ static const char *llmgwi_config_placed(llmgwi_config *config, const llmgwi_conf
     return placed;
 }
 
+/* An URL's length without slashes at its end. */
+static size_t llmgwi_config_url_len(const char *url) {
+    size_t n = strlen(url);
+    while (n && url[n - 1] == '/') n--;
+    return n;
+}
+
+static bool llmgwi_config_ends(llmgwi_base_str text, const char *end) {
+    size_t n = strlen(end);
+    return text.n >= n && memcmp(text.p + text.n - n, end, n) == 0;
+}
+
+/* The value given, or that of a variable; NULL: neither. */
+static const char *llmgwi_config_or(const char *given, const char *variable) {
+    return given && given[0] ? given : llmgwi_config_variable(variable);
+}
+
+/* May a word stand in a URL's path as it is? */
+static bool llmgwi_config_path_word(const char *word) {
+    size_t n = strlen(word);
+    return n && n <= 128 &&
+           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-") == n;
+}
+
+/* The parts of a URL, one after the other. NULL: out of memory. */
+static const char *llmgwi_config_glue(llmgwi_config *config, const char *const *parts, size_t count) {
+    char url[1024];
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t more = strlen(parts[i]);
+        if (n + more >= sizeof url) return NULL;
+        memcpy(url + n, parts[i], more);
+        n += more;
+    }
+    return llmgwi_base_arena_copy(&config->arena, url, n);
+}
+
+#define LLMGWI_CONFIG_URL_MAX 512 /* of a base URL that is put together */
+
+/* Azure: {url}/openai/v1, or by date {url}/openai/deployments/{model}. Any dialect's path follows. */
+static bool llmgwi_config_azure(llmgwi_config *config, llmgwi_config_provider *provider,
+                                const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *version = from->api_version && from->api_version[0] ? from->api_version : "v1";
+    bool v1 = strcmp(version, "v1") == 0, preview = strcmp(version, "preview") == 0;
+    llmgwi_base_str root = llmgwi_base_cstr(provider->root);
+    if (!llmgwi_config_path_word(version))
+        return llmgwi_config_wrong(error, path, "api_version", "expected \"v1\", \"preview\" or a date");
+    if (llmgwi_config_ends(root, "/openai/v1")) root.n -= strlen("/openai/v1");
+    if (llmgwi_config_ends(root, "/openai")) root.n -= strlen("/openai");
+    const char *const url[] = {llmgwi_base_arena_copy(&config->arena, root.p, root.n), "/openai",
+                               v1 || preview ? "/v1" : "/deployments/{model}"};
+    const char *const query[] = {"api-version=", version};
+    if (config->arena.failed) return llmgwi_config_memory(error);
+    const char *host = strstr(url[0], "://") + 3;
+    provider->listed = llmgwi_config_ends(llmgwi_base_view(host, strcspn(host, "/:")), ".azure.com");
+    provider->root = url[0];
+    provider->url = llmgwi_config_glue(config, url, LLMGWI_BASE_COUNT(url));
+    if (!v1) provider->query = llmgwi_config_glue(config, query, LLMGWI_BASE_COUNT(query));
+    return (provider->url && provider->query) || llmgwi_config_memory(error);
+}
+
+/* Vertex: .../v1/projects/{project}/locations/{region}/publishers/google, and gemini's path. */
+static bool llmgwi_config_vertex(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *project = llmgwi_config_or(from->project, "GOOGLE_CLOUD_PROJECT");
+    const char *place = llmgwi_config_or(from->region, "GOOGLE_CLOUD_LOCATION");
+    if (strstr(provider->root, "/projects/")) return true; /* whole already */
+    if (!place) place = "global";
+    if (!project || !llmgwi_config_path_word(project))
+        return llmgwi_config_wrong(error, path, "project",
+                                   "expected a project's id (here or in GOOGLE_CLOUD_PROJECT)");
+    if (!llmgwi_config_path_word(place))
+        return llmgwi_config_wrong(error, path, "region", "expected a location, as \"europe-west4\"");
+    bool global = strcmp(place, "global") == 0, wide = !strcmp(place, "us") || !strcmp(place, "eu");
+    const char *const host[] = {"https://",
+                                global || wide ? "" : place,
+                                global || wide ? "" : "-",
+                                wide ? "aiplatform." : "aiplatform",
+                                wide ? place : "",
+                                wide ? ".rep.googleapis.com/v1" : ".googleapis.com/v1"};
+    if (!from->url) provider->root = llmgwi_config_glue(config, host, LLMGWI_BASE_COUNT(host));
+    if (!provider->root) return llmgwi_config_memory(error);
+    const char *const url[] = {provider->root, "/projects/", project,
+                               "/locations/",  place,        "/publishers/google"};
+    provider->url = llmgwi_config_glue(config, url, LLMGWI_BASE_COUNT(url));
+    return provider->url || llmgwi_config_memory(error);
+}
+
+/* Hosts whose URLs are put together from what is given, for whatever dialect. */
+typedef struct llmgwi_config_host {
+    const char *name, *variable; /* a known provider's name; where the URL may stand besides */
+    const char *url;             /* NULL: one must be given */
+    bool (*place)(llmgwi_config *config, llmgwi_config_provider *provider, const llmgw_provider *from,
+                  const char *path, llmgw_error *error);
+} llmgwi_config_host;
+
+static const llmgwi_config_host llmgwi_config_hosts[] = {
+    {"azure", "AZURE_OPENAI_ENDPOINT", NULL, llmgwi_config_azure},
+    {"vertex", NULL, "https://aiplatform.googleapis.com/v1", llmgwi_config_vertex},
+};
+
+static const llmgwi_config_host *llmgwi_config_host_find(const char *name) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_hosts); i++)
+        if (strcmp(llmgwi_config_hosts[i].name, name) == 0) return &llmgwi_config_hosts[i];
+    return NULL;
+}
+
+/* Base URL, root and query. */
+static bool llmgwi_config_locate(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const llmgwi_dialect_known *row,
+                                 const char *path, llmgw_error *error) {
+    const llmgwi_config_host *host = llmgwi_config_host_find(row->name);
+    const char *url = from->url ? from->url : host ? host->url : row->url;
+    if (!from->url && host && host->variable) url = llmgwi_config_or(NULL, host->variable);
+    if (!url) {
+        (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "%s.url: required, here or in %s", path,
+                                host ? host->variable : "the environment");
+        return false;
+    }
+    if (from->api_version && strcmp(row->name, "azure") != 0)
+        return llmgwi_config_wrong(error, path, "api_version", "only of azure");
+    url = llmgwi_config_placed(config, provider, url);
+    const char *why = url ? llmgwi_config_url(provider, url) : NULL;
+    if (!url) return llmgwi_config_memory(error);
+    if (!why && host && strlen(url) > LLMGWI_CONFIG_URL_MAX) why = "longer than 512 bytes";
+    if (why) return llmgwi_config_wrong(error, path, "url", why);
+    provider->url = provider->root = llmgwi_base_arena_copy(&config->arena, url, llmgwi_config_url_len(url));
+    provider->query = "";
+    if (!provider->url) return llmgwi_config_memory(error);
+    return !host || host->place(config, provider, from, path, error);
+}
+
 /* Finds dialect, flavour and URL of a description. */
 static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider *provider,
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
-    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name);
-    bool by_name = row != NULL && (!from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
-    if (!by_name && from->dialect) row = llmgwi_dialect_known_of(from->dialect);
-    if (!row && !from->dialect)
+    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name, NULL);
+    bool host = llmgwi_config_host_find(from->name) != NULL; /* whatever it speaks */
+    bool by_name = row && (host || !from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
+    const char *dialect = from->dialect;
+    if (!by_name && dialect) row = llmgwi_dialect_known_find(from->name, dialect);
+    if (!by_name && row) by_name = true;
+    if (!row && dialect) row = llmgwi_dialect_known_of(dialect);
+    if (!row && !dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
-    if (!row)
-        return llmgwi_config_wrong(
-            error, path, "dialect",
-            "unknown; openai, anthropic, gemini, bedrock, responses or a known provider's name");
-    bool spoken = from->dialect && llmgwi_dialect_known_speaks(row, from->dialect);
-    provider->dialect = llmgwi_dialect_find(spoken ? from->dialect : row->dialect);
+    const llmgwi_dialect_known *speaker = host && dialect ? llmgwi_dialect_known_of(dialect) : row;
+    if (!speaker)
+        return llmgwi_config_wrong(error, path, "dialect",
+                                   "unknown; openai, anthropic, gemini, bedrock, responses, ollama, cohere "
+                                   "or a known provider's name");
+    if (!dialect || !llmgwi_dialect_known_speaks(speaker, dialect)) dialect = speaker->dialect;
+    provider->dialect = llmgwi_dialect_find(dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
     provider->flavour = row->name;
-    size_t place = from->url ? strlen(from->url) : 0;
-    while (place && from->url[place - 1] == '/') place--;
-    provider->listed = !from->url || llmgwi_base_same(llmgwi_base_view(from->url, place), row->url);
+    provider->listed =
+        !from->url ||
+        llmgwi_base_same(llmgwi_base_view(from->url, llmgwi_config_url_len(from->url)), row->url);
     if (!llmgwi_config_region(config, provider, from, path, error)) return false;
     provider->named = by_name;
     bool other = !provider->listed && !by_name && strcmp(row->name, "openai") == 0;
     provider->family = other ? "compatible" : row->name;
-    const char *url = llmgwi_config_placed(config, provider, from->url ? from->url : row->url);
-    const char *why = url ? llmgwi_config_url(provider, url) : NULL;
-    if (why) return llmgwi_config_wrong(error, path, "url", why);
-    size_t n = url ? strlen(url) : 0;
-    while (n && url[n - 1] == '/') n--;
-    provider->url = llmgwi_base_arena_copy(&config->arena, url ? url : "", n);
     *known = row;
-    return true;
+    return llmgwi_config_locate(config, provider, from, row, path, error);
 }
 
 /* Region and limits. */
@@ -13451,10 +14070,15 @@ static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *pr
                                const llmgw_provider *from, const llmgwi_dialect_known *known,
                                const char *path, llmgw_error *error) {
     bool several = from->keys || from->key_count;
-    if (!(several ? llmgwi_config_keys(config, provider, from, known, path, error)
-                  : llmgwi_config_key(config, provider, from, known, path, error)))
+    if (from->token && (several || (from->key && from->key[0])))
+        return llmgwi_config_wrong(error, path, "token", "not together with key or keys");
+    provider->token = from->token;
+    provider->token_user = from->token_user;
+    provider->keyed = from->token != NULL;
+    if (!from->token && !(several ? llmgwi_config_keys(config, provider, from, known, path, error)
+                                  : llmgwi_config_key(config, provider, from, known, path, error)))
         return false;
-    if (!llmgwi_config_aws(config, provider, from, path, error)) return false;
+    if (!from->token && !llmgwi_config_aws(config, provider, from, path, error)) return false;
     if (!provider->key_count) provider->key_count = 1;
     if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
     if (provider->keyed && !provider->tls && !provider->loopback) {
@@ -13811,6 +14435,8 @@ static const llmgwi_config_field llmgwi_config_provider_fields[] = {
     {"access_key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, access_key), NULL},
     {"secret_key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, secret_key), NULL},
     {"session_token", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, session_token), NULL},
+    {"api_version", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, api_version), NULL},
+    {"project", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, project), NULL},
     {"rpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpm), NULL},
     {"tpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, tpm), NULL},
     {"rpd", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpd), NULL},
@@ -14364,7 +14990,7 @@ static bool llmgwi_config_aws_there(const char *bearer) {
 static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
         const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
-        const char *key = getenv(known->key_var);
+        const char *key = llmgwi_config_variable(known->key_var);
         bool ollama = strcmp(known->name, "ollama") == 0;
         llmgw_provider from;
         char url[256] = "", path[64];
@@ -14373,7 +14999,7 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         if (ollama) llmgwi_config_ollama(url, sizeof url);
         if (url[0]) from.url = url;
         bool bedrock = strcmp(known->name, "bedrock") == 0;
-        if (bedrock ? !llmgwi_config_aws_there(key) : (!key || !key[0]) && !ollama) continue;
+        if (bedrock ? !llmgwi_config_aws_there(key) : !key && !ollama) continue;
         if (!llmgwi_dialect_find(known->dialect)) continue;
         if (llmgwi_config_provider_find(config, from.name, strlen(from.name))) continue;
         snprintf(path, sizeof path, "environment.%s", known->name);
@@ -14382,8 +15008,9 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         memset(&odd, 0, sizeof odd);
         if (llmgwi_config_provider_add(config, &from, path, &odd)) {
             config->providers[before]->discovered = ollama && !url[0];
-        } else if (ollama && odd.code == LLMGW_E_CONFIG) {
-            config->provider_count = before; /* a variable that is not ours: no reason to fail */
+        } else if ((ollama || llmgwi_config_host_find(from.name)) && odd.code == LLMGW_E_CONFIG) {
+            config->provider_count =
+                before; /* a variable that is not ours, or a key alone: no reason to fail */
         } else {
             *error = odd;
             return false;
@@ -15218,6 +15845,7 @@ static const llmgwi_price_vendor llmgwi_price_vendors[] = {
     {"qwen", "dashscope", {"dashscope", "dashscope"}},
     {"cohere", "cohere", {"cohere", "cohere_chat"}},
     {"bedrock", "bedrock", {"bedrock", "bedrock_converse"}},
+    {"vertex", "vertex_ai", {"vertex_ai-language-models", "vertex_ai"}},
 };
 
 #define LLMGWI_PRICE_NAME 200            /* bytes of a row's key and of its provider's name */
@@ -28358,6 +28986,7 @@ typedef struct llmgwi_engine_attempt {
     uint64_t intent;                           /* in the ledger; 0: none */
     void *headers;                   /* of this request alone (signed, a fresh token); NULL: its lane's */
     llmgwi_base_buf lines;           /* what only they have, each with its NUL; holds secrets */
+    uint32_t token;                  /* the number of the token among these lines */
     llmgwi_price_book *book;         /* keeps rates alive; NULL: they are not of a book */
     llmgwi_price_rates rates;        /* when it began; hash 0: unknown */
     llmgwi_base_buf held;            /* events that are not shown yet */
@@ -28444,6 +29073,7 @@ typedef struct llmgwi_engine_call {
     bool on_turn;      /* the next attempt is with another key, or asks in another way, at once */
     size_t bad_target; /* these keys of it have failed since the last pause, bit by bit */
     uint32_t bad_keys;
+    uint64_t renewed; /* a target's token was refused and fetched anew, bit by bit */
     /* a stream that was shown and cut: the reply's answer holds what the caller has */
     bool visible;     /* something was shown */
     bool must_rewind; /* and what is behind kept is to be taken back */
@@ -28561,6 +29191,16 @@ typedef struct llmgwi_engine_prices {
     char path[4096 + 16]; /* where it is kept; "": nowhere */
 } llmgwi_engine_prices;
 
+/* What a provider's token function has given. */
+typedef struct llmgwi_engine_token {
+    llmgwi_config_header now, before; /* the tokens themselves: wiped */
+    int64_t expires_s;                /* 0: not known */
+    int64_t again_us;                 /* not asked for another earlier, if this one holds */
+    int64_t failed_us;                /* nor if none does */
+    uint32_t number;                  /* of now: 1, 2, ... */
+    bool refused, busy;               /* busy: the function runs */
+} llmgwi_engine_token;
+
 struct llmgw {
     llmgwi_base_mem mem;
     llmgwi_base_clock clock;
@@ -28573,6 +29213,10 @@ struct llmgw {
     void *log_user;
     uint32_t fork_count;
     void **headers; /* per lane (provider and key) and stream */
+    /* under token_lock, which is taken last */
+    llmgwi_base_mutex token_lock;
+    llmgwi_base_cond token_cond;
+    llmgwi_engine_token *tokens; /* per provider; NULL: none has a token function */
     /* under lock */
     llmgwi_base_mutex lock;
     bool driving; /* a thread has the driver's part */
@@ -28643,6 +29287,138 @@ static LLMGWI_BASE_THREAD_LOCAL int llmgwi_engine_in_callback;
 static LLMGWI_BASE_THREAD_LOCAL bool llmgwi_engine_in_log;
 
 static int64_t llmgwi_engine_now(const llmgw *gw) { return gw->clock.now_us(gw->clock.user); }
+
+/* The caller's own functions (options.cache.same, is_valid, token) run between these two, perhaps on the thread that
+   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
+static bool llmgwi_engine_foreign(void) {
+    bool in_log = llmgwi_engine_in_log;
+    llmgwi_engine_in_callback++;
+    llmgwi_engine_in_log = true;
+    return in_log;
+}
+
+static void llmgwi_engine_foreign_end(bool in_log) {
+    llmgwi_engine_in_log = in_log;
+    llmgwi_engine_in_callback--;
+}
+
+/* ---- tokens: what a caller's function gives (llmgw_token_fn) ---- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+#define LLMGWI_ENGINE_TOKEN_EARLY_S 120       /* a new one is fetched so long before the old one's end */
+#define LLMGWI_ENGINE_TOKEN_AGAIN_US 10000000 /* but not oftener, as long as the old one holds */
+
+static bool llmgwi_engine_token_holds(const llmgwi_engine_token *token, int64_t wall_s, int64_t early_s) {
+    return token->now.line && !token->refused && (!token->expires_s || token->expires_s - early_s > wall_s);
+}
+
+/* Asks the caller's function. False: it gave none. */
+static bool llmgwi_engine_token_ask(llmgw *gw, const llmgwi_config_provider *provider,
+                                    llmgwi_config_header *line, int64_t *expires_s) {
+    char *text = (char *)llmgwi_base_zalloc(&gw->mem, LLMGW_MAX_TOKEN);
+    if (!text) return false;
+    bool in_log = llmgwi_engine_foreign();
+    bool given = provider->token(provider->name, text, LLMGW_MAX_TOKEN, expires_s, provider->token_user);
+    llmgwi_engine_foreign_end(in_log);
+    text[LLMGW_MAX_TOKEN - 1] = 0;
+    line->size = strlen(text) + 1;
+    given = given && text[0] && llmgwi_config_clean(text);
+    line->line = given ? (char *)llmgwi_base_realloc(&gw->mem, NULL, 0, line->size) : NULL;
+    if (line->line) memcpy(line->line, text, line->size);
+    llmgwi_base_wipe(text, LLMGW_MAX_TOKEN);
+    llmgwi_base_free(&gw->mem, text, LLMGW_MAX_TOKEN);
+    return line->line != NULL;
+}
+
+/* Sees to it that a provider has a token that holds. Any thread, without a lock. False: there is none. */
+static bool llmgwi_engine_token_renew(llmgw *gw, const llmgwi_config_provider *provider) {
+    llmgwi_engine_token *token = &gw->tokens[provider->index];
+    llmgwi_config_header line;
+    int64_t expires_s = 0, wall_s, now;
+    llmgwi_base_lock(&gw->token_lock);
+    for (;;) {
+        wall_s = gw->clock.wall_s(gw->clock.user);
+        now = llmgwi_engine_now(gw);
+        bool holds = llmgwi_engine_token_holds(token, wall_s, 0);
+        bool enough = llmgwi_engine_token_holds(token, wall_s, LLMGWI_ENGINE_TOKEN_EARLY_S) ||
+                      (holds && (token->busy || now < token->again_us));
+        if (enough || (!token->busy && !holds && now < token->failed_us)) {
+            llmgwi_base_unlock(&gw->token_lock);
+            return enough;
+        }
+        if (!token->busy) break;
+        llmgwi_base_cond_wait(&gw->token_cond, &gw->token_lock, llmgwi_base_now_us(NULL) + 10000);
+    }
+    token->busy = true;
+    llmgwi_base_unlock(&gw->token_lock);
+    bool given = llmgwi_engine_token_ask(gw, provider, &line, &expires_s);
+    now = llmgwi_engine_now(gw);
+    llmgwi_base_lock(&gw->token_lock);
+    token->busy = false;
+    token->again_us = now + LLMGWI_ENGINE_TOKEN_AGAIN_US;
+    if (given) {
+        llmgwi_config_wipe(&gw->config, &token->before, 1);
+        token->before = token->now;
+        token->now = line;
+        token->expires_s = expires_s;
+        token->number++;
+        token->refused = false;
+    }
+    given = llmgwi_engine_token_holds(token, gw->clock.wall_s(gw->clock.user), 0);
+    token->failed_us = given ? 0 : now + (int64_t)gw->config.options.key_dead_ms * 1000;
+    llmgwi_base_cond_signal(&gw->token_cond);
+    llmgwi_base_unlock(&gw->token_lock);
+    return given;
+}
+
+/* Puts the header line of a provider's token into an empty buffer, with its NUL, in one piece: a copy left behind would
+   not be wiped. Returns the token's number; out of memory: buf is failed. */
+static uint32_t llmgwi_engine_token_line(llmgw *gw, const llmgwi_config_provider *provider,
+                                         llmgwi_base_buf *buf) {
+    static const char head[] = "Authorization: Bearer ";
+    const llmgwi_engine_token *token = &gw->tokens[provider->index];
+    llmgwi_base_lock(&gw->token_lock);
+    uint32_t number = token->number;
+    if (llmgwi_base_buf_reserve(buf, sizeof head + token->now.size)) {
+        llmgwi_base_buf_text(buf, head);
+        llmgwi_base_buf_add(buf, token->now.line, token->now.size);
+    }
+    llmgwi_base_unlock(&gw->token_lock);
+    return number;
+}
+
+/* No secret stands in what is shown. Any thread, also under the gateway's lock. */
+static void llmgwi_engine_redact(llmgw *gw, char *text) {
+    llmgwi_config_redact(&gw->config, text);
+    if (!gw->tokens) return;
+    llmgwi_base_lock(&gw->token_lock);
+    for (size_t i = 0; i < gw->config.provider_count; i++) {
+        llmgwi_config_blot(text, gw->tokens[i].now.line);
+        llmgwi_config_blot(text, gw->tokens[i].before.line); /* what is in flight may still hold it */
+    }
+    llmgwi_base_unlock(&gw->token_lock);
+}
+
+/* Readies the places of tokens, if some provider needs one. False: out of memory. */
+static bool llmgwi_engine_tokens_init(llmgw *gw) {
+    bool any = false;
+    for (size_t i = 0; i < gw->config.provider_count; i++) any = any || gw->config.providers[i]->token;
+    if (any)
+        gw->tokens = (llmgwi_engine_token *)llmgwi_base_zalloc(&gw->mem, gw->config.provider_count *
+                                                                             sizeof *gw->tokens);
+    return !any || gw->tokens;
+}
+
+static void llmgwi_engine_tokens_free(llmgw *gw) {
+    for (size_t i = 0; gw->tokens && i < gw->config.provider_count; i++) {
+        llmgwi_config_wipe(&gw->config, &gw->tokens[i].now, 1);
+        llmgwi_config_wipe(&gw->config, &gw->tokens[i].before, 1);
+    }
+    llmgwi_base_free(&gw->mem, gw->tokens, gw->config.provider_count * sizeof *gw->tokens);
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* An entry to be completed: level, time and strings that are NULL are filled in. */
 static void llmgwi_engine_log_entry(llmgw *gw, llmgw_log_entry *entry) {
@@ -28985,7 +29761,7 @@ static void llmgwi_engine_reason(llmgwi_engine_call *call, llmgw_trace *item, co
     char line[sizeof item->reason];
     memset(line, 0, sizeof line); /* the caller gets all of it: no remains of the stack */
     llmgwi_base_copy_cut(line, sizeof line, text, strlen(text));
-    llmgwi_config_redact(&call->gw->config, line);
+    llmgwi_engine_redact(call->gw, line);
     memcpy(item->reason, line, sizeof line);
 }
 
@@ -30107,6 +30883,22 @@ static void llmgwi_engine_bury_key(llmgwi_engine_attempt *attempt, const llmgw_e
     llmgwi_engine_log(gw, LLMGW_LOG_KEY_DEAD, line);
 }
 
+/* A 401 for a token of the caller's function: a new one is asked for, once in a call for each target. False: it
+   is refused for good. */
+static bool llmgwi_engine_token_refused(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
+    uint64_t bit = (uint64_t)1 << attempt->target; /* LLMGWI_ROUTE_TARGETS are 64 */
+    if (!provider->token || why->http_status != 401) return false;
+    llmgwi_base_lock(&gw->token_lock);
+    if (gw->tokens[provider->index].number == attempt->token) gw->tokens[provider->index].refused = true;
+    llmgwi_base_unlock(&gw->token_lock);
+    bool first = !(call->renewed & bit);
+    call->renewed |= bit;
+    return first;
+}
+
 static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size_t key) {
     return call->bad_target == i && (call->bad_keys >> key & 1);
 }
@@ -30152,12 +30944,16 @@ static void llmgwi_engine_end_repair(llmgwi_engine_call *call) {
 }
 
 /* What the failure means for the call's further way. */
-static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, int64_t now) {
+static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, bool renew,
+                                  int64_t now) {
     llmgwi_engine_call *call = attempt->call;
     size_t target = attempt->target;
     unsigned what = llmgwi_health_what(why->code, attempt->meta.should_retry);
     if (attempt->prefill && llmgwi_dialect_refuses_prefill(why->http_status, why->text)) {
         call->no_prefill = call->on_turn = true; /* the same again, asking in a turn of its own */
+        call->plan.tries[target]--;
+    } else if (renew) {
+        call->on_turn = true; /* the same again, with another token */
         call->plan.tries[target]--;
     } else if ((what & LLMGWI_HEALTH_KEY) && llmgwi_engine_other_key(call, target, attempt->key, now)) {
         call->on_turn = true;
@@ -30211,7 +31007,7 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     if (!retry_ms && why->code == LLMGW_E_RATE_LIMITED && gw->config.options.backoff_ms > 0)
         (void)llmgwi_engine_heed(attempt, gw->config.options.backoff_ms); /* for other calls too */
     llmgw_error told = *why;
-    llmgwi_config_redact(&gw->config, told.text);
+    llmgwi_engine_redact(gw, told.text);
     if (lane_ms && retry_ms > most_ms) lane_ms = retry_ms = most_ms;
     llmgwi_engine_note_error(attempt, &told, retry_ms);
     llmgwi_engine_log_of(gw, LLMGW_LOG_ATTEMPT_FAILED, call->id, &call->targets[attempt->target], why->code,
@@ -30219,9 +31015,10 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     llmgwi_engine_close_trace(attempt, why->code, told.text);
     llmgwi_engine_target *target = call->states[attempt->target];
     int64_t until_us = llmgwi_engine_heed(attempt, lane_ms);
-    if (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD)
+    bool renew = llmgwi_engine_token_refused(attempt, why);
+    if (!renew && (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD))
         llmgwi_engine_bury_key(attempt, why, retry_ms, now);
-    llmgwi_engine_plan_on(attempt, &told, now);
+    llmgwi_engine_plan_on(attempt, &told, renew, now);
     if (attempt->shown) llmgwi_engine_find_seam(attempt, why);
     llmgwi_engine_keep_answer(attempt);
     llmgwi_engine_over(attempt, why->code);
@@ -30577,6 +31374,10 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     if (!llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
                             &attempt->url))
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+    const char *query = target->provider->query;
+    if (query[0] && (!llmgwi_base_buf_text(&attempt->url, strchr(attempt->url.p, '?') ? "&" : "?") ||
+                     !llmgwi_base_buf_text(&attempt->url, query)))
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
     return !attempt->stop.code;
 }
 
@@ -30630,7 +31431,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     llmgwi_base_buf_init(&attempt->url, &gw->mem, 8192);
     llmgwi_base_buf_init(&attempt->raw, &gw->mem, options->max_reply_bytes);
     llmgwi_base_buf_init(&attempt->held, &gw->mem, call->queue.max);
-    llmgwi_base_buf_init(&attempt->lines, &gw->mem, LLMGWI_DIALECT_SIGN_BYTES);
+    llmgwi_base_buf_init(&attempt->lines, &gw->mem, LLMGWI_DIALECT_SIGN_BYTES + LLMGW_MAX_TOKEN);
     llmgwi_frame_init(&attempt->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, attempt);
     attempt->frame.kind = attempt->dialect->framing;
     return attempt;
@@ -30720,6 +31521,28 @@ static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_conf
     return attempt->headers != NULL;
 }
 
+/* Gives an attempt its token, if its provider has a function for it. False: attempt->stop says why not. */
+static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
+    const char *lines[LLMGWI_ENGINE_LINES + 1];
+    if (!provider->token) return true;
+    if (!llmgwi_engine_token_renew(gw, provider)) {
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",
+                                provider->name);
+        llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
+        return false;
+    }
+    attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
+    size_t n =
+        llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
+    lines[n++] = attempt->lines.p;
+    if (!attempt->lines.failed) attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
+    if (!attempt->headers)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the request");
+    return !attempt->stop.code;
+}
+
 static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = attempt->gw;
@@ -30756,7 +31579,7 @@ static void llmgwi_engine_standby(llmgwi_engine_call *call, int64_t now) {
         left--;
         if (gw->warm_us[provider->index] && gw->warm_us[provider->index] + fresh_us > now) continue;
         memset(&request, 0, sizeof request);
-        request.url = provider->url;
+        request.url = provider->root;
         request.tls = provider->tls;
         request.loopback = provider->loopback;
         if (gw->http.warm(gw->http.self, &request)) gw->warm_us[provider->index] = now;
@@ -30934,7 +31757,7 @@ static void llmgwi_engine_send_off(llmgw *gw) {
 /* Begins an attempt. False: nothing was begun, another target may be. */
 static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t key, int64_t now) {
     llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
-    if (attempt && !llmgwi_engine_write(attempt)) {
+    if (attempt && (!llmgwi_engine_write(attempt) || !llmgwi_engine_authorize(attempt, now))) {
         llmgw_error why = attempt->stop;
         bool repair = attempt->repair;
         llmgwi_engine_attempt_free(attempt);
@@ -32341,20 +33164,6 @@ static bool llmgwi_engine_keeps(const llmgwi_engine_call *call, llmgwi_cache_ans
     answer->cost = llmgwi_engine_total(call->reply);
     answer->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
     return true;
-}
-
-/* The caller's own functions (options.cache.same, is_valid) run between these two, perhaps on the thread that
-   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
-static bool llmgwi_engine_foreign(void) {
-    bool in_log = llmgwi_engine_in_log;
-    llmgwi_engine_in_callback++;
-    llmgwi_engine_in_log = true;
-    return in_log;
-}
-
-static void llmgwi_engine_foreign_end(bool in_log) {
-    llmgwi_engine_in_log = in_log;
-    llmgwi_engine_in_callback--;
 }
 
 /* The caller's own check of an answer from the cache: one that fails it is no hit. */
@@ -34183,7 +34992,7 @@ static llmgw_reply *llmgwi_public_error_reply(llmgw *gw, const llmgw_error *erro
     llmgwi_engine_reply *reply = error->code == LLMGW_E_MEMORY ? NULL : llmgwi_engine_reply_new(&gw->mem);
     if (!reply) return llmgwi_public_fixed_reply(&llmgwi_public_no_memory);
     reply->pub.error = *error;
-    llmgwi_config_redact(&gw->config, reply->pub.error.text);
+    llmgwi_engine_redact(gw, reply->pub.error.text);
     return &reply->pub;
 }
 
@@ -34361,10 +35170,24 @@ static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, llmgwi_public_asked *as
     return NULL;
 }
 
+/* Fetches the tokens that a call will need: here, on the caller's thread, rather than on the one that drives. */
+static void llmgwi_public_tokens(llmgw *gw, const char *model) {
+    llmgwi_config_target own;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgw_error error;
+    size_t count;
+    if (llmgwi_engine_in_log) return; /* in the token function itself, perhaps */
+    if (!llmgwi_config_resolve(&gw->config, model, &own, &targets, &count, &route, &error)) return;
+    for (size_t i = 0; i < count; i++)
+        if (targets[i].provider->token) (void)llmgwi_engine_token_renew(gw, targets[i].provider);
+}
+
 /* Accepts a call of what was asked, which it takes over. 0: error says why. blocking (may be NULL): where to
    put a blocking one. */
 static llmgw_call llmgwi_public_begin(llmgw *gw, llmgwi_public_asked *asked, llmgwi_engine_call **blocking,
                                       llmgw_error *error) {
+    if (gw->tokens && !asked->hit) llmgwi_public_tokens(gw, asked->request->model);
     llmgwi_engine_call *call = llmgwi_public_make(gw, asked, blocking != NULL);
     llmgw_call id = 0;
     if (call && asked->hit) llmgwi_public_hit(gw, asked, &call->reply->pub);
@@ -34446,7 +35269,7 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
     llmgwi_public_enter(gw);
     llmgw_call id =
         llmgwi_public_asks(gw, request, &asked, error) ? llmgwi_public_begin(gw, &asked, NULL, error) : 0;
-    if (!id) llmgwi_config_redact(&gw->config, error->text);
+    if (!id) llmgwi_engine_redact(gw, error->text);
     if (!id && silent) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
     llmgwi_public_leave(gw);
     return id;
@@ -34695,6 +35518,7 @@ static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider
 }
 
 static bool llmgwi_public_headers(llmgw *gw) {
+    if (!llmgwi_engine_tokens_init(gw)) return false;
     size_t providers = gw->config.provider_count, lanes = gw->config.lane_count;
     gw->headers = (void **)llmgwi_base_zalloc(&gw->mem, (lanes * 2 + 1) * sizeof *gw->headers);
     if (!gw->headers) return false;
@@ -34767,7 +35591,10 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
             next = bearer->next;
             llmgwi_base_free(&mem, bearer, sizeof *bearer);
         }
+    llmgwi_engine_tokens_free(gw);
     if (!forked) {
+        llmgwi_base_cond_free(&gw->token_cond);
+        llmgwi_base_mutex_free(&gw->token_lock);
         llmgwi_base_cond_free(&gw->held);
         llmgwi_base_cond_free(&gw->left);
         llmgwi_base_mutex_free(&gw->lock);
@@ -34892,6 +35719,8 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     gw->free_slot = UINT32_MAX;
     gw->next_us = LLMGWI_BASE_NEVER;
     llmgwi_base_mutex_init(&gw->lock);
+    llmgwi_base_mutex_init(&gw->token_lock);
+    llmgwi_base_cond_init(&gw->token_cond);
     llmgwi_base_cond_init(&gw->left);
     llmgwi_base_cond_init(&gw->held);
     bool ok = llmgwi_config_open(&gw->config, &gw->mem, options, &why);

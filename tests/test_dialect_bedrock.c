@@ -58,7 +58,7 @@ static void test_turns(void **state) {
     request.prompt = "x";
     body = unit_body("bedrock", NOVA, &request); /* the user speaks first */
     unit_is(body, "messages.0.role", "'user'");
-    unit_is(body, "messages.1", "{'role':'assistant','content':[{'text':'f'}]}");
+    unit_is(body, "messages.1", "{'role':'assistant','content':[{'text':'e'}]}");
     unit_is(body, "messages.2", "{'role':'user','content':[{'text':'x'}]}");
     json_decref(body);
 }

@@ -420,8 +420,8 @@ static const char *check_body(const talk *t, const home *h, const json_t *body) 
     why[0] = 0;
     for (size_t i = 0; i < t->mark_count && !why[0]; i++) {
         const mark *m = &t->marks[i];
-        /* texts and images are one sequence */
-        kind k = m->kind == IMAGE ? TEXT : m->kind;
+        /* texts and images are one sequence, but where images stand beside the text (ollama) */
+        kind k = m->kind == IMAGE && strcmp(h->dialect, "ollama") != 0 ? TEXT : m->kind;
         at[i] = find(&all, m->text);
         if (m->kind == SIGNATURE) {
             bool own = strcmp(m->origin, h->flavour) == 0;

@@ -286,7 +286,7 @@ static void test_plea(void **state) {
     llmgwi_dialect_resume resume;
     llmgw_request request;
     for (size_t i = 0; i < COUNT_OF(places); i++) {
-        const llmgwi_dialect_known *known = llmgwi_dialect_known_find(places[i].name);
+        const llmgwi_dialect_known *known = llmgwi_dialect_known_find(places[i].name, NULL);
         llmgwi_base_buf body;
         llmgw_error error;
         memset(&target, 0, sizeof target);

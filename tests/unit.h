@@ -85,7 +85,9 @@ UNIT_UNUSED static const llmgwi_dialect_known *unit_known(const char *provider,
     assert_true(n < sizeof name);
     memcpy(name, provider, n);
     name[n] = 0;
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(name);
+    const llmgwi_dialect_known *known =
+        llmgwi_dialect_known_find(name, provider[n] ? provider + n + 1 : NULL);
+    if (!known) known = llmgwi_dialect_known_find(name, NULL);
     assert_non_null(known);
     *dialect = llmgwi_dialect_find(provider[n] ? provider + n + 1 : known->dialect);
     assert_non_null(*dialect);
@@ -308,6 +310,7 @@ UNIT_UNUSED static void unit_cut_stream(const char *provider, const char *sse, c
         unit_answer u;
         unit_begin(&u, provider, true);
         llmgwi_frame_init(&frame, &unit_mem, (size_t)1 << 20, unit_on_frame, &u);
+        frame.kind = u.dialect->framing;
         assert_true(llmgwi_frame_feed(&frame, bytes, cut));
         assert_true(llmgwi_frame_feed(&frame, bytes + cut, n - cut));
         assert_true(llmgwi_frame_finish(&frame));
