@@ -8213,6 +8213,7 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"exceeds the available context size", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
+    {"too many tokens per day", LLMGW_E_QUOTA},                     /* Bedrock, with 429 */
     {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
     {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
     {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
@@ -8223,7 +8224,6 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"spend limit", LLMGW_E_QUOTA},
     {"spending limit", LLMGW_E_QUOTA},                  /* xAI, with 403 or 429 */
     {"spending cap", LLMGW_E_QUOTA},                    /* Gemini */
-    {"too many tokens per day", LLMGW_E_QUOTA},         /* Bedrock, with 429 */
     {"model identifier is invalid", LLMGW_E_NOT_FOUND}, /* Bedrock, with 400 */
     {"api calls / month", LLMGW_E_QUOTA},               /* Cohere's trial keys, with 429 */
 };
@@ -9166,7 +9166,8 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t fr
                   llmgwi_dialect_cohere_thought(build, &part);
     }
     bool array = others || texts > 1;
-    if (!texts && !others && build->style == LLMGWI_DIALECT_STYLE_COHERE) return; /* nothing is not null */
+    if (!texts && !others && calls && build->style == LLMGWI_DIALECT_STYLE_COHERE)
+        return; /* nothing is not null */
     if (!texts && !others) {
         llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
         return;
@@ -9255,7 +9256,9 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
                                 llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
         else
             llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
-        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(&part));
+        llmgwi_base_str text = llmgwi_dialect_result_text(&part);
+        if (!text.n && build->style == LLMGWI_DIALECT_STYLE_COHERE) text = llmgwi_base_cstr("(nothing)");
+        llmgwi_dialect_pair(build, "content", "text", text); /* cohere refuses an empty one */
         llmgwi_json_close(&build->out, '}');
     }
 }
@@ -9334,7 +9337,9 @@ static void llmgwi_dialect_openai_heard(llmgwi_dialect_build *build, size_t from
         size_t n = llmgwi_dialect_parts(&turn), results = 0;
         for (size_t j = 0; j < n; j++)
             results += llmgwi_dialect_part(&turn, j).kind == LLMGW_PART_TOOL_RESULT;
-        if ((results == n && n) || (turn.role == LLMGW_ROLE_SYSTEM && !llmgwi_dialect_speaks(build, &turn)))
+        if ((results == n && n) ||
+            ((turn.role == LLMGW_ROLE_SYSTEM || build->style == LLMGWI_DIALECT_STYLE_COHERE) &&
+             !llmgwi_dialect_speaks(build, &turn)))
             continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", turn.role == LLMGW_ROLE_SYSTEM ? "system" : "user");
@@ -9445,12 +9450,19 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) 
     }
 }
 
-/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. */
+/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. JSON of any
+   shape: {"type": "json_object"}; to llama.cpp with the schema beside it. */
 static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
+    bool direct = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
     llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "type", "json_schema");
+    llmgwi_json_pair(out, "type", direct || build->json_mode ? "json_object" : "json_schema");
+    if (direct || build->json_mode) {
+        if (request->schema) llmgwi_dialect_raw(build, "schema", request->schema);
+        llmgwi_json_close(out, '}');
+        return;
+    }
     if (!flat) llmgwi_json_key(out, "json_schema");
     if (!flat) llmgwi_json_open(out, '{');
     llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
@@ -9460,21 +9472,6 @@ static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat)
 }
 
 static const char *const llmgwi_dialect_efforts[] = {NULL, "none", "low", "medium", "high"};
-
-static void llmgwi_dialect_openai_format(llmgwi_dialect_build *build) {
-    bool bare = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
-    if (build->json_mode) llmgwi_dialect_raw(build, "response_format", "{\"type\":\"json_object\"}");
-    if (!build->request->schema) return;
-    llmgwi_json_key(&build->out, "response_format");
-    if (!bare) {
-        llmgwi_dialect_openai_schema(build, false);
-        return;
-    }
-    llmgwi_json_open(&build->out, '{');
-    llmgwi_json_pair(&build->out, "type", "json_object");
-    llmgwi_dialect_raw(build, "schema", build->request->schema);
-    llmgwi_json_close(&build->out, '}');
-}
 
 static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
@@ -9501,7 +9498,9 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     }
     if (request->user_id && !mistral)
         llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
-    llmgwi_dialect_openai_format(build);
+    if (!request->schema && !build->json_mode) return;
+    llmgwi_json_key(out, "response_format");
+    llmgwi_dialect_openai_schema(build, false);
 }
 
 /* Opens the body: "model" and "messages". */
@@ -11522,19 +11521,21 @@ static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const 
     llmgwi_json_raw(&build->out, item);
 }
 
+#define LLMGWI_DIALECT_RESPONSES_ID 64 /* bytes of a call's id that it takes back */
+
 /* A call, or what became of it. */
 static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     bool call = part->kind == LLMGW_PART_TOOL_CALL;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
-    llmgwi_dialect_pair(build, "call_id", "id", llmgwi_base_cstr(part->id));
+    llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
     if (call) {
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_pair(build, "arguments", "arguments",
                             llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
     } else {
-        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_part_text(part));
+        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_result_text(part));
     }
     llmgwi_json_close(out, '}');
 }
@@ -11619,7 +11620,7 @@ static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
         if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
         llmgwi_json_close(out, '}');
     }
-    if (request->schema) {
+    if (request->schema || build->json_mode) {
         llmgwi_json_key(out, "text");
         llmgwi_json_open(out, '{');
         llmgwi_json_key(out, "format");
@@ -11718,6 +11719,10 @@ static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_p
     llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, kind, -1, llmgwi_dialect_none());
     size_t before = buf->n;
     if (!text.raw.n) return;
+    if (answer->by_tool && kind == LLMGW_PART_TEXT) {
+        (void)llmgwi_dialect_append(answer, &answer->aside, text);
+        return;
+    }
     bool kept = piece && kind == LLMGW_PART_TEXT && piece->wire_index < 0 &&
                 piece == &answer->pieces[answer->piece_count - 1];
     if (!piece || (piece->wire_index != event->index && event->index >= 0 && !kept))

@@ -36,6 +36,9 @@ static const home homes[] = {
     {"anthropic", "anthropic", "", "claude-sonnet-4-5", true, false, 100},
     {"gemini", "gemini", "/v1beta", "gemini-2.5-flash", true, true, 50},
     {"gemini", "gemini", "/v1beta", "gemini-3-pro", true, true, 100},
+    {"responses", "responses", "/v1", "gpt-5.2", false, false, 100},
+    {"ollama", "ollama", "", "llama3.2", true, true, 20},
+    {"cohere", "cohere", "/v2", "command-a-03-2025", false, false, 20},
     {"bedrock", "bedrock", "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", true, false, 100},
     {"bedrock", "bedrock", "", "amazon.nova-pro-v1:0", true, false, 20},
 };

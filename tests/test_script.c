@@ -37,6 +37,7 @@ static const row rows[] = {
     {"llamacpp", NULL, "/llamacpp/v1", "local", false, false},
     {"vllm", NULL, "/vllm/v1", "local", false, false},
     {"own", "openai", "/v1", "m", false, false},
+    {"mine", "responses", "/v1", "gpt-5.2", false, false},
     {"bedrock", NULL, "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", false, false},
     {"bedrock", NULL, "", "amazon.nova-pro-v1:0", true, false},
 };

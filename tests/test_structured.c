@@ -219,6 +219,7 @@ static void test_forced_tool(void **state) {
         assert_int_equal(reply->tool_call_count, 0);
         assert_int_equal(reply->attempts, 1);
         if (i % 2 && i / 2 == 0) assert_true(rec.pieces > 1);
+        assert_null(strstr(rec.log, "reply")); /* no event of a tool */
         rec_free(&rec);
     }
     llmgw_close(gw);
@@ -325,6 +326,26 @@ static void test_not_repaired(void **state) {
     assert_string_equal(attempt_of(reply, 1)->reason, "repair: $.age: expected integer");
     assert_string_equal(attempt_of(reply, 2)->reason, "answered");
     assert_true(attempt_of(reply, 2)->usage.input < attempt_of(reply, 1)->usage.input);
+    rec_free(&rec);
+    llmgw_close(gw);
+}
+
+/* The target that gave the answer is asked, also where one before it in the route has become free meanwhile. */
+static void test_same_target(void **state) {
+    llmgw_options options = t_calm();
+    llmgw *gw = open_places(places, 2, &options);
+    Rec rec;
+    llmgw_request request = ask(&rec, false);
+    provider_model_rule(&provider, "gpt-4o", "\"status\":429,\"retry_after\":\"1\",\"times\":1");
+    assert_string_equal(rec_chat(gw, &rec, &request)->provider, "anthropic");
+    rec_free(&rec);
+    provider_model_rule(&provider, "claude-sonnet-4-5", "\"text\":\"" BAD "\",\"delay_ms\":1300,\"times\":1");
+    request = ask(&rec, false);
+    const llmgw_reply *reply = rec_chat(gw, &rec, &request);
+    t_expect_code(reply, LLMGW_OK);
+    assert_string_equal(reply->provider, "anthropic");
+    assert_string_equal(attempt_of(reply, 1)->reason, "repair: answered");
+    assert_int_equal(provider_asked(&provider, "gpt-4o"), 1);
     rec_free(&rec);
     llmgw_close(gw);
 }
@@ -462,10 +483,10 @@ static void test_fences(void **state) {
 
 #define T(name) cmocka_unit_test_setup(name, reset)
 static const struct CMUnitTest tests[] = {
-    T(test_forms),           T(test_names),       T(test_every_place),  T(test_forced_tool),
-    T(test_forced_tool_cut), T(test_repaired),    T(test_plea),         T(test_not_repaired),
-    T(test_budget),          T(test_max_repairs), T(test_retry_budget), T(test_stream_rewinds),
-    T(test_no_repair),       T(test_fences),
+    T(test_forms),           T(test_names),     T(test_every_place), T(test_forced_tool),
+    T(test_forced_tool_cut), T(test_repaired),  T(test_plea),        T(test_not_repaired),
+    T(test_same_target),     T(test_budget),    T(test_max_repairs), T(test_retry_budget),
+    T(test_stream_rewinds),  T(test_no_repair), T(test_fences),
 };
 
 int main(void) { return cmocka_run_group_tests_name("structured", tests, group_start, group_stop); }
