@@ -362,6 +362,8 @@ static void test_finish(void **state) {
                  rows[i].reason);
         assert_true(unit_reply(&u, "bedrock", text));
         assert_int_equal(u.answer->finish, rows[i].finish);
+        bool refused = rows[i].finish == LLMGW_FINISH_FILTER; /* its word is all that is said of it */
+        assert_string_equal(llmgwi_base_buf_cstr(&u.answer->refusal), refused ? rows[i].reason : "");
         unit_end(&u);
     }
     static const char *const broken[] = {"malformed_model_output", "malformed_tool_use"};
@@ -466,6 +468,15 @@ static void test_ends(void **state) {
     assert_true(llmgwi_dialect_complete(u.dialect, u.answer));
     assert_false(u.answer->usage.known);
     assert_int_equal(u.answer->finish, LLMGW_FINISH_FILTER);
+    assert_string_equal(llmgwi_base_buf_cstr(&u.answer->refusal), "guardrail_intervened");
+    unit_end(&u);
+    assert_true(
+        feed(&u, begun)); /* metadata that comes first is not the end: why it ended is still to be said */
+    assert_true(unit_event_named(&u, "metadata", "{'usage':{'inputTokens':1,'outputTokens':2}}"));
+    assert_false(llmgwi_dialect_complete(u.dialect, u.answer));
+    assert_true(unit_event_named(&u, "messageStop", "{'stopReason':'max_tokens'}"));
+    assert_true(llmgwi_dialect_complete(u.dialect, u.answer));
+    assert_int_equal(u.answer->finish, LLMGW_FINISH_LENGTH);
     unit_end(&u);
     assert_true(feed(&u, begun));
     assert_false(unit_event_named(&u, "contentBlockDelta", "{'contentBlockIndex':0,'delta':{'text':'a'"));

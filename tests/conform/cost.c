@@ -57,14 +57,14 @@ static void on_event(void *user, llmgw_event_kind kind, const llmgwi_dialect_pie
 }
 
 static void body(char *const field[FIELDS]) {
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(field[3], NULL);
+    bool vectors = strcmp(field[2], "embeddings") == 0;
+    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(field[3], vectors ? NULL : field[2]);
     llmgwi_dialect_target target = {field[5], known ? known->name : field[3], 0, NULL};
     if (known) target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, field[5], known->url);
     llmgwi_base_buf text = slurp(field[6]);
     reading r;
     memset(&r, 0, sizeof r);
-    r.dialect =
-        strcmp(field[2], "embeddings") == 0 ? &llmgwi_dialect_embeddings : llmgwi_dialect_find(field[2]);
+    r.dialect = vectors ? &llmgwi_dialect_embeddings : llmgwi_dialect_find(field[2]);
     llmgwi_dialect_answer_init(&r.answer, &mem, &target, (size_t)16 << 20, 128);
     if (strcmp(field[4], "stream") == 0) {
         llmgwi_frame frame;

@@ -29,6 +29,18 @@ GROQ_STREAM = "groq/pydanticai__test_tool_use_failed_error_streaming."
 TOOL_USE_FAILED = ("Groq answers 400 tool_use_failed when the model wrote a bad tool call: the request was right and "
                    "the same call may succeed, so llmgw.h calls it E_PROVIDER, which is retryable")
 
+ROUTER = "azure-openai/vercel__azure-model-router.1.sse"
+FILTERS_FIRST = ("The first chunk brings the results of the content filter, with an empty id and model: the SDK's accumulator "
+                 "keeps those, llmgw.h the first that are not empty")
+SEVERAL = "openai-responses/vercel__openai-reasoning-encrypted-content.1.sse"
+ONE_REPLY = ("The file holds the replies of a whole tool loop, one after the other: the SDK's stream helper reads on and "
+             "keeps the last, llmgw.h ends with the first response.completed, as the plain reading does")
+BEDROCK = "bedrock-converse/pydanticai__test_"
+NO_MODEL = ("Bedrock answers 400 ValidationException where the model id is of no model: llmgw.h calls it E_NOT_FOUND, as it "
+            "does with every other provider's unknown model")
+CITATIONS = ("citationsContent comes only where a document was sent with citations enabled, which llmgw.h never does: it "
+             "reads none")
+
 ROWS = [
     ("sdk", VARIANT_A, "tools", [["00", "llm_versionllm_version", {}]], [["0", "llm_version", {}]],
      "The server repeats id and name in every delta: the SDK's accumulator joins them, llmgw.h keeps the first"),
@@ -60,7 +72,20 @@ ROWS = [
     ("plain", GROQ_STREAM + "1.response.sse", "error.code", "E_BAD_REQUEST", "E_PROVIDER", TOOL_USE_FAILED),
     ("sdk", "moonshot/vercel__moonshotai-reasoning.json", "usage", u(20, 30, 0, 22), u(20, 30, 10, 22),
      "Moonshot reports cached tokens as usage.cached_tokens, a field the SDK's types do not know"),
-]
+    ("sdk", ROUTER, "id", "", "chatcmpl-CYPS1lijGoK8gd9lYzY3r9Sx50nbt", FILTERS_FIRST),
+    ("sdk", ROUTER, "model", "", "gpt-5-nano-2025-08-07", FILTERS_FIRST),
+    ("sdk", SEVERAL, "text", "The final result is **570**.", "", ONE_REPLY),
+    ("sdk", SEVERAL, "reasoning", "", "**Calculating step-by-step using calculator**\n\nI'll compute 12 plus 7, then "
+     "multiply the result by 3, and finally multiply that by 10, reporting the final product.", ONE_REPLY),
+    ("sdk", SEVERAL, "finish", "stop", "tool", ONE_REPLY),
+    ("sdk", SEVERAL, "usage", u(299, 12), u(134, 28), ONE_REPLY),
+    ("sdk", SEVERAL, "id", "resp_01830d662ab3856501693c3217ba4c8190a3ddf6c839d4f12a",
+     "resp_01830d662ab3856501693c321345c88190b0de00f3b9975691", ONE_REPLY),
+    ("sdk", SEVERAL, "tools", [], [["call_AB6AaRZ1FYZB2RwS6A5vbdqn", "calculator", {"a": 12, "b": 7, "op": "add"}]], ONE_REPLY),
+    ("sdk", "made/bedrock-citations", "text", "It is red.", "It is ", CITATIONS),
+    ("plain", "made/bedrock-citations", "text", "It is red.", "It is ", CITATIONS),
+] + [(who, BEDROCK + name + ".response.json", "error.code", "E_BAD_REQUEST", "E_NOT_FOUND", NO_MODEL)
+     for name in ("bedrock_error", "bedrock_streaming_error", "model_name_suggestion_bedrock_") for who in ("sdk", "plain")]
 
 FOREIGN = {
     OA + "pydanticai__test_invalid_response.response.json": "a stray JSON object with status 200",
@@ -82,3 +107,9 @@ UNKNOWN_KEYS = {
 UNKNOWN_KEYS_WHY = ("the anthropic SDK has taken temperature, top_p and top_k out of its request types, since its newest "
                     "models refuse all but the default; the API takes them for the models before (WIRE.md 1, and "
                     "the recorded requests), so llmgw.h sends them when they are set")
+
+# What a request of asks.py says in another way than its SDK's types: name -> why. Checked as ROWS are.
+SAID_OTHERWISE = {
+    "responses-history": "an assistant's text goes back as output_text without the id and status that the SDK's type requires: "
+                         "with store: false there is nothing that an id could name",
+}

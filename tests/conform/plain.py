@@ -1,6 +1,8 @@
 """The plain reading: what a body means, by shared/WIRE.md alone, with nothing but json and a line splitter.
 It shares no code with llmgw.h or an SDK."""
 import json
+import struct
+import zlib
 
 CONTEXT = ("maximum context length", "prompt is too long", "input is too long",
            "exceeds the maximum number of tokens")
@@ -52,7 +54,7 @@ def parse(text):
     try:
         return json.loads(text)
     except ValueError as e:
-        raise Wrong("E_PROTOCOL", str(e))
+        raise Wrong("E_PROTOCOL") from e
 
 
 # ---- errors -----------------------------------------------------------------------------------
@@ -372,7 +374,271 @@ def gemini(objects):
     return r
 
 
+# ---- responses --------------------------------------------------------------------------------
+
+def responses_usage(u):
+    if not u:
+        return None
+    i, o = u.get("input_tokens_details") or {}, u.get("output_tokens_details") or {}
+    return usage(u.get("input_tokens"), u.get("output_tokens"), i.get("cached_tokens"), i.get("cache_write_tokens"), 0,
+                 o.get("reasoning_tokens"))
+
+
+def responses(d, partial=None):
+    """A response object, whole."""
+    if not isinstance(d, dict) or "output" not in d:
+        raise Wrong("E_PROTOCOL")
+    if d.get("error"):
+        w = error_of(0, d)
+        w.partial = partial
+        raise w
+    r = blank()
+    thoughts = []
+    for item in d["output"]:
+        if item["type"] == "message":
+            for c in item["content"]:
+                r["text"] += c.get("text") or ""
+                if c.get("refusal"):
+                    r["refusal"] = (r["refusal"] or "") + c["refusal"]
+        elif item["type"] == "function_call":
+            r["tools"].append({"id": item["call_id"], "name": item["name"], "arguments": item["arguments"] or "{}"})
+        elif item["type"] == "reasoning":
+            thoughts += [s["text"] for s in item.get("summary") or []]
+    r["reasoning"] = "\n\n".join(thoughts)
+    r["id"], r["model"], r["usage"] = d["id"], d["model"], responses_usage(d.get("usage"))
+    if d["status"] == "incomplete":
+        why = (d.get("incomplete_details") or {}).get("reason")
+        r["finish"] = "filter" if why == "content_filter" else "length"
+    else:
+        r["finish"] = "tool" if r["tools"] else "stop"
+    return r
+
+
+def responses_stream(body):
+    """The last event has the whole response in it; what came before it counts only where it does not come."""
+    r = blank()
+    for event, data in sse(body):
+        if data == "[DONE]":
+            break
+        d = parse(data)
+        t = d.get("type")
+        if t == "error":
+            w = error_of(0, d if d.get("error") else {"error": d})
+            w.partial = r
+            raise w
+        if t == "response.output_text.delta":
+            r["text"] += d["delta"]
+        if t in ("response.completed", "response.incomplete", "response.failed"):
+            return responses(d["response"], r)
+    raise Wrong("E_TRUNCATED", partial=r)
+
+
+# ---- bedrock ----------------------------------------------------------------------------------
+
+BEDROCK_FINISH = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
+                  "model_context_window_exceeded": "length", "tool_use": "tool", "guardrail_intervened": "filter",
+                  "content_filtered": "filter"}
+BEDROCK_ERROR = {"internalServerException": "E_PROVIDER", "modelStreamErrorException": "E_PROVIDER",
+                 "validationException": "E_BAD_REQUEST", "throttlingException": "E_RATE_LIMITED",
+                 "serviceUnavailableException": "E_OVERLOADED"}
+
+
+def bedrock_usage(u):
+    if not u:
+        return None
+    read, write = u.get("cacheReadInputTokens") or 0, u.get("cacheWriteInputTokens") or 0
+    hour = sum(c.get("inputTokens") or 0 for c in u.get("cacheDetails") or [] if c.get("ttl") == "1h")
+    return usage((u.get("inputTokens") or 0) + read + write, u.get("outputTokens"), read, write, hour)
+
+
+def bedrock_close(r, stop):
+    if stop.startswith("malformed"):
+        raise Wrong("E_PROVIDER", stop, partial=r)
+    r["finish"] = BEDROCK_FINISH.get(stop, "stop")
+    if r["tools"] and r["finish"] == "stop":
+        r["finish"] = "tool"
+    if r["finish"] == "filter":
+        r["refusal"] = stop
+    for t in r["tools"]:
+        t["arguments"] = t["arguments"] or "{}"
+    return r
+
+
+def bedrock_json(d, headers):
+    r = blank()
+    r["id"] = headers["x-amzn-RequestId"]
+    for b in d["output"]["message"]["content"]:
+        r["text"] += b.get("text") or ""
+        for c in (b.get("citationsContent") or {}).get("content") or []:
+            r["text"] += c.get("text") or ""
+        r["reasoning"] += ((b.get("reasoningContent") or {}).get("reasoningText") or {}).get("text") or ""
+        if "toolUse" in b:
+            t = b["toolUse"]
+            r["tools"].append({"id": t["toolUseId"], "name": t["name"], "arguments": json.dumps(t["input"])})
+    r["usage"] = bedrock_usage(d.get("usage"))
+    return bedrock_close(r, d["stopReason"])
+
+
+def messages(body):
+    """(headers, payload) of each whole message of an AWS event stream, WIRE.md 3."""
+    while len(body) >= 12:
+        total, n, crc = struct.unpack(">III", body[:12])
+        if zlib.crc32(body[:8]) != crc or total < 16 + n:
+            raise Wrong("E_PROTOCOL", "prelude")
+        if len(body) < total:
+            break
+        if zlib.crc32(body[:total - 4]) != struct.unpack(">I", body[total - 4:total])[0]:
+            raise Wrong("E_PROTOCOL", "checksum")
+        head, headers = body[12:12 + n], {}
+        while head:
+            k = head[0]
+            name, kind = head[1:1 + k].decode(), head[1 + k]
+            head = head[2 + k:]
+            if kind in (6, 7):
+                size = struct.unpack(">H", head[:2])[0]
+                head = head[2:]
+            else:
+                size = (0, 0, 1, 2, 4, 8, 0, 0, 8, 16)[kind]
+            headers[name] = head[:size].decode() if kind == 7 else head[:size]
+            head = head[size:]
+        yield headers, body[12 + n:total - 4]
+        body = body[total:]
+
+
+def bedrock_stream(body, headers):
+    r, calls, stop = blank(), {}, None
+    r["id"] = headers["x-amzn-RequestId"]
+    for head, payload in messages(body):
+        kind = head[":message-type"]
+        if kind == "error":
+            raise Wrong("E_PROVIDER", head[":error-message"], partial=r)
+        d = parse(payload)
+        if kind == "exception":
+            raise Wrong(BEDROCK_ERROR[head[":exception-type"]], d.get("message", ""), partial=r)
+        t = head[":event-type"]
+        if t == "contentBlockStart" and "toolUse" in d["start"]:
+            u = d["start"]["toolUse"]
+            calls[d["contentBlockIndex"]] = {"id": u["toolUseId"], "name": u["name"], "arguments": ""}
+            r["tools"].append(calls[d["contentBlockIndex"]])
+        elif t == "contentBlockDelta":
+            x = d["delta"]
+            r["text"] += x.get("text") or ""
+            r["reasoning"] += (x.get("reasoningContent") or {}).get("text") or ""
+            if "toolUse" in x:
+                calls[d["contentBlockIndex"]]["arguments"] += x["toolUse"]["input"]
+        elif t == "messageStop":
+            stop = d["stopReason"]
+        elif t == "metadata":
+            r["usage"] = bedrock_usage(d.get("usage"))
+    if stop is None:
+        raise Wrong("E_TRUNCATED", partial=r)
+    return bedrock_close(r, stop)
+
+
+# ---- ollama -----------------------------------------------------------------------------------
+
+def ollama(objects):
+    r, last = blank(), None
+    for d in objects:
+        if d.get("error"):
+            w = error_of(0, d)
+            w.partial = r
+            raise w
+        m = d.get("message") or {}
+        r["model"] = r["model"] or d.get("model") or ""
+        r["text"] += m.get("content") or ""
+        r["reasoning"] += m.get("thinking") or ""
+        for t in m.get("tool_calls") or []:
+            r["tools"].append({"id": t.get("id") or "", "name": t["function"]["name"],
+                               "arguments": json.dumps(t["function"].get("arguments") or {})})
+        if d.get("done"):
+            last = d
+    if last is None:
+        raise Wrong("E_TRUNCATED", partial=r)
+    if "prompt_eval_count" in last or "eval_count" in last:
+        r["usage"] = usage(last.get("prompt_eval_count"), last.get("eval_count"))
+    r["finish"] = "length" if last.get("done_reason") == "length" else "tool" if r["tools"] else "stop"
+    return r
+
+
+# ---- cohere -----------------------------------------------------------------------------------
+
+COHERE_FINISH = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "TOOL_CALL": "tool"}
+
+
+def cohere_usage(u):
+    """What is billed, where it is said."""
+    u = (u or {}).get("billed_units") or (u or {}).get("tokens")
+    return usage(int(u.get("input_tokens") or 0), int(u.get("output_tokens") or 0)) if u else None
+
+
+def cohere_close(r, reason, text=""):
+    if reason in ("ERROR", "ERROR_TOXIC", "TIMEOUT"):
+        raise Wrong("E_PROVIDER", text, partial=r)
+    r["finish"] = COHERE_FINISH.get(reason, "stop")
+    for t in r["tools"]:
+        t["arguments"] = t["arguments"] or "{}"
+    return r
+
+
+def cohere_json(d):
+    r, m = blank(), d["message"]
+    r["id"], r["usage"] = d["id"], cohere_usage(d.get("usage"))
+    r["reasoning"] = m.get("tool_plan") or ""
+    for c in m.get("content") or []:
+        r["text"] += c.get("text") or ""
+        r["reasoning"] += c.get("thinking") or ""
+    for t in m.get("tool_calls") or []:
+        r["tools"].append({"id": t["id"], "name": t["function"]["name"], "arguments": t["function"]["arguments"]})
+    return cohere_close(r, d["finish_reason"])
+
+
+def cohere_stream(body):
+    r, calls, reason, text = blank(), {}, None, ""
+    for _, data in sse(body):
+        d = parse(data)
+        x = d.get("delta") or {}
+        m = x.get("message") or {}
+        r["id"] = r["id"] or d.get("id") or ""
+        if d["type"] in ("content-start", "content-delta"):
+            r["text"] += m["content"].get("text") or ""
+            r["reasoning"] += m["content"].get("thinking") or ""
+        elif d["type"] == "tool-plan-delta":
+            r["reasoning"] += m["tool_plan"]
+        elif d["type"] == "tool-call-start":
+            t = m["tool_calls"]
+            calls[d["index"]] = {"id": t["id"], "name": t["function"]["name"], "arguments": t["function"]["arguments"]}
+            r["tools"].append(calls[d["index"]])
+        elif d["type"] == "tool-call-delta":
+            calls[d["index"]]["arguments"] += m["tool_calls"]["function"]["arguments"]
+        elif d["type"] == "message-end":
+            reason, text, r["usage"] = x["finish_reason"], x.get("error") or "", cohere_usage(x.get("usage"))
+    if reason is None:
+        raise Wrong("E_TRUNCATED", partial=r)
+    return cohere_close(r, reason, text)
+
+
 # ---- one for all ------------------------------------------------------------------------------
+
+def objects(f):
+    """Each JSON value of a body by itself."""
+    if not f.stream:
+        return [parse(f.body)]
+    if f.framing == "lines":
+        return [parse(line) for line in f.body.decode("utf-8").split("\n") if line.strip()]
+    return [parse(d) for _, d in sse(f.body)]
+
+
+READ = {
+    "openai": lambda f: openai_stream(f.body) if f.stream else openai_json(f.body),
+    "anthropic": lambda f: anthropic_stream(f.body) if f.stream else anthropic_json(f.body),
+    "gemini": lambda f: gemini(parse(f.body) if f.array else objects(f)),
+    "responses": lambda f: responses_stream(f.body) if f.stream else responses(parse(f.body)),
+    "bedrock": lambda f: bedrock_stream(f.body, f.headers) if f.stream else bedrock_json(parse(f.body), f.headers),
+    "ollama": lambda f: ollama(objects(f)),
+    "cohere": lambda f: cohere_stream(f.body) if f.stream else cohere_json(parse(f.body)),
+}
+
 
 def read(f):
     """The facts of a fixture. error is {"code", "text", "status", "retry_after_ms"} or None."""
@@ -385,15 +651,7 @@ def read(f):
             w = error_of(f.status, value)
             w.status = f.status
             raise w
-        if f.dialect == "openai":
-            return openai_stream(f.body) if f.stream else openai_json(f.body)
-        if f.dialect == "anthropic":
-            return anthropic_stream(f.body) if f.stream else anthropic_json(f.body)
-        if f.array:
-            return gemini(parse(f.body))
-        if not f.stream:
-            return gemini([parse(f.body)])
-        return gemini([parse(d) for _, d in sse(f.body)])
+        return READ[f.dialect](f)
     except Wrong as w:
         r = w.partial or blank()
         r["error"] = {"code": w.code, "text": w.text, "status": w.status or f.status,

@@ -6,7 +6,11 @@ pause after it, so that the reader sees it as a read of its own."""
 import asyncio
 import random
 import socket
+import struct
 import threading
+
+import frames
+import plain
 
 MAX_PIECES = 160
 
@@ -102,14 +106,22 @@ def cuts_of(raw, head_end, framing, rng, style):
 CUT = 1000  # seeds from here on: the body breaks off; odd ones take the connection with them
 
 
-def cut_body(body, rng):
+def cut_body(body, rng, framing):
     where = rng.randrange(0, len(body))
     if rng.random() < 0.5:  # half of them between two events
-        where = event_end(body, where)
+        where = event_end(body, where, framing)
     return body[:max(where, 1)]
 
 
-def event_end(body, where):
+def event_end(body, where, framing):
+    """Where the last event that is whole before `where` ends."""
+    if framing == "lines":
+        return body.rfind(b"\n", 0, where) + 1
+    if framing == "eventstream":
+        at = 0
+        while at + 4 <= where and at + struct.unpack(">I", body[at:at + 4])[0] <= where:
+            at += struct.unpack(">I", body[at:at + 4])[0]
+        return at
     ends = (body.rfind(b"\n\n", 0, where) + 2, body.rfind(b"\r\n\r\n", 0, where) + 4)
     return max(e for e in ends + (0,) if e not in (1, 3))
 
@@ -118,15 +130,58 @@ def cut_fixture(f, seed):
     """A copy of f with the complete events that a cut of this seed lets through."""
     g = object.__new__(type(f))
     g.__dict__.update(f.__dict__)
-    cut = cut_body(f.body, random.Random("%s/%s" % (f.key, seed)))
-    g.body = cut[:event_end(cut, len(cut))]
+    cut = cut_body(f.body, random.Random("%s/%s" % (f.key, seed)), f.framing)
+    g.body = cut[:event_end(cut, len(cut), f.framing)]
     return g
 
 
 REFRAME = 2000  # seeds from here on: the same events in another dress, as the standard allows it
 
 
-def reframe(body, rng):
+def reframe(body, rng, framing):
+    return {"sse": reframe_sse, "lines": reframe_lines, "eventstream": reframe_messages}[framing](body, rng)
+
+
+def reframe_lines(body, rng):
+    """CRLF, empty lines, spaces around the JSON, no line end after the last."""
+    end, out = rng.choice([b"\n", b"\r\n"]), []
+    for line in body.rstrip(b"\n").split(b"\n"):
+        if rng.random() < 0.2:
+            out.append(b"")
+        out.append(rng.choice([b"", b" ", b"\t"]) + line + rng.choice([b"", b" "]))
+    return end.join(out) + rng.choice([b"", end, end + end])
+
+
+MORE_HEADERS = [(":x-true", 0, b""), ("x-false", 1, b""), ("x-byte", 2, b"\x7f"), ("x-short", 3, b"\1\2"),
+                ("x-int", 4, b"\0\0\0\1"), ("x-long", 5, b"\0" * 8), ("x-bytes", 6, b"\xff\0\xfe"), ("x-text", 7, b"?"),
+                ("x-time", 8, b"\0" * 8), ("x-uuid", 9, b"\x55" * 16)]
+
+
+def reframe_messages(body, rng):
+    """Headers in another order and with others among them, of every type; events that nobody knows."""
+    out = []
+    for headers, payload in plain.messages(body):
+        mine = [(n, 7, v.encode()) for n, v in headers.items()]
+        mine += rng.sample(MORE_HEADERS, rng.randrange(0, 4))
+        rng.shuffle(mine)
+        if rng.random() < 0.2:
+            out.append(frames.event("heartbeat", {"p": "abc"}))
+        out.append(frames.message(mine, payload))
+    return b"".join(out)
+
+
+LINGER = 2900  # this seed: the transfer's end comes late, after all that the stream has to say
+LATE_S = 0.35
+
+DAMAGE = 3000  # seeds from here on: one bit of an event stream is another
+
+
+def damage(body, rng):
+    at = rng.randrange(0, len(body) * 8)
+    return body[:at // 8] + bytes([body[at // 8] ^ (1 << at % 8)]) + body[at // 8 + 1:]
+
+
+def reframe_sse(body, rng):
     """LF, CRLF or CR; a byte order mark; comments, id and retry; data in several lines, with and without the
     space. The recordings have little of this; what they mean stays the same."""
     end = rng.choice(["\n", "\r\n", "\r"])
@@ -155,18 +210,24 @@ def reframe(body, rng):
     return (mark + end.join(out)).encode("utf-8")
 
 
-def pieces(body, status, headers, seed, salt):
-    rng = random.Random("%s/%s" % (salt, seed))
+def pieces(f, seed):
+    """The reply as the bytes of each write."""
+    body, status, headers = f.body, f.status, f.headers
+    rng = random.Random("%s/%s" % (f.key, seed))
     style = STYLES[seed % len(STYLES)]
-    if seed >= REFRAME:
-        body = reframe(body, rng)
+    if seed >= DAMAGE:
+        body = damage(body, rng)
+    elif seed == LINGER:
+        style = "one-write"
+    elif seed >= REFRAME:
+        body = reframe(body, rng, f.framing)
     elif seed >= CUT:
-        body = cut_body(body, rng)
+        body = cut_body(body, rng, f.framing)
         style = rng.choice(["random", "tiny-chunks", "line-ends"])
     raw, heads, framing = layout(body, status, headers, rng, style)
     if CUT <= seed < REFRAME and seed % 2:
         raw = raw[:framing[-2][0]] if rng.random() < 0.5 else raw[:framing[-1][0]]
-    cuts = cuts_of(raw, heads[0], framing, rng, style)
+    cuts = [framing[-1][0]] if seed == LINGER else cuts_of(raw, heads[0], framing, rng, style)
     out, last = [], 0
     for c in cuts + [len(raw)]:
         out.append(raw[last:c])
@@ -244,12 +305,12 @@ class Server:
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             return True
-        for piece in pieces(f.body, f.status, f.headers, seed, f.key):
+        for piece in pieces(f, seed):
             writer.write(piece)
             self.pieces_sent += 1
             self.bytes_sent += len(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(LATE_S if seed == LINGER else 0.001)
         if CUT <= seed < REFRAME and seed % 2:
             return False
         return headers.get("connection", "").lower() != "close"
