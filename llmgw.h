@@ -11822,6 +11822,13 @@ static void llmgwi_dialect_bedrock_clear(llmgwi_dialect_block *block) {
     block->input = llmgwi_base_view("", 0);
 }
 
+/* A guardrail's word, or the filter's, is all that is said of a refusal (WIRE.md 2). */
+static void llmgwi_dialect_bedrock_finish(llmgwi_dialect_answer *answer, llmgwi_json_text reason) {
+    llmgwi_dialect_finish(answer, reason);
+    if (answer->finish == LLMGW_FINISH_FILTER && !answer->refusal.n)
+        (void)llmgwi_dialect_append(answer, &answer->refusal, reason);
+}
+
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
                                          llmgwi_base_str data) {
@@ -11854,9 +11861,9 @@ static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_b
         }
     if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
     answer->any = true;
-    answer->ended = kind == 3; /* metadata, with the usage, comes after messageStop */
+    answer->ended = kind == 3 && answer->finished; /* metadata, with the usage, comes after messageStop */
     if (kind < 2) llmgwi_dialect_bedrock_act(answer, &block, index);
-    llmgwi_dialect_finish(answer, reason);
+    llmgwi_dialect_bedrock_finish(answer, reason);
     return !answer->error.code;
 }
 
@@ -11901,7 +11908,7 @@ static bool llmgwi_dialect_bedrock_reply(llmgwi_dialect_answer *answer, llmgwi_b
                 llmgwi_dialect_bedrock_tier(answer, &json);
         }
     if (!llmgwi_dialect_parsed(answer, &json, "reply")) return false;
-    llmgwi_dialect_finish(answer, reason);
+    llmgwi_dialect_bedrock_finish(answer, reason);
     return !answer->error.code && llmgwi_dialect_whole_reply(answer, "reply: no content");
 }
 
@@ -31753,6 +31760,13 @@ static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why
     return false;
 }
 
+/* Where a header, not the body, names the answer (bedrock). NULL: out of memory, then it has no name. */
+static void llmgwi_engine_identify(llmgwi_engine_attempt *attempt) {
+    if (attempt->answer.id[0] || !attempt->meta.id[0]) return;
+    const char *id = llmgwi_base_arena_dup(&attempt->answer.arena, attempt->meta.id);
+    if (id) attempt->answer.id = id;
+}
+
 /* A key that works is not dead. */
 static void llmgwi_engine_revive_key(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_target *target = attempt->call->states[attempt->target];
@@ -31764,6 +31778,7 @@ static void llmgwi_engine_succeeded(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgw_error why;
     memset(&why, 0, sizeof why);
+    llmgwi_engine_identify(attempt);
     llmgwi_dialect_settle(&attempt->answer);
     if (attempt->answer.error.code)
         why = attempt->answer.error;
@@ -31941,10 +31956,7 @@ static void llmgwi_engine_on_done(void *user, const llmgwi_http_result *result) 
     }
     if (why.code) why.http_status = result->status;
     if (why.code) llmgwi_dialect_weigh(&why, &attempt->meta);
-    if (!attempt->answer.id[0] && attempt->meta.id[0]) { /* NULL: out of memory, then it has none */
-        const char *id = llmgwi_base_arena_dup(&attempt->answer.arena, attempt->meta.id);
-        if (id) attempt->answer.id = id;
-    }
+    llmgwi_engine_identify(attempt);
     if (why.code)
         llmgwi_engine_failed(attempt, &why);
     else
