@@ -9751,10 +9751,13 @@ static void llmgwi_dialect_openai_heard(llmgwi_dialect_build *build, size_t from
 }
 
 static void llmgwi_dialect_openai_turns(llmgwi_dialect_build *build, size_t count) {
+    bool begun =
+        false; /* the assistant has spoken: before, no result answers a call, and all stays in its order */
     for (size_t i = 0, end; i < count; i = end) {
         bool said = llmgwi_dialect_turn(build, i).role == LLMGW_ROLE_ASSISTANT;
+        begun = begun || said;
         size_t at = build->out.buf->n;
-        for (end = i + 1; end < count; end++)
+        for (end = i + 1; end < count && begun; end++)
             if ((llmgwi_dialect_turn(build, end).role == LLMGW_ROLE_ASSISTANT) != said) break;
         if (said) llmgwi_dialect_openai_said(build, i, end);
         if (said && end <= build->request->prompt_cache_messages)

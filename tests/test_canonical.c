@@ -671,8 +671,9 @@ static void same_body(const char *provider, const llmgw_request *a, const llmgw_
     assert_int_equal(unit_write(provider, "m", b, (size_t)1 << 20, &other, &second), good);
     assert_int_equal(error.code, second.code);
     bool same = !good || (one.n == other.n && memcmp(one.p, other.p, one.n) == 0);
-    bool told = a->schema && strcmp(provider, "deepseek") == 0; /* it is told in words, as it was spelled */
-    if (good && loose && told) same = true;
+    /* told in words, as it was spelled, behind request.system */
+    bool told = a->schema && strcmp(provider, "deepseek") == 0;
+    if (told) same = true;
     if (good && loose && !told) {
         json_t *x = json_of(&one), *y = json_of(&other);
         same = json_equal(x, y);
