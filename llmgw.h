@@ -716,7 +716,7 @@ typedef struct llmgw_cache {
     llmgw_embed_fn embed; /* NULL: none */
     void *embed_user;
     int embed_dim; /* of embed's vectors, 1 to 4,096 */
-    /* "provider/model" or an alias: its embeddings endpoint (openai dialect); NULL: none */
+    /* "provider/model" or an alias of a model that gives vectors (see llmgw_embed); NULL: none */
     const char *embed_model;
     int embed_ms;           /* its own deadline, 300; later, the words alone decide */
     size_t max_entry_bytes; /* request and answer together, 1 MiB; larger ones are not stored */
@@ -945,6 +945,59 @@ typedef struct llmgw_target {
 /* As llmgw_limits, for the targets that were tried so far. Any thread. */
 LLMGW_API size_t llmgw_targets(llmgw *gw, llmgw_target *targets, size_t count);
 LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?" for none such */
+
+/* ---- embeddings ---- */
+
+/* What a text's vector is for. Some models tell these apart (cohere, gemini, Amazon Nova); others ignore it. */
+typedef enum llmgw_purpose {
+    LLMGW_PURPOSE_ANY = 0, /* not said; where one is demanded (cohere): DOCUMENT */
+    LLMGW_PURPOSE_QUERY,   /* it looks for others */
+    LLMGW_PURPOSE_DOCUMENT /* it is to be found */
+} llmgw_purpose;
+
+/* Texts whose vectors are wanted. Zero-initialise, set model and texts. */
+typedef struct llmgw_embed_request {
+    const char *model; /* required, as in llmgw_request. A route fails over as ever, but all its targets must be
+                          of one model (what follows the last "/" of its name): vectors of two do not mix */
+    const char *const *texts; /* required: UTF-8, none of them empty */
+    size_t text_count;        /* at most 16,777,216; all vectors together 1 GiB */
+    const size_t *lengths;    /* in bytes, one for each text; NULL: they are NUL-terminated */
+    int dimensions;           /* numbers of a vector, for models that can be asked; 0: the model's own */
+    llmgw_purpose purpose;
+    const char *key; /* these as in llmgw_request. A scoped key's limits count all of it as one request */
+    const char *const *tags;
+    size_t tag_count;
+    llmgw_priority priority;
+    int deadline_ms;  /* for all texts */
+    int connect_ms;   /* each attempt */
+    int max_attempts; /* for each of the requests that the texts are divided into */
+} llmgw_embed_request;
+
+/* Vectors, in the order of the texts. Pointers in it live as long as it does. */
+typedef struct llmgw_vectors {
+    llmgw_error error;   /* error.code 0: success. Else there are no vectors, but there may be a cost */
+    const float *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
+                            mostly of length 1 */
+    size_t count, dim;
+    llmgw_usage usage; /* of all: input only */
+    llmgw_cost cost;   /* of all attempts; unknown if one is unknown */
+    const char *provider, *model, *model_echo; /* of the first texts; "" if nobody answered */
+    int attempts;
+    int64_t elapsed_us;
+    const llmgw_trace *trace; /* of all requests, one after the other; epochs begin anew with each */
+    size_t trace_count;
+} llmgw_vectors;
+
+/* Blocking: turns texts into vectors. What a provider takes at once is limited (texts: openai 2,048, gemini 100,
+   cohere 96, Bedrock's Titan and Nova 1; and tokens), so that many texts become several requests, of which up to 8
+   are under way at a time. Each goes through limits, breakers, repetitions, budgets and ledger as any call does. One
+   that fails for good fails all: the others are cancelled, and what they cost is in the cost. Nothing of the cache
+   is used. A text that is too long is an error, but gemini cuts it. Never NULL; free with llmgw_vectors_free. Also
+   E_UNSUPPORTED: nothing is known of embeddings at a target. Any number of threads at once. */
+LLMGW_API llmgw_vectors *llmgw_embed(llmgw *gw, const llmgw_embed_request *request);
+
+/* NULL and the static replies of llmgw_embed are ignored. Any thread, also after llmgw_close. */
+LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors);
 
 /* ---- the cache ---- */
 
@@ -6550,6 +6603,24 @@ static void llmgwi_json_put_base64(llmgwi_base_buf *buf, const unsigned char *p,
     *o = 0;
 }
 
+/* Decodes what llmgwi_json_put_base64 writes. False: it is no base64. */
+static bool llmgwi_json_get_base64(llmgwi_base_str text, llmgwi_base_buf *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (text.n % 4) return false;
+    for (size_t i = 0; i < text.n; i += 4) {
+        uint32_t v = 0;
+        size_t pad = i + 4 == text.n ? (text.p[i + 3] == '=') + (size_t)(text.p[i + 2] == '=') : 0;
+        for (size_t c = 0; c < 4; c++) {
+            const char *at = c < 4 - pad ? (const char *)memchr(digits, text.p[i + c], 64) : digits;
+            if (!at) return false;
+            v = v << 6 | (uint32_t)(at - digits);
+        }
+        const unsigned char bytes[3] = {(unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
+        if (!llmgwi_base_buf_add(out, bytes, 3 - pad)) return false;
+    }
+    return true;
+}
+
 LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- canonical text: one spelling for all texts of the same value ---- */
@@ -7151,6 +7222,7 @@ typedef struct llmgwi_dialect_answer {
     char args_open[256];
     llmgw_usage usage;
     llmgw_cost reported; /* what the provider itself says that it cost */
+    size_t vectors;      /* embeddings: how many are in text, one after the other, as floats */
 } llmgwi_dialect_answer;
 
 static void llmgwi_dialect_answer_init(llmgwi_dialect_answer *answer, const llmgwi_base_mem *mem,
@@ -7783,6 +7855,7 @@ typedef struct llmgwi_dialect_meta {
     int64_t retry_after_ms; /* 0: not said */
     int should_retry;       /* 1 yes, -1 no, 0 not said */
     bool json, html;        /* content type */
+    int64_t input_tokens;   /* bedrock, of models that tell it nowhere else; 0: not said */
     llmgwi_dialect_limit requests, tokens;
     llmgwi_dialect_limit tokens_heard[3]; /* plain, input, output: tokens is one of them */
 } llmgwi_dialect_meta;
@@ -7942,6 +8015,9 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
         if (date > wall_s) meta->retry_after_ms = (date - wall_s) * 1000;
     } else if (llmgwi_base_is_nocase(name, "x-should-retry")) {
         meta->should_retry = llmgwi_base_same(value, "true") ? 1 : llmgwi_base_same(value, "false") ? -1 : 0;
+    } else if (llmgwi_base_is_nocase(name, "x-amzn-bedrock-input-token-count")) {
+        int64_t count = llmgwi_dialect_count(value);
+        if (count > 0) meta->input_tokens = count;
     } else {
         llmgwi_dialect_limit_header(meta, name, value, wall_s);
     }
@@ -9960,74 +10036,6 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
                                    llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, ){
                 NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
-/* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
-
-#define LLMGWI_DIALECT_EMBED_DIM 4096 /* numbers of a vector, at most */
-
-static void llmgwi_dialect_embed_build(llmgwi_dialect_build *build) {
-    llmgwi_json_out *out = &build->out;
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
-    llmgwi_dialect_pair(build, "input", "prompt", llmgwi_base_cstr(build->request->prompt));
-    llmgwi_json_pair(out, "encoding_format", "float");
-    llmgwi_json_close(out, '}');
-}
-
-/* The numbers of "embedding", as floats one after the other in the answer's text. */
-static void llmgwi_dialect_embed_vector(llmgwi_dialect_answer *answer, llmgwi_json *json) {
-    llmgwi_json_number number;
-    if (answer->any || llmgwi_json_look(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return;
-    while (llmgwi_json_item(json) && llmgwi_json_get_number(json, &number)) {
-        float value = (float)number.d;
-        bool sane = number.d > -1e30 && number.d < 1e30;
-        if (!sane || answer->text.n >= LLMGWI_DIALECT_EMBED_DIM * sizeof value ||
-            !llmgwi_base_buf_add(&answer->text, &value, sizeof value)) {
-            (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL,
-                                      "embedding: not a vector of at most 4,096 numbers");
-            return;
-        }
-    }
-    answer->any = answer->text.n != 0;
-}
-
-static bool llmgwi_dialect_embed_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
-    llmgwi_json json;
-    llmgwi_base_str key, error = llmgwi_base_view("", 0);
-    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
-    if (llmgwi_json_object(&json))
-        while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_same(key, "usage")) {
-                llmgwi_dialect_openai_usage(answer, &json);
-            } else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
-                (void)llmgwi_json_skip(&json, &error);
-            } else if (llmgwi_base_same(key, "data") && llmgwi_json_look(&json) == LLMGWI_JSON_ARRAY) {
-                if (!llmgwi_json_array(&json)) break;
-                while (llmgwi_json_item(&json)) {
-                    if (llmgwi_json_look(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
-                    while (llmgwi_json_member(&json, &key))
-                        if (llmgwi_base_same(key, "embedding")) llmgwi_dialect_embed_vector(answer, &json);
-                }
-            }
-        }
-    if (!llmgwi_dialect_parsed(answer, &json, "embedding") || !llmgwi_dialect_unless(answer, error))
-        return false;
-    answer->finish = LLMGW_FINISH_STOP;
-    return llmgwi_dialect_whole_reply(answer, "embedding: no vector");
-}
-
-static const llmgwi_dialect llmgwi_dialect_embeddings = {"embeddings",
-                                                         "/embeddings",
-                                                         "/embeddings",
-                                                         NULL,
-                                                         NULL,
-                                                         NULL,
-                                                         false,
-                                                         llmgwi_dialect_embed_build,
-                                                         llmgwi_dialect_embed_reply,
-                                                         NULL,
-                                                         LLMGWI_FRAME_SSE,
-                                                         NULL};
-
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
         if (strcmp(llmgwi_dialect_table[i].name, name) == 0) return &llmgwi_dialect_table[i];
@@ -10245,6 +10253,366 @@ static void llmgwi_dialect_settle(llmgwi_dialect_answer *answer) {
             answer->finish = LLMGW_FINISH_TOOL;
     }
     if (answer->finish == LLMGW_FINISH_NONE) answer->finish = LLMGW_FINISH_STOP;
+}
+
+/* ---- embeddings: vectors of texts (WIRE.md 6) ---- */
+
+#define LLMGWI_DIALECT_EMBED_DIM 16384  /* numbers of a vector, at most */
+#define LLMGWI_DIALECT_EMBED_TEXTS 2048 /* of one request, at most */
+#define LLMGWI_DIALECT_EMBED_USUAL 4096 /* numbers, where nothing is asked for: few models give more */
+
+/* Texts whose vectors are asked for. What cuts a text that is too long is told to refuse it instead, where it
+   can be told. */
+typedef struct llmgwi_dialect_embed {
+    llmgw_request request; /* first: what is built is known by its address */
+    const char *const *texts;
+    const size_t *lengths; /* NULL: they are NUL-terminated */
+    size_t count;
+    int dimensions; /* 0: the model's own */
+    llmgw_purpose purpose;
+} llmgwi_dialect_embed;
+
+static llmgwi_base_str llmgwi_dialect_embed_text(const llmgwi_dialect_embed *embed, size_t i) {
+    return embed->lengths ? llmgwi_base_view(embed->texts[i], embed->lengths[i])
+                          : llmgwi_base_cstr(embed->texts[i]);
+}
+
+static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_build *build) {
+    return (const llmgwi_dialect_embed *)(const void *)build->request;
+}
+
+static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
+    char field[40];
+    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
+    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(llmgwi_dialect_embed_of(build), i));
+}
+
+static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
+    llmgwi_json_key(&build->out, key);
+    llmgwi_json_open(&build->out, '[');
+    for (size_t i = 0; i < llmgwi_dialect_embed_of(build)->count; i++) llmgwi_dialect_embed_put(build, i);
+    llmgwi_json_close(&build->out, ']');
+}
+
+static void llmgwi_dialect_embed_dim(llmgwi_dialect_build *build, const char *key) {
+    int dimensions = llmgwi_dialect_embed_of(build)->dimensions;
+    if (dimensions) llmgwi_dialect_whole(build, key, llmgw_set(dimensions));
+}
+
+static void llmgwi_dialect_embed_openai(llmgwi_dialect_build *build) {
+    const char *flavour = build->target->flavour; /* these are known to write base64, which is half as long */
+    bool packs = strcmp(flavour, "openai") == 0 || strcmp(flavour, "azure") == 0;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_embed_all(build, "input");
+    llmgwi_json_pair(&build->out, "encoding_format", packs ? "base64" : "float");
+    llmgwi_dialect_embed_dim(
+        build, build->target->quirks & LLMGWI_DIALECT_MISTRAL ? "output_dimension" : "dimensions");
+    llmgwi_json_close(&build->out, '}');
+}
+
+static void llmgwi_dialect_embed_gemini(llmgwi_dialect_build *build) {
+    static const char *const tasks[] = {NULL, "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"};
+    const llmgwi_dialect_embed *embed = llmgwi_dialect_embed_of(build);
+    llmgwi_json_out *out = &build->out;
+    char model[280];
+    snprintf(model, sizeof model, "models/%s", build->target->model);
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, "requests");
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < embed->count; i++) {
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(model));
+        llmgwi_json_key(out, "content");
+        llmgwi_json_raw(out, llmgwi_base_cstr("{\"parts\":[{\"text\":"));
+        out->comma = false;
+        llmgwi_dialect_embed_put(build, i);
+        llmgwi_base_buf_text(out->buf, "}]}");
+        if (tasks[embed->purpose]) llmgwi_json_pair(out, "taskType", tasks[embed->purpose]);
+        llmgwi_dialect_embed_dim(build, "outputDimensionality");
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_json_close(out, ']');
+    llmgwi_json_close(out, '}');
+}
+
+static void llmgwi_dialect_embed_ollama(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_embed_all(build, "input");
+    llmgwi_dialect_raw(build, "truncate", "false");
+    llmgwi_dialect_embed_dim(build, "dimensions");
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Cohere's, of its own and inside Bedrock's. A purpose is required. */
+static void llmgwi_dialect_embed_cohere_body(llmgwi_dialect_build *build) {
+    bool query = llmgwi_dialect_embed_of(build)->purpose == LLMGW_PURPOSE_QUERY;
+    llmgwi_dialect_embed_all(build, "texts");
+    llmgwi_json_pair(&build->out, "input_type", query ? "search_query" : "search_document");
+    llmgwi_json_pair(&build->out, "truncate", "NONE");
+    llmgwi_dialect_embed_dim(build, "output_dimension");
+    llmgwi_json_close(&build->out, '}');
+}
+
+static void llmgwi_dialect_embed_cohere(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_raw(build, "embedding_types", "[\"float\"]");
+    llmgwi_dialect_embed_cohere_body(build);
+}
+
+static void llmgwi_dialect_embed_bedrock_cohere(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_embed_cohere_body(build);
+}
+
+static void llmgwi_dialect_embed_titan(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_key(&build->out, "inputText");
+    llmgwi_dialect_embed_put(build, 0);
+    llmgwi_dialect_embed_dim(build, "dimensions");
+    llmgwi_json_close(&build->out, '}');
+}
+
+static void llmgwi_dialect_embed_nova(llmgwi_dialect_build *build) {
+    llmgwi_json_out *out = &build->out;
+    bool query = llmgwi_dialect_embed_of(build)->purpose == LLMGW_PURPOSE_QUERY;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "taskType", "SINGLE_EMBEDDING");
+    llmgwi_json_key(out, "singleEmbeddingParams");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "embeddingPurpose", query ? "GENERIC_RETRIEVAL" : "GENERIC_INDEX");
+    llmgwi_dialect_embed_dim(build, "embeddingDimension");
+    llmgwi_json_key(out, "text");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "truncationMode", "NONE");
+    llmgwi_json_key(out, "value");
+    llmgwi_dialect_embed_put(build, 0);
+    for (int i = 0; i < 3; i++) llmgwi_json_close(out, '}');
+}
+
+/* Vectors being read. Each goes to its place in the answer's text, as floats. */
+typedef struct llmgwi_dialect_embedded {
+    llmgwi_dialect_answer *answer;
+    llmgwi_base_buf vector; /* the one being read */
+    size_t bytes;           /* of each; 0: none was read yet */
+    size_t count, end;      /* how many there are; the highest place + 1 */
+    unsigned char seen[LLMGWI_DIALECT_EMBED_TEXTS / 8];
+} llmgwi_dialect_embedded;
+
+static bool llmgwi_dialect_embed_bad(llmgwi_dialect_embedded *in, const char *what) {
+    bool cap = in->vector.failed != LLMGWI_BASE_NO_MEMORY &&
+               in->answer->text.failed != LLMGWI_BASE_NO_MEMORY;
+    return llmgwi_dialect_fail(in->answer, cap ? LLMGW_E_PROTOCOL : LLMGW_E_MEMORY,
+                               cap ? what : "out of memory for the vectors");
+}
+
+/* Puts the vector that was read to its place. */
+static bool llmgwi_dialect_embed_place(llmgwi_dialect_embedded *in, uint64_t at) {
+    llmgwi_base_buf *all = &in->answer->text;
+    size_t n = in->vector.n;
+    if (in->answer->error.code) return false;
+    if (!n || (in->bytes && in->bytes != n))
+        return llmgwi_dialect_embed_bad(in, "embedding: empty, or of another length than the first");
+    if (at >= LLMGWI_DIALECT_EMBED_TEXTS || in->seen[at / 8] >> (at % 8) & 1)
+        return llmgwi_dialect_embed_bad(in, "embedding: index: larger than 2,047, or comes twice");
+    size_t need = ((size_t)at + 1) * n, more = need > all->n ? need - all->n : 0;
+    if (!llmgwi_base_buf_reserve(all, more)) {
+        if (all->failed == LLMGWI_BASE_OVER_CAP)
+            (void)llmgwi_dialect_fail(in->answer, LLMGW_E_TOO_LARGE,
+                                      "the vectors are larger than max_reply_bytes");
+        return llmgwi_dialect_embed_bad(in, "");
+    }
+    if (more) memset(all->p + all->n, 0, more + 1);
+    all->n += more;
+    memcpy(all->p + (size_t)at * n, in->vector.p, n);
+    in->seen[at / 8] |= (unsigned char)(1u << (at % 8));
+    in->bytes = n;
+    in->count++;
+    if (at >= in->end) in->end = (size_t)at + 1;
+    return true;
+}
+
+static bool llmgwi_dialect_embed_add(llmgwi_dialect_embedded *in, double d) {
+    float value = (float)d;
+    bool sane = d > -1e30 && d < 1e30; /* a NaN is neither */
+    return (sane && llmgwi_base_buf_add(&in->vector, &value, sizeof value)) ||
+           llmgwi_dialect_embed_bad(in, "embedding: not a vector of at most 16,384 numbers");
+}
+
+/* Little-endian floats in base64. */
+static bool llmgwi_dialect_embed_packed(llmgwi_dialect_embedded *in, llmgwi_json *json) {
+    llmgwi_base_buf plain, bytes;
+    llmgwi_json_text text;
+    llmgwi_base_buf_init(&plain, in->vector.mem, in->answer->max_bytes);
+    llmgwi_base_buf_init(&bytes, in->vector.mem, in->vector.max);
+    bool good = llmgwi_json_string(json, &text) && (!text.escaped || llmgwi_json_unescape(text, &plain));
+    good = good && llmgwi_json_get_base64(text.escaped ? llmgwi_base_buf_str(&plain) : text.raw, &bytes) &&
+           bytes.n % 4 == 0;
+    if (!good) (void)llmgwi_dialect_embed_bad(in, "embedding: not the base64 of at most 16,384 floats");
+    for (size_t i = 0; good && i < bytes.n; i += 4) {
+        const unsigned char *b = (const unsigned char *)bytes.p + i;
+        uint32_t bits = (uint32_t)b[3] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[1] << 8 | b[0];
+        float value;
+        memcpy(&value, &bits, sizeof value);
+        good = llmgwi_dialect_embed_add(in, (double)value);
+    }
+    llmgwi_base_buf_free(&plain);
+    llmgwi_base_buf_free(&bytes);
+    return good;
+}
+
+static void llmgwi_dialect_embed_object(llmgwi_dialect_embedded *in, llmgwi_json *json);
+
+/* Reads a vector, or, where some stand deeper, reads and places those. True: one was read. Bounded by the
+   cursor's depth. */
+static bool llmgwi_dialect_embed_value(llmgwi_dialect_embedded *in, llmgwi_json *json) {
+    llmgwi_json_kind kind = llmgwi_json_look(json);
+    llmgwi_json_number number;
+    bool one = false;
+    if (in->answer->error.code) return false;
+    if (kind == LLMGWI_JSON_OBJECT) llmgwi_dialect_embed_object(in, json);
+    in->vector.n = 0;
+    if (kind == LLMGWI_JSON_STRING) return llmgwi_dialect_embed_packed(in, json);
+    if (kind != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return false;
+    while (!in->answer->error.code && llmgwi_json_item(json)) {
+        bool flat = llmgwi_json_look(json) == LLMGWI_JSON_NUMBER;
+        if (flat && llmgwi_json_get_number(json, &number))
+            one = llmgwi_dialect_embed_add(in, number.d);
+        else if (!flat && llmgwi_dialect_embed_value(in, json))
+            (void)llmgwi_dialect_embed_place(in, in->count);
+    }
+    return one;
+}
+
+static const char *const llmgwi_dialect_embed_holders[] = {"data", "embeddings", "embedding", "values",
+                                                           "float"};
+static const char *const llmgwi_dialect_embed_wraps[] = {"meta", "billed_units", "usageMetadata"};
+static const char *const llmgwi_dialect_embed_counts[] = {"inputTextTokenCount", "prompt_eval_count",
+                                                          "promptTokenCount", "input_tokens"};
+
+static bool llmgwi_dialect_embed_among(llmgwi_base_str key, const char *const *names, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (llmgwi_base_same(key, names[i])) return true;
+    return false;
+}
+#define LLMGWI_DIALECT_EMBED_IS(key, names)                                                                  \
+    llmgwi_dialect_embed_among(key, llmgwi_dialect_embed_##names,                                            \
+                               LLMGWI_BASE_COUNT(llmgwi_dialect_embed_##names))
+
+/* A whole reply, one vector with its index, or what counts the tokens: no key means two things. */
+static void llmgwi_dialect_embed_object(llmgwi_dialect_embedded *in, llmgwi_json *json) {
+    llmgwi_dialect_answer *answer = in->answer;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0);
+    llmgwi_json_text id = llmgwi_dialect_none(), model = llmgwi_dialect_none();
+    int64_t index = -1;
+    bool one = false;
+    if (!llmgwi_json_object(json)) return;
+    while (!answer->error.code && llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (LLMGWI_DIALECT_EMBED_IS(key, holders))
+            one = llmgwi_dialect_embed_value(in, json);
+        else if (LLMGWI_DIALECT_EMBED_IS(key, wraps) && kind == LLMGWI_JSON_OBJECT)
+            llmgwi_dialect_embed_object(in, json);
+        else if (LLMGWI_DIALECT_EMBED_IS(key, counts))
+            answer->usage.known = llmgwi_json_count(json, &answer->usage.input) || answer->usage.known;
+        else if (llmgwi_base_same(key, "index"))
+            (void)llmgwi_json_count(json, &index);
+        else if (llmgwi_base_same(key, "usage"))
+            llmgwi_dialect_openai_usage(answer, json);
+        else if (llmgwi_base_same(key, "id"))
+            (void)llmgwi_json_maybe(json, &id);
+        else if (llmgwi_base_same(key, "model"))
+            (void)llmgwi_json_maybe(json, &model);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &error);
+    }
+    llmgwi_dialect_identify(answer, id, model);
+    if (error.n) (void)llmgwi_dialect_unless(answer, error);
+    if (one) (void)llmgwi_dialect_embed_place(in, index < 0 ? in->count : (uint64_t)index);
+}
+
+/* All dialects' replies. A vector of an object without an index is the next one. */
+static bool llmgwi_dialect_embed_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_dialect_embedded in;
+    memset(&in, 0, sizeof in);
+    in.answer = answer;
+    llmgwi_base_buf_init(&in.vector, answer->mem, LLMGWI_DIALECT_EMBED_DIM * sizeof(float));
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_embed_object(&in, &json);
+    llmgwi_base_buf_free(&in.vector);
+    if (answer->error.code || !llmgwi_dialect_parsed(answer, &json, "embedding")) return false;
+    answer->any = in.count && in.count == in.end; /* no gap */
+    answer->vectors = in.count;
+    answer->finish = LLMGW_FINISH_STOP;
+    return llmgwi_dialect_whole_reply(answer, "embedding: no vector, or one is missing");
+}
+
+/* How a dialect is asked for vectors: a row for the first pattern of models that fits. */
+typedef struct llmgwi_dialect_embedder {
+    const char *dialect, *model; /* "*" stands for any run of characters, "-" for a dot, too */
+    size_t texts;                /* of one request, at most */
+    llmgwi_dialect wire;
+} llmgwi_dialect_embedder;
+
+#define LLMGWI_DIALECT_EMBED_ROW(dialect, model, texts, path, build)                                         \
+    {dialect, model, texts, {"embeddings", path, path, NULL, NULL, NULL, false, build,                       \
+     llmgwi_dialect_embed_reply, NULL, LLMGWI_FRAME_SSE, NULL}}
+
+static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
+    LLMGWI_DIALECT_EMBED_ROW("openai", "*", 2048, "/embeddings", llmgwi_dialect_embed_openai),
+    LLMGWI_DIALECT_EMBED_ROW("responses", "*", 2048, "/embeddings", llmgwi_dialect_embed_openai),
+    LLMGWI_DIALECT_EMBED_ROW("gemini", "*", 100, "/models/{model}:batchEmbedContents",
+                             llmgwi_dialect_embed_gemini),
+    LLMGWI_DIALECT_EMBED_ROW("ollama", "*", 512, "/api/embed", llmgwi_dialect_embed_ollama),
+    LLMGWI_DIALECT_EMBED_ROW("cohere", "*", 96, "/embed", llmgwi_dialect_embed_cohere),
+    LLMGWI_DIALECT_EMBED_ROW("bedrock", "*titan-embed*", 1, "/model/{model}/invoke",
+                             llmgwi_dialect_embed_titan),
+    LLMGWI_DIALECT_EMBED_ROW("bedrock", "*cohere-embed*", 96, "/model/{model}/invoke",
+                             llmgwi_dialect_embed_bedrock_cohere),
+    LLMGWI_DIALECT_EMBED_ROW("bedrock", "*nova*embed*", 1, "/model/{model}/invoke",
+                             llmgwi_dialect_embed_nova),
+};
+
+/* NULL: it gives no vectors. */
+static const llmgwi_dialect_embedder *llmgwi_dialect_embedder_find(const llmgwi_dialect *dialect,
+                                                                   const char *model) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embedders); i++)
+        if (strcmp(llmgwi_dialect_embedders[i].dialect, dialect->name) == 0 &&
+            llmgwi_dialect_fits(llmgwi_base_cstr(model), llmgwi_dialect_embedders[i].model))
+            return &llmgwi_dialect_embedders[i];
+    return NULL;
+}
+
+/* What one request may hold; 0: as much as the others. */
+typedef struct llmgwi_dialect_embed_limit {
+    const char *flavour;
+    size_t texts;
+    int64_t tokens; /* of all texts, by our estimate: some less than what the provider takes */
+} llmgwi_dialect_embed_limit;
+
+static const llmgwi_dialect_embed_limit llmgwi_dialect_embed_limits[] = {
+    {"openai", 2048, 240000}, /* of 300,000 */
+    {"azure", 2048, 240000},  {"mistral", 128, 12000}, /* of 16,384 */
+    {"qwen", 10, 0},
+};
+
+/* The least that all rows allow of texts, tokens, and, as the reply must fit max_bytes, vectors. */
+static size_t llmgwi_dialect_embed_most(const llmgwi_dialect_embedder *row, const char *flavour,
+                                        int dimensions, size_t max_bytes, int64_t *tokens) {
+    size_t texts = row->texts;
+    /* a number takes 13 bytes, or 22 where a float is written as a double */
+    size_t vector = (size_t)(dimensions ? dimensions : LLMGWI_DIALECT_EMBED_USUAL) * 22;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embed_limits); i++) {
+        const llmgwi_dialect_embed_limit *limit = &llmgwi_dialect_embed_limits[i];
+        if (strcmp(limit->flavour, flavour) != 0) continue;
+        if (limit->texts < texts) texts = limit->texts;
+        if (limit->tokens && limit->tokens < *tokens) *tokens = limit->tokens;
+    }
+    if (texts > max_bytes / vector) texts = max_bytes / vector;
+    return texts ? texts : 1;
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -12483,9 +12851,8 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
     if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
-    return strcmp(own.provider->dialect->name, "openai") == 0 ||
-           llmgwi_config_wrong(error, "cache.embed_model", "",
-                               "expected a model of a provider that speaks the openai dialect");
+    return llmgwi_dialect_embedder_find(own.dialect, own.model) != NULL ||
+           llmgwi_config_wrong(error, "cache.embed_model", "", "its provider's dialect gives no embeddings");
 }
 
 /* Is there something in a budget? */
@@ -24784,24 +25151,6 @@ static int64_t llmgwi_cache_remove(llmgwi_cache *cache, const llmgw_cache_filter
 
 /* ---- export and import: a line of JSON for each entry, then one for each unit of evidence ---- */
 
-/* Decodes what llmgwi_json_put_base64 writes. False: it is no base64. */
-static bool llmgwi_cache_base64(llmgwi_base_str text, llmgwi_base_buf *out) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if (text.n % 4) return false;
-    for (size_t i = 0; i < text.n; i += 4) {
-        uint32_t v = 0;
-        size_t pad = i + 4 == text.n ? (text.p[i + 3] == '=') + (size_t)(text.p[i + 2] == '=') : 0;
-        for (size_t c = 0; c < 4; c++) {
-            const char *at = c < 4 - pad ? (const char *)memchr(digits, text.p[i + c], 64) : digits;
-            if (!at) return false;
-            v = v << 6 | (uint32_t)(at - digits);
-        }
-        const unsigned char bytes[3] = {(unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
-        if (!llmgwi_base_buf_add(out, bytes, 3 - pad)) return false;
-    }
-    return true;
-}
-
 static void llmgwi_cache_put_base64(llmgwi_json_out *out, const char *key, llmgwi_base_str bytes) {
     llmgwi_json_key(out, key);
     llmgwi_base_buf_add(out->buf, "\"", 1);
@@ -25104,13 +25453,13 @@ static const char *llmgwi_cache_import_line(llmgwi_cache *cache, llmgwi_base_str
                                             llmgwi_cache_line *line, llmgwi_base_buf *a, llmgwi_base_buf *b) {
     if (!llmgwi_cache_line_parse(text, line)) return "is no line of an export";
     if (llmgwi_base_same(llmgwi_base_buf_str(&line->kind), "entry")) {
-        if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->request), a)) return "request: is no base64";
+        if (!llmgwi_json_get_base64(llmgwi_base_buf_str(&line->request), a)) return "request: is no base64";
         return llmgwi_cache_import_entry(cache, line, llmgwi_base_buf_str(a));
     }
     if (!llmgwi_base_same(llmgwi_base_buf_str(&line->kind), "evidence"))
         return "llmgw: is neither entry nor evidence";
-    if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->unit), a) ||
-        !llmgwi_cache_base64(llmgwi_base_buf_str(&line->evidence), b))
+    if (!llmgwi_json_get_base64(llmgwi_base_buf_str(&line->unit), a) ||
+        !llmgwi_json_get_base64(llmgwi_base_buf_str(&line->evidence), b))
         return "evidence: is no base64";
     return llmgwi_cache_import_evidence(cache, llmgwi_base_buf_str(a), llmgwi_base_buf_str(b));
 }
@@ -26165,6 +26514,7 @@ typedef struct llmgwi_engine_bearing {
     char name[65];
     int64_t pico[3]; /* budgets of the key: day, month, total; -1: none */
     int64_t slots[3], tokens;
+    bool borrowed; /* another gives it back */
 } llmgwi_engine_bearing;
 
 /* What a call without a caller is made for. */
@@ -26172,6 +26522,13 @@ typedef struct llmgwi_engine_job {
     llmgwi_cache_sample sample;
     llmgwi_cache_judgement judgement;
 } llmgwi_engine_job;
+
+/* A call that asks for something else than a model's answer: its request and its reply are of another kind, all
+   between is the same. Its owner keeps it until the call ends. */
+typedef struct llmgwi_engine_errand {
+    const llmgwi_dialect_embed *embed; /* vectors; NULL: not these. The call's request is the first thing in it */
+    int64_t tokens;                    /* estimate, of its input */
+} llmgwi_engine_errand;
 
 /* What each event of a stream touches comes first, up to the end of the queue's state. */
 typedef struct llmgwi_engine_call {
@@ -26248,7 +26605,7 @@ typedef struct llmgwi_engine_call {
     llmgwi_engine_job *job;                        /* what on_end is to feed back */
     bool boarding;                                 /* a flight that may be joined: it is in the table */
     bool wants_vector; /* its question's vector is to be had from a provider first */
-    bool embeds;       /* it asks for that vector */
+    const llmgwi_engine_errand *errand; /* NULL: it asks for an answer */
     bool quits;        /* it leaves its flight before the end */
     bool filled;       /* its reply is made already */
     bool hit;          /* the cache has answered: it has ended when it is accepted */
@@ -26877,6 +27234,8 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
     llmgwi_engine_reply *reply = call->reply;
     llmgw_reply *pub = &reply->pub;
     llmgwi_engine_show(pub, &reply->answer);
+    if (call->errand) pub->text = ""; /* it is no text */
+    if (call->errand) pub->text_len = 0;
     pub->cost.known = true;
     pub->epoch = call->answered;
     for (size_t i = 0; i < reply->trace_count; i++) {
@@ -27103,7 +27462,9 @@ static void llmgwi_engine_log_crossings(llmgw *gw, unsigned crossed, const char 
 /* What an attempt will use of the limits in tokens, before it is known. */
 static int64_t llmgwi_engine_reserve(llmgwi_engine_call *call) {
     const llmgw_request *request = call->request;
-    if (call->tokens_in < 0) call->tokens_in = llmgwi_dialect_request_tokens(request);
+    if (call->tokens_in < 0)
+        call->tokens_in = call->errand ? call->errand->tokens : llmgwi_dialect_request_tokens(request);
+    if (call->errand) return call->tokens_in + call->tokens_in * 15 / 100;
     int64_t out = request->max_tokens ? request->max_tokens : call->gw->config.options.reserve_output_tokens;
     if (out > LLMGWI_ENGINE_TOKENS_MAX) out = LLMGWI_ENGINE_TOKENS_MAX;
     return call->tokens_in + call->tokens_in * 15 / 100 + out; /* DESIGN, law 6 */
@@ -27336,7 +27697,7 @@ static void llmgwi_engine_tally_attempt(const llmgwi_engine_attempt *attempt, ll
         if (refused) llmgwi_engine_note_failure(gw, target, item);
         return;
     }
-    tally->embeds = attempt->call->embeds;
+    tally->embeds = attempt->call->errand && attempt->call->errand->embed;
     if (attempt->hedge)
         gw->sums.hedges++;
     else if (attempt->epoch > 1)
@@ -27580,7 +27941,7 @@ static llmgw_usage llmgwi_engine_reserved(llmgwi_engine_call *call, const llmgwi
     usage.output = all - usage.input;
     if (!call->request->max_tokens && rates->max_output && usage.output > rates->max_output)
         usage.output = rates->max_output;
-    if (call->embeds) usage.output = 0;
+    if (call->errand) usage.output = 0;
     return usage;
 }
 
@@ -28001,12 +28362,22 @@ static bool llmgwi_engine_ask_caller(llmgwi_engine_attempt *attempt) {
     return valid;
 }
 
+/* Did an errand bring what it was sent for? */
+static bool llmgwi_engine_errand_done(const llmgwi_engine_call *call, const llmgwi_dialect_answer *answer,
+                                      llmgw_error *why) {
+    const llmgwi_dialect_embed *embed = call->errand->embed;
+    if (!embed || answer->vectors == embed->count) return true;
+    return !llmgwi_base_error(why, LLMGW_E_PROTOCOL, "embedding: %lu vectors for %lu texts",
+                              (unsigned long)answer->vectors, (unsigned long)embed->count);
+}
+
 /* Is a whole answer what was asked for? */
 static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why) {
     llmgwi_engine_call *call = attempt->call;
     const llmgwi_dialect_answer *answer = &attempt->answer;
     char wrong[160] = "";
     const char *text = "the caller's is_valid said no";
+    if (call->errand) return llmgwi_engine_errand_done(call, answer, why);
     bool refused = answer->refusal.n || answer->finish == LLMGW_FINISH_FILTER;
     llmgwi_base_str json = llmgwi_schema_unfence(llmgwi_base_buf_str(&answer->text));
     if (attempt->kept && call->went_on && answer->text.n == attempt->kept && !answer->tool_count)
@@ -28187,6 +28558,9 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
         *why = answer->error;
     } else if (attempt->stop.code) { /* its events found no place */
         *why = attempt->stop;
+    } else if (!answer->usage.known && attempt->meta.input_tokens) {
+        answer->usage.known = true;
+        answer->usage.input = attempt->meta.input_tokens;
     }
 }
 
@@ -28302,6 +28676,13 @@ static void llmgwi_engine_ready_answer(llmgwi_engine_attempt *attempt) {
 
 static void llmgwi_engine_fire_attempt(void *owner, int64_t now);
 
+/* In which an attempt at a target is made. An errand is only sent where there is one. */
+static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call,
+                                                  const llmgwi_config_target *target) {
+    if (!call->errand) return target->dialect;
+    return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
+}
+
 /* An attempt of a call, not begun. NULL: out of memory. */
 static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call, size_t target, size_t key,
                                                         int64_t now) {
@@ -28317,7 +28698,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     attempt->call = call;
     attempt->state = LLMGWI_ENGINE_CONNECTING;
     attempt->target = target;
-    attempt->dialect = call->embeds ? &llmgwi_dialect_embeddings : call->targets[target].dialect;
+    attempt->dialect = llmgwi_engine_speaks(call, &call->targets[target]);
     attempt->key = key;
     attempt->at = call->states[target];
     attempt->lane = &attempt->at->lanes[key];
@@ -29739,7 +30120,7 @@ static llmgw_code llmgwi_engine_bear(llmgw *gw, const llmgwi_auth_key *key, int6
 
 /* Gives back what a request took of its key's limits: it used so many tokens. */
 static void llmgwi_engine_unbear(llmgw *gw, llmgwi_engine_bearing *bearing, int64_t used) {
-    if (!bearing->bearer) return;
+    if (!bearing->bearer || bearing->borrowed) return;
     llmgwi_base_lock(&gw->lock);
     llmgwi_engine_limits_settle(&bearing->bearer->limits, bearing->slots, true, used - bearing->tokens,
                                 llmgwi_engine_now(gw));
@@ -29818,7 +30199,7 @@ static void llmgwi_engine_pay(llmgwi_engine_call *call) {
 /* Where a call goes: what its request names, or something cheaper when a soft budget is used up. */
 static const char *llmgwi_engine_where(const llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
-    for (size_t i = 0; i < gw->config.budget_count; i++) {
+    for (size_t i = 0; !call->errand && i < gw->config.budget_count; i++) { /* vectors do not mix */
         const llmgwi_config_budget *budget = &gw->config.budgets[i];
         if (budget->cheaper && LLMGWI_BASE_LOAD(&gw->over[i]) && llmgwi_engine_concerns(call, budget))
             return budget->cheaper;
@@ -30312,6 +30693,14 @@ static void llmgwi_engine_board(llmgwi_engine_call *call, int64_t now) {
 
 /* ---- embeddings: a question's vector from a provider, in time or not at all ---- */
 
+#define LLMGWI_ENGINE_VECTOR 4096 /* numbers: the cache keeps no longer ones */
+
+typedef struct llmgwi_engine_question {
+    llmgwi_dialect_embed embed;
+    llmgwi_engine_errand errand;
+    const char *text;
+} llmgwi_engine_question;
+
 /* The vector came, or it did not: what the fuzzy tier makes of it. */
 static void llmgwi_engine_embedded(llmgwi_engine_call *embed, const llmgw_error *error) {
     llmgwi_engine_call *call = embed->joined;
@@ -30327,8 +30716,9 @@ static void llmgwi_engine_embedded(llmgwi_engine_call *embed, const llmgw_error 
     }
     const float *numbers = error ? NULL : (const float *)(const void *)vector->p;
     size_t dim = error ? 0 : vector->n / sizeof *numbers;
-    bool served = llmgwi_cache_fuzzy(gw->cache, call->look, numbers, dim, gw->clock.random(gw->clock.user),
-                                     &call->reply->arena, &answer);
+    if (dim > LLMGWI_ENGINE_VECTOR) dim = 0; /* the words alone decide */
+    bool served = llmgwi_cache_fuzzy(gw->cache, call->look, dim ? numbers : NULL, dim,
+                                     gw->clock.random(gw->clock.user), &call->reply->arena, &answer);
     if (served && !llmgwi_engine_takes(call, &answer, &call->look->cached)) {
         llmgwi_engine_refused(call->look);
         served = false;
@@ -30350,19 +30740,24 @@ static bool llmgwi_engine_embed(llmgwi_engine_call *call, int64_t now) {
     llmgw_error why;
     if (!call->look || !call->wants_vector) return false;
     llmgwi_engine_call *embed = llmgwi_engine_own_new(gw, llmgwi_engine_embedded);
-    llmgw_request *request =
-        embed ? (llmgw_request *)llmgwi_base_arena_get(&embed->arena, sizeof *request) : NULL;
+    llmgwi_engine_question *question =
+        embed ? (llmgwi_engine_question *)llmgwi_base_arena_get(&embed->arena, sizeof *question) : NULL;
     llmgwi_base_str ask = llmgwi_cache_ask_text(call->look);
-    if (request) {
+    if (question) {
+        llmgw_request *request = &question->embed.request;
         request->model = options->embed_model;
-        request->prompt = llmgwi_base_arena_copy(&embed->arena, ask.p, ask.n);
         request->deadline_ms = options->embed_ms;
         request->max_attempts = 1;
-        request->max_tokens = 1;
+        question->text = llmgwi_base_arena_copy(&embed->arena, ask.p, ask.n);
+        question->embed.texts = &question->text;
+        question->embed.count = 1;
+        question->embed.purpose = LLMGW_PURPOSE_QUERY;
+        question->errand.embed = &question->embed;
+        question->errand.tokens = llmgwi_dialect_text_tokens(ask) + 4;
         embed->request = request;
-        embed->embeds = true;
+        embed->errand = &question->errand;
     }
-    if (!request || embed->arena.failed || !llmgwi_engine_own_open(embed, &why)) {
+    if (!question || embed->arena.failed || !llmgwi_engine_own_open(embed, &why)) {
         if (embed) llmgwi_engine_free_call(embed);
         return false;
     }
@@ -31912,8 +32307,9 @@ static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s)
     return true;
 }
 
-/* Checks the request's scoped key: before the cache, which it may not see otherwise. */
-static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, llmgw_error *error) {
+/* Checks the request's scoped key: before the cache, which it may not see otherwise. tokens: estimate, 0: not
+   made. */
+static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, int64_t tokens, llmgw_error *error) {
     const llmgw_request *request = asked->request;
     llmgwi_auth_key *key = &asked->key;
     if (!request->key && !gw->config.options.keys_required) return true;
@@ -31932,8 +32328,9 @@ static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, llmgw_erro
     }
     if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
         return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
-    int64_t tokens = llmgwi_dialect_request_tokens(request) +
-                     (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+    if (!tokens)
+        tokens = llmgwi_dialect_request_tokens(request) +
+                 (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
     if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
     if (!key->name_space[0]) return true;
     asked->changed = *request;
@@ -31953,7 +32350,7 @@ static bool llmgwi_public_asks(llmgw *gw, const llmgw_request *request, llmgwi_p
     asked->request = request;
     asked->cached.reason = "";
     if (!llmgwi_public_check(request, error)) return false;
-    if (!llmgwi_public_bear(gw, asked, error)) return false;
+    if (!llmgwi_public_bear(gw, asked, 0, error)) return false;
     if (!gw->cache) return true;
     asked->began_us = llmgwi_engine_now(gw);
     if (llmgwi_config_resolve(&gw->config, request->model, &own, &targets, &count, &route, error)) {
@@ -32323,6 +32720,355 @@ LLMGW_API const char *llmgw_verdict_name(llmgw_verdict verdict) {
 LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
     static const char *const names[] = {"attempt", "wait", "skip"};
     return (unsigned)kind < LLMGWI_BASE_COUNT(names) ? names[kind] : "?";
+}
+
+/* ---- embeddings ---- */
+
+#define LLMGWI_PUBLIC_EMBED_TEXTS ((size_t)1 << 24)
+#define LLMGWI_PUBLIC_EMBED_BYTES ((size_t)1 << 30) /* of all vectors */
+#define LLMGWI_PUBLIC_EMBED_PARTS 8                 /* requests at once */
+
+/* Some of the texts, on their way. */
+typedef struct llmgwi_public_slice {
+    llmgwi_dialect_embed embed;
+    llmgwi_engine_errand errand;
+    llmgwi_engine_call *call;
+    size_t from;
+} llmgwi_public_slice;
+
+typedef struct llmgwi_public_vectors {
+    llmgw_vectors pub; /* first: the caller's pointer is ours */
+    bool fixed;        /* static: never freed */
+    llmgwi_base_mem mem;
+    float *values;
+    size_t bytes;              /* of them */
+    llmgwi_engine_reply **own; /* of the parts: their texts are in the trace */
+    size_t own_count, own_cap;
+    llmgw_trace *trace;
+    size_t trace_cap;
+} llmgwi_public_vectors;
+
+typedef struct llmgwi_public_embedding {
+    llmgw *gw;
+    const llmgw_embed_request *request;
+    llmgwi_public_vectors *to;
+    llmgwi_public_asked asked;
+    llmgw_request form; /* what the requests of all parts have alike */
+    int64_t began_us, until_us;
+    size_t most; /* texts of a part */
+    int64_t most_tokens;
+    size_t next; /* the first text that is in no part yet */
+    llmgwi_public_slice parts[LLMGWI_PUBLIC_EMBED_PARTS];
+    size_t first, count; /* of parts, as a ring */
+} llmgwi_public_embedding;
+
+#define LLMGWI_PUBLIC_NO_VECTORS(code, retryable, text)                                                      \
+    {                                                                                                        \
+        {{code, retryable, 0, 0, text},                                                                      \
+         NULL,                                                                                               \
+         0,                                                                                                  \
+         0,                                                                                                  \
+         {false, false, 0, 0, 0, 0, 0, 0, 0, 0, LLMGW_TIER_STANDARD},                                        \
+         {false, false, false, 0},                                                                           \
+         "",                                                                                                 \
+         "",                                                                                                 \
+         "",                                                                                                 \
+         0,                                                                                                  \
+         0,                                                                                                  \
+         NULL,                                                                                               \
+         0},                                                                                                 \
+            true, {NULL, NULL}, NULL, 0, NULL, 0, 0, NULL, 0                                                 \
+    }
+
+static const llmgwi_public_vectors llmgwi_public_vectors_fixed[] = {
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_MEMORY, true, "out of memory"),
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_CLOSED, false, "the gateway is NULL: llmgw_open failed or was not called"),
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_FORKED, false,
+                             "the gateway belongs to the parent process: open one in the child")};
+
+/* Accepts a blocking call for an errand, to be awaited. The key's limits are its owner's to give back. NULL:
+   error says why. */
+static llmgwi_engine_call *llmgwi_public_errand(llmgw *gw, const llmgw_request *request,
+                                                const llmgwi_engine_errand *errand,
+                                                const llmgwi_engine_bearing *bearing, llmgw_error *error) {
+    llmgwi_engine_call *call = (llmgwi_engine_call *)llmgwi_base_zalloc(&gw->mem, sizeof *call);
+    if (call) {
+        call->gw = gw;
+        call->blocking = true;
+        call->request = request;
+        call->errand = errand;
+        call->bearing = *bearing;
+        call->bearing.borrowed = true;
+        llmgwi_base_arena_init(&call->arena, &gw->mem);
+        call->reply = llmgwi_engine_reply_new(&gw->mem);
+    }
+    if (!call || !call->reply)
+        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
+    else if (llmgwi_engine_accept(gw, call, error))
+        return call;
+    if (call) llmgwi_engine_free_call(call);
+    return NULL;
+}
+
+/* Waits for a blocking call, which is gone then. */
+static llmgwi_engine_reply *llmgwi_public_await(llmgw *gw, llmgwi_engine_call *call) {
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_engine_run(call);
+    llmgwi_engine_reply *reply = call->reply;
+    call->reply = NULL;
+    llmgwi_engine_release(call);
+    llmgwi_base_unlock(&gw->lock);
+    return reply;
+}
+
+/* What is wrong with the texts can be seen without a provider. */
+static bool llmgwi_public_embed_check(llmgwi_public_embedding *job, llmgw_error *error) {
+    const llmgw_embed_request *request = job->request;
+    char field[40];
+    if (!request) return llmgwi_public_wrong(error, "(all)", "NULL");
+    if (!request->texts || !request->text_count || request->text_count > LLMGWI_PUBLIC_EMBED_TEXTS)
+        return llmgwi_public_wrong(error, "texts", "expected 1 to 16,777,216 texts");
+    for (size_t i = 0; i < request->text_count; i++) {
+        const char *text = request->texts[i];
+        if (text && (request->lengths ? request->lengths[i] : (size_t)(unsigned char)text[0])) continue;
+        snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
+        return llmgwi_public_wrong(error, field, "empty");
+    }
+    if (request->dimensions < 0 || request->dimensions > LLMGWI_DIALECT_EMBED_DIM)
+        return llmgwi_public_wrong(error, "dimensions", "expected 1 to 16,384, or 0");
+    if ((unsigned)request->purpose > LLMGW_PURPOSE_DOCUMENT)
+        return llmgwi_public_wrong(error, "purpose", "no such purpose");
+    job->form.model = request->model;
+    job->form.prompt = "(texts)";
+    job->form.key = request->key;
+    job->form.tags = request->tags;
+    job->form.tag_count = request->tag_count;
+    job->form.priority = request->priority;
+    job->form.deadline_ms = request->deadline_ms;
+    job->form.connect_ms = request->connect_ms;
+    job->form.max_attempts = request->max_attempts;
+    return llmgwi_public_check(&job->form, error);
+}
+
+/* A model's name without its maker's: "text-embedding-3-small" of "openai/text-embedding-3-small". */
+static const char *llmgwi_public_plain(const char *model) {
+    const char *slash = strrchr(model, '/');
+    return slash ? slash + 1 : model;
+}
+
+/* Where the texts go, and how many of them at once: every target must take every part. */
+static bool llmgwi_public_embed_targets(llmgwi_public_embedding *job, llmgw_error *error) {
+    const llmgwi_config *config = &job->gw->config;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgwi_config_target own;
+    size_t count;
+    if (!llmgwi_config_resolve(config, job->request->model, &own, &targets, &count, &route, error))
+        return false;
+    job->most = LLMGWI_DIALECT_EMBED_TEXTS;
+    job->most_tokens = LLMGWI_ENGINE_TOKENS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const llmgwi_config_target *to = &targets[i];
+        const llmgwi_dialect_embedder *row = llmgwi_dialect_embedder_find(to->dialect, to->model);
+        if (!row)
+            return !llmgwi_base_error(error, LLMGW_E_UNSUPPORTED,
+                                      "%.64s/%.80s: nothing is known of embeddings there", to->provider->name,
+                                      to->model);
+        if (strcmp(llmgwi_public_plain(to->model), llmgwi_public_plain(targets[0].model)) != 0)
+            return !llmgwi_base_error(error, LLMGW_E_ARGUMENT,
+                                      "request.model: the route's targets are of several models (%.80s, "
+                                      "%.80s), whose vectors do not mix",
+                                      targets[0].model, to->model);
+        size_t most = llmgwi_dialect_embed_most(row, to->provider->flavour, job->request->dimensions,
+                                                config->options.max_reply_bytes, &job->most_tokens);
+        if (most < job->most) job->most = most;
+    }
+    return true;
+}
+
+/* The next texts that fit into one request, and what they are estimated at. */
+static size_t llmgwi_public_embed_slice(const llmgwi_public_embedding *job, size_t from, int64_t *tokens) {
+    llmgwi_dialect_embed all;
+    size_t n = 0, bytes = 0, max_bytes = job->gw->config.options.max_request_bytes / 2;
+    memset(&all, 0, sizeof all);
+    all.texts = job->request->texts;
+    all.lengths = job->request->lengths;
+    for (*tokens = 0; n < job->most && from + n < job->request->text_count; n++) {
+        llmgwi_base_str text = llmgwi_dialect_embed_text(&all, from + n);
+        int64_t more = llmgwi_dialect_text_tokens(text) + 1;
+        if (n && (*tokens + more > job->most_tokens || bytes + text.n > max_bytes)) break;
+        *tokens += more;
+        bytes += text.n;
+    }
+    return n;
+}
+
+/* Sends the next part. */
+static void llmgwi_public_embed_begin(llmgwi_public_embedding *job) {
+    llmgwi_public_slice *part = &job->parts[(job->first + job->count) % LLMGWI_PUBLIC_EMBED_PARTS];
+    int64_t left_us = job->until_us - llmgwi_engine_now(job->gw);
+    memset(part, 0, sizeof *part);
+    part->from = job->next;
+    part->embed.request = job->form;
+    if (job->until_us != LLMGWI_BASE_NEVER)
+        part->embed.request.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
+    part->embed.texts = job->request->texts + part->from;
+    part->embed.lengths = job->request->lengths ? job->request->lengths + part->from : NULL;
+    part->embed.count = llmgwi_public_embed_slice(job, part->from, &part->errand.tokens);
+    part->embed.dimensions = job->request->dimensions;
+    part->embed.purpose = job->request->purpose;
+    part->errand.embed = &part->embed;
+    part->call = llmgwi_public_errand(job->gw, &part->embed.request, &part->errand, &job->asked.bearing,
+                                      &job->to->pub.error);
+    if (!part->call) return;
+    job->next += part->embed.count;
+    job->count++;
+}
+
+/* Puts a part's vectors to their places. False: error says why not. */
+static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_public_slice *part,
+                                     const llmgwi_engine_reply *reply, llmgw_error *error) {
+    llmgwi_public_vectors *to = job->to;
+    size_t bytes = reply->answer.text.n, each = bytes / part->embed.count;
+    if (!to->values) {
+        if (each > LLMGWI_PUBLIC_EMBED_BYTES / job->request->text_count)
+            return !llmgwi_base_error(error, LLMGW_E_LIMIT, "the vectors are larger than 1 GiB");
+        to->bytes = each * job->request->text_count;
+        to->values = (float *)llmgwi_base_zalloc(&to->mem, to->bytes);
+        if (!to->values) return !llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the vectors");
+        to->pub.values = to->values;
+        to->pub.dim = each / sizeof(float);
+    }
+    if (each != to->pub.dim * sizeof(float))
+        return !llmgwi_base_error(error, LLMGW_E_PROTOCOL,
+                                  "embedding: vectors of %lu numbers after some of %lu",
+                                  (unsigned long)(each / sizeof(float)), (unsigned long)to->pub.dim);
+    memcpy(to->values + part->from * to->pub.dim, reply->answer.text.p, bytes);
+    return true;
+}
+
+/* What a part's reply adds to the whole one's, besides vectors. False: out of memory. */
+static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_reply *reply, int64_t at_us) {
+    llmgwi_public_vectors *to = job->to;
+    const llmgw_reply *from = &reply->pub;
+    size_t most = SIZE_MAX / sizeof(llmgw_trace) / 2;
+    llmgwi_engine_reply **own = (llmgwi_engine_reply **)llmgwi_base_grow(
+        &to->mem, to->own, &to->own_cap, to->own_count, most, sizeof *to->own);
+    if (!own) {
+        llmgwi_engine_reply_drop(reply);
+        return false;
+    }
+    to->own = own;
+    own[to->own_count++] = reply;
+    llmgwi_price_total(&to->pub.cost, from->cost);
+    to->pub.usage.known = to->pub.usage.known && (from->usage.known || from->error.code);
+    to->pub.usage.estimated = to->pub.usage.estimated || from->usage.estimated;
+    to->pub.usage.input += from->usage.input;
+    to->pub.attempts += from->attempts;
+    if (from->provider[0] && !to->pub.provider[0]) {
+        to->pub.provider = from->provider;
+        to->pub.model = from->model;
+        to->pub.model_echo = from->model_echo;
+    }
+    for (size_t i = 0; i < from->trace_count; i++) {
+        llmgw_trace *trace = (llmgw_trace *)llmgwi_base_grow(&to->mem, to->trace, &to->trace_cap,
+                                                             to->pub.trace_count, most, sizeof *trace);
+        if (!trace) return false;
+        to->trace = trace;
+        to->pub.trace = trace;
+        trace[to->pub.trace_count] = from->trace[i];
+        trace[to->pub.trace_count++].start_us += at_us;
+    }
+    return true;
+}
+
+/* Waits for the first part. After a failure the others are of no use: they are cancelled. */
+static void llmgwi_public_embed_end(llmgwi_public_embedding *job) {
+    llmgwi_public_slice *part = &job->parts[job->first];
+    llmgw_error *error = &job->to->pub.error, why;
+    int64_t at_us = part->call->accepted_us - job->began_us;
+    memset(&why, 0, sizeof why);
+    if (error->code) llmgw_cancel(job->gw, part->call->id);
+    llmgwi_engine_reply *reply = llmgwi_public_await(job->gw, part->call);
+    job->first = (job->first + 1) % LLMGWI_PUBLIC_EMBED_PARTS;
+    job->count--;
+    why = reply->pub.error;
+    if (!why.code && !error->code) (void)llmgwi_public_embed_take(job, part, reply, &why);
+    llmgwi_base_buf_free(&reply->answer.text); /* shown nowhere */
+    if (!llmgwi_public_embed_add(job, reply, at_us) && !why.code)
+        (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the trace");
+    if (!error->code) *error = why;
+}
+
+static void llmgwi_public_embed_run(llmgwi_public_embedding *job) {
+    llmgw *gw = job->gw;
+    llmgw_vectors *pub = &job->to->pub;
+    int64_t tokens = 0;
+    llmgwi_dialect_embed all;
+    memset(&all, 0, sizeof all);
+    job->began_us = llmgwi_engine_now(gw);
+    if (!llmgwi_public_embed_check(job, &pub->error) || !llmgwi_public_embed_targets(job, &pub->error))
+        return;
+    all.texts = job->request->texts;
+    all.lengths = job->request->lengths;
+    for (size_t i = 0; i < job->request->text_count; i++)
+        tokens += llmgwi_dialect_text_tokens(llmgwi_dialect_embed_text(&all, i)) + 1;
+    job->asked.request = &job->form;
+    if (!llmgwi_public_bear(gw, &job->asked, tokens, &pub->error)) return;
+    job->form.key = NULL; /* it is checked already */
+    job->until_us = llmgwi_engine_after(
+        job->began_us, llmgwi_engine_limit(job->request->deadline_ms, gw->config.options.deadline_ms));
+    pub->usage.known = pub->cost.known = true;
+    while (job->count || (!pub->error.code && job->next < job->request->text_count)) {
+        while (!pub->error.code && job->count < LLMGWI_PUBLIC_EMBED_PARTS &&
+               job->next < job->request->text_count)
+            llmgwi_public_embed_begin(job);
+        if (job->count) llmgwi_public_embed_end(job);
+    }
+    llmgwi_engine_unbear(gw, &job->asked.bearing, pub->usage.known ? pub->usage.input : tokens);
+    if (!pub->error.code) pub->count = job->request->text_count;
+}
+
+LLMGW_API llmgw_vectors *llmgw_embed(llmgw *gw, const llmgw_embed_request *request) {
+    const llmgwi_public_vectors *fixed = &llmgwi_public_vectors_fixed[gw ? 2 : 1];
+    llmgwi_public_embedding job;
+    if (!gw || llmgwi_public_is_forked(gw)) return (llmgw_vectors *)(uintptr_t)&fixed->pub;
+    fixed = &llmgwi_public_vectors_fixed[0];
+    memset(&job, 0, sizeof job);
+    job.gw = gw;
+    job.request = request;
+    job.to = (llmgwi_public_vectors *)llmgwi_base_zalloc(&gw->mem, sizeof *job.to);
+    if (!job.to) return (llmgw_vectors *)(uintptr_t)&fixed->pub;
+    llmgw_vectors *pub = &job.to->pub;
+    job.to->mem = gw->mem;
+    pub->provider = pub->model = pub->model_echo = "";
+    llmgwi_public_enter(gw);
+    if (llmgwi_engine_in_log)
+        (void)llmgwi_base_error(&pub->error, LLMGW_E_MISUSE,
+                                "a blocking call was made from the log function or is_valid");
+    else
+        llmgwi_public_embed_run(&job);
+    pub->elapsed_us = llmgwi_engine_now(gw) - job.began_us;
+    if (pub->error.code) {
+        llmgwi_config_redact(&gw->config, pub->error.text);
+        llmgwi_base_free(&job.to->mem, job.to->values, job.to->bytes);
+        job.to->values = NULL;
+        pub->values = NULL;
+        pub->dim = 0;
+    }
+    llmgwi_public_leave(gw);
+    return pub;
+}
+
+LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors) {
+    llmgwi_public_vectors *own = (llmgwi_public_vectors *)(void *)vectors;
+    if (!own || own->fixed) return;
+    llmgwi_base_mem mem = own->mem;
+    for (size_t i = 0; i < own->own_count; i++) llmgwi_engine_reply_drop(own->own[i]);
+    llmgwi_base_free(&mem, own->own, own->own_cap * sizeof(llmgwi_engine_reply *));
+    llmgwi_base_free(&mem, own->trace, own->trace_cap * sizeof *own->trace);
+    llmgwi_base_free(&mem, own->values, own->bytes);
+    llmgwi_base_free(&mem, own, sizeof *own);
 }
 
 /* ---- open and close ---- */
