@@ -979,7 +979,7 @@ typedef struct llmgw_vectors {
     const float *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
                             mostly of length 1 */
     size_t count, dim;
-    llmgw_usage usage; /* of all: input only */
+    llmgw_usage usage; /* of all replies: input only */
     llmgw_cost cost;   /* of all attempts; unknown if one is unknown */
     const char *provider, *model, *model_echo; /* of the first texts; "" if nobody answered */
     int attempts;
@@ -32961,7 +32961,7 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
     to->own = own;
     own[to->own_count++] = reply;
     llmgwi_price_total(&to->pub.cost, from->cost);
-    to->pub.usage.known = to->pub.usage.known && (from->usage.known || from->error.code);
+    to->pub.usage.known = to->pub.usage.known && from->usage.known;
     to->pub.usage.estimated = to->pub.usage.estimated || from->usage.estimated;
     to->pub.usage.input += from->usage.input;
     to->pub.attempts += from->attempts;
