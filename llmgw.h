@@ -6860,7 +6860,8 @@ LLMGWI_BASE_UNUSED static bool llmgwi_json_canonical(llmgwi_base_str text, llmgw
 LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>frame   purpose: a stream of bytes to server-sent events (WHATWG HTML, 9.2.6).              */
+/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), or      */
+/*           lines of JSON.                                                                      */
 /*           uses: nothing   guarantees: the same events for every way of cutting the same bytes; */
 /*           an event within one piece is handed on without a copy; size capped                   */
 /* ------------------------------------------------------------------------------------------- */
@@ -6870,7 +6871,8 @@ typedef bool (*llmgwi_frame_fn)(void *user, llmgwi_base_str name, llmgwi_base_st
 
 /* How a stream is cut into events. */
 typedef enum llmgwi_frame_kind {
-    LLMGWI_FRAME_SSE = 0 /* server-sent events */
+    LLMGWI_FRAME_SSE = 0, /* server-sent events */
+    LLMGWI_FRAME_LINES    /* NDJSON: an event for each line that is not blank */
 } llmgwi_frame_kind;
 
 typedef struct llmgwi_frame {
@@ -6933,12 +6935,20 @@ static bool llmgwi_frame_data(llmgwi_frame *frame, llmgwi_base_str value, bool s
     return llmgwi_base_buf_view(&frame->data, value);
 }
 
+/* A line of NDJSON is an event without a name. It ends in LF or CR LF: a CR alone is JSON's white space. */
+static bool llmgwi_frame_json(llmgwi_frame *frame, llmgwi_base_str line) {
+    line = llmgwi_base_trim(line);
+    if (line.n && !frame->fn(frame->user, llmgwi_base_view("", 0), line)) frame->stopped = true;
+    return !frame->stopped;
+}
+
 /* One line without its end. stable: it stands in the piece until feed returns. */
 static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool stable) {
     if (line.n > frame->line.max) {
         frame->line.failed = LLMGWI_BASE_OVER_CAP;
         return false;
     }
+    if (frame->kind == LLMGWI_FRAME_LINES) return llmgwi_frame_json(frame, line);
     if (line.n == 0) return llmgwi_frame_dispatch(frame);
     const char *colon = (const char *)memchr(line.p, ':', line.n);
     llmgwi_base_str field = llmgwi_base_view(line.p, colon ? (size_t)(colon - line.p) : line.n);
@@ -6952,8 +6962,9 @@ static bool llmgwi_frame_line(llmgwi_frame *frame, llmgwi_base_str line, bool st
 }
 
 /* The end of the line that starts at p, or NULL: CR or LF, whichever comes first. */
-static const char *llmgwi_frame_eol(const char *p, const char *end) {
+static const char *llmgwi_frame_eol(const llmgwi_frame *frame, const char *p, const char *end) {
     const char *lf = (const char *)memchr(p, '\n', (size_t)(end - p));
+    if (frame->kind == LLMGWI_FRAME_LINES) return lf;
     const char *cr = (const char *)memchr(p, '\r', (size_t)((lf ? lf : end) - p));
     return cr ? cr : lf;
 }
@@ -6980,7 +6991,7 @@ static bool llmgwi_frame_feed(llmgwi_frame *frame, const char *p, size_t n) {
             continue;
         }
         frame->after_cr = false;
-        const char *eol = llmgwi_frame_eol(p, end);
+        const char *eol = llmgwi_frame_eol(frame, p, end);
         if (!eol || frame->line.n) {
             if (!llmgwi_base_buf_add(&frame->line, p, (size_t)((eol ? eol : end) - p))) return false;
         }
@@ -7130,7 +7141,9 @@ LLMGWI_BASE_SMALL_BEGIN
 #define LLMGWI_DIALECT_NO_TOOL_CHOICE 0x200u
 
 typedef struct llmgwi_dialect_known {
-    const char *name, *dialect, *url, *key_var, *key_header;
+    const char *name, *dialect, *url;
+    const char *key_var; /* "ONE or ANOTHER": the first that is set */
+    const char *key_header;
     unsigned quirks;
 } llmgwi_dialect_known;
 
@@ -7157,13 +7170,19 @@ static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
      LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL},
     {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL,
      LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL},
+    {"ollama", "ollama", "http://127.0.0.1:11434", "OLLAMA_API_KEY", NULL, LLMGWI_DIALECT_LOCAL},
+    {"cohere", "cohere", "https://api.cohere.com/v2", "CO_API_KEY or COHERE_API_KEY", NULL, 0},
     {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, 0},
     {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, 0},
 };
 
-static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name) {
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++)
-        if (strcmp(llmgwi_dialect_knowns[i].name, name) == 0) return &llmgwi_dialect_knowns[i];
+/* The first of a name, and of a dialect if that is not NULL. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name, const char *dialect) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
+        const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
+        if (strcmp(known->name, name) == 0 && (!dialect || strcmp(known->dialect, dialect) == 0))
+            return known;
+    }
     return NULL;
 }
 
@@ -7510,6 +7529,13 @@ static const llmgwi_dialect_reason llmgwi_dialect_reasons[] = {
     {"OTHER", LLMGWI_DIALECT_BROKEN},
     {"LANGUAGE", LLMGWI_DIALECT_BROKEN},
     {"NO_IMAGE", LLMGWI_DIALECT_BROKEN},
+    {"COMPLETE", LLMGW_FINISH_STOP}, /* cohere */
+    {"STOP_SEQUENCE", LLMGW_FINISH_STOP},
+    {"TOOL_CALL", LLMGW_FINISH_TOOL},
+    {"ERROR", LLMGWI_DIALECT_BROKEN},
+    {"TIMEOUT", LLMGWI_DIALECT_BROKEN},
+    {"load", LLMGWI_DIALECT_BROKEN}, /* ollama: the model was loaded or unloaded, and asked nothing */
+    {"unload", LLMGWI_DIALECT_BROKEN},
 };
 
 static void llmgwi_dialect_finish(llmgwi_dialect_answer *answer, llmgwi_json_text reason) {
@@ -7610,13 +7636,16 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"exceeds the available context size", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
+    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
+    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
     {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
     {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
     {"credit balance is too low", LLMGW_E_QUOTA},      /* Anthropic, with 400 */
     {"reached your specified api usage limits", LLMGW_E_QUOTA},
     {"spend limit", LLMGW_E_QUOTA},
-    {"spending limit", LLMGW_E_QUOTA}, /* xAI, with 403 or 429 */
-    {"spending cap", LLMGW_E_QUOTA},   /* Gemini */
+    {"spending limit", LLMGW_E_QUOTA},    /* xAI, with 403 or 429 */
+    {"spending cap", LLMGW_E_QUOTA},      /* Gemini */
+    {"api calls / month", LLMGW_E_QUOTA}, /* Cohere's trial keys, with 429 */
 };
 
 /* What an error body says, wherever it says it. */
@@ -8004,7 +8033,8 @@ static void llmgwi_dialect_limit_header(llmgwi_dialect_meta *meta, llmgwi_base_s
 static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str name, llmgwi_base_str value,
                                   int64_t wall_s) {
     if (llmgwi_base_is_nocase(name, "content-type")) {
-        meta->json = llmgwi_base_has(value, "json");
+        meta->json =
+            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson"); /* ollama's streams */
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
         int64_t ms = llmgwi_dialect_seconds(value) / 1000;
@@ -8051,8 +8081,16 @@ typedef struct llmgwi_dialect_resume {
     bool turn;            /* by a user turn, whatever else the target can do */
 } llmgwi_dialect_resume;
 
+/* Members of the openai family by shape, though not by name. */
+typedef enum llmgwi_dialect_style {
+    LLMGWI_DIALECT_STYLE_OPENAI = 0,
+    LLMGWI_DIALECT_STYLE_OLLAMA, /* one text and a list of images; arguments are objects; calls have no ids */
+    LLMGWI_DIALECT_STYLE_COHERE  /* reasoning goes back as content, or as the plan of its calls */
+} llmgwi_dialect_style;
+
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
+    llmgwi_dialect_style style;
     const llmgw_request *request;
     const llmgwi_dialect_target *target;
     llmgw_error *error;
@@ -8343,6 +8381,17 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
     llmgwi_json_close(out, ']');
 }
 
+/* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
+static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
+    if (result->name) return result->name;
+    for (size_t i = build->message; i-- > 0;)
+        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
+            const llmgw_part *part = &build->request->messages[i].parts[j];
+            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
+        }
+    return result->id;
+}
+
 /* ---- openai: chat completions ---- */
 
 /* Mistral takes ids of exactly nine letters or digits: another provider's id is hashed to that. */
@@ -8358,14 +8407,25 @@ static const char *llmgwi_dialect_openai_id(const llmgwi_dialect_build *build, c
     return out;
 }
 
+#define LLMGWI_DIALECT_PLAN "tool_plan" /* as a signature: cohere's reasoning that came before calls */
+
+/* Reasoning that cohere wants back as content. */
+static bool llmgwi_dialect_cohere_thought(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    return build->style == LLMGWI_DIALECT_STYLE_COHERE && part->kind == LLMGW_PART_REASONING &&
+           llmgwi_dialect_own(build, part) && !(part->signature && part->signature[0]);
+}
+
 static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    bool image = part->kind == LLMGW_PART_IMAGE;
-    if (part->kind != LLMGW_PART_TEXT && !image && part->kind != LLMGW_PART_FILE) return;
+    bool image = part->kind == LLMGW_PART_IMAGE, thought = llmgwi_dialect_cohere_thought(build, part);
+    if (part->kind != LLMGW_PART_TEXT && !image && part->kind != LLMGW_PART_FILE && !thought) return;
     llmgwi_json_open(out, '{');
-    if (part->kind == LLMGW_PART_TEXT) {
-        llmgwi_json_pair(out, "type", "text");
-        llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
+    if (part->kind == LLMGW_PART_TEXT || thought) {
+        const char *key = thought ? "thinking" : "text";
+        llmgwi_json_pair(out, "type", key);
+        llmgwi_dialect_pair(build, key, "text", llmgwi_dialect_part_text(part));
+    } else if (part->kind == LLMGW_PART_FILE && build->style == LLMGWI_DIALECT_STYLE_COHERE) {
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
     } else if (image) {
         if (part->url && (build->target->quirks & LLMGWI_DIALECT_NO_IMAGE_URL))
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
@@ -8398,10 +8458,13 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
 static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
     size_t texts = 0, others = 0;
     for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part_kind kind = llmgwi_dialect_part(turn, j).kind;
-        texts += kind == LLMGW_PART_TEXT;
-        others += kind == LLMGW_PART_IMAGE || kind == LLMGW_PART_FILE;
+        llmgw_part part = llmgwi_dialect_part(turn, j);
+        texts += part.kind == LLMGW_PART_TEXT;
+        others += part.kind == LLMGW_PART_IMAGE || part.kind == LLMGW_PART_FILE ||
+                  llmgwi_dialect_cohere_thought(build, &part);
     }
+    if (texts == 0 && !others && build->style == LLMGWI_DIALECT_STYLE_COHERE)
+        return; /* nothing is not null */
     llmgwi_json_key(&build->out, "content");
     bool array = others || texts > 1;
     if (texts == 0 && !others) llmgwi_base_buf_text(build->out.buf, "null");
@@ -8419,7 +8482,7 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llm
 
 static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
     llmgwi_json_out *out = &build->out;
-    bool open = false;
+    bool open = false, bare = build->style == LLMGWI_DIALECT_STYLE_OLLAMA;
     char id[16];
     for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
         llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
@@ -8430,14 +8493,19 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
             open = true;
         }
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "id", "id",
-                            llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
-        llmgwi_json_pair(out, "type", "function");
+        if (!bare) {
+            llmgwi_dialect_pair(build, "id", "id",
+                                llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
+            llmgwi_json_pair(out, "type", "function");
+        }
         llmgwi_json_key(out, "function");
         llmgwi_json_open(out, '{');
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part.name));
-        llmgwi_dialect_pair(build, "arguments", "arguments",
-                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(&part)));
+        const char *arguments = llmgwi_dialect_part_arguments(&part);
+        if (bare)
+            llmgwi_dialect_raw(build, "arguments", arguments);
+        else
+            llmgwi_dialect_pair(build, "arguments", "arguments", llmgwi_base_cstr(arguments));
         llmgwi_json_close(out, '}');
         llmgwi_json_close(out, '}');
     }
@@ -8450,13 +8518,17 @@ static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmg
     bool calls = false;
     for (size_t j = 0; j < turn->part_count; j++)
         calls = calls || turn->parts[j].kind == LLMGW_PART_TOOL_CALL;
-    const char *key = quirks & LLMGWI_DIALECT_REPLAY_DETAILS ? "reasoning_details" : "reasoning_content";
-    if (!(quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && !(calls && (quirks & LLMGWI_DIALECT_REPLAY_CONTENT)))
-        return;
+    static const char *const keys[] = {"reasoning_content", "thinking", LLMGWI_DIALECT_PLAN}; /* by style */
+    const char *key = quirks & LLMGWI_DIALECT_REPLAY_DETAILS ? "reasoning_details" : keys[build->style];
+    bool wanted = build->style == LLMGWI_DIALECT_STYLE_OLLAMA ||
+                  (calls && (build->style || (quirks & LLMGWI_DIALECT_REPLAY_CONTENT)));
+    if (!(quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && !wanted) return;
     bool open = false;
     for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
         llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part)) continue;
+        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) ||
+            llmgwi_dialect_cohere_thought(build, &part))
+            continue;
         if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
             if (part.signature && !open) llmgwi_dialect_raw(build, key, part.signature);
             open = open || part.signature; /* the first part holds all of them */
@@ -8482,11 +8554,58 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llm
         if (part.kind != LLMGW_PART_TOOL_RESULT) continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
-        llmgwi_dialect_pair(build, "tool_call_id", "id",
-                            llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
+        if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+            llmgwi_dialect_pair(build, "tool_name", "name",
+                                llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
+        else
+            llmgwi_dialect_pair(build, "tool_call_id", "id",
+                                llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
         llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_part_text(&part));
         llmgwi_json_close(&build->out, '}');
     }
+}
+
+/* "content": the texts of turns [from, to) in one string. */
+static void llmgwi_dialect_put_texts(llmgwi_dialect_build *build, size_t from, size_t to,
+                                     const char *between) {
+    llmgwi_json_out *out = &build->out;
+    const char *gap = "";
+    llmgwi_json_key(out, "content");
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
+            if (part.kind != LLMGW_PART_TEXT) continue;
+            llmgwi_base_buf_text(out->buf, gap);
+            gap = between;
+            if (llmgwi_json_put_escaped(out->buf, text) != text.n)
+                llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
+        }
+    }
+    llmgwi_base_buf_add(out->buf, "\"", 1);
+    out->comma = true;
+}
+
+/* Ollama's message: one text, and images beside it. */
+static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
+    bool open = false;
+    llmgwi_dialect_put_texts(build, i, i + 1, "\\n");
+    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
+        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+        if (part.kind == LLMGW_PART_FILE)
+            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
+        if (part.kind != LLMGW_PART_IMAGE) continue;
+        if (part.url)
+            llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
+                                  "this provider takes images by bytes only");
+        if (!open) llmgwi_json_key(&build->out, "images");
+        if (!open) llmgwi_json_open(&build->out, '[');
+        open = true;
+        llmgwi_dialect_base64(build, &part, false);
+    }
+    if (open) llmgwi_json_close(&build->out, ']');
 }
 
 static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
@@ -8502,7 +8621,10 @@ static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
     if (turn.role == LLMGW_ROLE_ASSISTANT && !llmgwi_dialect_speaks(build, &turn)) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "role", roles[turn.role]);
-    llmgwi_dialect_openai_content(build, &turn, i);
+    if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+        llmgwi_dialect_ollama_content(build, &turn, i);
+    else
+        llmgwi_dialect_openai_content(build, &turn, i);
     if (turn.role == LLMGW_ROLE_ASSISTANT) {
         llmgwi_dialect_openai_calls(build, &turn, i);
         llmgwi_dialect_openai_replay(build, &turn, i);
@@ -8524,22 +8646,9 @@ static bool llmgwi_dialect_openai_joins(const llmgwi_dialect_build *build, size_
 /* The texts of turns [from, to) as one message: a template would put something between two. */
 static void llmgwi_dialect_openai_joined(llmgwi_dialect_build *build, const char *role, size_t from,
                                          size_t to) {
-    llmgwi_json_out *out = &build->out;
-    llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "role", role);
-    llmgwi_json_key(out, "content");
-    llmgwi_base_buf_add(out->buf, "\"", 1);
-    for (size_t i = from; i < to; i++) {
-        llmgw_message turn = llmgwi_dialect_turn(build, i);
-        for (size_t j = 0; j < llmgwi_dialect_parts(&turn); j++) {
-            llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
-            llmgwi_base_str text = llmgwi_dialect_part_text(&part);
-            if (part.kind != LLMGW_PART_TEXT || llmgwi_json_put_escaped(out->buf, text) == text.n) continue;
-            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
-        }
-    }
-    llmgwi_base_buf_add(out->buf, "\"", 1);
-    out->comma = true;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "role", role);
+    llmgwi_dialect_put_texts(build, from, to, "");
 }
 
 /* The kept text, in the assistant's last message if it began there, and how to go on from it. */
@@ -8558,15 +8667,15 @@ static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t fro
     llmgwi_json_close(&build->out, '}');
 }
 
-static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
+/* "tools": all, or the one of this name. */
+static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, const char *only) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
-    if (!request->tool_count) return;
     llmgwi_json_key(out, "tools");
     llmgwi_json_open(out, '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
+        if (only && strcmp(only, tool->name) != 0) continue;
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "type", "function");
         llmgwi_json_key(out, "function");
@@ -8577,11 +8686,19 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
                                 llmgwi_base_cstr(tool->description));
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
-        if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
+        if (tool->strict && !build->style) llmgwi_dialect_raw(build, "strict", "true");
         llmgwi_json_close(out, '}');
         llmgwi_json_close(out, '}');
     }
     llmgwi_json_close(out, ']');
+}
+
+static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    if (!request->tool_count) return;
+    llmgwi_dialect_openai_functions(build, NULL);
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
     if (build->target->quirks & LLMGWI_DIALECT_NO_TOOL_CHOICE) {
@@ -8643,8 +8760,8 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
-LLMGWI_BASE_UNUSED
-static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
+/* Opens the body: "model" and "messages". */
+static void llmgwi_dialect_openai_messages(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
@@ -8663,6 +8780,13 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_dialect_openai_messages(build);
     llmgwi_dialect_openai_tools(build);
     llmgwi_dialect_openai_options(build);
     if (request->stream) {
@@ -8713,7 +8837,8 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
                 (void)llmgwi_json_skip(json, &delta->parts);
             else
                 (void)llmgwi_json_maybe(json, &delta->content);
-        } else if (llmgwi_base_is(key, "reasoning_content") || llmgwi_base_is(key, "reasoning")) {
+        } else if (llmgwi_base_is(key, "reasoning_content") || llmgwi_base_is(key, "reasoning") ||
+                   llmgwi_base_is(key, "thinking")) { /* ollama */
             if (llmgwi_json_maybe(json, &text) && text.raw.n) delta->reasoning = text;
         } else if (llmgwi_base_is(key, "refusal")) {
             (void)llmgwi_json_maybe(json, &delta->refusal);
@@ -8727,7 +8852,7 @@ static void llmgwi_dialect_openai_message(llmgwi_json *json, llmgwi_dialect_delt
 
 LLMGWI_BASE_SMALL_BEGIN
 
-/* One of Mistral's content parts: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
+/* A content part of Mistral's or Cohere's: {"type":"text","text"} or {"type":"thinking","thinking":[...]}. */
 static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_json *json,
                                        llmgw_part_kind kind) {
     llmgwi_base_str key;
@@ -8736,6 +8861,9 @@ static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_jso
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "text")) {
             (void)llmgwi_json_maybe(json, &text);
+        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
+            (void)llmgwi_json_string(json, &text); /* cohere */
+            kind = LLMGW_PART_REASONING;
         } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
                    json->depth < 4) {
             if (!llmgwi_json_array(json)) return;
@@ -8806,10 +8934,10 @@ static llmgwi_dialect_piece *llmgwi_dialect_openai_call(llmgwi_dialect_answer *a
     return llmgwi_dialect_tool(answer, index, id, name);
 }
 
-static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+/* index: -1, or what was said outside. */
+static void llmgwi_dialect_openai_call_item(llmgwi_dialect_answer *answer, llmgwi_json *json, int64_t index) {
     llmgwi_json_text id = llmgwi_dialect_none(), name = id, arguments = id;
     llmgwi_base_str key, raw;
-    int64_t index = -1;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
         if (llmgwi_base_is(key, "index"))
@@ -8839,7 +8967,7 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json json;
     llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
     if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
-    while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json);
+    while (llmgwi_json_item(&json)) llmgwi_dialect_openai_call_item(answer, &json, -1);
 }
 
 LLMGWI_BASE_SMALL_BEGIN
@@ -8883,6 +9011,17 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *
 
 LLMGWI_BASE_SMALL_END
 
+static void llmgwi_dialect_openai_act(llmgwi_dialect_answer *answer, const llmgwi_dialect_delta *delta) {
+    answer->any = true;
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, delta->reasoning);
+    if (delta->details.n) llmgwi_dialect_openai_details(answer, delta->details);
+    if (delta->parts.n) llmgwi_dialect_openai_items(answer, delta->parts);
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, delta->content);
+    (void)llmgwi_dialect_append(answer, &answer->refusal, delta->refusal);
+    if (delta->calls.n) llmgwi_dialect_openai_call_list(answer, delta->calls);
+    llmgwi_dialect_finish(answer, delta->finish);
+}
+
 static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_dialect_delta delta;
     llmgwi_base_str key;
@@ -8899,14 +9038,7 @@ static void llmgwi_dialect_openai_choice(llmgwi_dialect_answer *answer, llmgwi_j
             llmgwi_dialect_openai_usage(answer, json); /* Moonshot */
     }
     if (json->error || delta.index != 0) return; /* we ask for one choice */
-    answer->any = true;
-    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, delta.reasoning);
-    if (delta.details.n) llmgwi_dialect_openai_details(answer, delta.details);
-    if (delta.parts.n) llmgwi_dialect_openai_items(answer, delta.parts);
-    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, delta.content);
-    (void)llmgwi_dialect_append(answer, &answer->refusal, delta.refusal);
-    if (delta.calls.n) llmgwi_dialect_openai_call_list(answer, delta.calls);
-    llmgwi_dialect_finish(answer, delta.finish);
+    llmgwi_dialect_openai_act(answer, &delta);
 }
 
 /* A malformed text ends the answer with an error that says what and where. */
@@ -9444,17 +9576,6 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- gemini: generateContent ---- */
 
-/* functionResponse wants the tool's name, which only the call has: the nearest one before the result. */
-static const char *llmgwi_dialect_gemini_name(const llmgwi_dialect_build *build, const llmgw_part *result) {
-    if (result->name) return result->name;
-    for (size_t i = build->message; i-- > 0;)
-        for (size_t j = 0; j < build->request->messages[i].part_count; j++) {
-            const llmgw_part *part = &build->request->messages[i].parts[j];
-            if (part->kind == LLMGW_PART_TOOL_CALL && strcmp(part->id, result->id) == 0) return part->name;
-        }
-    return result->id;
-}
-
 /* An id that we made up for a call without one does not go back. */
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
@@ -9467,7 +9588,7 @@ static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmg
     llmgwi_json_key(out, "functionResponse");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_gemini_id(build, part->id);
-    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_gemini_name(build, part)));
+    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_result_name(build, part)));
     llmgwi_json_key(out, "response");
     bool object =
         !part->is_error && !llmgwi_json_check(text, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL);
@@ -10001,11 +10122,277 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
 
 /* ---- responses: openai ---- */
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- ollama: its own api ---- */
+
+/* gpt-oss takes levels and cannot be told not to; the others take yes and no, and refuse levels. */
+static void llmgwi_dialect_ollama_think(llmgwi_dialect_build *build) {
+    llmgw_effort effort = build->request->effort;
+    if (effort == LLMGW_EFFORT_DEFAULT) return;
+    if (effort > LLMGW_EFFORT_NONE && strstr(build->target->model, "gpt-oss"))
+        llmgwi_json_pair(&build->out, "think", llmgwi_dialect_efforts[effort]);
+    else
+        llmgwi_dialect_raw(build, "think", effort == LLMGW_EFFORT_NONE ? "false" : "true");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    build->style = LLMGWI_DIALECT_STYLE_OLLAMA;
+    llmgwi_dialect_openai_messages(build);
+    if (request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE)
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "tool_mode", "this provider lets the model decide");
+    if (request->tool_count && request->tool_mode != LLMGW_TOOLS_NONE)
+        llmgwi_dialect_openai_functions(build, NULL);
+    llmgwi_dialect_ollama_think(build);
+    if (request->schema) llmgwi_dialect_raw(build, "format", request->schema);
+    llmgwi_json_key(out, "options");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "top_p", request->top_p);
+    llmgwi_dialect_whole(build, "top_k", request->top_k);
+    llmgwi_dialect_whole(build, "seed", request->seed);
+    llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
+    llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
+    llmgwi_dialect_stops(build, "stop");
+    if (request->max_tokens) {
+        llmgwi_json_key(out, "num_predict");
+        llmgwi_json_put_int(out, request->max_tokens);
+    }
+    llmgwi_json_close(out, '}');
+    llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false"); /* unsaid, it streams */
+    llmgwi_json_close(out, '}');
+}
+
+/* A whole reply, or one line of a stream: the last one says "done". */
+static bool llmgwi_dialect_ollama_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                       const char *what) {
+    llmgwi_json json;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0);
+    llmgwi_dialect_delta delta;
+    llmgwi_json_text model = llmgwi_dialect_none(), reason = model;
+    llmgw_usage *usage = &answer->usage;
+    bool done = false, message = false;
+    llmgwi_dialect_delta_clear(&delta);
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "message")) {
+                message = llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT;
+                llmgwi_dialect_openai_message(&json, &delta);
+            } else if (llmgwi_base_same(key, "done")) {
+                done = llmgwi_json_look(&json) == LLMGWI_JSON_TRUE;
+            } else if (llmgwi_base_same(key, "done_reason")) {
+                (void)llmgwi_json_maybe(&json, &reason);
+            } else if (llmgwi_base_same(key, "model")) {
+                (void)llmgwi_json_maybe(&json, &model);
+            } else if (llmgwi_base_same(key, "prompt_eval_count")) {
+                usage->known = llmgwi_json_count(&json, &usage->input) || usage->known;
+            } else if (llmgwi_base_same(key, "eval_count")) {
+                usage->known = llmgwi_json_count(&json, &usage->output) || usage->known;
+            } else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
+                (void)llmgwi_json_skip(&json, &error);
+            }
+        }
+    if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+    llmgwi_dialect_identify(answer, llmgwi_dialect_none(), model);
+    if (!llmgwi_dialect_unless(answer, error)) return false;
+    if (done) delta.finish = reason.raw.n ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("stop"));
+    if (message || done) llmgwi_dialect_openai_act(answer, &delta);
+    answer->ended = answer->ended || done;
+    return answer->error.code == LLMGW_OK;
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_ollama_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    return llmgwi_dialect_ollama_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no message");
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_ollama_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                        llmgwi_base_str data) {
+    (void)name;
+    return llmgwi_dialect_ollama_body(answer, data, "stream line");
+}
 
 /* ---- cohere: v2 chat ---- */
 
-LLMGWI_BASE_SMALL_BEGIN
+static void llmgwi_dialect_cohere_tools(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    bool strict = false, one = request->tool_mode == LLMGW_TOOLS_ONE;
+    if (!request->tool_count) return;
+    /* no tool can be named: it is the only one, then, and required */
+    llmgwi_dialect_openai_functions(build, one ? request->tool_name : NULL);
+    for (size_t i = 0; i < request->tool_count; i++) strict = strict || request->tools[i].strict;
+    if (strict) llmgwi_dialect_raw(build, "strict_tools", "true");
+    if (request->tool_mode != LLMGW_TOOLS_AUTO)
+        llmgwi_json_pair(&build->out, "tool_choice",
+                         request->tool_mode == LLMGW_TOOLS_NONE ? "NONE" : "REQUIRED");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_cohere_build(llmgwi_dialect_build *build) {
+    static const char *const thinking[] = {
+        NULL, "{\"type\":\"disabled\"}", "{\"type\":\"enabled\",\"token_budget\":1024}",
+        "{\"type\":\"enabled\",\"token_budget\":8192}", "{\"type\":\"enabled\"}"};
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    build->style = LLMGWI_DIALECT_STYLE_COHERE;
+    llmgwi_dialect_openai_messages(build);
+    llmgwi_dialect_cohere_tools(build);
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "p", request->top_p);
+    llmgwi_dialect_whole(build, "k", request->top_k);
+    llmgwi_dialect_whole(build, "seed", request->seed);
+    llmgwi_dialect_number(build, "frequency_penalty", request->frequency_penalty);
+    llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
+    llmgwi_dialect_stops(build, "stop_sequences");
+    if (request->max_tokens) {
+        llmgwi_json_key(out, "max_tokens");
+        llmgwi_json_put_int(out, request->max_tokens);
+    }
+    if (request->effort) llmgwi_dialect_raw(build, "thinking", thinking[request->effort]);
+    if (request->schema) {
+        llmgwi_json_key(out, "response_format");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "type", "json_object");
+        llmgwi_dialect_raw(build, "json_schema", request->schema);
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false");
+    llmgwi_json_close(out, '}');
+}
+
+/* "usage": billed_units are what the invoice counts, without the template that the model is given around the
+   messages; tokens (and cached_tokens, which are some of them) tell what it has read. The first are taken: usage
+   is what cost is made of, and a cached part of another sum would be more than the whole. */
+static LLMGWI_BASE_COLD void llmgwi_dialect_cohere_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgw_usage *usage = &answer->usage;
+    bool billed = false;
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        bool paid = llmgwi_base_same(key, "billed_units"), read = llmgwi_base_same(key, "tokens") && !billed;
+        if ((!paid && !read) || llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json))
+            continue;
+        while (llmgwi_json_member(json, &key)) {
+            bool in = llmgwi_base_same(key, "input_tokens");
+            if (!in && !llmgwi_base_same(key, "output_tokens")) continue;
+            if (!llmgwi_json_count(json, in ? &usage->input : &usage->output)) continue;
+            usage->known = true;
+            billed = billed || paid;
+        }
+    }
+}
+
+/* What one body or event says, to be acted on when it was read to its end. */
+typedef struct llmgwi_dialect_cohere {
+    llmgwi_json_text id, finish;
+    llmgwi_base_str message, error; /* raw */
+    int64_t index;
+} llmgwi_dialect_cohere;
+
+/* A reply says at its top what a stream's events say in "delta". */
+static void llmgwi_dialect_cohere_read(llmgwi_dialect_answer *answer, llmgwi_json *json,
+                                       llmgwi_dialect_cohere *said) {
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (llmgwi_base_same(key, "delta") && json->depth < 3)
+            llmgwi_dialect_cohere_read(answer, json, said);
+        else if (llmgwi_base_same(key, "message") && kind == LLMGWI_JSON_OBJECT)
+            (void)llmgwi_json_skip(json, &said->message);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &said->error);
+        else if (llmgwi_base_same(key, "id"))
+            (void)llmgwi_json_maybe(json, &said->id);
+        else if (llmgwi_base_same(key, "index"))
+            (void)llmgwi_json_count(json, &said->index);
+        else if (llmgwi_base_same(key, "finish_reason"))
+            (void)llmgwi_json_maybe(json, &said->finish);
+        else if (llmgwi_base_same(key, "usage"))
+            llmgwi_dialect_cohere_usage(answer, json);
+    }
+}
+
+/* More of what was thought: a plan is kept apart, it goes back under another name. */
+static void llmgwi_dialect_cohere_plan(llmgwi_dialect_answer *answer, llmgwi_json_text plan) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_REASONING);
+    if (!plan.raw.n) return;
+    if (!piece || !piece->signature.n) {
+        piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+        if (!piece || !llmgwi_dialect_append(answer, &piece->signature,
+                                             llmgwi_dialect_plain(llmgwi_base_cstr(LLMGWI_DIALECT_PLAN))))
+            return;
+    }
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_REASONING, plan);
+}
+
+/* "content" and "tool_calls" are lists in a reply, one object in an event. */
+static void llmgwi_dialect_cohere_message(llmgwi_dialect_answer *answer, const llmgwi_dialect_cohere *said) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_base_str key;
+    llmgwi_json_init(&json, said->message.p, said->message.n, answer->max_depth);
+    if (!llmgwi_json_object(&json)) return;
+    while (llmgwi_json_member(&json, &key)) {
+        bool content = llmgwi_base_same(key, "content"), calls = llmgwi_base_same(key, "tool_calls");
+        llmgwi_json_kind kind = llmgwi_json_look(&json);
+        if (llmgwi_base_same(key, "tool_plan")) {
+            if (llmgwi_json_maybe(&json, &text)) llmgwi_dialect_cohere_plan(answer, text);
+        } else if (content && kind == LLMGWI_JSON_STRING) {
+            if (llmgwi_json_string(&json, &text)) (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, text);
+        } else if (content && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_openai_item(answer, &json, LLMGW_PART_TEXT);
+        } else if (calls && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_openai_call_item(answer, &json, said->index);
+        } else if ((content || calls) && kind == LLMGWI_JSON_ARRAY && llmgwi_json_array(&json)) {
+            while (llmgwi_json_item(&json)) {
+                if (content)
+                    llmgwi_dialect_openai_item(answer, &json, LLMGW_PART_TEXT);
+                else
+                    llmgwi_dialect_openai_call_item(answer, &json, -1);
+            }
+        }
+    }
+}
+
+static bool llmgwi_dialect_cohere_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
+                                       const char *what) {
+    llmgwi_json json;
+    llmgwi_dialect_cohere said;
+    said.id = said.finish = llmgwi_dialect_none();
+    said.message = said.error = llmgwi_base_view("", 0);
+    said.index = -1;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_cohere_read(answer, &json, &said);
+    if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
+    llmgwi_dialect_identify(answer, said.id, llmgwi_dialect_none());
+    if (!llmgwi_dialect_unless(answer, said.error)) return false;
+    if (said.message.n) llmgwi_dialect_cohere_message(answer, &said);
+    answer->any = answer->any || said.message.n;
+    llmgwi_dialect_finish(answer, said.finish);
+    answer->ended = answer->ended || answer->finished; /* it comes with the last event, message-end */
+    return answer->error.code == LLMGW_OK;
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_cohere_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    return llmgwi_dialect_cohere_body(answer, body, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no message");
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                        llmgwi_base_str data) {
+    (void)name;
+    if (llmgwi_base_is(data, "[DONE]")) return true; /* its own SDK skips it */
+    return llmgwi_dialect_cohere_body(answer, data, "stream event");
+}
 
 /* ---- the table: one more dialect is a row and its functions ---- */
 
@@ -10033,8 +10420,15 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
             LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
                                    "/models/{model}:streamGenerateContent?alt=sse", "x-goog-api-key", "",
                                    NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
-                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, ){
-                NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, )
+                LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization", "Bearer ", NULL,
+                                       true, llmgwi_dialect_ollama_build, llmgwi_dialect_ollama_reply,
+                                       llmgwi_dialect_ollama_event, LLMGWI_FRAME_LINES,
+                                       "Accept: application/x-ndjson"}, )
+                    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
+                                           llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
+                                           llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
+                        NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
@@ -11465,6 +11859,18 @@ static llmgwi_config_provider *llmgwi_config_provider_find(const llmgwi_config *
     return NULL;
 }
 
+/* The value of the first variable that is set among "ONE or ANOTHER"; NULL: none is. */
+static const char *llmgwi_config_variable(const char *names) {
+    char name[64];
+    for (const char *end; names; names = end ? end + strlen(" or ") : NULL) {
+        end = strstr(names, " or ");
+        llmgwi_base_copy_cut(name, sizeof name, names, end ? (size_t)(end - names) : strlen(names));
+        const char *value = getenv(name);
+        if (value && value[0]) return value;
+    }
+    return NULL;
+}
+
 /* "env:NAME" or the value itself; NULL if the variable is not set. */
 static const char *llmgwi_config_value(const char *text) {
     if (strncmp(text, "env:", 4) != 0) return text;
@@ -11522,7 +11928,7 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
     bool own = provider->named || provider->listed;
     if (!from->key && known && own && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
-        key = getenv(known->key_var);
+        key = llmgwi_config_variable(known->key_var);
     if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
     bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
                            provider->listed && !from->url);
@@ -11586,17 +11992,16 @@ static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider 
 static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider *provider,
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
-    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name);
+    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name, from->dialect);
     bool by_name = row != NULL;
-    if (from->dialect && (!row || strcmp(row->dialect, from->dialect) != 0)) {
-        row = llmgwi_dialect_known_find(from->dialect);
-        by_name = false;
-    }
+    if (!row && from->dialect) row = llmgwi_dialect_known_find(from->dialect, from->dialect);
+    if (!row && from->dialect) row = llmgwi_dialect_known_find(from->dialect, NULL);
     if (!row && !from->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
     if (!row)
-        return llmgwi_config_wrong(error, path, "dialect",
-                                   "unknown; openai, anthropic, gemini or a known provider's name");
+        return llmgwi_config_wrong(
+            error, path, "dialect",
+            "unknown; openai, anthropic, gemini, ollama, cohere or a known provider's name");
     provider->dialect = llmgwi_dialect_find(row->dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
@@ -12529,7 +12934,7 @@ static void llmgwi_config_ollama(char *url, size_t size) {
 static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
         const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
-        const char *key = getenv(known->key_var);
+        const char *key = llmgwi_config_variable(known->key_var);
         bool ollama = strcmp(known->name, "ollama") == 0;
         llmgw_provider from;
         char url[256] = "", path[64];
@@ -12537,7 +12942,7 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         from.name = known->name;
         if (ollama) llmgwi_config_ollama(url, sizeof url);
         if (url[0]) from.url = url;
-        if ((!key || !key[0]) && !ollama) continue;
+        if (!key && !ollama) continue;
         if (!llmgwi_dialect_find(known->dialect)) continue;
         if (llmgwi_config_provider_find(config, from.name, strlen(from.name))) continue;
         snprintf(path, sizeof path, "environment.%s", known->name);

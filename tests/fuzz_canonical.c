@@ -54,7 +54,7 @@ static void json_check(llmgwi_base_str text, const llmgwi_base_mem *mem) {
 static void write_check(const llmgw_request *request, const llmgwi_base_mem *mem) {
     static const char *const names[] = {"openai", "anthropic", "gemini", "mistral", "deepseek", "openrouter"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++) {
-        const llmgwi_dialect_known *known = llmgwi_dialect_known_find(names[i]);
+        const llmgwi_dialect_known *known = llmgwi_dialect_known_find(names[i], NULL);
         llmgwi_dialect_target target;
         llmgwi_base_buf body;
         llmgw_error error;

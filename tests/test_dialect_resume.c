@@ -2,7 +2,7 @@
 #include "unit.h"
 
 static llmgwi_dialect_target target_of(const char *provider, const char *model, const char *url) {
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(provider);
+    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(provider, NULL);
     llmgwi_dialect_target target;
     memset(&target, 0, sizeof target);
     assert_non_null(known);
@@ -14,7 +14,7 @@ static llmgwi_dialect_target target_of(const char *provider, const char *model, 
 }
 
 static const llmgwi_dialect *dialect_of(const char *provider) {
-    return llmgwi_dialect_find(llmgwi_dialect_known_find(provider)->dialect);
+    return llmgwi_dialect_find(llmgwi_dialect_known_find(provider, NULL)->dialect);
 }
 
 /* The body of a request that resumes after text, as jansson reads it; json_decref it. */
