@@ -999,6 +999,74 @@ LLMGW_API llmgw_vectors *llmgw_embed(llmgw *gw, const llmgw_embed_request *reque
 /* NULL and the static replies of llmgw_embed are ignored. Any thread, also after llmgw_close. */
 LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors);
 
+/* ---- batches ---- */
+
+/* Many requests at once, answered within a day at half the price: the provider's own batch API (openai, also of
+   the Responses API and what is compatible; anthropic). */
+
+#define LLMGW_BATCH_ID 512 /* room for a batch's name and its NUL */
+
+typedef enum llmgw_batch_state {
+    LLMGW_BATCH_VALIDATING = 0,
+    LLMGW_BATCH_RUNNING,   /* also one of a kind that is not known here */
+    LLMGW_BATCH_FINISHING, /* all are answered, the results are being put together */
+    LLMGW_BATCH_ENDED,     /* from here on nothing changes any more, and there may be results */
+    LLMGW_BATCH_FAILED,    /* it was not taken: see why */
+    LLMGW_BATCH_EXPIRED,   /* not all were answered in time */
+    LLMGW_BATCH_CANCELLED,
+    LLMGW_BATCH_CANCELLING /* it still runs */
+} llmgw_batch_state;
+
+LLMGW_API const char *llmgw_batch_state_name(llmgw_batch_state state); /* "ended"; "?" for none such */
+
+typedef struct llmgw_batch {
+    const char *model; /* required: "provider/model" or an alias; no route */
+    const llmgw_request *requests; /* required, as for llmgw_chat. Their model, key, tags, priority, deadlines, cache,
+                                      stream, callbacks and what an answer must be valid for count for nothing */
+    size_t count; /* openai: at most 50,000 and 200 MB; anthropic: 100,000 and 256 MB */
+    const char *const *ids; /* one for each: [A-Za-z0-9_-]{1,64}, no two alike. NULL: "0", "1", ... */
+    size_t max_bytes;       /* of all requests as they are sent; 0: what the provider takes. In memory at once */
+    /* Also for the other functions: */
+    const char *key; /* as in llmgw_request. One request of its limits, without tokens */
+    const char *const *tags;
+    size_t tag_count;
+    int deadline_ms; /* of this function, not of the batch */
+} llmgw_batch;
+
+typedef struct llmgw_batch_info {
+    llmgw_batch_state state;
+    bool over; /* ENDED, FAILED, EXPIRED or CANCELLED */
+    int64_t total, succeeded, failed, cancelled, expired; /* requests; 0 while it is not known */
+    int64_t created_s, expires_s, ended_s;                /* since 1970; 0: not told */
+    char why[160];                                        /* FAILED: of the first error; no secrets */
+} llmgw_batch_info;
+
+/* Blocking: sends a batch. id names it from then on, for this and any later process whose configuration knows the
+   model: "openai/gpt-4o-mini/batch_abc". A provider of several keys: its first. What is sent before the batch begins
+   to exist is repeated after a failure; its beginning is not, once it may have been accepted: then the error says so
+   and is not retryable, look into the provider's list. Money: every budget that counts must have room for what all
+   requests may cost (estimated as for calls, half price) when it is submitted, but nothing of it is held while the
+   batch runs: batches under way may overrun a budget by what they cost. Returns error.code; error may be NULL. */
+LLMGW_API llmgw_code llmgw_batch_submit(llmgw *gw, const llmgw_batch *batch, char id[LLMGW_BATCH_ID],
+                                        llmgw_error *error);
+
+/* Blocking: how it stands. how may be NULL, as below; of it only key, tags and deadline_ms count. */
+LLMGW_API llmgw_code llmgw_batch_status(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_batch_info *info, llmgw_error *error);
+
+/* Blocking: asks the provider to stop it. What was answered by then is charged, and has results. */
+LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_error *error);
+
+/* One result: text, tool calls, usage and cost (tier BATCH), or the error of this request. reply dies when this
+   returns; llmgw_reply_keep keeps it. False stops. What a callback may, it may. */
+typedef bool (*llmgw_batch_fn)(const char *custom_id, const llmgw_reply *reply, void *user);
+
+/* Blocking: gives the results of one that is over, in any order, each once, as they are read. Returns how many, or
+   -code; -LLMGW_E_LIMIT: it is not over yet. The first time that they were read to the end, the ledger gets one row
+   with all of their tokens and cost (key and tags as of how), and budgets count it; later readings cost nothing. */
+LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_batch_fn result,
+                                      void *user, llmgw_error *error);
+
 /* ---- the cache ---- */
 
 /* Commits all that waits to be written, rows of the ledger too, and has the disk confirm it. E_STORE: it could
@@ -8034,7 +8102,8 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
                                   int64_t wall_s) {
     if (llmgwi_base_is_nocase(name, "content-type")) {
         meta->json =
-            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson"); /* ollama's streams */
+            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson") &&
+            !llmgwi_base_has(value, "jsonl"); /* ollama's streams, results of batches */
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
         int64_t ms = llmgwi_dialect_seconds(value) / 1000;
@@ -11007,6 +11076,260 @@ static size_t llmgwi_dialect_embed_most(const llmgwi_dialect_embedder *row, cons
     }
     if (texts > max_bytes / vector) texts = max_bytes / vector;
     return texts ? texts : 1;
+}
+
+/* ---- batches (WIRE.md 7) ---- */
+
+/* A provider's batch API. Paths: {model} stands for the id of a batch or file. */
+typedef struct llmgwi_dialect_batches {
+    const char *dialect;
+    const char *upload; /* the requests go there first, as lines; NULL: into create */
+    const char *create, *status, *cancel, *results;
+    size_t count, bytes; /* of requests, at most */
+} llmgwi_dialect_batches;
+
+static const llmgwi_dialect_batches llmgwi_dialect_batches_table[] = {
+    {"openai", "/files", "/batches", "/batches/{model}", "/batches/{model}/cancel", "/files/{model}/content",
+     50000, (size_t)200 * 1000 * 1000},
+    {"responses", "/files", "/batches", "/batches/{model}", "/batches/{model}/cancel",
+     "/files/{model}/content", 50000, (size_t)200 * 1000 * 1000},
+    {"anthropic", NULL, "/messages/batches", "/messages/batches/{model}", "/messages/batches/{model}/cancel",
+     "/messages/batches/{model}/results", 100000, (size_t)256 * 1000 * 1000},
+};
+
+/* NULL: it has none. */
+static const llmgwi_dialect_batches *llmgwi_dialect_batches_find(const llmgwi_dialect *dialect) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_batches_table); i++)
+        if (strcmp(llmgwi_dialect_batches_table[i].dialect, dialect->name) == 0)
+            return &llmgwi_dialect_batches_table[i];
+    return NULL;
+}
+
+/* A reply that is kept as it is. */
+static bool llmgwi_dialect_batch_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    size_t at;
+    const char *wrong = llmgwi_json_check(body, LLMGWI_JSON_OBJECT, answer->max_depth, &at);
+    if (wrong)
+        return !llmgwi_base_error(&answer->error, LLMGW_E_PROTOCOL, "batch: %s at byte %lu", wrong,
+                                  (unsigned long)at);
+    if (!llmgwi_base_buf_view(&answer->text, body))
+        return llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the reply");
+    return answer->any = answer->ended = true;
+}
+
+/* A line of results, handed on as it is. */
+static bool llmgwi_dialect_batch_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                       llmgwi_base_str data) {
+    llmgwi_dialect_piece piece;
+    (void)name;
+    memset(&piece, 0, sizeof piece);
+    piece.id = piece.name = "";
+    answer->bytes += data.n;
+    answer->sink(answer->sink_user, LLMGW_EVENT_REASONING, &piece, 0, data);
+    return true;
+}
+
+/* Its paths are those of the table above. */
+static const llmgwi_dialect llmgwi_dialect_batch_wire = {
+    "batches", "", "", NULL, NULL, NULL, false, NULL, llmgwi_dialect_batch_reply, llmgwi_dialect_batch_event,
+    LLMGWI_FRAME_LINES, NULL};
+
+/* What is known of a batch, or, of a file, its id. */
+typedef struct llmgwi_dialect_batch {
+    char id[128], output[128], errors[128]; /* the last two: files; "": none */
+    llmgw_batch_info info;
+} llmgwi_dialect_batch;
+
+typedef struct llmgwi_dialect_batch_word {
+    const char *word;
+    llmgw_batch_state state;
+} llmgwi_dialect_batch_word;
+
+static const llmgwi_dialect_batch_word llmgwi_dialect_batch_words[] = {
+    {"validating", LLMGW_BATCH_VALIDATING}, {"in_progress", LLMGW_BATCH_RUNNING},
+    {"finalizing", LLMGW_BATCH_FINISHING},  {"completed", LLMGW_BATCH_ENDED},
+    {"ended", LLMGW_BATCH_ENDED},           {"failed", LLMGW_BATCH_FAILED},
+    {"expired", LLMGW_BATCH_EXPIRED},       {"cancelling", LLMGW_BATCH_CANCELLING},
+    {"canceling", LLMGW_BATCH_CANCELLING},  {"cancelled", LLMGW_BATCH_CANCELLED},
+};
+
+static const llmgwi_dialect_batch_word *llmgwi_dialect_batch_word_find(llmgwi_json_text text) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_batch_words); i++)
+        if (llmgwi_json_is(text, llmgwi_dialect_batch_words[i].word)) return &llmgwi_dialect_batch_words[i];
+    return NULL;
+}
+
+/* Members that are texts or numbers, and where they go. One key may count for one provider only. */
+typedef struct llmgwi_dialect_batch_field {
+    const char *key;
+    char kind; /* 'i' id, 't' time, 'n' count */
+    size_t at;
+} llmgwi_dialect_batch_field;
+
+#define LLMGWI_DIALECT_BATCH_INFO(field) offsetof(llmgwi_dialect_batch, info.field)
+static const llmgwi_dialect_batch_field llmgwi_dialect_batch_fields[] = {
+    {"id", 'i', offsetof(llmgwi_dialect_batch, id)},
+    {"output_file_id", 'i', offsetof(llmgwi_dialect_batch, output)},
+    {"error_file_id", 'i', offsetof(llmgwi_dialect_batch, errors)},
+    {"created_at", 't', LLMGWI_DIALECT_BATCH_INFO(created_s)},
+    {"expires_at", 't', LLMGWI_DIALECT_BATCH_INFO(expires_s)},
+    {"completed_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"failed_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"expired_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"cancelled_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"ended_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"total", 'n', LLMGWI_DIALECT_BATCH_INFO(total)},
+    {"completed", 'n', LLMGWI_DIALECT_BATCH_INFO(succeeded)},
+    {"succeeded", 'n', LLMGWI_DIALECT_BATCH_INFO(succeeded)},
+    {"failed", 'n', LLMGWI_DIALECT_BATCH_INFO(failed)},
+    {"errored", 'n', LLMGWI_DIALECT_BATCH_INFO(failed)},
+    {"canceled", 'n', LLMGWI_DIALECT_BATCH_INFO(cancelled)},
+    {"expired", 'n', LLMGWI_DIALECT_BATCH_INFO(expired)},
+};
+
+/* An id is sent back inside a path, and stands behind a slash in a batch's name. False: it is not fit for that. */
+static bool llmgwi_dialect_batch_fit(const char *id, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!(id[i] >= 'a' && id[i] <= 'z') && !(id[i] >= 'A' && id[i] <= 'Z') && !(id[i] >= '0' && id[i] <= '9') &&
+            id[i] != '_' && id[i] != '-')
+            return false;
+    return n > 0 && n < 128;
+}
+
+static void llmgwi_dialect_batch_member(llmgwi_dialect_batch *batch, llmgwi_json *json, llmgwi_base_str key) {
+    const llmgwi_dialect_batch_field *field = llmgwi_dialect_batch_fields;
+    const llmgwi_dialect_batch_field *end = field + LLMGWI_BASE_COUNT(llmgwi_dialect_batch_fields);
+    llmgwi_json_kind kind = llmgwi_json_look(json);
+    llmgwi_json_text text = llmgwi_dialect_none();
+    while (field < end && !llmgwi_base_same(key, field->key)) field++;
+    if (field == end) return;
+    char *to = (char *)batch + field->at;
+    if (kind == LLMGWI_JSON_STRING) (void)llmgwi_json_string(json, &text);
+    if (field->kind == 'i' && llmgwi_dialect_batch_fit(text.raw.p, text.raw.n)) {
+        memcpy(to, text.raw.p, text.raw.n);
+        to[text.raw.n] = 0;
+    } else if (field->kind != 'i' && kind == LLMGWI_JSON_NUMBER) {
+        (void)llmgwi_json_count(json, (int64_t *)(void *)to);
+    } else if (field->kind == 't' && text.raw.n) {
+        int64_t s = llmgwi_dialect_stamp(text.raw);
+        memcpy(to, &s, sizeof s);
+    }
+}
+
+/* The first error of {"data": [{"message"}]}. */
+static void llmgwi_dialect_batch_why(llmgwi_dialect_batch *batch, llmgwi_base_str raw, int max_depth) {
+    llmgwi_json json;
+    llmgwi_base_str key, data = llmgwi_base_view("", 0);
+    llmgw_error error;
+    llmgwi_json_init(&json, raw.p, raw.n, max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "data")) (void)llmgwi_json_skip(&json, &data);
+    if (!data.n) return;
+    memset(&error, 0, sizeof error);
+    llmgwi_dialect_error(&error, 0, data, max_depth);
+    snprintf(batch->info.why, sizeof batch->info.why, "%.150s", error.text);
+}
+
+/* The object of a batch: anthropic's or openai's. */
+static void llmgwi_dialect_batch_object(llmgwi_dialect_batch *batch, llmgwi_json *json, int64_t *processing,
+                                        int max_depth) {
+    const llmgwi_dialect_batch_word *word = NULL;
+    llmgwi_json_text text = llmgwi_dialect_none();
+    llmgwi_base_str key, raw;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (kind == LLMGWI_JSON_STRING &&
+            (llmgwi_base_same(key, "status") || llmgwi_base_same(key, "processing_status"))) {
+            if (llmgwi_json_string(json, &text)) word = llmgwi_dialect_batch_word_find(text);
+            batch->info.state = word ? word->state : LLMGW_BATCH_RUNNING;
+        } else if (llmgwi_base_same(key, "request_counts") && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_batch_object(batch, json, processing, max_depth);
+        } else if (llmgwi_base_same(key, "processing")) {
+            (void)llmgwi_json_count(json, processing);
+        } else if (llmgwi_base_same(key, "errors") && kind == LLMGWI_JSON_OBJECT) {
+            if (!llmgwi_json_skip(json, &raw)) return;
+            llmgwi_dialect_batch_why(batch, raw, max_depth);
+        } else {
+            llmgwi_dialect_batch_member(batch, json, key);
+        }
+    }
+}
+
+/* What a provider says of a batch or of a file. False: it makes no sense. */
+static bool llmgwi_dialect_batch_read(llmgwi_dialect_batch *batch, llmgwi_base_str body, int max_depth) {
+    llmgwi_json json;
+    llmgw_batch_info *info = &batch->info;
+    int64_t processing = -1;
+    memset(batch, 0, sizeof *batch);
+    info->state = LLMGW_BATCH_RUNNING;
+    llmgwi_json_init(&json, body.p, body.n, max_depth);
+    llmgwi_dialect_batch_object(batch, &json, &processing, max_depth);
+    if (processing >= 0)
+        info->total = processing + info->succeeded + info->failed + info->cancelled + info->expired;
+    info->over = info->state >= LLMGW_BATCH_ENDED && info->state <= LLMGW_BATCH_CANCELLED;
+    return llmgwi_json_end(&json) && batch->id[0];
+}
+
+/* A line of results. Texts point into it. */
+typedef struct llmgwi_dialect_result {
+    llmgwi_json_text id, type;
+    llmgwi_base_str body, error; /* JSON; empty: none */
+    int64_t status;              /* 0: not told */
+} llmgwi_dialect_result;
+
+static void llmgwi_dialect_result_object(llmgwi_dialect_result *result, llmgwi_json *json, bool inside) {
+    llmgwi_base_str key;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        bool object = kind == LLMGWI_JSON_OBJECT;
+        if (!inside && llmgwi_base_same(key, "custom_id"))
+            (void)llmgwi_json_maybe(json, &result->id);
+        else if (!inside && object && (llmgwi_base_same(key, "response") || llmgwi_base_same(key, "result")))
+            llmgwi_dialect_result_object(result, json, true);
+        else if (inside && llmgwi_base_same(key, "type"))
+            (void)llmgwi_json_maybe(json, &result->type);
+        else if (inside && llmgwi_base_same(key, "status_code"))
+            (void)llmgwi_json_count(json, &result->status);
+        else if (inside && object && (llmgwi_base_same(key, "body") || llmgwi_base_same(key, "message")))
+            (void)llmgwi_json_skip(json, &result->body);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &result->error);
+    }
+}
+
+/* openai: {custom_id, response: {status_code, body}, error}; anthropic: {custom_id, result: {type, message | error}}.
+   False: it is no JSON, or says not whose result it is. */
+static bool llmgwi_dialect_result_read(llmgwi_dialect_result *result, llmgwi_base_str line, int max_depth) {
+    llmgwi_json json;
+    memset(result, 0, sizeof *result);
+    result->id = result->type = llmgwi_dialect_none();
+    result->body = result->error = llmgwi_base_view("", 0);
+    llmgwi_json_init(&json, line.p, line.n, max_depth);
+    llmgwi_dialect_result_object(result, &json, false);
+    return llmgwi_json_end(&json) && result->id.raw.n;
+}
+
+/* An answer, or why there is none, from what was read. */
+static void llmgwi_dialect_result_answer(const llmgwi_dialect_result *result, const llmgwi_dialect *dialect,
+                                         llmgwi_dialect_answer *answer) {
+    llmgw_error *error = &answer->error;
+    bool bad = result->status && (result->status < 200 || result->status > 299);
+    llmgwi_base_str said = result->error.n ? result->error : result->body;
+    if (llmgwi_json_is(result->type, "canceled") || llmgwi_base_has(result->error, "batch_cancelled"))
+        (void)llmgwi_base_error(error, LLMGW_E_CANCELLED, "the batch was cancelled before this request");
+    else if (llmgwi_json_is(result->type, "expired") || llmgwi_base_has(result->error, "batch_expired"))
+        (void)llmgwi_base_error(error, LLMGW_E_DEADLINE, "the batch expired before this request was answered");
+    else if (result->error.n || bad)
+        llmgwi_dialect_error(error, bad ? (int)result->status : 0, said, answer->max_depth);
+    else if (!result->body.n)
+        (void)llmgwi_base_error(error, LLMGW_E_PROTOCOL, "result: neither an answer nor an error");
+    else if (dialect->reply(answer, result->body))
+        llmgwi_dialect_settle(answer);
+    if (bad) error->http_status = (int)result->status;
+    answer->usage.tier = LLMGW_TIER_BATCH; /* some say "default" all the same */
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -17310,6 +17633,7 @@ typedef struct llmgwi_ledger_intent { /* strings live until the call returns */
     llmgw_cost reserved;
     const llmgwi_price_rates *rates; /* NULL: unknown price */
     int64_t key_pico[3];             /* budgets of its scoped key: day, month, total; -1: none */
+    const char *once; /* it was spent already: no budget refuses it, and what has this name counts once. NULL: not so */
     /* out */
     uint64_t number;
     llmgw_code code; /* OK: go; E_BUDGET: refused */
@@ -18252,9 +18576,9 @@ static bool llmgwi_ledger_reserve(llmgwi_ledger *ledger, llmgwi_store_txn *txn, 
             llmgwi_ledger_plus(llmgwi_ledger_plus(sum->spent, sum->reserved), need) > budget->limit_pico;
         if (budget->soft) {
             if (over) intent->soft |= bill->bits[i];
-        } else if (over) {
+        } else if (over && !intent->once) {
             llmgwi_ledger_refuse(intent, budget, sum);
-        } else if (!intent->reserved.known && !budget->allow_unknown) {
+        } else if (!intent->reserved.known && !budget->allow_unknown && !intent->once) {
             llmgwi_ledger_refuse_unknown(intent, budget);
         }
         if (over && intent->code && sum->reserved &&
@@ -18453,6 +18777,18 @@ static void llmgwi_ledger_intent_row(const llmgwi_ledger_intent *intent, uint64_
     row->recovered = true;
 }
 
+/* Was something of this name recorded? Then true; else it is marked. There is room for 65,536 marks, by hash. */
+static bool llmgwi_ledger_marked(llmgwi_store_txn *txn, const char *name) {
+    char mark[32];
+    llmgwi_base_str value;
+    uint64_t hash = XXH3_64bits(name, strlen(name));
+    snprintf(mark, sizeof mark, "ledger_once_%04x", (unsigned)(hash & 0xFFFF));
+    if (llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), &value) &&
+        llmgwi_ledger_number(value) == hash)
+        return true;
+    return txn->error || !llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), llmgwi_ledger_u64(&hash));
+}
+
 static bool llmgwi_ledger_begin_one(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
                                     llmgwi_ledger_intent *intent, llmgwi_ledger_bill *bill,
                                     llmgwi_base_buf *buf) {
@@ -18466,6 +18802,7 @@ static bool llmgwi_ledger_begin_one(llmgwi_ledger *ledger, llmgwi_store_txn *txn
     intent->soft = 0;
     intent->number = 0;
     llmgwi_base_buf_clear(buf);
+    if (intent->once && llmgwi_ledger_marked(txn, intent->once)) return !txn->error;
     llmgwi_ledger_bill_of(ledger, intent, now_s, bill);
     if (!llmgwi_ledger_reserve(ledger, txn, intent, bill, buf)) return false;
     if (intent->code) return true;
@@ -18493,13 +18830,14 @@ static int llmgwi_ledger_no_turn(llmgwi_ledger *ledger, const llmgwi_store_txn *
 
 /* One transaction: what waits, then each intent in turn. 1: done; 0: another writes just now: nothing happened, try
    again in a millisecond; -1: the store failed, nothing happened. */
-static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count) {
+static int llmgwi_ledger_begin_in(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count,
+                                  bool wait) {
     llmgwi_store_txn txn;
     llmgwi_ledger_bill bill;
     size_t settled;
     uint64_t last = ledger->last;
     for (size_t i = 0; i < count; i++) intents[i]->code = LLMGW_E_STORE, intents[i]->number = 0;
-    if (!llmgwi_store_write(ledger->live, &txn, false)) return llmgwi_ledger_no_turn(ledger, &txn);
+    if (!llmgwi_store_write(ledger->live, &txn, wait)) return llmgwi_ledger_no_turn(ledger, &txn);
     bool fine = llmgwi_ledger_apply_all(ledger, &txn, &settled);
     for (size_t i = 0; i < count && fine; i++)
         fine = llmgwi_ledger_begin_one(ledger, &txn, intents[i], &bill, &ledger->text);
@@ -18510,10 +18848,24 @@ static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **int
     return -1;
 }
 
+static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count) {
+    return llmgwi_ledger_begin_in(ledger, intents, count, false);
+}
+
 static void llmgwi_ledger_settle(llmgwi_ledger *ledger, uint64_t number, const llmgw_ledger_row *row) {
     if (llmgwi_ledger_enqueue(ledger, number, row)) return;
     if (!llmgwi_ledger_turn(ledger, true) || !llmgwi_ledger_enqueue(ledger, number, row))
         llmgwi_ledger_lose(ledger); /* its intent stays, and is recovered once this process has ended */
+}
+
+/* What was spent already, once by its name. Waits for other writers. False: it cannot be recorded. The driver's. */
+static bool llmgwi_ledger_paid(llmgwi_ledger *ledger, llmgwi_ledger_intent *intent,
+                               const llmgw_ledger_row *row) {
+    llmgwi_ledger_intent *list[1];
+    list[0] = intent;
+    if (llmgwi_ledger_begin_in(ledger, list, 1, true) <= 0 || intent->code) return false;
+    if (intent->number) llmgwi_ledger_settle(ledger, intent->number, row);
+    return true;
 }
 
 /* An answer of the cache to a request with key or tags. Any thread. */
@@ -26931,8 +27283,14 @@ typedef struct llmgwi_engine_job {
 /* A call that asks for something else than a model's answer: its request and its reply are of another kind, all
    between is the same. Its owner keeps it until the call ends. */
 typedef struct llmgwi_engine_errand {
-    const llmgwi_dialect_embed *embed; /* vectors; NULL: not these. The call's request is the first thing in it */
+    const llmgwi_dialect_embed *embed; /* vectors: the call's request is the first thing in it; NULL: a batch's: */
     int64_t tokens;                    /* estimate, of its input */
+    const char *path, *id;             /* as a dialect's path; what stands for {model} in it */
+    llmgwi_base_str body;
+    void *headers; /* NULL: the lane's */
+    bool get;      /* it has no body */
+    bool once;     /* not sent again where it may have been heard */
+    const llmgw_usage *reserve; /* what budgets must have room for; NULL: it costs nothing, and has no row */
 } llmgwi_engine_errand;
 
 /* What each event of a stream touches comes first, up to the end of the queue's state. */
@@ -28347,6 +28705,7 @@ static llmgw_usage llmgwi_engine_reserved(llmgwi_engine_call *call, const llmgwi
     if (!call->request->max_tokens && rates->max_output && usage.output > rates->max_output)
         usage.output = rates->max_output;
     if (call->errand) usage.output = 0;
+    if (call->errand && call->errand->reserve) usage = *call->errand->reserve;
     return usage;
 }
 
@@ -28434,6 +28793,11 @@ static void llmgwi_engine_record(llmgwi_engine_attempt *attempt, const llmgw_tra
     attempt->intent = 0;
 }
 
+/* An errand about a batch: it costs nothing itself. */
+static bool llmgwi_engine_is_batch(const llmgwi_engine_call *call) {
+    return call->errand && !call->errand->embed;
+}
+
 /* Closes an attempt's item in the trace. */
 static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code code, const char *reason) {
     llmgwi_engine_call *call = attempt->call;
@@ -28445,7 +28809,7 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     item->duration_us = llmgwi_engine_now(call->gw) - attempt->began_us;
     item->code = code;
     item->usage = attempt->answer.usage;
-    bool free = !item->sent || refused || (code && blank);                /* the provider did no work */
+    bool free = !item->sent || refused || (code && blank) || llmgwi_engine_is_batch(call); /* no work was done */
     bool told = item->usage.known && (!code || attempt->answer.finished); /* it tells at the end */
     if (!told && !free) item->usage = llmgwi_engine_estimate(attempt);
     if (free) item->usage.known = false;
@@ -28660,11 +29024,19 @@ static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t b
     return false;
 }
 
+/* An attempt failed: may the provider have done what was asked all the same? */
+static bool llmgwi_engine_doubtful(const llmgw_trace *item) {
+    int status = item->http_status;
+    return item->sent && item->code && status / 100 != 4 && status != 503 && status != 529;
+}
+
 /* What the failure means for the call's further way. */
 static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, int64_t now) {
     llmgwi_engine_call *call = attempt->call;
     size_t target = attempt->target;
     unsigned what = llmgwi_health_what(why->code, attempt->meta.should_retry);
+    bool once = call->errand && call->errand->once;
+    if (once && llmgwi_engine_doubtful(&call->reply->trace[attempt->trace_at])) what = 0;
     if (attempt->prefill && llmgwi_dialect_refuses_prefill(why->http_status, why->text)) {
         call->no_prefill = call->on_turn = true; /* the same again, asking in a turn of its own */
         call->plan.tries[target]--;
@@ -28900,14 +29272,19 @@ static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, s
     return LLMGWI_HTTP_STOP;
 }
 
+/* Are the bytes of a good status events? Lines of results are, whatever they are called. */
+static bool llmgwi_engine_frames(const llmgwi_engine_attempt *attempt) {
+    bool whole = (attempt->meta.json || attempt->meta.html) && !llmgwi_engine_is_batch(attempt->call);
+    return attempt->call->request->stream && !whole;
+}
+
 /* The first bytes of an answer. */
 static void llmgwi_engine_hear(llmgwi_engine_attempt *attempt, int status) {
     llmgw_trace *trace = &attempt->call->reply->trace[attempt->trace_at];
     trace->http_status = status;
     trace->first_byte_us = attempt->last_us - attempt->began_us;
     attempt->heard = trace->first_byte_us != 0;
-    attempt->framed = status >= 200 && status < 300 && attempt->call->request->stream &&
-                      !attempt->meta.json && !attempt->meta.html;
+    attempt->framed = status >= 200 && status < 300 && llmgwi_engine_frames(attempt);
 }
 
 static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n) {
@@ -28939,8 +29316,8 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
                                 llmgw_error *why) {
     llmgwi_dialect_answer *answer = &attempt->answer;
     const llmgwi_dialect *dialect = attempt->dialect;
-    attempt->framed = attempt->call->request->stream && !attempt->meta.json &&
-                      !attempt->meta.html; /* also without a byte */
+    attempt->framed = llmgwi_engine_frames(attempt); /* also without a byte */
+    bool lines = attempt->framed && llmgwi_engine_is_batch(attempt->call); /* no line says that it is the last */
     if (attempt->stop.code) {
         *why = attempt->stop;
     } else if (attempt->framed && result->code == LLMGW_OK && !answer->ended) {
@@ -28953,6 +29330,7 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
     }
     if (!why->code && attempt->stop.code) *why = attempt->stop;
     if (why->code || (attempt->framed && llmgwi_dialect_complete(dialect, answer))) return;
+    if (lines && result->code == LLMGW_OK) return;
     if (result->code) {
         (void)llmgwi_base_error(why, result->code, "%s", result->text);
     } else if (attempt->framed) {
@@ -29032,17 +29410,31 @@ static void llmgwi_engine_rewind(llmgwi_engine_call *call, llmgwi_engine_attempt
     if (call->kept) call->resumes++;
 }
 
+static void llmgwi_engine_aim(const llmgwi_config_target *target, llmgwi_dialect_target *wire) {
+    memset(wire, 0, sizeof *wire);
+    wire->model = target->model;
+    wire->flavour = target->provider->flavour;
+    wire->quirks = target->quirks;
+    wire->url = target->provider->url;
+}
+
+/* An errand's body is ready: where does it go? */
+static bool llmgwi_engine_write_errand(llmgwi_engine_attempt *attempt) {
+    const llmgwi_engine_errand *errand = attempt->call->errand;
+    llmgwi_dialect to = *attempt->dialect;
+    to.path = to.stream_path = errand->path;
+    return llmgwi_dialect_url(&to, attempt->wire.url, errand->id, false, &attempt->url) ||
+           !llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+}
+
 /* Writes the request of an attempt. False: attempt->stop says why not. */
 static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     const llmgwi_config_target *target = &call->targets[attempt->target];
     const llmgwi_dialect *dialect = attempt->dialect;
     llmgwi_dialect_resume resume;
-    attempt->wire.model = target->model;
-    attempt->wire.flavour = target->provider->flavour;
-    attempt->wire.quirks = target->quirks;
-    attempt->wire.url = target->provider->url;
-
+    llmgwi_engine_aim(target, &attempt->wire);
+    if (llmgwi_engine_is_batch(call)) return llmgwi_engine_write_errand(attempt);
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
     resume.turn = call->no_prefill || !llmgwi_dialect_prefills(dialect, &attempt->wire, call->request);
     attempt->prefill = call->kept && !resume.turn;
@@ -29085,6 +29477,7 @@ static void llmgwi_engine_fire_attempt(void *owner, int64_t now);
 static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call,
                                                   const llmgwi_config_target *target) {
     if (!call->errand) return target->dialect;
+    if (!call->errand->embed) return &llmgwi_dialect_batch_wire;
     return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
 }
 
@@ -29182,6 +29575,11 @@ static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
             gw->headers[(provider->lane_at + attempt->key) * 2 + (call->request->stream ? 1 : 0)];
     request.body = llmgwi_base_buf_cstr(&attempt->body);
     request.body_len = attempt->body.n;
+    if (llmgwi_engine_is_batch(call)) { /* they live longer than the transfer: no upcall gives it up */
+        if (call->errand->headers) request.headers = call->errand->headers;
+        request.body = call->errand->get ? NULL : call->errand->body.n ? call->errand->body.p : "";
+        request.body_len = call->errand->body.n;
+    }
     request.stream = call->request->stream;
     request.tls = provider->tls;
     request.keyed = provider->keyed;
@@ -29390,7 +29788,7 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t
         return false;
     }
     llmgw_trace *item = attempt ? llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, target, now) : NULL;
-    bool ledger = call->gw->ledger != NULL;
+    bool ledger = call->gw->ledger && (!llmgwi_engine_is_batch(call) || call->errand->reserve);
     if (attempt && item && !ledger) attempt->transfer = llmgwi_engine_transfer(attempt);
     if (!attempt || !item || (!ledger && !attempt->transfer)) {
         if (item) call->reply->trace_count--;
@@ -29485,6 +29883,7 @@ static bool llmgwi_engine_look(llmgwi_engine_call *call, size_t i, int64_t ahead
         one.key = key;
         one.at_us = now;
         if (call->on_turn && llmgwi_engine_bad_key(call, i, key)) continue; /* another one is there */
+        if (key && llmgwi_engine_is_batch(call)) break; /* another account may not know of it */
         if (llmgwi_engine_is_dead(&account->dead, found ? &one : choice, now) ||
             llmgwi_engine_is_dead(&lane->dead, found ? &one : choice, now))
             continue;
@@ -33476,23 +33875,548 @@ LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors) {
     llmgwi_base_free(&mem, own, sizeof *own);
 }
 
-/* ---- open and close ---- */
-
-/* The request headers of one lane: for a plain call and for a stream. */
-static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider, size_t key) {
-    static const char *const common[] = {"Content-Type: application/json",
-                                         ("User-Agent: llmgw.h/" LLMGW_VERSION), "Expect:"};
-    const char *accept[] = {"Accept: application/json", "Accept: text/event-stream"};
+/* The request headers of one lane, with what it says and what it takes. NULL: out of memory. */
+static void *llmgwi_public_lane_headers(llmgw *gw, const llmgwi_config_provider *provider, size_t key,
+                                        const char *type, const char *accept) {
     const char *lines[LLMGWI_CONFIG_HEADERS + 5];
-    void **made = &gw->headers[(provider->lane_at + key) * 2];
     size_t n = 0;
-    if (provider->dialect->accept) accept[1] = provider->dialect->accept;
     if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
     for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
-    for (size_t c = 0; c < LLMGWI_BASE_COUNT(common); c++) lines[n++] = common[c];
+    lines[n++] = type;
+    lines[n++] = "User-Agent: llmgw.h/" LLMGW_VERSION;
+    lines[n++] = "Expect:";
+    lines[n++] = accept;
+    return gw->http.headers_make(gw->http.self, lines, n);
+}
+
+/* ---- batches ---- */
+
+#define LLMGWI_PUBLIC_BATCH_PER_MULTIPART 1024 /* bytes around the lines */
+
+/* One of the functions at work. */
+typedef struct llmgwi_public_batching {
+    llmgw *gw;
+    const llmgw_batch *how; /* may be NULL */
+    llmgw_error *error;
+    const llmgwi_config_target *target;
+    llmgwi_config_target own;
+    const llmgwi_dialect_batches *api;
+    llmgwi_public_asked asked;
+    llmgw_request form;
+    int64_t until_us;
+    char model[LLMGW_BATCH_ID];  /* as the configuration knows it */
+    char number[LLMGW_BATCH_ID]; /* the provider's id */
+    llmgwi_dialect_batch state;
+    /* submit */
+    llmgwi_base_buf body;
+    llmgw_usage reserve;
+    char boundary[40];
+    /* results */
+    llmgw_batch_fn result;
+    void *user;
+    uint32_t epoch; /* of the lines that come; what an earlier attempt gave is passed over */
+    int64_t at, given, before; /* lines of this attempt; of this file; results of earlier files */
+    bool stopped;
+    llmgw_error why; /* a line that makes no sense */
+    llmgw_usage usage;
+    llmgw_cost cost;
+    llmgwi_price_book *book;
+    llmgwi_price_rates rates;
+} llmgwi_public_batching;
+
+static bool llmgwi_public_batch_wrong(llmgwi_public_batching *job, const char *field, const char *why) {
+    return !llmgwi_base_error(job->error, LLMGW_E_ARGUMENT, "batch.%s: %s", field, why);
+}
+
+/* Where a batch is, and who asks. The gateway is entered; llmgwi_public_batch_close leaves it. */
+static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
+    llmgw *gw = job->gw;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    size_t count;
+    if (llmgwi_engine_in_callback)
+        return !llmgwi_base_error(job->error, (llmgw_code)llmgwi_public_misuse(gw, "a batch in a callback"),
+                                  "a batch function was called from a callback");
+    job->form.model = job->model;
+    job->form.prompt = "(batch)";
+    if (job->how) {
+        job->form.key = job->how->key;
+        job->form.tags = job->how->tags;
+        job->form.tag_count = job->how->tag_count;
+        job->form.deadline_ms = job->how->deadline_ms;
+    }
+    if (!llmgwi_public_check(&job->form, job->error) ||
+        !llmgwi_config_resolve(&gw->config, job->model, &job->own, &targets, &count, &route, job->error))
+        return false;
+    if (route) return llmgwi_public_batch_wrong(job, "model", "expected a model, not a route");
+    job->target = &targets[0];
+    job->api = llmgwi_dialect_batches_find(job->target->dialect);
+    if (!job->api)
+        return !llmgwi_base_error(job->error, LLMGW_E_UNSUPPORTED, "%.64s: nothing is known of batches there",
+                                  job->target->provider->name);
+    if (job->target->provider->missing)
+        return !llmgwi_base_error(job->error, LLMGW_E_NO_KEY, "provider %.64s has no key: set %.64s",
+                                  job->target->provider->name, job->target->provider->missing);
+    job->asked.request = &job->form;
+    if (!llmgwi_public_bear(gw, &job->asked, 1, job->error)) return false;
+    job->form.key = NULL;
+    int ms = job->how ? job->how->deadline_ms : 0;
+    job->until_us = llmgwi_engine_after(llmgwi_engine_now(gw),
+                                        llmgwi_engine_limit(ms, gw->config.options.deadline_ms));
+    return true;
+}
+
+static llmgw_code llmgwi_public_batch_close(llmgwi_public_batching *job) {
+    llmgwi_engine_unbear(job->gw, &job->asked.bearing, 0);
+    llmgwi_base_buf_free(&job->body);
+    if (job->book) llmgwi_price_book_free(job->book, &job->gw->mem);
+    if (job->error->code) llmgwi_config_redact(&job->gw->config, job->error->text);
+    llmgwi_public_leave(job->gw);
+    return job->error->code;
+}
+
+/* Readies a job for a gateway and a name "model/id"; model: that is all of it. False: error says why not, and there
+   is nothing to close. */
+static bool llmgwi_public_batch_init(llmgwi_public_batching *job, llmgw *gw, const llmgw_batch *how,
+                                     const char *name, bool model, llmgw_error *error) {
+    memset(job, 0, sizeof *job);
+    memset(error, 0, sizeof *error);
+    job->gw = gw;
+    job->how = how;
+    job->error = error;
+    if (!gw || llmgwi_public_is_forked(gw)) {
+        *error = gw ? llmgwi_public_forked.pub.error : llmgwi_public_no_gateway.pub.error;
+        return false;
+    }
+    size_t n = name ? strlen(name) : 0;
+    const char *slash = n && !model ? strrchr(name, '/') : NULL;
+    if (!n || n >= sizeof job->model || (!model && !slash) ||
+        (slash && !llmgwi_dialect_batch_fit(slash + 1, strlen(slash + 1))))
+        return llmgwi_public_batch_wrong(job, model ? "model" : "id",
+                                         model ? "required: \"provider/model\" or an alias"
+                                               : "expected what llmgw_batch_submit gave");
+    size_t model_n = slash ? (size_t)(slash - name) : n;
+    memcpy(job->model, name, model_n);
+    if (slash) memcpy(job->number, slash + 1, n - model_n - 1);
+    llmgwi_base_buf_init(&job->body, &gw->mem, 0);
+    llmgwi_public_enter(gw);
+    return true;
+}
+
+/* A request to the batch API. NULL: error says why. The caller drops the reply. */
+static llmgwi_engine_reply *llmgwi_public_batch_ask(llmgwi_public_batching *job,
+                                                    llmgwi_engine_errand *errand) {
+    llmgw *gw = job->gw;
+    int64_t left_us = job->until_us - llmgwi_engine_now(gw);
+    job->form.deadline_ms = LLMGW_OFF;
+    if (job->until_us != LLMGWI_BASE_NEVER)
+        job->form.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
+    llmgwi_engine_call *call =
+        llmgwi_public_errand(gw, &job->form, errand, &job->asked.bearing, job->error);
+    if (!call) return NULL;
+    llmgwi_engine_reply *reply = llmgwi_public_await(gw, call);
+    if (!reply->pub.error.code) return reply;
+    *job->error = reply->pub.error;
+    const llmgw_trace *last = reply->pub.trace_count ? &reply->pub.trace[reply->pub.trace_count - 1] : NULL;
+    if (errand->once && last && llmgwi_engine_doubtful(last)) {
+        size_t n = strlen(job->error->text);
+        job->error->retryable = false;
+        snprintf(job->error->text + n, sizeof job->error->text - n,
+                 "; the batch may exist all the same: look there before it is submitted again");
+    }
+    llmgwi_engine_reply_drop(reply);
+    return NULL;
+}
+
+/* Asks for what is a batch or a file. False: error says why not. */
+static bool llmgwi_public_batch_get(llmgwi_public_batching *job, llmgwi_engine_errand *errand) {
+    llmgwi_engine_reply *reply = llmgwi_public_batch_ask(job, errand);
+    if (!reply) return false;
+    bool good = llmgwi_dialect_batch_read(&job->state, llmgwi_base_buf_str(&reply->answer.text),
+                                          job->gw->config.options.max_json_depth);
+    llmgwi_engine_reply_drop(reply);
+    return good || !llmgwi_base_error(job->error, LLMGW_E_PROTOCOL, "%.64s: the reply names no batch or file",
+                                      job->target->provider->name);
+}
+
+static void llmgwi_public_batch_errand(llmgwi_engine_errand *errand, const char *path, const char *id) {
+    memset(errand, 0, sizeof *errand);
+    errand->path = path;
+    errand->id = id;
+}
+
+/* ---- batches: submitting ---- */
+
+static int llmgwi_public_batch_compare(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool llmgwi_public_batch_ids(llmgwi_public_batching *job) {
+    const llmgw_batch *batch = job->how;
+    char why[120] = "";
+    if (!batch->ids) return true;
+    size_t bytes = batch->count * sizeof(const char *);
+    const char **sorted = (const char **)llmgwi_base_zalloc(&job->gw->mem, bytes);
+    if (!sorted) return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the batch");
+    for (size_t i = 0; i < batch->count; i++) {
+        sorted[i] = batch->ids[i];
+        if (!why[0] && !llmgwi_public_tool_name(sorted[i]))
+            snprintf(why, sizeof why, "number %lu: expected [A-Za-z0-9_-]{1,64}", (unsigned long)i);
+    }
+    if (!why[0]) qsort((void *)(uintptr_t)sorted, batch->count, sizeof *sorted, llmgwi_public_batch_compare);
+    for (size_t i = 1; !why[0] && i < batch->count; i++)
+        if (strcmp(sorted[i - 1], sorted[i]) == 0)
+            snprintf(why, sizeof why, "%.64s comes twice", sorted[i]);
+    llmgwi_base_free(&job->gw->mem, (void *)(uintptr_t)sorted, bytes);
+    return !why[0] || llmgwi_public_batch_wrong(job, "ids", why);
+}
+
+/* Text of a caller's JSON may be on several lines; between values they are white space. */
+static void llmgwi_public_batch_flat(llmgwi_base_buf *buf) {
+    for (size_t i = 0; i < buf->n; i++)
+        if (buf->p[i] == '\n' || buf->p[i] == '\r') buf->p[i] = ' ';
+}
+
+/* The i-th request as the provider wants it. False: error says why not. */
+static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
+    const llmgw_options *options = &job->gw->config.options;
+    llmgw_request request = job->how->requests[i];
+    llmgwi_dialect_target wire;
+    llmgwi_base_buf one;
+    llmgw_error why;
+    char id[80], field[40];
+    memset(&why, 0, sizeof why);
+    request.model = job->model;
+    request.stream = false;
+    request.key = NULL;
+    llmgwi_base_buf_init(&one, &job->gw->mem, options->max_request_bytes);
+    llmgwi_engine_aim(job->target, &wire);
+    bool good = llmgwi_public_check(&request, &why) &&
+                llmgwi_dialect_write(job->target->dialect, &wire, &request, NULL, &one, &why);
+    snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
+    if (!good) (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+    snprintf(id, sizeof id, "%lu", (unsigned long)i);
+    if (job->how->ids) snprintf(id, sizeof id, "%s", job->how->ids[i]);
+    llmgwi_public_batch_flat(&one);
+    llmgwi_base_buf_text(&job->body, !job->api->upload && i ? ",{\"custom_id\":\"" : "{\"custom_id\":\"");
+    llmgwi_base_buf_text(&job->body, id);
+    if (job->api->upload) {
+        llmgwi_base_buf_text(&job->body, "\",\"method\":\"POST\",\"url\":\"/v1");
+        llmgwi_base_buf_text(&job->body, job->target->dialect->path);
+        llmgwi_base_buf_text(&job->body, "\",\"body\":");
+    } else {
+        llmgwi_base_buf_text(&job->body, "\",\"params\":");
+    }
+    llmgwi_base_buf_view(&job->body, llmgwi_base_buf_str(&one));
+    llmgwi_base_buf_text(&job->body, job->api->upload ? "}\n" : "}");
+    llmgwi_base_buf_free(&one);
+    int64_t in = llmgwi_dialect_request_tokens(&request);
+    job->reserve.input += in + in * 15 / 100;
+    job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    return good;
+}
+
+/* All of them, as a form with a file of lines or as one object. */
+static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
+    const llmgw_batch *batch = job->how;
+    const llmgwi_base_clock *clock = &job->gw->clock;
+    size_t most = batch->max_bytes && batch->max_bytes < job->api->bytes ? batch->max_bytes : job->api->bytes;
+    if (!batch->requests || !batch->count || batch->count > job->api->count)
+        return llmgwi_public_batch_wrong(job, "count", "none, or more than the provider takes in one batch");
+    if (!llmgwi_public_batch_ids(job)) return false;
+    job->body.max = most + LLMGWI_PUBLIC_BATCH_PER_MULTIPART;
+    snprintf(job->boundary, sizeof job->boundary, "llmgw-%016llx%016llx",
+             (unsigned long long)clock->random(clock->user), (unsigned long long)clock->random(clock->user));
+    if (job->api->upload) {
+        llmgwi_base_buf_text(&job->body, "--");
+        llmgwi_base_buf_text(&job->body, job->boundary);
+        llmgwi_base_buf_text(&job->body, "\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--");
+        llmgwi_base_buf_text(&job->body, job->boundary);
+        llmgwi_base_buf_text(&job->body, "\r\nContent-Disposition: form-data; name=\"file\"; "
+                                         "filename=\"batch.jsonl\"\r\nContent-Type: application/jsonl\r\n\r\n");
+    } else {
+        llmgwi_base_buf_text(&job->body, "{\"requests\":[");
+    }
+    for (size_t i = 0; i < batch->count && !job->body.failed; i++)
+        if (!llmgwi_public_batch_one(job, i)) return false;
+    if (job->api->upload) {
+        llmgwi_base_buf_text(&job->body, "\r\n--");
+        llmgwi_base_buf_text(&job->body, job->boundary);
+        llmgwi_base_buf_text(&job->body, "--\r\n");
+    } else {
+        llmgwi_base_buf_text(&job->body, "]}");
+    }
+    if (job->body.failed == LLMGWI_BASE_NO_MEMORY)
+        return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the batch");
+    return !job->body.failed || llmgwi_public_batch_wrong(job, "max_bytes", "the requests are larger");
+}
+
+/* The upload: headers of its own, since it is no JSON. */
+static bool llmgwi_public_batch_upload(llmgwi_public_batching *job) {
+    llmgw *gw = job->gw;
+    llmgwi_engine_errand errand;
+    char type[96];
+    snprintf(type, sizeof type, "Content-Type: multipart/form-data; boundary=%s", job->boundary);
+    llmgwi_public_batch_errand(&errand, job->api->upload, "");
+    errand.body = llmgwi_base_buf_str(&job->body);
+    errand.reserve = &job->reserve;
+    errand.headers = llmgwi_public_lane_headers(gw, job->target->provider, 0, type, "Accept: application/json");
+    if (!errand.headers) return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the headers");
+    bool sent = llmgwi_public_batch_get(job, &errand);
+    llmgwi_engine_hold(gw); /* no transfer is left that has them */
+    gw->http.headers_free(gw->http.self, errand.headers);
+    llmgwi_engine_let_go(gw);
+    if (!sent) return false;
+    llmgwi_base_buf_clear(&job->body);
+    llmgwi_base_buf_text(&job->body, "{\"input_file_id\":\"");
+    llmgwi_base_buf_text(&job->body, job->state.id);
+    llmgwi_base_buf_text(&job->body, "\",\"endpoint\":\"/v1");
+    llmgwi_base_buf_text(&job->body, job->target->dialect->path);
+    llmgwi_base_buf_text(&job->body, "\",\"completion_window\":\"24h\"}");
+    return true;
+}
+
+static void llmgwi_public_batch_submit(llmgwi_public_batching *job, char id[LLMGW_BATCH_ID]) {
+    llmgwi_engine_errand errand;
+    job->reserve.known = job->reserve.estimated = true;
+    job->reserve.tier = LLMGW_TIER_BATCH;
+    if (!llmgwi_public_batch_open(job) || !llmgwi_public_batch_body(job)) return;
+    if (job->api->upload && !llmgwi_public_batch_upload(job)) return;
+    llmgwi_public_batch_errand(&errand, job->api->create, "");
+    errand.body = llmgwi_base_buf_str(&job->body);
+    errand.once = true;
+    if (!job->api->upload) errand.reserve = &job->reserve;
+    if (!llmgwi_public_batch_get(job, &errand)) return;
+    if ((size_t)snprintf(id, LLMGW_BATCH_ID, "%s/%s", job->model, job->state.id) < LLMGW_BATCH_ID) return;
+    id[0] = 0; /* LLMGW_BATCH_ID holds 256 bytes of model and 128 of id */
+}
+
+LLMGW_API llmgw_code llmgw_batch_submit(llmgw *gw, const llmgw_batch *batch, char id[LLMGW_BATCH_ID],
+                                        llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    if (!error) error = &local;
+    if (id) id[0] = 0;
+    if (!llmgwi_public_batch_init(&job, gw, batch, batch ? batch->model : NULL, true, error))
+        return error->code;
+    if (!id)
+        (void)llmgwi_public_batch_wrong(&job, "id", "NULL");
+    else
+        llmgwi_public_batch_submit(&job, id);
+    return llmgwi_public_batch_close(&job);
+}
+
+/* ---- batches: how they stand ---- */
+
+static bool llmgwi_public_batch_look(llmgwi_public_batching *job) {
+    llmgwi_engine_errand errand;
+    llmgwi_public_batch_errand(&errand, job->api->status, job->number);
+    errand.get = true;
+    return llmgwi_public_batch_get(job, &errand);
+}
+
+LLMGW_API llmgw_code llmgw_batch_status(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_batch_info *info, llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    if (!error) error = &local;
+    if (info) memset(info, 0, sizeof *info);
+    if (!llmgwi_public_batch_init(&job, gw, how, id, false, error)) return error->code;
+    if (llmgwi_public_batch_open(&job) && llmgwi_public_batch_look(&job) && info) *info = job.state.info;
+    return llmgwi_public_batch_close(&job);
+}
+
+LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    llmgwi_engine_errand errand;
+    if (!error) error = &local;
+    if (!llmgwi_public_batch_init(&job, gw, how, id, false, error)) return error->code;
+    if (llmgwi_public_batch_open(&job)) {
+        llmgwi_public_batch_errand(&errand, job.api->cancel, job.number);
+        (void)llmgwi_public_batch_get(&job, &errand);
+    }
+    return llmgwi_public_batch_close(&job);
+}
+
+LLMGW_API const char *llmgw_batch_state_name(llmgw_batch_state state) {
+    static const char *const names[] = {"validating", "running", "finishing", "ended",
+                                        "failed",     "expired", "cancelled", "cancelling"};
+    return (unsigned)state < LLMGWI_BASE_COUNT(names) ? names[state] : "?";
+}
+
+/* ---- batches: results ---- */
+
+/* Fills a reply from a line of results. False: out of memory. */
+static bool llmgwi_public_batch_fill(llmgwi_public_batching *job, const llmgwi_dialect_result *result,
+                                     llmgwi_engine_reply *reply) {
+    const llmgw_options *options = &job->gw->config.options;
+    const llmgwi_config_provider *provider = job->target->provider;
+    llmgwi_dialect_target wire;
+    llmgwi_dialect_answer *answer = &reply->answer;
+    llmgwi_engine_aim(job->target, &wire);
+    llmgwi_dialect_answer_init(answer, &reply->mem, &wire, options->max_reply_bytes, options->max_json_depth);
+    answer->salt = job->gw->clock.random(job->gw->clock.user);
+    llmgwi_dialect_result_answer(result, job->target->dialect, answer);
+    answer->target = NULL;
+    llmgwi_engine_show(&reply->pub, answer);
+    reply->pub.error = answer->error;
+    if (answer->error.code) llmgwi_config_redact(&job->gw->config, reply->pub.error.text);
+    if (answer->error.code) reply->pub.finish = LLMGW_FINISH_NONE;
+    if (answer->usage.known)
+        reply->pub.cost = llmgwi_engine_cost(&job->rates, &answer->usage);
+    else
+        reply->pub.cost.known = answer->error.code != LLMGW_OK; /* what failed is not charged */
+    reply->pub.provider = llmgwi_base_arena_dup(&reply->arena, provider->name);
+    reply->pub.model = llmgwi_base_arena_dup(&reply->arena, job->target->model);
+    return llmgwi_engine_export(&reply->pub, &reply->arena, answer, provider->flavour);
+}
+
+static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_reply *reply) {
+    const llmgw_usage *from = &reply->usage;
+    llmgw_usage *to = &job->usage;
+    llmgwi_price_total(&job->cost, reply->cost);
+    if (!from->known) return;
+    to->input += from->input;
+    to->output += from->output;
+    to->cached += from->cached;
+    to->cache_write += from->cache_write;
+    to->cache_write_1h += from->cache_write_1h;
+    to->reasoning += from->reasoning;
+}
+
+/* A line of results. False: it makes no sense. */
+static bool llmgwi_public_batch_line(llmgwi_public_batching *job, llmgwi_base_str line) {
+    llmgwi_dialect_result result;
+    if (!llmgwi_dialect_result_read(&result, line, job->gw->config.options.max_json_depth))
+        return !llmgwi_base_error(&job->why, LLMGW_E_PROTOCOL, "line %lld of the results makes no sense",
+                                  (long long)job->at);
+    llmgwi_engine_reply *reply = llmgwi_engine_reply_new(&job->gw->mem);
+    char *id = reply ? (char *)llmgwi_base_arena_get(&reply->arena, result.id.raw.n + 1) : NULL;
+    bool good = id && llmgwi_public_batch_fill(job, &result, reply);
+    if (good) {
+        id[llmgwi_json_decode(result.id, id)] = 0;
+        llmgwi_public_batch_count(job, &reply->pub);
+        job->given++;
+        job->stopped = !job->result(id, &reply->pub, job->user);
+    } else {
+        (void)llmgwi_base_error(&job->why, LLMGW_E_MEMORY, "out of memory for a result");
+    }
+    llmgwi_engine_reply_drop(reply);
+    return good;
+}
+
+/* An attempt after one that was cut begins at the file's first line again. */
+static void llmgwi_public_batch_event(const llmgw_event *event, void *user) {
+    llmgwi_public_batching *job = (llmgwi_public_batching *)user;
+    if (event->kind != LLMGW_EVENT_REASONING || job->stopped || job->why.code) return;
+    if (event->epoch != job->epoch) job->at = 0;
+    job->epoch = event->epoch;
+    if (job->at++ < job->given - job->before) return;
+    if (!llmgwi_public_batch_line(job, llmgwi_base_view(event->text, event->text_len)) || job->stopped)
+        llmgw_cancel(job->gw, event->call);
+}
+
+/* Reads one file of results. False: error says why not, or the caller has stopped. */
+static bool llmgwi_public_batch_file(llmgwi_public_batching *job, const char *id) {
+    llmgwi_engine_errand errand;
+    llmgwi_public_batch_errand(&errand, job->api->results, id);
+    errand.get = true;
+    job->epoch = 0;
+    job->at = 0;
+    job->before = job->given;
+    job->form.stream = true;
+    job->form.on_event = llmgwi_public_batch_event;
+    job->form.user = job;
+    llmgwi_engine_reply *reply = llmgwi_public_batch_ask(job, &errand);
+    llmgwi_engine_reply_drop(reply);
+    job->form.stream = false;
+    job->form.on_event = NULL;
+    if (job->stopped) memset(job->error, 0, sizeof *job->error);
+    if (job->why.code) *job->error = job->why;
+    return reply && !job->stopped && !job->error->code;
+}
+
+/* All was read: its cost is written down, once for all who share the store. */
+static void llmgwi_public_batch_record(llmgwi_public_batching *job) {
+    llmgw *gw = job->gw;
+    llmgwi_ledger_intent intent;
+    llmgw_ledger_row row;
+    if (!gw->ledger) return;
+    llmgwi_engine_row(&job->form, &job->asked.bearing, &row);
+    job->usage.known = true;
+    job->usage.tier = LLMGW_TIER_BATCH;
+    row.time_us = llmgwi_engine_wall_us(gw);
+    row.provider = job->target->provider->name;
+    row.model = job->target->model;
+    row.request_id = job->number;
+    row.usage = job->usage;
+    row.cost = job->cost;
+    row.price = job->rates.hash;
+    row.epoch = 1;
+    memset(&intent, 0, sizeof intent);
+    intent.route = row.route;
+    intent.provider = row.provider;
+    intent.model = row.model;
+    intent.key = row.key;
+    intent.tags = row.tags;
+    intent.tag_count = row.tag_count;
+    intent.epoch = 1;
+    intent.reserved_usage = row.usage;
+    intent.reserved = row.cost;
+    intent.rates = job->rates.hash ? &job->rates : NULL;
+    for (int per = 0; per < 3; per++)
+        intent.key_pico[per] = job->asked.bearing.bearer ? job->asked.bearing.pico[per] : -1;
+    intent.once = job->number;
+    llmgwi_engine_hold(gw);
+    bool done = llmgwi_ledger_paid(gw->ledger, &intent, &row);
+    llmgwi_engine_let_go(gw);
+    if (!done && LLMGWI_BASE_ADD(&gw->ledger_lost, 1) == 1)
+        llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, "the ledger cannot be written: a batch goes unrecorded");
+}
+
+static void llmgwi_public_batch_results(llmgwi_public_batching *job) {
+    if (!llmgwi_public_batch_open(job) || !llmgwi_public_batch_look(job)) return;
+    if (!job->state.info.over) {
+        (void)llmgwi_base_error(job->error, LLMGW_E_LIMIT, "the batch is not over yet: %s",
+                                llmgw_batch_state_name(job->state.info.state));
+        return;
+    }
+    job->cost.known = true;
+    job->book = llmgwi_engine_quote(job->gw, job->target, &job->rates);
+    const char *files[2] = {job->state.output, job->state.errors};
+    if (!job->api->upload) files[0] = job->number, files[1] = "";
+    for (size_t i = 0; i < 2; i++)
+        if (files[i][0] && !llmgwi_public_batch_file(job, files[i])) return;
+    if (job->given) llmgwi_public_batch_record(job);
+}
+
+LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_batch_fn result,
+                                      void *user, llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    if (!error) error = &local;
+    if (!llmgwi_public_batch_init(&job, gw, how, id, false, error)) return -(int64_t)error->code;
+    job.result = result;
+    job.user = user;
+    if (!result)
+        (void)llmgwi_public_batch_wrong(&job, "result", "NULL");
+    else
+        llmgwi_public_batch_results(&job);
+    llmgw_code code = llmgwi_public_batch_close(&job);
+    return code ? -(int64_t)code : job.given;
+}
+
+/* ---- open and close ---- */
+
+/* For a plain call and for a stream. */
+static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider, size_t key) {
+    const char *accept[] = {"Accept: application/json", "Accept: text/event-stream"};
+    void **made = &gw->headers[(provider->lane_at + key) * 2];
+    if (provider->dialect->accept) accept[1] = provider->dialect->accept;
     for (size_t stream = 0; stream < 2; stream++) {
-        lines[n] = accept[stream];
-        made[stream] = gw->http.headers_make(gw->http.self, lines, n + 1);
+        made[stream] =
+            llmgwi_public_lane_headers(gw, provider, key, "Content-Type: application/json", accept[stream]);
         if (!made[stream]) return false;
     }
     return true;
