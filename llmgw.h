@@ -565,14 +565,35 @@ struct llmgw_event {
 
 /* ---- configuration ------------------------------------------------------------------------ */
 
-/* A provider. A known name (openai, anthropic, gemini, deepseek, mistral, qwen, moonshot,
-   openrouter, portkey, tokenmix, ollama, llamacpp, vllm, groq, xai) brings dialect, url and key
-   variable; what you set replaces them. */
+/* Gives an access token: an OAuth or Entra one, which lives for minutes or hours. Writes it into token, NUL-terminated,
+   at most size (LLMGW_MAX_TOKEN) bytes with the NUL; *expires_s, if known: when it ends, in seconds since 1970.
+   Unless that is said the token is used until the provider refuses it. False: there is none; the target then
+   fails as with a refused key (LLMGW_E_AUTH: the next target is tried, this one left alone for key_dead_ms).
+   Called when there is no token, 2 minutes before it ends, and once more when a provider has answered 401 to it; never
+   twice at the same time for one provider. Mostly on the thread that calls llmgw_ask, llmgw_chat or llmgw_send, for
+   a provider of the request's that has none, before the request is accepted: a send takes as long, then. When a call
+   has waited past the token's end, or was refused, on the thread that drives, which moves nothing else meanwhile: a
+   function that may be slow should fetch ahead on a thread of its own and only copy here. It may not call
+   llmgw_chat, llmgw_ask, llmgw_send, llmgw_poll, llmgw_drain or llmgw_close. The token is kept in memory that is
+   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine. */
+typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, int64_t *expires_s,
+                               void *user);
+#define LLMGW_MAX_TOKEN 16384
+
+/* A provider. A known name (openai, anthropic, gemini, deepseek, mistral, qwen, moonshot, openrouter, portkey,
+   tokenmix, ollama, cohere, azure, vertex, llamacpp, vllm, groq, xai) brings dialect, url and key variable; what
+   you set replaces them.
+     azure    url (else AZURE_OPENAI_ENDPOINT) is the resource: "https://NAME.openai.azure.com". The model is the name
+              of your deployment. With a key it sends "api-key", with token "Authorization: Bearer" (Entra).
+     vertex   gemini's models at Google Cloud: project (else GOOGLE_CLOUD_PROJECT) and region (else
+              GOOGLE_CLOUD_LOCATION, else "global") make the url; token gives the access token.
+     ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
-    const char *name;        /* required: [A-Za-z0-9_.-]{1,64} */
-    const char *dialect;     /* "openai", "anthropic", "gemini"; required for a name that is not known */
-    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char *name;    /* required: [A-Za-z0-9_.-]{1,64} */
+    const char *dialect; /* "openai", "anthropic", "gemini", "ollama", "cohere", or a known name, to be spoken
+                                to as that one is; required for a name that is not known */
+    const char *url;     /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;     /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -587,6 +608,16 @@ typedef struct llmgw_provider {
 
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
+
+    llmgw_token_fn
+        token; /* instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a
+                             provider given here goes before the file's of the same name */
+    void *token_user;
+    const char
+        *api_version;    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest;
+                                "preview": the same with ?api-version=preview; a date ("2024-10-21"):
+                                {url}/openai/deployments/{model}, for gateways and clouds without v1 */
+    const char *project; /* vertex */
 } llmgw_provider;
 
 /* USD per million tokens, as price lists give them. Unset cached and cache_write cost as input does;
@@ -7240,6 +7271,8 @@ static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
      LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL},
     {"ollama", "ollama", "http://127.0.0.1:11434", "OLLAMA_API_KEY", NULL, LLMGWI_DIALECT_LOCAL},
     {"cohere", "cohere", "https://api.cohere.com/v2", "CO_API_KEY or COHERE_API_KEY", NULL, 0},
+    {"azure", "openai", "", "AZURE_OPENAI_API_KEY", "api-key", 0}, /* urls are made in section config */
+    {"vertex", "gemini", "", "CLOUDSDK_AUTH_ACCESS_TOKEN", "Authorization", 0},
     {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, 0},
     {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, 0},
 };
@@ -7723,6 +7756,7 @@ typedef struct llmgwi_dialect_said {
     int status;                /* a number among them */
     bool per_day;              /* gemini: the quota of the day is used up */
     bool flagged;              /* openrouter: moderation refused the input, with 403 */
+    char filters[96];          /* azure: what was found in it, ", "-separated */
     int64_t retry_ms;
 } llmgwi_dialect_said;
 
@@ -7818,6 +7852,21 @@ static int64_t llmgwi_dialect_prose(llmgwi_base_str text) {
 
 static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *json, llmgwi_base_str key);
 
+/* Azure's {"hate": {"filtered": true, "severity": "high"}, "jailbreak": {"filtered": false}}: what was filtered. */
+static void llmgwi_dialect_said_filters(llmgwi_dialect_said *said, llmgwi_json *json) {
+    llmgwi_base_str category, key;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &category)) {
+        bool filtered = false;
+        if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+        while (llmgwi_json_member(json, &key))
+            if (llmgwi_base_same(key, "filtered")) filtered = llmgwi_json_look(json) == LLMGWI_JSON_TRUE;
+        size_t n = strlen(said->filters), most = sizeof said->filters;
+        if (filtered && n + category.n + 3 < most && !memchr(category.p, 0, category.n))
+            snprintf(said->filters + n, most - n, "%s%.*s", n ? ", " : "", (int)category.n, category.p);
+    }
+}
+
 /* {"message", "code", "type", "status", "error": ..., "details": [...]}, at any of these places. */
 static void llmgwi_dialect_said_object(llmgwi_dialect_said *said, llmgwi_json *json) {
     llmgwi_base_str key;
@@ -7836,7 +7885,9 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
                   llmgwi_base_same(key, "message"); /* azure, openrouter, mistral's 422 */
     if (json->depth > 8) return;
     if (llmgwi_base_same(key, "flagged_input")) said->flagged = true;
-    if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
+    if (kind == LLMGWI_JSON_OBJECT && llmgwi_base_starts(key, "content_filter_result")) {
+        llmgwi_dialect_said_filters(said, json);
+    } else if (kind == LLMGWI_JSON_OBJECT && (deeper || inside)) {
         llmgwi_dialect_said_object(said, json);
     } else if (kind == LLMGWI_JSON_ARRAY && deeper) {
         if (!llmgwi_json_array(json)) return;
@@ -7913,8 +7964,10 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
     for (size_t i = 0; i < n; i++)
         if (!text[i]) text[i] = '?';
     if (status) snprintf(where, sizeof where, "HTTP %d", status);
-    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s", where,
-                            where[0] && n ? ": " : "",
+    bool filters = said.filters[0] != 0; /* first: Azure's message is long, and would push it out */
+    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s%s%s", where,
+                            filters ? " (filtered: " : "", said.filters, filters ? ")" : "",
+                            (where[0] || filters) && n ? ": " : "",
                             n || where[0] ? text : "the provider reported an error without a text");
     error->http_status = status;
     error->retry_after_ms = said.retry_ms ? said.retry_ms : llmgwi_dialect_prose(said.message.raw);
@@ -10681,21 +10734,28 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     return false;
 }
 
-/* base + path, with {model} filled in. */
+/* Appends a text whose {model} is filled in, percent-encoded. */
+static void llmgwi_dialect_url_put(llmgwi_base_buf *url, const char *text, const char *model) {
+    for (const char *mark; (mark = strstr(text, "{model}")) != NULL; text = mark + strlen("{model}")) {
+        llmgwi_base_buf_add(url, text, (size_t)(mark - text));
+        for (const char *p = model; *p; p++) {
+            char hex[4];
+            bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+                         strchr("-._~", *p);
+            snprintf(hex, sizeof hex, "%%%02X", (unsigned)(unsigned char)*p);
+            llmgwi_base_buf_add(url, plain ? p : hex, plain ? 1 : 3);
+        }
+    }
+    llmgwi_base_buf_text(url, text);
+}
+
+/* base + path, with {model} filled in wherever it stands: what hosts put around a dialect's path is in base, but
+   for a query. */
 static bool llmgwi_dialect_url(const llmgwi_dialect *dialect, const char *base, const char *model,
                                bool stream, llmgwi_base_buf *url) {
-    const char *path = stream ? dialect->stream_path : dialect->path, *mark = strstr(path, "{model}");
-    llmgwi_base_buf_text(url, base);
-    if (!mark) return llmgwi_base_buf_text(url, path);
-    llmgwi_base_buf_add(url, path, (size_t)(mark - path));
-    for (const char *p = model; *p; p++) {
-        char hex[4];
-        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-                     strchr("-._~", *p);
-        snprintf(hex, sizeof hex, "%%%02X", (unsigned)(unsigned char)*p);
-        llmgwi_base_buf_add(url, plain ? p : hex, plain ? 1 : 3);
-    }
-    return llmgwi_base_buf_text(url, mark + strlen("{model}"));
+    llmgwi_dialect_url_put(url, base, model);
+    llmgwi_dialect_url_put(url, stream ? dialect->stream_path : dialect->path, model);
+    return !url->failed;
 }
 
 /* The end of a stream: is the answer whole? */
@@ -11928,7 +11988,11 @@ typedef struct llmgwi_config_provider {
     const llmgwi_dialect *dialect;
     const char *flavour; /* known name or dialect */
     unsigned quirks;
-    const char *url; /* without a slash at its end */
+    const char *url;   /* without a slash at its end; may hold {model} */
+    const char *root;  /* the same or its beginning, without {model} */
+    const char *query; /* at the end of every URL, "a=b"; "": none */
+    llmgw_token_fn token;
+    void *token_user;
     bool tls, loopback;
     bool keyed;                  /* some header is a secret */
     bool listed;                 /* at its known place: built-in prices hold */
@@ -12044,19 +12108,22 @@ static bool llmgwi_config_secret(llmgwi_config *config, const char *value) {
 
 #define LLMGWI_CONFIG_SECRET_MIN 6 /* a shorter "key" would blot out ordinary words */
 
-/* Replaces every key that stands in a text by "[key]", in place. */
-static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
-    for (size_t i = 0; i < config->secret_count; i++) {
-        size_t n = config->secrets[i].size - 1;
-        if (n < LLMGWI_CONFIG_SECRET_MIN) continue;
-        for (char *at = text; (at = strstr(at, config->secrets[i].line)) != NULL; at += 5) {
-            memmove(at + 5, at + n, strlen(at + n) + 1);
-            memcpy(at, "[key]", 5);
-        }
-        size_t end = strlen(text), most = n - 1 < end ? n - 1 : end; /* a key that was cut off at the end */
-        for (; most >= LLMGWI_CONFIG_SECRET_MIN; most--)
-            if (memcmp(text + end - most, config->secrets[i].line, most) == 0) text[end - most] = 0;
+/* Replaces a secret that stands in a text by "[key]", in place. */
+static void llmgwi_config_blot(char *text, const char *secret) {
+    size_t n = secret ? strlen(secret) : 0;
+    if (n < LLMGWI_CONFIG_SECRET_MIN) return;
+    for (char *at = text; (at = strstr(at, secret)) != NULL; at += 5) {
+        memmove(at + 5, at + n, strlen(at + n) + 1);
+        memcpy(at, "[key]", 5);
     }
+    size_t end = strlen(text), most = n - 1 < end ? n - 1 : end; /* one that was cut off at the end */
+    for (; most >= LLMGWI_CONFIG_SECRET_MIN; most--)
+        if (memcmp(text + end - most, secret, most) == 0) text[end - most] = 0;
+}
+
+/* The same of every key. */
+static void llmgwi_config_redact(const llmgwi_config *config, char *text) {
+    for (size_t i = 0; i < config->secret_count; i++) llmgwi_config_blot(text, config->secrets[i].line);
 }
 
 static void llmgwi_config_wipe(const llmgwi_config *config, llmgwi_config_header *lines, size_t count) {
@@ -12231,9 +12298,11 @@ static bool llmgwi_config_key_add(llmgwi_config *config, llmgwi_config_provider 
                                   const char *field, llmgw_error *error) {
     if (!llmgwi_config_clean(key))
         return llmgwi_config_wrong(error, path, field, "holds a control character");
-    if (strlen(key) > 16384) return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
+    if (strlen(key) > LLMGW_MAX_TOKEN)
+        return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
     const char *header = known && known->key_header ? known->key_header : provider->dialect->key_header;
     const char *prefix = known && known->key_header ? "" : provider->dialect->key_prefix;
+    if (strcmp(header, "Authorization") == 0) prefix = "Bearer ";
     provider->keyed = true;
     return (llmgwi_config_secret(config, key) &&
             llmgwi_config_line_add(config, provider->keys, &provider->key_count, LLMGWI_CONFIG_KEYS, header,
@@ -12254,7 +12323,7 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
         key = llmgwi_config_variable(known->key_var);
     if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
     bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
-                           provider->listed && !from->url);
+                           provider->listed && (!from->url || !known->url[0]));
     if (needs)
         provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
     return true;
@@ -12311,38 +12380,167 @@ static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider 
     return true;
 }
 
+/* An URL's length without slashes at its end. */
+static size_t llmgwi_config_url_len(const char *url) {
+    size_t n = strlen(url);
+    while (n && url[n - 1] == '/') n--;
+    return n;
+}
+
+static bool llmgwi_config_ends(llmgwi_base_str text, const char *end) {
+    size_t n = strlen(end);
+    return text.n >= n && memcmp(text.p + text.n - n, end, n) == 0;
+}
+
+/* The value given, or that of a variable; NULL: neither. */
+static const char *llmgwi_config_or(const char *given, const char *variable) {
+    return given && given[0] ? given : llmgwi_config_variable(variable);
+}
+
+/* May a word stand in a URL's path as it is? */
+static bool llmgwi_config_path_word(const char *word) {
+    size_t n = strlen(word);
+    return n && n <= 128 &&
+           strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-") == n;
+}
+
+/* The parts of a URL, one after the other. NULL: out of memory. */
+static const char *llmgwi_config_glue(llmgwi_config *config, const char *const *parts, size_t count) {
+    char url[1024];
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t more = strlen(parts[i]);
+        if (n + more >= sizeof url) return NULL;
+        memcpy(url + n, parts[i], more);
+        n += more;
+    }
+    return llmgwi_base_arena_copy(&config->arena, url, n);
+}
+
+#define LLMGWI_CONFIG_URL_MAX 512 /* of a base URL that is put together */
+
+/* Azure: {url}/openai/v1, or by date {url}/openai/deployments/{model}. Any dialect's path follows. */
+static bool llmgwi_config_azure(llmgwi_config *config, llmgwi_config_provider *provider,
+                                const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *version = from->api_version && from->api_version[0] ? from->api_version : "v1";
+    bool v1 = strcmp(version, "v1") == 0, preview = strcmp(version, "preview") == 0;
+    llmgwi_base_str root = llmgwi_base_cstr(provider->root);
+    if (!llmgwi_config_path_word(version))
+        return llmgwi_config_wrong(error, path, "api_version", "expected \"v1\", \"preview\" or a date");
+    if (llmgwi_config_ends(root, "/openai/v1")) root.n -= strlen("/openai/v1");
+    if (llmgwi_config_ends(root, "/openai")) root.n -= strlen("/openai");
+    const char *const url[] = {llmgwi_base_arena_copy(&config->arena, root.p, root.n), "/openai",
+                               v1 || preview ? "/v1" : "/deployments/{model}"};
+    const char *const query[] = {"api-version=", version};
+    if (config->arena.failed) return llmgwi_config_memory(error);
+    const char *host = strstr(url[0], "://") + 3;
+    provider->listed = llmgwi_config_ends(llmgwi_base_view(host, strcspn(host, "/:")), ".azure.com");
+    provider->root = url[0];
+    provider->url = llmgwi_config_glue(config, url, LLMGWI_BASE_COUNT(url));
+    if (!v1) provider->query = llmgwi_config_glue(config, query, LLMGWI_BASE_COUNT(query));
+    return (provider->url && provider->query) || llmgwi_config_memory(error);
+}
+
+/* Vertex: .../v1/projects/{project}/locations/{region}/publishers/google, and gemini's path. */
+static bool llmgwi_config_vertex(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const char *path, llmgw_error *error) {
+    const char *project = llmgwi_config_or(from->project, "GOOGLE_CLOUD_PROJECT");
+    const char *place = llmgwi_config_or(from->region, "GOOGLE_CLOUD_LOCATION");
+    if (strstr(provider->root, "/projects/")) return true; /* whole already */
+    if (!place) place = "global";
+    if (!project || !llmgwi_config_path_word(project))
+        return llmgwi_config_wrong(error, path, "project",
+                                   "expected a project's id (here or in GOOGLE_CLOUD_PROJECT)");
+    if (!llmgwi_config_path_word(place))
+        return llmgwi_config_wrong(error, path, "region", "expected a location, as \"europe-west4\"");
+    bool global = strcmp(place, "global") == 0, wide = !strcmp(place, "us") || !strcmp(place, "eu");
+    const char *const host[] = {"https://",
+                                global || wide ? "" : place,
+                                global || wide ? "" : "-",
+                                wide ? "aiplatform." : "aiplatform",
+                                wide ? place : "",
+                                wide ? ".rep.googleapis.com/v1" : ".googleapis.com/v1"};
+    if (!from->url) provider->root = llmgwi_config_glue(config, host, LLMGWI_BASE_COUNT(host));
+    if (!provider->root) return llmgwi_config_memory(error);
+    const char *const url[] = {provider->root, "/projects/", project,
+                               "/locations/",  place,        "/publishers/google"};
+    provider->url = llmgwi_config_glue(config, url, LLMGWI_BASE_COUNT(url));
+    return provider->url || llmgwi_config_memory(error);
+}
+
+/* Hosts whose URLs are put together from what is given, for whatever dialect. */
+typedef struct llmgwi_config_host {
+    const char *name, *variable; /* a known provider's name; where the URL may stand besides */
+    const char *url;             /* NULL: one must be given */
+    bool (*place)(llmgwi_config *config, llmgwi_config_provider *provider, const llmgw_provider *from,
+                  const char *path, llmgw_error *error);
+} llmgwi_config_host;
+
+static const llmgwi_config_host llmgwi_config_hosts[] = {
+    {"azure", "AZURE_OPENAI_ENDPOINT", NULL, llmgwi_config_azure},
+    {"vertex", NULL, "https://aiplatform.googleapis.com/v1", llmgwi_config_vertex},
+};
+
+static const llmgwi_config_host *llmgwi_config_host_find(const char *name) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_hosts); i++)
+        if (strcmp(llmgwi_config_hosts[i].name, name) == 0) return &llmgwi_config_hosts[i];
+    return NULL;
+}
+
+/* Base URL, root and query. */
+static bool llmgwi_config_locate(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const llmgwi_dialect_known *row,
+                                 const char *path, llmgw_error *error) {
+    const llmgwi_config_host *host = llmgwi_config_host_find(row->name);
+    const char *url = from->url ? from->url : host ? host->url : row->url;
+    if (!from->url && host && host->variable) url = llmgwi_config_or(NULL, host->variable);
+    if (!url) {
+        (void)llmgwi_base_error(error, LLMGW_E_CONFIG, "%s.url: required, here or in %s", path,
+                                host ? host->variable : "the environment");
+        return false;
+    }
+    if (from->api_version && strcmp(row->name, "azure") != 0)
+        return llmgwi_config_wrong(error, path, "api_version", "only of azure");
+    const char *why = llmgwi_config_url(provider, url);
+    if (!why && host && strlen(url) > LLMGWI_CONFIG_URL_MAX) why = "longer than 512 bytes";
+    if (why) return llmgwi_config_wrong(error, path, "url", why);
+    provider->url = provider->root = llmgwi_base_arena_copy(&config->arena, url, llmgwi_config_url_len(url));
+    provider->query = "";
+    if (!provider->url) return llmgwi_config_memory(error);
+    return !host || host->place(config, provider, from, path, error);
+}
+
 /* Finds dialect, flavour and URL of a description. */
 static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider *provider,
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
     const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name, from->dialect);
-    bool by_name = row != NULL;
-    if (!row && from->dialect) row = llmgwi_dialect_known_find(from->dialect, from->dialect);
-    if (!row && from->dialect) row = llmgwi_dialect_known_find(from->dialect, NULL);
-    if (!row && !from->dialect)
+    bool by_name = row != NULL, host = llmgwi_config_host_find(from->name) != NULL;
+    const char *dialect = row ? row->dialect : from->dialect;
+    if (!row && dialect) row = llmgwi_dialect_known_find(dialect, dialect);
+    if (!row && dialect) row = llmgwi_dialect_known_find(dialect, NULL);
+    if (!row && !dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
+    if (row) dialect = row->dialect;
+    if (host) row = llmgwi_dialect_known_find(from->name, NULL); /* whatever it speaks */
+    by_name = by_name || host;
     if (!row)
         return llmgwi_config_wrong(
             error, path, "dialect",
             "unknown; openai, anthropic, gemini, ollama, cohere or a known provider's name");
-    provider->dialect = llmgwi_dialect_find(row->dialect);
+    provider->dialect = llmgwi_dialect_find(dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
     provider->flavour = row->name;
-    size_t place = from->url ? strlen(from->url) : 0;
-    while (place && from->url[place - 1] == '/') place--;
-    provider->listed = !from->url || llmgwi_base_same(llmgwi_base_view(from->url, place), row->url);
+    provider->listed =
+        !from->url ||
+        llmgwi_base_same(llmgwi_base_view(from->url, llmgwi_config_url_len(from->url)), row->url);
     provider->named = by_name;
     provider->quirks = row->quirks;
     if (!provider->listed && !by_name && strcmp(row->name, "openai") == 0)
         provider->quirks = LLMGWI_DIALECT_MAX_TOKENS;
-    const char *url = from->url ? from->url : row->url, *why = llmgwi_config_url(provider, url);
-    if (why) return llmgwi_config_wrong(error, path, "url", why);
-    size_t n = strlen(url);
-    while (n && url[n - 1] == '/') n--;
-    provider->url = llmgwi_base_arena_copy(&config->arena, url, n);
     *known = row;
-    return true;
+    return llmgwi_config_locate(config, provider, from, row, path, error);
 }
 
 /* Region and limits. */
@@ -12365,8 +12563,13 @@ static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *pr
                                const llmgw_provider *from, const llmgwi_dialect_known *known,
                                const char *path, llmgw_error *error) {
     bool several = from->keys || from->key_count;
-    if (!(several ? llmgwi_config_keys(config, provider, from, known, path, error)
-                  : llmgwi_config_key(config, provider, from, known, path, error)))
+    if (from->token && (several || (from->key && from->key[0])))
+        return llmgwi_config_wrong(error, path, "token", "not together with key or keys");
+    provider->token = from->token;
+    provider->token_user = from->token_user;
+    provider->keyed = from->token != NULL;
+    if (!from->token && !(several ? llmgwi_config_keys(config, provider, from, known, path, error)
+                                  : llmgwi_config_key(config, provider, from, known, path, error)))
         return false;
     if (!provider->key_count) provider->key_count = 1;
     if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
@@ -12713,6 +12916,8 @@ static const llmgwi_config_field llmgwi_config_provider_fields[] = {
     {"headers", LLMGWI_CONFIG_PAIRS, offsetof(llmgw_provider, headers), NULL},
     {"keys", LLMGWI_CONFIG_LIST, offsetof(llmgw_provider, keys), NULL},
     {"region", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, region), NULL},
+    {"api_version", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, api_version), NULL},
+    {"project", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, project), NULL},
     {"rpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpm), NULL},
     {"tpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, tpm), NULL},
     {"rpd", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpd), NULL},
@@ -13274,8 +13479,9 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         memset(&odd, 0, sizeof odd);
         if (llmgwi_config_provider_add(config, &from, path, &odd)) {
             config->providers[before]->discovered = ollama && !url[0];
-        } else if (ollama && odd.code == LLMGW_E_CONFIG) {
-            config->provider_count = before; /* a variable that is not ours: no reason to fail */
+        } else if ((ollama || llmgwi_config_host_find(from.name)) && odd.code == LLMGW_E_CONFIG) {
+            config->provider_count =
+                before; /* a variable that is not ours, or a key alone: no reason to fail */
         } else {
             *error = odd;
             return false;
@@ -14106,6 +14312,7 @@ static const llmgwi_price_vendor llmgwi_price_vendors[] = {
     {"qwen", "dashscope", {"dashscope", "dashscope"}},
     {"cohere", "cohere", {"cohere", "cohere_chat"}},
     {"bedrock", "bedrock", {"bedrock", "bedrock_converse"}},
+    {"vertex", "vertex_ai", {"vertex_ai-language-models", "vertex_ai"}},
 };
 
 #define LLMGWI_PRICE_NAME 200            /* bytes of a row's key and of its provider's name */
@@ -27244,6 +27451,8 @@ typedef struct llmgwi_engine_attempt {
     bool forced;                               /* begun although its target's breaker is open */
     uint64_t intent;                           /* in the ledger; 0: none */
     void *headers;                   /* of this request alone (signed, a fresh token); NULL: its lane's */
+    llmgwi_config_header bearer;     /* one of these headers: wiped */
+    uint32_t token;                  /* the number of the token in it */
     llmgwi_price_book *book;         /* keeps rates alive; NULL: they are not of a book */
     llmgwi_price_rates rates;        /* when it began; hash 0: unknown */
     llmgwi_base_buf held;            /* events that are not shown yet */
@@ -27287,9 +27496,9 @@ typedef struct llmgwi_engine_errand {
     int64_t tokens;                    /* estimate, of its input */
     const char *path, *id;             /* as a dialect's path; what stands for {model} in it */
     llmgwi_base_str body;
-    void *headers; /* NULL: the lane's */
-    bool get;      /* it has no body */
-    bool once;     /* not sent again where it may have been heard */
+    const char *type; /* header line of its body; NULL: JSON */
+    bool get;         /* it has no body */
+    bool once;        /* not sent again where it may have been heard */
     const llmgw_usage *reserve; /* what budgets must have room for; NULL: it costs nothing, and has no row */
 } llmgwi_engine_errand;
 
@@ -27344,6 +27553,7 @@ typedef struct llmgwi_engine_call {
     bool on_turn;      /* the next attempt is with another key, or asks in another way, at once */
     size_t bad_target; /* these keys of it have failed since the last pause, bit by bit */
     uint32_t bad_keys;
+    uint64_t renewed; /* a target's token was refused and fetched anew, bit by bit */
     /* a stream that was shown and cut: the reply's answer holds what the caller has */
     bool visible;     /* something was shown */
     bool must_rewind; /* and what is behind kept is to be taken back */
@@ -27456,6 +27666,16 @@ typedef struct llmgwi_engine_prices {
     char path[4096 + 16]; /* where it is kept; "": nowhere */
 } llmgwi_engine_prices;
 
+/* What a provider's token function has given. */
+typedef struct llmgwi_engine_token {
+    llmgwi_config_header now, before; /* the tokens themselves: wiped */
+    int64_t expires_s;                /* 0: not known */
+    int64_t again_us;                 /* not asked for another earlier, if this one holds */
+    int64_t failed_us;                /* nor if none does */
+    uint32_t number;                  /* of now: 1, 2, ... */
+    bool refused, busy;               /* busy: the function runs */
+} llmgwi_engine_token;
+
 struct llmgw {
     llmgwi_base_mem mem;
     llmgwi_base_clock clock;
@@ -27468,6 +27688,10 @@ struct llmgw {
     void *log_user;
     uint32_t fork_count;
     void **headers; /* per lane (provider and key) and stream */
+    /* under token_lock, which is taken last */
+    llmgwi_base_mutex token_lock;
+    llmgwi_base_cond token_cond;
+    llmgwi_engine_token *tokens; /* per provider; NULL: none has a token function */
     /* under lock */
     llmgwi_base_mutex lock;
     bool driving; /* a thread has the driver's part */
@@ -27538,6 +27762,151 @@ static LLMGWI_BASE_THREAD_LOCAL int llmgwi_engine_in_callback;
 static LLMGWI_BASE_THREAD_LOCAL bool llmgwi_engine_in_log;
 
 static int64_t llmgwi_engine_now(const llmgw *gw) { return gw->clock.now_us(gw->clock.user); }
+
+/* The caller's own functions (options.cache.same, is_valid, token) run between these two, perhaps on the thread that
+   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
+static bool llmgwi_engine_foreign(void) {
+    bool in_log = llmgwi_engine_in_log;
+    llmgwi_engine_in_callback++;
+    llmgwi_engine_in_log = true;
+    return in_log;
+}
+
+static void llmgwi_engine_foreign_end(bool in_log) {
+    llmgwi_engine_in_log = in_log;
+    llmgwi_engine_in_callback--;
+}
+
+/* ---- tokens: what a caller's function gives (llmgw_token_fn) ---- */
+
+LLMGWI_BASE_SMALL_BEGIN
+
+#define LLMGWI_ENGINE_TOKEN_EARLY_S 120       /* a new one is fetched so long before the old one's end */
+#define LLMGWI_ENGINE_TOKEN_AGAIN_US 10000000 /* but not oftener, as long as the old one holds */
+
+static bool llmgwi_engine_token_holds(const llmgwi_engine_token *token, int64_t wall_s, int64_t early_s) {
+    return token->now.line && !token->refused && (!token->expires_s || token->expires_s - early_s > wall_s);
+}
+
+/* Asks the caller's function. False: it gave none. */
+static bool llmgwi_engine_token_ask(llmgw *gw, const llmgwi_config_provider *provider,
+                                    llmgwi_config_header *line, int64_t *expires_s) {
+    char *text = (char *)llmgwi_base_zalloc(&gw->mem, LLMGW_MAX_TOKEN);
+    if (!text) return false;
+    bool in_log = llmgwi_engine_foreign();
+    bool given = provider->token(provider->name, text, LLMGW_MAX_TOKEN, expires_s, provider->token_user);
+    llmgwi_engine_foreign_end(in_log);
+    text[LLMGW_MAX_TOKEN - 1] = 0;
+    line->size = strlen(text) + 1;
+    given = given && text[0] && llmgwi_config_clean(text);
+    line->line = given ? (char *)llmgwi_base_realloc(&gw->mem, NULL, 0, line->size) : NULL;
+    if (line->line) memcpy(line->line, text, line->size);
+    llmgwi_base_wipe(text, LLMGW_MAX_TOKEN);
+    llmgwi_base_free(&gw->mem, text, LLMGW_MAX_TOKEN);
+    return line->line != NULL;
+}
+
+/* Sees to it that a provider has a token that holds. Any thread, without a lock. False: there is none. */
+static bool llmgwi_engine_token_renew(llmgw *gw, const llmgwi_config_provider *provider) {
+    llmgwi_engine_token *token = &gw->tokens[provider->index];
+    llmgwi_config_header line;
+    int64_t expires_s = 0, wall_s, now;
+    llmgwi_base_lock(&gw->token_lock);
+    for (;;) {
+        wall_s = gw->clock.wall_s(gw->clock.user);
+        now = llmgwi_engine_now(gw);
+        bool holds = llmgwi_engine_token_holds(token, wall_s, 0);
+        bool enough = llmgwi_engine_token_holds(token, wall_s, LLMGWI_ENGINE_TOKEN_EARLY_S) ||
+                      (holds && (token->busy || now < token->again_us));
+        if (enough || (!token->busy && !holds && now < token->failed_us)) {
+            llmgwi_base_unlock(&gw->token_lock);
+            return enough;
+        }
+        if (!token->busy) break;
+        llmgwi_base_cond_wait(&gw->token_cond, &gw->token_lock, llmgwi_base_now_us(NULL) + 10000);
+    }
+    token->busy = true;
+    llmgwi_base_unlock(&gw->token_lock);
+    bool given = llmgwi_engine_token_ask(gw, provider, &line, &expires_s);
+    now = llmgwi_engine_now(gw);
+    llmgwi_base_lock(&gw->token_lock);
+    token->busy = false;
+    token->again_us = now + LLMGWI_ENGINE_TOKEN_AGAIN_US;
+    if (given) {
+        llmgwi_config_wipe(&gw->config, &token->before, 1);
+        token->before = token->now;
+        token->now = line;
+        token->expires_s = expires_s;
+        token->number++;
+        token->refused = false;
+    }
+    given = llmgwi_engine_token_holds(token, gw->clock.wall_s(gw->clock.user), 0);
+    token->failed_us = given ? 0 : now + (int64_t)gw->config.options.key_dead_ms * 1000;
+    llmgwi_base_cond_signal(&gw->token_cond);
+    llmgwi_base_unlock(&gw->token_lock);
+    return given;
+}
+
+/* The header line of a provider's token, which the caller wipes, and its number. NULL line: out of memory. */
+static uint32_t llmgwi_engine_token_line(llmgw *gw, const llmgwi_config_provider *provider,
+                                         llmgwi_config_header *line) {
+    const llmgwi_engine_token *token = &gw->tokens[provider->index];
+    size_t count = 0;
+    llmgwi_base_lock(&gw->token_lock);
+    uint32_t number = token->number;
+    (void)llmgwi_config_line_add(&gw->config, line, &count, 1, "Authorization", "Bearer ", token->now.line);
+    llmgwi_base_unlock(&gw->token_lock);
+    return number;
+}
+
+/* No secret stands in what is shown. Any thread, also under the gateway's lock. */
+static void llmgwi_engine_redact(llmgw *gw, char *text) {
+    llmgwi_config_redact(&gw->config, text);
+    if (!gw->tokens) return;
+    llmgwi_base_lock(&gw->token_lock);
+    for (size_t i = 0; i < gw->config.provider_count; i++) {
+        llmgwi_config_blot(text, gw->tokens[i].now.line);
+        llmgwi_config_blot(text, gw->tokens[i].before.line); /* what is in flight may still hold it */
+    }
+    llmgwi_base_unlock(&gw->token_lock);
+}
+
+/* Readies the places of tokens, if some provider needs one. False: out of memory. */
+static bool llmgwi_engine_tokens_init(llmgw *gw) {
+    bool any = false;
+    for (size_t i = 0; i < gw->config.provider_count; i++) any = any || gw->config.providers[i]->token;
+    if (any)
+        gw->tokens = (llmgwi_engine_token *)llmgwi_base_zalloc(&gw->mem, gw->config.provider_count *
+                                                                             sizeof *gw->tokens);
+    return !any || gw->tokens;
+}
+
+static void llmgwi_engine_tokens_free(llmgw *gw) {
+    for (size_t i = 0; gw->tokens && i < gw->config.provider_count; i++) {
+        llmgwi_config_wipe(&gw->config, &gw->tokens[i].now, 1);
+        llmgwi_config_wipe(&gw->config, &gw->tokens[i].before, 1);
+    }
+    llmgwi_base_free(&gw->mem, gw->tokens, gw->config.provider_count * sizeof *gw->tokens);
+}
+
+/* The request headers of one lane; bearer and type (may be NULL): lines for this request alone, which is no JSON.
+   All lines must outlive what is made. NULL: out of memory. */
+static void *llmgwi_engine_headers(llmgw *gw, const llmgwi_config_provider *provider, size_t key, bool stream,
+                                   const char *bearer, const char *type) {
+    const char *lines[LLMGWI_CONFIG_HEADERS + 6];
+    const char *accept = provider->dialect->accept;
+    size_t n = 0;
+    if (bearer) lines[n++] = bearer;
+    if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
+    for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
+    lines[n++] = type ? type : "Content-Type: application/json";
+    lines[n++] = ("User-Agent: llmgw.h/" LLMGW_VERSION);
+    lines[n++] = "Expect:";
+    lines[n++] = !stream ? "Accept: application/json" : accept ? accept : "Accept: text/event-stream";
+    return gw->http.headers_make(gw->http.self, lines, n);
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* An entry to be completed: level, time and strings that are NULL are filled in. */
 static void llmgwi_engine_log_entry(llmgw *gw, llmgw_log_entry *entry) {
@@ -27880,7 +28249,7 @@ static void llmgwi_engine_reason(llmgwi_engine_call *call, llmgw_trace *item, co
     char line[sizeof item->reason];
     memset(line, 0, sizeof line); /* the caller gets all of it: no remains of the stack */
     llmgwi_base_copy_cut(line, sizeof line, text, strlen(text));
-    llmgwi_config_redact(&call->gw->config, line);
+    llmgwi_engine_redact(call->gw, line);
     memcpy(item->reason, line, sizeof line);
 }
 
@@ -28899,6 +29268,7 @@ static void llmgwi_engine_attempt_free(llmgwi_engine_attempt *attempt) {
     llmgwi_dialect_answer_free(&attempt->answer);
     if (attempt->book) llmgwi_price_book_free(attempt->book, &gw->mem);
     if (attempt->headers) gw->http.headers_free(gw->http.self, attempt->headers);
+    llmgwi_config_wipe(&gw->config, &attempt->bearer, 1);
     llmgwi_base_free(&gw->mem, attempt, sizeof *attempt);
 }
 
@@ -29005,6 +29375,22 @@ static void llmgwi_engine_bury_key(llmgwi_engine_attempt *attempt, const llmgw_e
     llmgwi_engine_log(gw, LLMGW_LOG_KEY_DEAD, line);
 }
 
+/* A 401 for a token of the caller's function: a new one is asked for, once in a call for each target. False: it
+   is refused for good. */
+static bool llmgwi_engine_token_refused(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
+    uint64_t bit = (uint64_t)1 << attempt->target; /* LLMGWI_ROUTE_TARGETS are 64 */
+    if (!provider->token || why->http_status != 401) return false;
+    llmgwi_base_lock(&gw->token_lock);
+    if (gw->tokens[provider->index].number == attempt->token) gw->tokens[provider->index].refused = true;
+    llmgwi_base_unlock(&gw->token_lock);
+    bool first = !(call->renewed & bit);
+    call->renewed |= bit;
+    return first;
+}
+
 static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size_t key) {
     return call->bad_target == i && (call->bad_keys >> key & 1);
 }
@@ -29031,7 +29417,8 @@ static bool llmgwi_engine_doubtful(const llmgw_trace *item) {
 }
 
 /* What the failure means for the call's further way. */
-static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, int64_t now) {
+static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, bool renew,
+                                  int64_t now) {
     llmgwi_engine_call *call = attempt->call;
     size_t target = attempt->target;
     unsigned what = llmgwi_health_what(why->code, attempt->meta.should_retry);
@@ -29039,6 +29426,9 @@ static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_er
     if (once && llmgwi_engine_doubtful(&call->reply->trace[attempt->trace_at])) what = 0;
     if (attempt->prefill && llmgwi_dialect_refuses_prefill(why->http_status, why->text)) {
         call->no_prefill = call->on_turn = true; /* the same again, asking in a turn of its own */
+        call->plan.tries[target]--;
+    } else if (renew) {
+        call->on_turn = true; /* the same again, with another token */
         call->plan.tries[target]--;
     } else if ((what & LLMGWI_HEALTH_KEY) && llmgwi_engine_other_key(call, target, attempt->key, now)) {
         call->on_turn = true;
@@ -29089,7 +29479,7 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     if (!retry_ms && why->code == LLMGW_E_RATE_LIMITED && gw->config.options.backoff_ms > 0)
         (void)llmgwi_engine_heed(attempt, gw->config.options.backoff_ms); /* for other calls too */
     llmgw_error told = *why;
-    llmgwi_config_redact(&gw->config, told.text);
+    llmgwi_engine_redact(gw, told.text);
     if (lane_ms && retry_ms > most_ms) lane_ms = retry_ms = most_ms;
     llmgwi_engine_note_error(attempt, &told, retry_ms);
     llmgwi_engine_log_of(gw, LLMGW_LOG_ATTEMPT_FAILED, call->id, &call->targets[attempt->target], why->code,
@@ -29097,9 +29487,10 @@ static void llmgwi_engine_failed(llmgwi_engine_attempt *attempt, const llmgw_err
     llmgwi_engine_close_trace(attempt, why->code, told.text);
     llmgwi_engine_target *target = call->states[attempt->target];
     int64_t until_us = llmgwi_engine_heed(attempt, lane_ms);
-    if (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD)
+    bool renew = llmgwi_engine_token_refused(attempt, why);
+    if (!renew && (llmgwi_health_what(why->code, 0) & LLMGWI_HEALTH_DEAD))
         llmgwi_engine_bury_key(attempt, why, retry_ms, now);
-    llmgwi_engine_plan_on(attempt, &told, now);
+    llmgwi_engine_plan_on(attempt, &told, renew, now);
     if (attempt->shown) llmgwi_engine_find_seam(attempt, why);
     llmgwi_engine_keep_answer(attempt);
     llmgwi_engine_over(attempt, why->code);
@@ -29418,13 +29809,12 @@ static void llmgwi_engine_aim(const llmgwi_config_target *target, llmgwi_dialect
     wire->url = target->provider->url;
 }
 
-/* An errand's body is ready: where does it go? */
-static bool llmgwi_engine_write_errand(llmgwi_engine_attempt *attempt) {
+/* Where does an errand go? */
+static bool llmgwi_engine_errand_url(llmgwi_engine_attempt *attempt) {
     const llmgwi_engine_errand *errand = attempt->call->errand;
     llmgwi_dialect to = *attempt->dialect;
     to.path = to.stream_path = errand->path;
-    return llmgwi_dialect_url(&to, attempt->wire.url, errand->id, false, &attempt->url) ||
-           !llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+    return llmgwi_dialect_url(&to, attempt->wire.url, errand->id, false, &attempt->url);
 }
 
 /* Writes the request of an attempt. False: attempt->stop says why not. */
@@ -29434,19 +29824,46 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     const llmgwi_dialect *dialect = attempt->dialect;
     llmgwi_dialect_resume resume;
     llmgwi_engine_aim(target, &attempt->wire);
-    if (llmgwi_engine_is_batch(call)) return llmgwi_engine_write_errand(attempt);
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
     resume.turn = call->no_prefill || !llmgwi_dialect_prefills(dialect, &attempt->wire, call->request);
     attempt->prefill = call->kept && !resume.turn;
     attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(dialect, &attempt->wire, call->request);
     attempt->exact = attempt->prefill && !attempt->echoes;
 
-    if (!llmgwi_dialect_write(dialect, &attempt->wire, call->request, call->kept ? &resume : NULL,
-                              &attempt->body, &attempt->stop))
+    bool batch = llmgwi_engine_is_batch(call); /* it is written already */
+    if (!batch && !llmgwi_dialect_write(dialect, &attempt->wire, call->request, call->kept ? &resume : NULL,
+                                        &attempt->body, &attempt->stop))
         return false;
-    if (!llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
-                            &attempt->url))
+    if (!(batch ? llmgwi_engine_errand_url(attempt)
+                : llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
+                                     &attempt->url)))
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+    const char *query = target->provider->query;
+    if (query[0] && (!llmgwi_base_buf_text(&attempt->url, strchr(attempt->url.p, '?') ? "&" : "?") ||
+                     !llmgwi_base_buf_text(&attempt->url, query)))
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
+    return !attempt->stop.code;
+}
+
+/* Gives an attempt its token, if its provider has a function for it, and other headers of its own. False: attempt->stop says why not. */
+static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
+    const llmgwi_engine_errand *errand = attempt->call->errand;
+    const char *type = errand ? errand->type : NULL;
+    if (!provider->token && !type) return true;
+    if (provider->token && !llmgwi_engine_token_renew(gw, provider)) {
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",
+                                provider->name);
+        llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
+        return false;
+    }
+    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->bearer);
+    if (attempt->bearer.line || !provider->token)
+        attempt->headers = llmgwi_engine_headers(gw, provider, attempt->key, attempt->call->request->stream,
+                                                 attempt->bearer.line, type);
+    if (!attempt->headers)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the request");
     return !attempt->stop.code;
 }
 
@@ -29575,8 +29992,7 @@ static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
             gw->headers[(provider->lane_at + attempt->key) * 2 + (call->request->stream ? 1 : 0)];
     request.body = llmgwi_base_buf_cstr(&attempt->body);
     request.body_len = attempt->body.n;
-    if (llmgwi_engine_is_batch(call)) { /* they live longer than the transfer: no upcall gives it up */
-        if (call->errand->headers) request.headers = call->errand->headers;
+    if (llmgwi_engine_is_batch(call)) { /* it lives longer than the transfer: no upcall gives it up */
         request.body = call->errand->get ? NULL : call->errand->body.n ? call->errand->body.p : "";
         request.body_len = call->errand->body.n;
     }
@@ -29602,7 +30018,7 @@ static void llmgwi_engine_standby(llmgwi_engine_call *call, int64_t now) {
         left--;
         if (gw->warm_us[provider->index] && gw->warm_us[provider->index] + fresh_us > now) continue;
         memset(&request, 0, sizeof request);
-        request.url = provider->url;
+        request.url = provider->root;
         request.tls = provider->tls;
         request.loopback = provider->loopback;
         if (gw->http.warm(gw->http.self, &request)) gw->warm_us[provider->index] = now;
@@ -29780,7 +30196,7 @@ static void llmgwi_engine_send_off(llmgw *gw) {
 /* Begins an attempt. False: nothing was begun, another target may be. */
 static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t key, int64_t now) {
     llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
-    if (attempt && !llmgwi_engine_write(attempt)) {
+    if (attempt && (!llmgwi_engine_write(attempt) || !llmgwi_engine_authorize(attempt, now))) {
         llmgw_error why = attempt->stop;
         llmgwi_engine_skip(call, target, why.code, why.text, now);
         if (!llmgwi_health_what(why.code, 0)) llmgwi_route_failed(&call->plan, target, 0);
@@ -31177,20 +31593,6 @@ static bool llmgwi_engine_keeps(const llmgwi_engine_call *call, llmgwi_cache_ans
     answer->cost = llmgwi_engine_total(call->reply);
     answer->elapsed_us = llmgwi_engine_now(call->gw) - call->accepted_us;
     return true;
-}
-
-/* The caller's own functions (options.cache.same, is_valid) run between these two, perhaps on the thread that
-   drives: what would wait for the driver is refused in them. Returns what the second one is given. */
-static bool llmgwi_engine_foreign(void) {
-    bool in_log = llmgwi_engine_in_log;
-    llmgwi_engine_in_callback++;
-    llmgwi_engine_in_log = true;
-    return in_log;
-}
-
-static void llmgwi_engine_foreign_end(bool in_log) {
-    llmgwi_engine_in_log = in_log;
-    llmgwi_engine_in_callback--;
 }
 
 /* The caller's own check of an answer from the cache: one that fails it is no hit. */
@@ -33027,7 +33429,7 @@ static llmgw_reply *llmgwi_public_error_reply(llmgw *gw, const llmgw_error *erro
     llmgwi_engine_reply *reply = error->code == LLMGW_E_MEMORY ? NULL : llmgwi_engine_reply_new(&gw->mem);
     if (!reply) return llmgwi_public_fixed_reply(&llmgwi_public_no_memory);
     reply->pub.error = *error;
-    llmgwi_config_redact(&gw->config, reply->pub.error.text);
+    llmgwi_engine_redact(gw, reply->pub.error.text);
     return &reply->pub;
 }
 
@@ -33207,10 +33609,24 @@ static llmgwi_engine_call *llmgwi_public_make(llmgw *gw, llmgwi_public_asked *as
     return NULL;
 }
 
+/* Fetches the tokens that a call will need: here, on the caller's thread, rather than on the one that drives. */
+static void llmgwi_public_tokens(llmgw *gw, const char *model) {
+    llmgwi_config_target own;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgw_error error;
+    size_t count;
+    if (llmgwi_engine_in_log) return; /* in the token function itself, perhaps */
+    if (!llmgwi_config_resolve(&gw->config, model, &own, &targets, &count, &route, &error)) return;
+    for (size_t i = 0; i < count; i++)
+        if (targets[i].provider->token) (void)llmgwi_engine_token_renew(gw, targets[i].provider);
+}
+
 /* Accepts a call of what was asked, which it takes over. 0: error says why. blocking (may be NULL): where to
    put a blocking one. */
 static llmgw_call llmgwi_public_begin(llmgw *gw, llmgwi_public_asked *asked, llmgwi_engine_call **blocking,
                                       llmgw_error *error) {
+    if (gw->tokens && !asked->hit) llmgwi_public_tokens(gw, asked->request->model);
     llmgwi_engine_call *call = llmgwi_public_make(gw, asked, blocking != NULL);
     llmgw_call id = 0;
     if (call && asked->hit) llmgwi_public_hit(gw, asked, &call->reply->pub);
@@ -33292,7 +33708,7 @@ LLMGW_API llmgw_call llmgw_send(llmgw *gw, const llmgw_request *request, llmgw_e
     llmgwi_public_enter(gw);
     llmgw_call id =
         llmgwi_public_asks(gw, request, &asked, error) ? llmgwi_public_begin(gw, &asked, NULL, error) : 0;
-    if (!id) llmgwi_config_redact(&gw->config, error->text);
+    if (!id) llmgwi_engine_redact(gw, error->text);
     if (!id && silent) llmgwi_engine_log(gw, LLMGW_LOG_CALL_FAILED, error->text);
     llmgwi_public_leave(gw);
     return id;
@@ -33595,6 +34011,7 @@ static const llmgwi_public_vectors llmgwi_public_vectors_fixed[] = {
 static llmgwi_engine_call *llmgwi_public_errand(llmgw *gw, const llmgw_request *request,
                                                 const llmgwi_engine_errand *errand,
                                                 const llmgwi_engine_bearing *bearing, llmgw_error *error) {
+    if (gw->tokens) llmgwi_public_tokens(gw, request->model);
     llmgwi_engine_call *call = (llmgwi_engine_call *)llmgwi_base_zalloc(&gw->mem, sizeof *call);
     if (call) {
         call->gw = gw;
@@ -33875,20 +34292,6 @@ LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors) {
     llmgwi_base_free(&mem, own, sizeof *own);
 }
 
-/* The request headers of one lane, with what it says and what it takes. NULL: out of memory. */
-static void *llmgwi_public_lane_headers(llmgw *gw, const llmgwi_config_provider *provider, size_t key,
-                                        const char *type, const char *accept) {
-    const char *lines[LLMGWI_CONFIG_HEADERS + 5];
-    size_t n = 0;
-    if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
-    for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
-    lines[n++] = type;
-    lines[n++] = "User-Agent: llmgw.h/" LLMGW_VERSION;
-    lines[n++] = "Expect:";
-    lines[n++] = accept;
-    return gw->http.headers_make(gw->http.self, lines, n);
-}
-
 /* ---- batches ---- */
 
 #define LLMGWI_PUBLIC_BATCH_PER_MULTIPART 1024 /* bytes around the lines */
@@ -34153,20 +34556,14 @@ static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
 
 /* The upload: headers of its own, since it is no JSON. */
 static bool llmgwi_public_batch_upload(llmgwi_public_batching *job) {
-    llmgw *gw = job->gw;
     llmgwi_engine_errand errand;
     char type[96];
     snprintf(type, sizeof type, "Content-Type: multipart/form-data; boundary=%s", job->boundary);
     llmgwi_public_batch_errand(&errand, job->api->upload, "");
     errand.body = llmgwi_base_buf_str(&job->body);
     errand.reserve = &job->reserve;
-    errand.headers = llmgwi_public_lane_headers(gw, job->target->provider, 0, type, "Accept: application/json");
-    if (!errand.headers) return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the headers");
-    bool sent = llmgwi_public_batch_get(job, &errand);
-    llmgwi_engine_hold(gw); /* no transfer is left that has them */
-    gw->http.headers_free(gw->http.self, errand.headers);
-    llmgwi_engine_let_go(gw);
-    if (!sent) return false;
+    errand.type = type;
+    if (!llmgwi_public_batch_get(job, &errand)) return false;
     llmgwi_base_buf_clear(&job->body);
     llmgwi_base_buf_text(&job->body, "{\"input_file_id\":\"");
     llmgwi_base_buf_text(&job->body, job->state.id);
@@ -34409,20 +34806,18 @@ LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_bat
 
 /* ---- open and close ---- */
 
-/* For a plain call and for a stream. */
+/* The request headers of one lane: for a plain call and for a stream. */
 static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider, size_t key) {
-    const char *accept[] = {"Accept: application/json", "Accept: text/event-stream"};
     void **made = &gw->headers[(provider->lane_at + key) * 2];
-    if (provider->dialect->accept) accept[1] = provider->dialect->accept;
     for (size_t stream = 0; stream < 2; stream++) {
-        made[stream] =
-            llmgwi_public_lane_headers(gw, provider, key, "Content-Type: application/json", accept[stream]);
+        made[stream] = llmgwi_engine_headers(gw, provider, key, stream != 0, NULL, NULL);
         if (!made[stream]) return false;
     }
     return true;
 }
 
 static bool llmgwi_public_headers(llmgw *gw) {
+    if (!llmgwi_engine_tokens_init(gw)) return false;
     size_t providers = gw->config.provider_count, lanes = gw->config.lane_count;
     gw->headers = (void **)llmgwi_base_zalloc(&gw->mem, (lanes * 2 + 1) * sizeof *gw->headers);
     if (!gw->headers) return false;
@@ -34495,7 +34890,10 @@ static void llmgwi_public_free(llmgw *gw, bool forked) {
             next = bearer->next;
             llmgwi_base_free(&mem, bearer, sizeof *bearer);
         }
+    llmgwi_engine_tokens_free(gw);
     if (!forked) {
+        llmgwi_base_cond_free(&gw->token_cond);
+        llmgwi_base_mutex_free(&gw->token_lock);
         llmgwi_base_cond_free(&gw->held);
         llmgwi_base_cond_free(&gw->left);
         llmgwi_base_mutex_free(&gw->lock);
@@ -34620,6 +35018,8 @@ static llmgw *llmgwi_public_open(const llmgw_options *options, llmgw_error *erro
     gw->free_slot = UINT32_MAX;
     gw->next_us = LLMGWI_BASE_NEVER;
     llmgwi_base_mutex_init(&gw->lock);
+    llmgwi_base_mutex_init(&gw->token_lock);
+    llmgwi_base_cond_init(&gw->token_cond);
     llmgwi_base_cond_init(&gw->left);
     llmgwi_base_cond_init(&gw->held);
     bool ok = llmgwi_config_open(&gw->config, &gw->mem, options, &why);

@@ -1,4 +1,4 @@
-/* What fuzz_openai, fuzz_anthropic and fuzz_gemini share: bytes of a provider to an answer.
+/* What the fuzz targets of dialects share: bytes of a provider to an answer.
    Input: a byte that picks what the bytes are ('0' a whole reply, '1' a stream, '2' an error's body, '3'
    header lines), one for the cap on the answer ('.': large, else its value), then the bytes.
    What must hold:
@@ -128,6 +128,7 @@ static void fuzz_stream(const llmgwi_dialect *dialect, llmgwi_dialect_answer *an
     answer->sink = sink;
     answer->sink_user = &h;
     llmgwi_frame_init(&frame, &mem, 1 << 20, stream_event, &s);
+    frame.kind = dialect->framing;
     size_t half = bytes.n / 2;
     bool good = llmgwi_frame_feed(&frame, bytes.p, half);
     if (good && half) check_answer(answer, &h);

@@ -1,7 +1,8 @@
 /* Server-sent events: the same bytes give the same events, however they are cut.
      make build/fuzz/fuzz_frame && build/fuzz/fuzz_frame build/fuzz/corpus-frame tests/corpus/frame
    Input: one byte for the cap on an event ('.': large, else its value), one for the event at which the
-   handler says stop ('.': never, else its value, modulo 8), two that choose cuts; the rest is the stream. */
+   handler says stop ('.': never, else its value, modulo 8), two that choose cuts (the second from 0x80 on: the
+   stream is lines of JSON); the rest is the stream. */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "fuzz_main.h"
@@ -15,6 +16,7 @@ typedef struct seen {
 } seen;
 
 static fuzz_heap heap;
+static llmgwi_frame_kind kind;
 static const llmgwi_base_mem mem = {fuzz_alloc, &heap};
 
 static bool on_event(void *user, llmgwi_base_str name, llmgwi_base_str data) {
@@ -25,7 +27,10 @@ static bool on_event(void *user, llmgwi_base_str name, llmgwi_base_str data) {
     llmgwi_base_buf_view(&s->log, name);
     llmgwi_base_buf_text(&s->log, "|");
     llmgwi_base_buf_view(&s->log, data);
-    FUZZ_CHECK(name.n < 64 && !memchr(data.p, '\r', data.n));
+    if (kind == LLMGWI_FRAME_LINES)
+        FUZZ_CHECK(!name.n && data.n && !memchr(data.p, '\n', data.n));
+    else
+        FUZZ_CHECK(name.n < 64 && !memchr(data.p, '\r', data.n));
     return ++s->count != s->stop_at;
 }
 
@@ -47,6 +52,7 @@ static void run(seen *s, const uint8_t *p, size_t size, size_t cap, unsigned sto
     s->stop_at = stop_at;
     llmgwi_base_buf_init(&s->log, &mem, SIZE_MAX / 2);
     llmgwi_frame_init(&frame, &mem, cap, on_event, s);
+    frame.kind = kind;
     s->good = true;
     size_t at = 0;
     for (size_t i = 0; s->good && at < size; i++) {
@@ -77,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t cap = data[0] == '.' ? 1 << 20 : data[0], cuts[3];
     unsigned stop_at = data[1] == '.' ? 0 : data[1] % 8;
     unsigned a = data[2], b = data[3];
+    kind = b & 0x80 ? LLMGWI_FRAME_LINES : LLMGWI_FRAME_SSE;
     data += 4;
     size -= 4;
     run(&whole, data, size, cap, stop_at, NULL, 0, 0);

@@ -10,6 +10,9 @@ static char directory[64]; /* for files of these tests */
 static int clean_environment(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++)
         unsetenv(llmgwi_dialect_knowns[i].key_var);
+    static const char *const more[] = {"CO_API_KEY", "COHERE_API_KEY", "AZURE_OPENAI_ENDPOINT",
+                                       "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION"};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(more); i++) unsetenv(more[i]);
     unsetenv("OLLAMA_HOST");
     unsetenv("UNIT_KEY");
     unsetenv("UNIT_NONE");
@@ -444,11 +447,18 @@ static void test_known_names(void **state) {
         {"vllm", "http://127.0.0.1:8000/v1", "VLLM_API_KEY"},
         {"groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"},
         {"xai", "https://api.x.ai/v1", "XAI_API_KEY"},
+        {"cohere", "https://api.cohere.com/v2", "COHERE_API_KEY"},
+        {"azure", "https://r.openai.azure.com/openai/v1", "AZURE_OPENAI_API_KEY"},
+        {"vertex", "https://aiplatform.googleapis.com/v1/projects/p-1/locations/global/publishers/google",
+         "CLOUDSDK_AUTH_ACCESS_TOKEN"},
     };
     llmgwi_config config;
     llmgw_options options = from_json(NULL);
     char key[64], want[80];
-    assert_int_equal(LLMGWI_BASE_COUNT(urls), LLMGWI_BASE_COUNT(llmgwi_dialect_knowns));
+    assert_int_equal(LLMGWI_BASE_COUNT(urls) + 1,
+                     LLMGWI_BASE_COUNT(llmgwi_dialect_knowns)); /* ollama: twice */
+    setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/", 1);
+    setenv("GOOGLE_CLOUD_PROJECT", "p-1", 1);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
         snprintf(key, sizeof key, "key-of-%s", urls[i][0]);
         setenv(urls[i][2], key, 1);
@@ -458,10 +468,11 @@ static void test_known_names(void **state) {
     assert_int_equal(config.provider_count, LLMGWI_BASE_COUNT(urls));
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
         const llmgwi_config_provider *provider = provider_of(&config, urls[i][0]);
-        bool bearer = !strstr("anthropic gemini portkey", urls[i][0]);
+        bool bearer = !strstr("anthropic gemini portkey azure", urls[i][0]);
         const char *name = bearer                               ? "Authorization"
                            : strcmp(urls[i][0], "gemini") == 0  ? "x-goog-api-key"
                            : strcmp(urls[i][0], "portkey") == 0 ? "x-portkey-api-key"
+                           : strcmp(urls[i][0], "azure") == 0   ? "api-key"
                                                                 : "x-api-key";
         assert_string_equal(provider->url, urls[i][1]);
         snprintf(want, sizeof want, "%skey-of-%s", bearer ? "Bearer " : "", urls[i][0]);

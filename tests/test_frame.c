@@ -1,4 +1,4 @@
-/* Server-sent events: the grammar (WHATWG HTML, 9.2.6), every way of cutting, caps, stopping. */
+/* Server-sent events: the grammar (WHATWG HTML, 9.2.6), every way of cutting, caps, stopping; lines of JSON. */
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 
@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 static const llmgwi_base_mem mem; /* realloc and free */
+static llmgwi_frame_kind kind;    /* of what is run */
 
 /* Events as text: "name=data;" with \n for a line feed in data. */
 typedef struct seen {
@@ -54,6 +55,7 @@ static void run(outcome *o, const char *text, size_t n, size_t cap, size_t a, si
     memset(o, 0, sizeof *o);
     o->seen.stop_at = stop_at;
     llmgwi_frame_init(&frame, &mem, cap, on_event, &o->seen);
+    frame.kind = kind;
     if (step) {
         o->good = true;
         for (size_t i = 0; o->good && i < n; i += step)
@@ -473,6 +475,81 @@ static void test_nothing_comes_after_a_stop(void **state) {
     llmgwi_frame_free(&frame);
 }
 
+/* ---- lines of JSON ---- */
+
+static int lines_start(void **state) {
+    kind = LLMGWI_FRAME_LINES;
+    return 0;
+}
+
+static int lines_stop(void **state) {
+    kind = LLMGWI_FRAME_SSE;
+    return 0;
+}
+
+static void test_json_lines(void **state) {
+    GIVES("{\"a\":1}\n{\"b\":2}\n", "={\"a\":1};={\"b\":2};");
+    GIVES("{\"a\":1}\r\n{\"b\":2}\r\n", "={\"a\":1};={\"b\":2};");
+    GIVES("{}\n[]\r\n1\n", "={};=[];=1;");
+    GIVES("data: x\nevent: y\n\n", "=data: x;=event: y;"); /* no fields here */
+}
+
+static void test_json_lines_blank(void **state) {
+    GIVES("\n\n\r\n{}\n \t\n\r\n{}\n\n", "={};={};");
+    GIVES("", "");
+    GIVES(" ", "");
+    GIVES("\r", "");
+}
+
+static void test_json_lines_trimmed(void **state) { GIVES("  {} \t\n\t[] \r\n", "={};=[];"); }
+
+/* White space of JSON, not the end of a line. */
+static void test_json_lines_lone_return(void **state) { GIVES("{\r\"a\":\r\r1}\r\n", "={\r\"a\":\r\r1};"); }
+
+static void test_json_lines_last_without_end(void **state) {
+    GIVES("{}\n{\"done\":true}", "={};={\"done\":true};");
+    GIVES("{\"done\":true}\r", "={\"done\":true};");
+}
+
+static void test_json_lines_mark(void **state) { GIVES("\xEF\xBB\xBF{}\n", "={};"); }
+
+static void test_json_lines_caps(void **state) {
+    fits("12345678\n1234567\r\n", 8, "=12345678;=1234567;");
+    too_large("1234\n123456789\n", 8, "=1234;");
+    too_large("12345678\r\n", 8, "");
+}
+
+static void test_json_lines_stop(void **state) {
+    static outcome whole;
+    static const char text[] = "1\n2\n3\n4";
+    memset(&whole, 0, sizeof whole);
+    whole.seen.stop_at = 2;
+    run(&whole, text, sizeof text - 1, 100, sizeof text - 1, sizeof text - 1, 0);
+    assert_string_equal(whole.seen.log, "=1;=2;");
+    assert_false(whole.good);
+    every_cut(&whole, text, sizeof text - 1, 100);
+}
+
+/* A line within one piece is not copied. */
+static bool in_piece(void *user, llmgwi_base_str name, llmgwi_base_str data) {
+    const char *const *piece = (const char *const *)user;
+    assert_true(data.p >= piece[0] && data.p + data.n <= piece[1]);
+    return true;
+}
+
+static void test_json_lines_in_place(void **state) {
+    static const char text[] = "{\"a\":1}\n{\"b\":2}\n";
+    const char *const piece[] = {text, text + sizeof text};
+    llmgwi_frame frame;
+    llmgwi_frame_init(&frame, &mem, 100, in_piece, (void *)(uintptr_t)piece);
+    frame.kind = LLMGWI_FRAME_LINES;
+    assert_true(llmgwi_frame_feed(&frame, text, sizeof text - 1));
+    assert_int_equal(frame.line.cap, 0);
+    llmgwi_frame_free(&frame);
+}
+
+#define LINES(test) cmocka_unit_test_setup_teardown(test, lines_start, lines_stop)
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_line_feed),
     cmocka_unit_test(test_carriage_return),
@@ -512,6 +589,15 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_without_memory),
     cmocka_unit_test(test_handler_stops),
     cmocka_unit_test(test_nothing_comes_after_a_stop),
+    LINES(test_json_lines),
+    LINES(test_json_lines_blank),
+    LINES(test_json_lines_trimmed),
+    LINES(test_json_lines_lone_return),
+    LINES(test_json_lines_last_without_end),
+    LINES(test_json_lines_mark),
+    LINES(test_json_lines_caps),
+    LINES(test_json_lines_stop),
+    LINES(test_json_lines_in_place),
 };
 
 int main(void) { return cmocka_run_group_tests_name("frame", tests, NULL, NULL); }

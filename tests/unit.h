@@ -77,10 +77,18 @@ UNIT_UNUSED static void unit_has_at(const char *text, const char *part, const ch
 
 /* ---- requests ---- */
 
+/* A known provider by its name, or "name:dialect". */
+UNIT_UNUSED static const llmgwi_dialect_known *unit_known(const char *provider) {
+    char name[64];
+    const char *colon = strchr(provider, ':');
+    llmgwi_base_copy_cut(name, sizeof name, provider, strcspn(provider, ":"));
+    return llmgwi_dialect_known_find(name, colon ? colon + 1 : NULL);
+}
+
 /* Writes a request for a known provider. True: body holds it. The caller frees body. */
 UNIT_UNUSED static bool unit_write(const char *provider, const char *model, const llmgw_request *request,
                                    size_t max_bytes, llmgwi_base_buf *body, llmgw_error *error) {
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(provider);
+    const llmgwi_dialect_known *known = unit_known(provider);
     llmgwi_dialect_target target;
     assert_non_null(known);
     memset(&target, 0, sizeof target);
@@ -153,7 +161,7 @@ UNIT_UNUSED static void unit_sink(void *user, llmgw_event_kind kind, const llmgw
 }
 
 UNIT_UNUSED static void unit_begin(unit_answer *u, const char *provider, bool stream) {
-    const llmgwi_dialect_known *known = llmgwi_dialect_known_find(provider);
+    const llmgwi_dialect_known *known = unit_known(provider);
     memset(u, 0, sizeof *u);
     assert_non_null(known);
     u->target.model = "m";
@@ -295,6 +303,7 @@ UNIT_UNUSED static void unit_cut_stream(const char *provider, const char *sse, c
         unit_answer u;
         unit_begin(&u, provider, true);
         llmgwi_frame_init(&frame, &unit_mem, (size_t)1 << 20, unit_on_frame, &u);
+        frame.kind = u.dialect->framing;
         assert_true(llmgwi_frame_feed(&frame, bytes, cut));
         assert_true(llmgwi_frame_feed(&frame, bytes + cut, n - cut));
         assert_true(llmgwi_frame_finish(&frame));
