@@ -34294,7 +34294,7 @@ LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors) {
 
 /* ---- batches ---- */
 
-#define LLMGWI_PUBLIC_BATCH_PER_MULTIPART 1024 /* bytes around the lines */
+#define LLMGWI_PUBLIC_BATCH_FRAME 1024 /* bytes around the requests, at most */
 
 /* One of the functions at work. */
 typedef struct llmgwi_public_batching {
@@ -34527,7 +34527,7 @@ static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
     if (!batch->requests || !batch->count || batch->count > job->api->count)
         return llmgwi_public_batch_wrong(job, "count", "none, or more than the provider takes in one batch");
     if (!llmgwi_public_batch_ids(job)) return false;
-    job->body.max = most + LLMGWI_PUBLIC_BATCH_PER_MULTIPART;
+    job->body.max = most + LLMGWI_PUBLIC_BATCH_FRAME;
     snprintf(job->boundary, sizeof job->boundary, "llmgw-%016llx%016llx",
              (unsigned long long)clock->random(clock->user), (unsigned long long)clock->random(clock->user));
     if (job->api->upload) {
@@ -34540,8 +34540,10 @@ static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
     } else {
         llmgwi_base_buf_text(&job->body, "{\"requests\":[");
     }
+    size_t from = job->body.n;
     for (size_t i = 0; i < batch->count && !job->body.failed; i++)
         if (!llmgwi_public_batch_one(job, i)) return false;
+    bool large = job->body.n - from > most;
     if (job->api->upload) {
         llmgwi_base_buf_text(&job->body, "\r\n--");
         llmgwi_base_buf_text(&job->body, job->boundary);
@@ -34551,7 +34553,8 @@ static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
     }
     if (job->body.failed == LLMGWI_BASE_NO_MEMORY)
         return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the batch");
-    return !job->body.failed || llmgwi_public_batch_wrong(job, "max_bytes", "the requests are larger");
+    return (!large && !job->body.failed) ||
+           llmgwi_public_batch_wrong(job, "max_bytes", "the requests are larger");
 }
 
 /* The upload: headers of its own, since it is no JSON. */

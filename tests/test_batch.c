@@ -268,7 +268,7 @@ static int serve_one(int fd, const char *head, char *body, size_t n, char *answe
 }
 
 static void serve(Raw *raw, int fd, int number) {
-    static char head[8192];
+
     char *answer = (char *)malloc(1 << 16), *body = NULL;
     char mine[sizeof head];
     size_t n;
@@ -309,13 +309,12 @@ static int stop(void **state) {
 
 static const char config[] =
     "{'models':{'mini':{'provider':'openai','model':'gpt-4o-mini','price':{'input':2,'output':8}},"
-    "'haiku':{'provider':'anthropic','model':'claude-haiku-4-5'},"
-    "'priced':{'provider':'oa2','model':'m','price':{'input':2,'output':8}}},"
+    "'haiku':{'provider':'anthropic','model':'claude-haiku-4-5','price':{'input':1,'output':5}}},"
     "'routes':{'r':{'try':['mini','haiku']}}}";
 
 static llmgw *open_with(const char *json, const char *store) {
-    char urls[3][128];
-    llmgw_provider all[3];
+    char urls[2][128];
+    llmgw_provider all[2];
     llmgw_options options = t_calm();
     llmgw_error error;
     Provider at;
@@ -323,9 +322,8 @@ static llmgw *open_with(const char *json, const char *store) {
     at.port = server.raw.port;
     all[0] = t_provider(&at, "openai", NULL, "/v1", OPENAI_KEY, urls[0]);
     all[1] = t_provider(&at, "anthropic", NULL, "/v1", ANTHROPIC_KEY, urls[1]);
-    all[2] = t_provider(&at, "oa2", "openai", "/v1", OPENAI_KEY, urls[2]);
     options.providers = all;
-    options.provider_count = 3;
+    options.provider_count = 2;
     options.no_environment = true;
     options.config_json = unit_quoted(json);
     options.store.path = store;
@@ -469,7 +467,7 @@ static void anthropic(void **state) {
     assert_int_equal(results.errors, 2);
     assert_int_equal(results.codes[0], LLMGW_E_BAD_REQUEST);
     assert_int_equal(results.codes[1], LLMGW_E_DEADLINE);
-    assert_false(results.unknown); /* a built-in price */
+    assert_true(!results.unknown && results.pico == 3 * (10 * 1000000 + 5 * 5000000));
     llmgw_close(gw);
 }
 
