@@ -14122,6 +14122,14 @@ static int64_t llmgwi_price_part(int64_t *left, int64_t part) {
     return part;
 }
 
+/* A batch costs half where nothing else is listed: openai and anthropic, all models. */
+static bool llmgwi_price_halves(const llmgwi_price_rates *rates, llmgw_tier tier) {
+    const llmgwi_price_entry *entries = llmgwi_price_entries(rates);
+    for (size_t i = 0; i < rates->count; i++)
+        if (entries[i].tier == LLMGW_TIER_BATCH) return false;
+    return tier == LLMGW_TIER_BATCH;
+}
+
 /* rates NULL: unknown. A kind that was not used need not have a rate. */
 static llmgw_cost llmgwi_price_cost(const llmgwi_price_rates *rates, const llmgw_usage *usage) {
     int64_t counts[LLMGWI_PRICE_KINDS] = {0};
@@ -14140,11 +14148,12 @@ static llmgw_cost llmgwi_price_cost(const llmgwi_price_rates *rates, const llmgw
     counts[LLMGWI_PRICE_REASONING] = llmgwi_price_part(&output, usage->reasoning);
     counts[LLMGWI_PRICE_AUDIO_OUTPUT] = llmgwi_price_part(&output, usage->audio_output);
     counts[LLMGWI_PRICE_OUTPUT] = output;
+    int64_t share = llmgwi_price_halves(rates, usage->tier) ? 2 : 1;
     for (int kind = 0; kind < LLMGWI_PRICE_KINDS; kind++) {
         if (!counts[kind]) continue;
         int64_t rate = llmgwi_price_rate(rates, kind, (int)usage->tier, usage->input);
         if (rate < 0) return cost;
-        llmgwi_price_add(sum, counts[kind], rate);
+        llmgwi_price_add(sum, counts[kind], rate / share);
     }
     llmgwi_price_add(sum, 1, llmgwi_price_rate(rates, LLMGWI_PRICE_REQUEST, (int)usage->tier, usage->input));
     cost = llmgwi_price_round(sum);
