@@ -1010,7 +1010,7 @@ typedef struct llmgw_vectors {
     const float *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
                             mostly of length 1 */
     size_t count, dim;
-    llmgw_usage usage; /* of all replies: input only */
+    llmgw_usage usage; /* of all replies: input only; gemini does not tell, then it is estimated */
     llmgw_cost cost;   /* of all attempts; unknown if one is unknown */
     const char *provider, *model, *model_echo; /* of the first texts; "" if nobody answered */
     int attempts;
@@ -34191,9 +34191,7 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
     to->own = own;
     own[to->own_count++] = reply;
     llmgwi_price_total(&to->pub.cost, from->cost);
-    to->pub.usage.known = to->pub.usage.known && from->usage.known;
-    to->pub.usage.estimated = to->pub.usage.estimated || from->usage.estimated;
-    to->pub.usage.input += from->usage.input;
+    if (from->error.code) to->pub.usage.known = false;
     to->pub.attempts += from->attempts;
     if (from->provider[0] && !to->pub.provider[0]) {
         to->pub.provider = from->provider;
@@ -34208,6 +34206,9 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
         to->pub.trace = trace;
         trace[to->pub.trace_count] = from->trace[i];
         trace[to->pub.trace_count++].start_us += at_us;
+        if (from->trace[i].epoch != from->epoch || from->error.code) continue;
+        to->pub.usage.input += from->trace[i].usage.input; /* gemini does not tell: estimated */
+        to->pub.usage.estimated = to->pub.usage.estimated || from->trace[i].usage.estimated;
     }
     return true;
 }

@@ -8,7 +8,7 @@
  *                 [--key-required KEY] [--name NAME] [--parent-pid-watch]
  *                 [--answers FILE] [--wordings N] [--seed N]
  *   cc -std=gnu11 -O2 -Wall -Wextra -Werror tests/fake_provider.c -o build/fake_provider \
- *      -lmicrohttpd -ljansson -lpthread
+ *      -lmicrohttpd -ljansson -lgnutls -lpthread -lm
  *
  * When it listens (127.0.0.1 only) it prints one line: READY port=N tls_port=N cert=PATH
  *
@@ -33,9 +33,7 @@
  * which: {"ok":true,"changed":{"old":"new"}}. DELETE /_control undoes it. GET /_asked: how often each question
  * was asked; POST /_asked with a question as the body: the same of one, and its answer of now.
  *
- * POST .../embeddings is OpenAI's endpoint. A vector is the sum over the words of a text of +-1 drawn from
- * the word's hash, made unit length: texts with words in common are near. 64 numbers, or as "dimensions"
- * asks; the fault "dim":N makes it N numbers whatever was asked. The other faults work as for chat.
+ * Embeddings of several makers: see fake_embed.h.
  *
  * GET /_bills is what a provider would bill: a line "id model input output" (tokens) for every answer of a chat, also
  * one that the client did not wait for; oldest first, until DELETE /_control.
@@ -204,7 +202,7 @@ static void base64_put(Buf *b, const char *p, size_t n) {
 
 /* ---------------------------------------------------------------- requests */
 
-enum { OPENAI, ANTHROPIC, GEMINI, BEDROCK, RESPONSES, OLLAMA, COHERE };
+enum { OPENAI, ANTHROPIC, GEMINI, BEDROCK, RESPONSES, OLLAMA, COHERE, DIALECTS };
 typedef enum { EV_PRE, EV_TEXT, EV_POST, EV_TERM } EvKind; /* before, in and after the text; the terminator */
 typedef enum { END_CLEAN, END_CUT, END_STALL } End;
 typedef enum { CUT_REASONING, CUT_TEXT, CUT_ARGS, CUT_KINDS } CutKind;
@@ -214,11 +212,11 @@ typedef struct Fault {
     json_t *root;
     json_int_t status, delay_ms, first_token_delay_ms, chunk_ms, chunk_chars, drip_bytes, drip_ms, cut_after,
         error_after, garbage_after, stall_after, text_repeat, cached, usage_input, usage_output, times,
-        script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam, dim;
-    bool rethink, cut_in_utf8, garbage, endless, never, no_terminator, usage_none, keepalive_comments,
-        split_utf8, close;
+        script, cut_at, cut_reasoning, cut_args, cut_body, cut_times, seam, dim, crc_after;
+    bool rethink, crc, frame_error, flat, content_filter, embed_short, embed_shuffled, cut_in_utf8, garbage,
+        endless, never, no_terminator, usage_none, keepalive_comments, split_utf8, close;
     json_t *body, *error_type, *error_code, *error_message, *headers, *retry_after, *content_type, *text,
-        *reasoning, *tool_calls, *finish, *redirect, *model_echo, *refusal, *model;
+        *reasoning, *tool_calls, *finish, *redirect, *model_echo, *refusal, *model, *exception;
 } Fault;
 
 typedef struct Call {
@@ -230,6 +228,7 @@ typedef struct Call {
 /* What the request asks for, whatever its dialect. */
 typedef struct Ask {
     bool stream, usage_asked, reasoning, one_call, no_calls, json_object;
+    bool encrypted;            /* reasoning is wanted in a form that can be sent back */
     Buf user, results, images; /* text of the last user message, tool results that end the request */
     Buf partial;               /* the beginning of the answer that is to be continued */
     bool has_results, continues, by_turn, thinks;
@@ -262,7 +261,8 @@ typedef struct Out {
     End end;
 } Out;
 
-typedef struct Req {
+typedef struct Req Req;
+struct Req {
     struct MHD_Connection *conn;
     int fd;
     char *uri, *method;
@@ -270,7 +270,13 @@ typedef struct Req {
     Buf body;
     json_t *root;
     int dialect;
-    bool gem_stream, gem_sse, embeds;
+    bool gem_stream, gem_sse, azure, vertex, invokes;
+    const struct Embedding *embeds; /* the kind of embeddings it asks for, NULL: none */
+    json_t *texts;                  /* what is to be embedded; its own */
+    size_t dim;                     /* numbers of a vector, 0: the default */
+    void (*serve)(Req *);           /* answers it, when it is no chat and no embedding; NULL */
+    void (*put_one)(Req *, const void *batch);
+    char *item; /* what follows the path: an id, and a verb */
     char *model;
     const char *label;  /* the model as answers name it: fault:{...} is only "fault" */
     const char *vendor; /* of the path, "" none */
@@ -297,7 +303,7 @@ typedef struct Req {
     size_t heap_at;           /* place in the heap of waiting requests, from 1; 0 is none */
     bool http11, tls, direct; /* direct: the timer thread may write pieces to the socket itself */
     Buf debt;                 /* what a full socket did not take of the last one */
-} Req;
+};
 
 typedef struct Rule {
     char *model;
@@ -351,6 +357,40 @@ static struct {
     const char *key, *name;
     uint8_t sent_calls[8192]; /* bitmap over hashes of Gemini calls that went out with a signature */
 } g = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* What the dialects do differently. The table stands before "deciding the reply". */
+typedef struct Dialect {
+    const char *id;   /* how the ids of answers begin */
+    const char *call; /* how the ids of calls begin, and how many digits follow */
+    int call_digits;
+    const char *list;        /* the request's field with the messages */
+    const char *eol;         /* of a stream */
+    bool named;              /* a stream's events have an event: line */
+    const char *junk;        /* the event that carries garbage */
+    const char *type;        /* Content-Type of a plain reply */
+    const char *stream_type; /* of a stream */
+    const char *id_header;   /* the header with the request's id, NULL: none */
+    const char *key_bad;     /* the code of a refused key */
+    unsigned key_status,
+        stream_error; /* the status of a refused key, and the one whose error ends a stream */
+    const char *(*key)(Req *);
+    bool (*auth)(Req *), (*validate)(Req *);
+    void (*plain)(Req *), (*stream)(Req *);
+    void (*error)(Req *, Buf *, unsigned status, const char *type, const char *message);
+    void (*put)(Req *, const char *event, const char *data, size_t n); /* one event of a stream */
+    void (*put_error)(Req *); /* the error that ends a stream, NULL: an event with the error's body */
+    const char *finish[5];    /* by Finish */
+    const char *unknown;      /* how it refuses an unknown field */
+} Dialect;
+
+static const Dialect *own(const Req *r);
+static void aws_clear(void);
+static void error_body(Req *r, Buf *b, unsigned status, const char *message);
+
+/* Whose headers tell the limits: 0 OpenAI's, 1 Anthropic's, 2 none. */
+static int limit_style(const Req *r) {
+    return r->dialect == OPENAI || r->dialect == RESPONSES ? 0 : r->dialect == ANTHROPIC ? 1 : 2;
+}
 
 static void lock(void) { pthread_mutex_lock(&g.lock); }
 static void unlock(void) { pthread_mutex_unlock(&g.lock); }
@@ -503,15 +543,22 @@ static bool refuse_quota(Req *r) {
                       anthropic[] = "Your credit balance is too low to access the Anthropic API.",
                       gemini[] = "You exceeded your current quota. Quota exceeded for requests per day.";
     if (r->dialect == ANTHROPIC) return refuse(r, 402, NULL, anthropic);
+    if (r->dialect == BEDROCK) return refuse(r, 400, "ServiceQuotaExceededException", openai);
     return r->dialect == GEMINI ? refuse(r, 429, "QUOTA", gemini)
                                 : refuse(r, 429, "insufficient_quota", openai);
 }
 
+static bool vertex_refused(Req *r) {
+    return refuse(r, 401, "ACCESS_TOKEN_EXPIRED", "Request had invalid authentication credentials.");
+}
+
 static bool lane_admit(Req *r, Lane *l, int64_t now) {
     if (l->state == 'r') {
+        if (r->vertex) return vertex_refused(r);
+        if (r->azure) return refuse(r, 401, "401", "Access denied due to invalid subscription key.");
         if (r->dialect == GEMINI)
             return refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
-        return refuse(r, 401, "invalid_api_key", "Incorrect API key provided.");
+        return refuse(r, own(r)->key_status, own(r)->key_bad, "Incorrect API key provided.");
     }
     if (l->state == 'q') return refuse_quota(r);
     int64_t wait = lane_wait(l, now);
@@ -611,6 +658,15 @@ static const FaultField fault_fields[] = {
     F(K_INT, seam),
     F(K_INT, dim),
     F(K_BOOL, rethink),
+    F(K_STR, exception),
+    {"exception_after", K_INT, offsetof(Fault, error_after)},
+    F(K_BOOL, frame_error),
+    F(K_BOOL, flat),
+    F(K_BOOL, content_filter),
+    F(K_BOOL, embed_short),
+    F(K_BOOL, embed_shuffled),
+    F(K_BOOL, crc),
+    F(K_INT, crc_after),
 };
 
 static void fault_init(Fault *f) {
@@ -634,7 +690,7 @@ static bool fault_set(Fault *f, const FaultField *ff, json_t *v) {
            (ff->kind == K_OBJ && json_is_object(v)) || (ff->kind == K_ARR && json_is_array(v));
 }
 
-static bool fault_values_ok(const Fault *f, Buf *err) {
+static bool fault_values_ok(Fault *f, Buf *err) {
     const char *key;
     json_t *v;
     size_t i;
@@ -647,6 +703,8 @@ static bool fault_values_ok(const Fault *f, Buf *err) {
                   (!args || json_is_object(args) || json_is_string(args));
         if (!ok) return buf_fmt(err, "tool_calls[%zu] must be {name, arguments}", i), false;
     }
+    if ((f->exception || f->frame_error) && f->error_after < 0) f->error_after = 0;
+    if (f->crc && f->crc_after < 0) f->crc_after = 1;
     if (json_array_size(f->tool_calls) > MAX_CALLS) return buf_str(err, "tool_calls: too many"), false;
     if (f->status >= 0 && (f->status < 200 || f->status > 599))
         return buf_str(err, "status is out of range"), false;
@@ -733,6 +791,24 @@ static bool check_fields(Req *r, const json_t *obj, const Field *f, size_t n, co
     return true;
 }
 #define CHECK_FIELDS(r, obj, table, where) check_fields(r, obj, table, COUNT(table), where)
+
+/* Also refuses every field that is not in the list, in the dialect's own words. */
+static bool only_fields(Req *r, json_t *obj, const Field *f, size_t n, const char *where) {
+    const char *key;
+    char text[400], path[200];
+    json_t *v;
+    json_object_foreach(obj, key, v) {
+        size_t i = 0;
+        while (i < n && strcmp(f[i].name, key)) i++;
+        if (i < n) continue;
+        const char *form = own(r)->unknown, *mark = strstr(form, "%s");
+        snprintf(path, sizeof path, "%s%s%s", where, *where ? "." : "", key);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(mark - form), form, path, mark + 2);
+        return bad_code(r, limit_style(r) == 0 ? "unknown_parameter" : NULL, NULL, text);
+    }
+    return check_fields(r, obj, f, n, where);
+}
+#define ONLY_FIELDS(r, obj, table, where) only_fields(r, obj, table, COUNT(table), where)
 
 static const char *str_of(const json_t *obj, const char *key) {
     const char *s = json_string_value(json_object_get(obj, key));
@@ -1854,8 +1930,9 @@ static bool prefills(Req *r, const Vendor *v, json_t *last) {
 }
 
 static bool find_prefill(Req *r, const Vendor *v, json_t *last) {
-    if (r->dialect == GEMINI) return true; /* it begins a new answer */
-    if (r->dialect == ANTHROPIC)
+    if (r->dialect != OPENAI && r->dialect != ANTHROPIC && r->dialect != BEDROCK)
+        return true; /* it begins a new answer */
+    if (r->dialect != OPENAI)
         r->ask.continues = true; /* validated */
     else
         r->ask.continues = v && prefills(r, v, last);
@@ -1880,7 +1957,7 @@ static void find_turn(Req *r, json_t *list) {
 
 static bool find_continuation(Req *r) {
     const Vendor *v = vendor_of(r);
-    json_t *list = json_object_get(r->root, r->dialect == GEMINI ? "contents" : "messages");
+    json_t *list = json_object_get(r->root, own(r)->list);
     json_t *last = last_of(list, 0);
     r->vendor = v ? v->name : "";
     if (r->dialect == OPENAI && !check_marks(r, v, list)) return false;
@@ -2234,11 +2311,10 @@ static void put_id(char *to, size_t n, const char *prefix, int digits) {
 }
 
 static Call *add_call(Req *r, const char *name, size_t n) {
-    static const char *const prefix[] = {"call_", "toolu_01", ""};
     if (r->ans.ncalls == MAX_CALLS) return NULL;
     Call *c = &r->ans.calls[r->ans.ncalls++];
     c->name = must(strndup(name, n));
-    put_id(c->id, sizeof c->id, prefix[r->dialect], r->dialect == OPENAI ? 24 : 22);
+    put_id(c->id, sizeof c->id, own(r)->call, own(r)->call_digits);
     return c;
 }
 
@@ -2287,6 +2363,7 @@ static void forced_call(Req *r) {
     static const char *const params[] = {"parameters", "input_schema", "parametersJsonSchema"};
     json_t *schema = NULL;
     for (size_t i = 0; !schema && i < COUNT(params); i++) schema = json_object_get(r->ask.forced, params[i]);
+    if (!schema) schema = json_object_get(json_object_get(r->ask.forced, "inputSchema"), "json");
     json_t *v = schema ? plain_value(schema, schema, 0) : json_object();
     Call *c = add_call(r, str_of(r->ask.forced, "name"), strlen(str_of(r->ask.forced, "name")));
     buf_dump(&c->args, v);
@@ -2409,8 +2486,6 @@ static void make_answer(Req *r) {
 
 /* ---------------------------------------------------------------- rendering, shared */
 
-static void error_body(Req *r, Buf *b, unsigned status, const char *message);
-
 static void end_piece(Out *o) {
     if (o->n == o->cap) {
         o->cap = o->cap * 2 + 8;
@@ -2419,32 +2494,38 @@ static void end_piece(Out *o) {
     o->ends[o->n++] = o->body.n;
 }
 
-/* One SSE event, or one element of Gemini's array, as a piece of the reply. */
-static void put_event(Req *r, const char *event, const char *data, size_t n) {
+/* One SSE event, or one element of Gemini's array. */
+static void put_sse(Req *r, const char *event, const char *data, size_t n) {
     Out *o = &r->out;
-    const char *eol = r->dialect == GEMINI ? "\r\n" : "\n";
+    const char *eol = own(r)->eol;
     if (o->array) {
         buf_str(&o->body, o->events ? ",\r\n" : "[");
         buf_add(&o->body, data, n);
     } else {
-        if (r->dialect == ANTHROPIC)
-            buf_str(&o->body, "event: "), buf_str(&o->body, event), buf_str(&o->body, eol);
+        if (own(r)->named && event) buf_fmt(&o->body, "event: %s%s", event, eol);
         buf_str(&o->body, "data: ");
         buf_add(&o->body, data, n);
         buf_str(&o->body, eol);
         buf_str(&o->body, eol);
     }
-    end_piece(o);
-    o->events++;
 }
+
+/* An event as a piece of the reply. */
+static void put_event(Req *r, const char *event, const char *data, size_t n) {
+    own(r)->put(r, event, data, n);
+    end_piece(&r->out);
+    r->out.events++;
+}
+
+static const char stream_error_text[] = "The server had an error while answering (steered).";
 
 static void put_stream_error(Req *r) {
     Buf b = {0};
-    error_body(r, &b, r->dialect == ANTHROPIC ? 529 : 503,
-               "The server had an error while answering (steered).");
+    r->out.stopped = true;
+    if (own(r)->put_error) return own(r)->put_error(r);
+    error_body(r, &b, own(r)->stream_error, stream_error_text);
     put_event(r, "error", b.p, b.n);
     buf_free(&b);
-    r->out.stopped = true;
 }
 
 static bool fault_before(Req *r, EvKind kind) {
@@ -2460,7 +2541,7 @@ static bool fault_before(Req *r, EvKind kind) {
     if (f->garbage_after >= 0 && o->events >= f->garbage_after && !o->garbage_sent) {
         static const char junk[] = "{\"broken\": tru";
         o->garbage_sent = true;
-        put_event(r, "content_block_delta", junk, sizeof junk - 1);
+        put_event(r, own(r)->junk, junk, sizeof junk - 1);
     }
     return kind == EV_TERM && f->no_terminator;
 }
@@ -2471,7 +2552,7 @@ static void emit(Req *r, EvKind kind, const char *event) {
     if (!fault_before(r, kind)) {
         size_t from = o->body.n, piece = o->n;
         if (r->f.keepalive_comments && o->sse) {
-            buf_str(&o->body, r->dialect == GEMINI ? ": keep-alive\r\n\r\n" : ": keep-alive\n\n");
+            buf_fmt(&o->body, ": keep-alive%s%s", own(r)->eol, own(r)->eol);
             end_piece(o);
         }
         put_event(r, event, buf_text(&o->tmp), o->tmp.n);
@@ -2523,18 +2604,13 @@ static void put_plain_text(Req *r) {
 }
 
 static const char *finish_word(const Req *r) {
-    static const char *const words[3][5] = {
-        {"stop", "stop", "length", "tool_calls", "stop"},
-        {"end_turn", "stop_sequence", "max_tokens", "tool_use", "refusal"},
-        {"STOP", "STOP", "MAX_TOKENS", "STOP", "SAFETY"},
-    };
-    return r->f.finish ? json_string_value(r->f.finish) : words[r->dialect][r->ans.finish];
+    return r->f.finish ? json_string_value(r->f.finish) : own(r)->finish[r->ans.finish];
 }
 
 static void put_model(Req *r, Buf *b) {
     const char *echo = r->f.model_echo ? json_string_value(r->f.model_echo) : NULL;
     Buf m = {0};
-    buf_fmt(&m, "%s%s", echo ? echo : r->label, !echo && r->dialect == OPENAI ? "-2026-01-01" : "");
+    buf_fmt(&m, "%s%s", echo ? echo : r->label, !echo && limit_style(r) == 0 ? "-2026-01-01" : "");
     buf_jstr(b, m.p);
     buf_free(&m);
 }
@@ -2567,6 +2643,23 @@ static void openai_call_json(Buf *b, const Call *c) {
     buf_str(b, "}}");
 }
 
+/* Azure judges the prompt and each choice. */
+#define AZURE_RESULT(filtered, severity)                                                                     \
+    "{\"hate\":{\"filtered\":" filtered ",\"severity\":\"" severity                                          \
+    "\"},\"self_harm\":{\"filtered\":false,\"severity\":\"safe\"},\"sexual\":{\"filtered\":false,"           \
+    "\"severity\":"                                                                                          \
+    "\"safe\"},\"violence\":{\"filtered\":false,\"severity\":\"safe\"}}"
+static const char azure_prompt[] =
+    "\"prompt_filter_results\":[{\"prompt_index\":0,\"content_filter_results\":" AZURE_RESULT("false",
+                                                                                              "safe") "}]";
+
+static void azure_choice(Req *r, Buf *b) {
+    if (!r->azure) return;
+    buf_str(b, ",\"content_filter_results\":");
+    buf_str(b, !strcmp(finish_word(r), "content_filter") ? AZURE_RESULT("true", "high")
+                                                         : AZURE_RESULT("false", "safe"));
+}
+
 static void openai_plain(Req *r) {
     Buf *b = &r->out.body;
     Answer *a = &r->ans;
@@ -2592,7 +2685,9 @@ static void openai_plain(Req *r) {
     if (a->ncalls) buf_str(b, "]");
     buf_str(b, ",\"annotations\":[]},\"logprobs\":null,\"finish_reason\":");
     buf_jstr(b, finish_word(r));
+    azure_choice(r, b);
     buf_str(b, "}]");
+    if (r->azure) buf_fmt(b, ",%s", azure_prompt);
     if (!r->f.usage_none) {
         buf_str(b, ",\"usage\":");
         openai_usage(r, b);
@@ -2618,6 +2713,7 @@ static void openai_close(Req *r, const ChunkFrame *c, EvKind kind, const char *f
         buf_jstr(b, finish);
     else
         buf_str(b, "null");
+    if (kind != EV_PRE) azure_choice(r, b);
     buf_str(b, c->usage ? "}],\"usage\":null}" : "}]}");
     emit(r, kind, NULL);
 }
@@ -2677,6 +2773,11 @@ static void openai_stream_out(Req *r) {
     Answer *a = &r->ans;
     ChunkFrame c = {.usage = r->ask.usage_asked && !r->f.usage_none};
     openai_head(r, &c.head, "chat.completion.chunk");
+    if (r->azure) {
+        buf_fmt(&r->out.tmp, "{\"choices\":[],\"created\":0,\"id\":\"\",\"model\":\"\",\"object\":\"\",%s}",
+                azure_prompt);
+        emit(r, EV_PRE, NULL);
+    }
     openai_open(r, &c);
     buf_fmt(&r->out.tmp, "\"role\":\"assistant\",\"content\":%s,\"refusal\":null",
             a->ncalls && !a->text.n ? "null" : "\"\"");
@@ -3008,7 +3109,6 @@ static void gemini_stream_body(Req *r) {
 }
 
 static void gemini_stream_out(Req *r) {
-    r->out.array = !r->gem_sse;
     gemini_stream_body(r);
     if (!r->out.array || r->out.end != END_CLEAN || r->f.no_terminator) return;
     buf_str(&r->out.body, r->out.events ? "]" : "[]");
@@ -3019,28 +3119,39 @@ static void gemini_stream_out(Req *r) {
 
 typedef struct ErrorKind {
     unsigned status;
-    const char *openai, *anthropic, *gemini, *text;
+    const char *openai, *anthropic, *gemini, *bedrock, *text;
 } ErrorKind;
 
 static const ErrorKind error_kinds[] = {
-    {400, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "Bad request."},
-    {401, "invalid_request_error", "authentication_error", "UNAUTHENTICATED", "Invalid authentication."},
-    {402, "insufficient_quota", "billing_error", "FAILED_PRECONDITION", "Insufficient balance."},
-    {403, "invalid_request_error", "permission_error", "PERMISSION_DENIED", "Permission denied."},
-    {404, "invalid_request_error", "not_found_error", "NOT_FOUND", "Not found."},
-    {405, "invalid_request_error", "invalid_request_error", "UNIMPLEMENTED", "Method not allowed."},
-    {408, "timeout", "timeout_error", "DEADLINE_EXCEEDED", "Request timeout."},
-    {409, "conflict", "api_error", "ABORTED", "Conflict."},
-    {413, "invalid_request_error", "request_too_large", "INVALID_ARGUMENT", "Request too large."},
-    {415, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "Unsupported media type."},
-    {422, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "Unprocessable."},
-    {429, "requests", "rate_limit_error", "RESOURCE_EXHAUSTED",
+    {400, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "ValidationException",
+     "Bad request."},
+    {401, "invalid_request_error", "authentication_error", "UNAUTHENTICATED", "UnrecognizedClientException",
+     "Invalid authentication."},
+    {402, "insufficient_quota", "billing_error", "FAILED_PRECONDITION", "AccessDeniedException",
+     "Insufficient balance."},
+    {403, "invalid_request_error", "permission_error", "PERMISSION_DENIED", "AccessDeniedException",
+     "Permission denied."},
+    {404, "invalid_request_error", "not_found_error", "NOT_FOUND", "ResourceNotFoundException", "Not found."},
+    {405, "invalid_request_error", "invalid_request_error", "UNIMPLEMENTED", "UnknownOperationException",
+     "Method not allowed."},
+    {408, "timeout", "timeout_error", "DEADLINE_EXCEEDED", "ModelTimeoutException", "Request timeout."},
+    {409, "conflict", "api_error", "ABORTED", "ConflictException", "Conflict."},
+    {413, "invalid_request_error", "request_too_large", "INVALID_ARGUMENT", "ValidationException",
+     "Request too large."},
+    {415, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "ValidationException",
+     "Unsupported media type."},
+    {422, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "ValidationException",
+     "Unprocessable."},
+    {424, "server_error", "api_error", "UNAVAILABLE", "ModelErrorException", "The model failed."},
+    {429, "requests", "rate_limit_error", "RESOURCE_EXHAUSTED", "ThrottlingException",
      "Rate limit reached. Please try again later."},
-    {500, "server_error", "api_error", "INTERNAL", "Internal server error."},
-    {502, "server_error", "api_error", "UNAVAILABLE", "Bad gateway."},
-    {503, "server_error", "api_error", "UNAVAILABLE", "The service is overloaded. Please try again later."},
-    {504, "server_error", "timeout_error", "DEADLINE_EXCEEDED", "Gateway timeout."},
-    {529, "server_error", "overloaded_error", "UNAVAILABLE", "Overloaded"},
+    {500, "server_error", "api_error", "INTERNAL", "InternalServerException", "Internal server error."},
+    {502, "server_error", "api_error", "UNAVAILABLE", "ServiceUnavailableException", "Bad gateway."},
+    {503, "server_error", "api_error", "UNAVAILABLE", "ServiceUnavailableException",
+     "The service is overloaded. Please try again later."},
+    {504, "server_error", "timeout_error", "DEADLINE_EXCEEDED", "ServiceUnavailableException",
+     "Gateway timeout."},
+    {529, "server_error", "overloaded_error", "UNAVAILABLE", "ServiceUnavailableException", "Overloaded"},
 };
 
 static const ErrorKind *error_kind(unsigned status) {
@@ -3049,12 +3160,42 @@ static const ErrorKind *error_kind(unsigned status) {
     return status >= 500 ? error_kind(500) : &error_kinds[0];
 }
 
+static const char azure_filter_text[] =
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please "
+    "modify your prompt and retry.";
+
+/* Azure's gateway has errors of its own; what the model's server says comes through as OpenAI's. */
+static bool azure_error(Req *r, Buf *b, unsigned status, const char *message) {
+    char code[12];
+    if (r->f.content_filter) {
+        buf_str(b, "{\"error\":{\"message\":");
+        buf_jstr(b, message);
+        buf_str(b, ",\"type\":null,\"param\":\"prompt\",\"code\":\"content_filter\",\"status\":400,"
+                   "\"innererror\":{\"code\":\"ResponsibleAIPolicyViolation\",\"content_filter_result\":{"
+                   "\"hate\":{\"filtered\":true,\"severity\":\"high\"},\"violence\":{\"filtered\":false,"
+                   "\"severity\":\"safe\"}}}}}");
+        return true;
+    }
+    if (!r->azure || status == 400 || status == 422) return false;
+    snprintf(code, sizeof code, "%u", status);
+    buf_str(b, "{\"error\":{\"code\":");
+    if (r->f.error_code)
+        buf_dump(b, r->f.error_code);
+    else
+        buf_jstr(b, r->err_code ? r->err_code : status == 404 ? "DeploymentNotFound" : code);
+    buf_str(b, ",\"message\":");
+    buf_jstr(b, message);
+    buf_str(b, "}}");
+    return true;
+}
+
 static void openai_error(Req *r, Buf *b, unsigned status, const char *type, const char *message) {
-    const char *code = r->err_code     ? r->err_code
-                       : status == 429 ? "rate_limit_exceeded"
-                       : status == 404 ? "model_not_found"
-                       : status == 401 ? "invalid_api_key"
-                                       : NULL;
+    if (azure_error(r, b, status, message)) return;
+    const char *code = r->err_code                  ? r->err_code
+                       : status == 429              ? "rate_limit_exceeded"
+                       : status == 404 && !r->serve ? "model_not_found"
+                       : status == 401              ? "invalid_api_key"
+                                                    : NULL;
     buf_str(b, "{\"error\":{\"message\":");
     buf_jstr(b, message);
     buf_str(b, ",\"type\":");
@@ -3074,7 +3215,8 @@ static void openai_error(Req *r, Buf *b, unsigned status, const char *type, cons
     buf_str(b, "}}");
 }
 
-static void anthropic_error(Req *r, Buf *b, const char *type, const char *message) {
+static void anthropic_error(Req *r, Buf *b, unsigned status, const char *type, const char *message) {
+    (void)status;
     buf_str(b, "{\"type\":\"error\",\"error\":{\"type\":");
     buf_jstr(b, type);
     buf_str(b, ",\"message\":");
@@ -3114,102 +3256,12 @@ static void gemini_error(Req *r, Buf *b, unsigned status, const char *type, cons
 /* The dialect's own error object; error_type, error_code and error_message of the fault come first. */
 static void error_body(Req *r, Buf *b, unsigned status, const char *message) {
     const ErrorKind *k = error_kind(status);
-    const char *const types[] = {k->openai, k->anthropic, k->gemini};
+    const char *const types[DIALECTS] = {k->openai, k->anthropic, k->gemini, k->bedrock,
+                                         k->openai, k->openai,    k->openai};
     const char *type = r->f.error_type ? json_string_value(r->f.error_type) : types[r->dialect];
     if (r->f.error_message) message = json_string_value(r->f.error_message);
     if (!message) message = k->text;
-    if (r->dialect == OPENAI)
-        openai_error(r, b, status, type, message);
-    else if (r->dialect == ANTHROPIC)
-        anthropic_error(r, b, type, message);
-    else
-        gemini_error(r, b, status, type, message);
-}
-
-/* ---------------------------------------------------------------- embeddings */
-
-#define DEFAULT_DIM 64
-#define MAX_DIM 4096
-#define MAX_INPUTS 2048 /* of one request, as OpenAI has it */
-
-static const Field embed_fields[] = {
-    {"model", T_STR | T_NEED, 0, 0},
-    {"input", T_STR | T_ARR | T_NEED, 0, 0},
-    {"encoding_format", T_STR, 0, 0},
-    {"dimensions", T_INT, 1, MAX_DIM},
-    {"user", T_STR, 0, 0},
-    {"messages", T_FOREIGN, 0, 0},
-    {"stream", T_FOREIGN, 0, 0},
-};
-
-static bool embed_validate(Req *r) {
-    json_t *input = json_object_get(r->root, "input"), *v;
-    size_t i;
-    const char *format = str_of(r->root, "encoding_format");
-    if (!CHECK_FIELDS(r, r->root, embed_fields, "")) return false;
-    if (*format && !ONE_OF(format, "float", "base64"))
-        return bad(r, "encoding_format: must be float or base64");
-    if (json_is_string(input)) {
-        take_text(r, NULL, input);
-        return json_string_length(input) || bad(r, "input: cannot be an empty string");
-    }
-    if (!json_array_size(input) || json_array_size(input) > MAX_INPUTS)
-        return bad(r, "input: 1 to %d texts", MAX_INPUTS);
-    json_array_foreach(input, i, v) {
-        if (!json_string_length(v)) return bad(r, "input[%zu]: must be a nonempty string", i);
-        take_text(r, NULL, v);
-    }
-    return true;
-}
-
-/* The sum over its words, unit length; a text without words is the first axis. */
-static void embed_text(const char *p, size_t n, float *out, size_t dim) {
-    double length = 0;
-    memset(out, 0, dim * sizeof *out);
-    for (size_t i = 0; i < n;) {
-        char word[64];
-        size_t k = 0;
-        while (i < n && !isalnum((unsigned char)p[i]) && (unsigned char)p[i] < 0x80) i++;
-        for (; i < n && (isalnum((unsigned char)p[i]) || (unsigned char)p[i] >= 0x80); i++)
-            if (k < sizeof word) word[k++] = (char)tolower((unsigned char)p[i]);
-        uint64_t x = k ? mix64(hash32(word, k)) : 0;
-        for (size_t d = 0; k && d < dim; d++) {
-            if (d % 64 == 0) x = mix64(x);
-            out[d] += x >> (d % 64) & 1 ? 1.0f : -1.0f;
-        }
-    }
-    for (size_t d = 0; d < dim; d++) length += (double)out[d] * (double)out[d];
-    if (length <= 0) out[0] = 1, length = 1;
-    for (size_t d = 0; d < dim; d++) out[d] = (float)((double)out[d] / sqrt(length));
-}
-
-static void embed_one(Req *r, const json_t *text, size_t index, size_t dim) {
-    static _Thread_local float vector[MAX_DIM];
-    Buf *b = &r->out.body;
-    bool base64 = !strcmp(str_of(r->root, "encoding_format"), "base64");
-    embed_text(json_string_value(text), json_string_length(text), vector, dim);
-    buf_fmt(b, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", index ? "," : "", index);
-    buf_str(b, base64 ? "\"" : "[");
-    if (base64) base64_put(b, (const char *)vector, dim * sizeof *vector); /* little-endian, as OpenAI's */
-    for (size_t d = 0; !base64 && d < dim; d++) buf_fmt(b, "%s%.8g", d ? "," : "", (double)vector[d]);
-    buf_str(b, base64 ? "\"}" : "]}");
-}
-
-static void embed_body(Req *r) {
-    Buf *b = &r->out.body;
-    json_t *input = json_object_get(r->root, "input"), *dims = json_object_get(r->root, "dimensions");
-    size_t dim = dims ? (size_t)json_integer_value(dims) : DEFAULT_DIM, i;
-    json_t *text;
-    if (r->f.dim > 0 && r->f.dim <= MAX_DIM) dim = (size_t)r->f.dim;
-    r->out.status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
-    count_usage(r);
-    buf_str(b, "{\"object\":\"list\",\"data\":[");
-    if (json_is_string(input)) embed_one(r, input, 0, dim);
-    json_array_foreach(input, i, text) embed_one(r, text, i, dim);
-    buf_str(b, "],\"model\":");
-    put_model(r, b);
-    buf_fmt(b, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld}}\n", (long long)r->ans.in,
-            (long long)r->ans.in);
+    own(r)->error(r, b, status, type, message);
 }
 
 /* ---------------------------------------------------------------- pacing */
@@ -3418,6 +3470,247 @@ static ssize_t read_body(void *cls, uint64_t pos, char *buf, size_t max) {
     return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
+/* ---------------------------------------------------------------- keys */
+
+static const char *header(Req *r, const char *name) {
+    const char *v = MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, name);
+    return v ? v : "";
+}
+
+static bool key_ok(const char *key) { return *key && (!g.key || !strcmp(g.key, key)); }
+
+/* A key of Azure's own stands in its own header, a token of Entra is a bearer. */
+static bool azure_auth(Req *r) {
+    const char *key = header(r, "api-key"), *a = header(r, "authorization");
+    if (!*key && starts_with(a, "Bearer ")) key = a + 7;
+    return key_ok(key) || refuse(r, 401, "401",
+                                 "Access denied due to invalid subscription key or wrong API endpoint. Make "
+                                 "sure to provide a valid key for an active subscription and use a correct "
+                                 "regional API endpoint for your resource.");
+}
+
+static bool openai_auth(Req *r) {
+    if (r->azure) return azure_auth(r);
+    const char *a = header(r, "authorization");
+    if (!starts_with(a, "Bearer "))
+        return refuse(r, 401, NULL,
+                      "You didn't provide an API key. You need to provide your "
+                      "API key in an Authorization header using Bearer auth.");
+    return key_ok(a + 7) || refuse(r, 401, "invalid_api_key", "Incorrect API key provided.");
+}
+
+static bool anthropic_auth(Req *r) {
+    const char *version = header(r, "anthropic-version");
+    if (!*header(r, "x-api-key")) return refuse(r, 401, NULL, "x-api-key header is required");
+    if (!key_ok(header(r, "x-api-key"))) return refuse(r, 401, NULL, "invalid x-api-key");
+    if (!*version) return refuse(r, 400, NULL, "anthropic-version: header is required");
+    return !strcmp(version, "2023-06-01") ||
+           bad(r, "anthropic-version: \"%.40s\" is not a valid version", version);
+}
+
+static bool vertex_auth(Req *r) {
+    const char *a = header(r, "authorization");
+    return (starts_with(a, "Bearer ") && key_ok(a + 7)) ||
+           refuse(
+               r, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+               "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie "
+               "or other valid authentication credential.");
+}
+
+static bool gemini_auth(Req *r) {
+    if (r->vertex) return vertex_auth(r);
+    const char *key = header(r, "x-goog-api-key");
+    if (!*key)
+        return refuse(
+            r, 403, NULL,
+            "Method doesn't allow unregistered callers (callers without established "
+            "identity). Please use API Key or other form of API consumer identity to call this API.");
+    return key_ok(key) ||
+           refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
+}
+
+static const char *bearer_key(Req *r) {
+    return r->azure && *header(r, "api-key") ? header(r, "api-key") : header(r, "authorization") + 7;
+}
+static const char *anthropic_key(Req *r) { return header(r, "x-api-key"); }
+static const char *gemini_key(Req *r) {
+    return r->vertex ? header(r, "authorization") + 7 : header(r, "x-goog-api-key");
+}
+
+/* ---------------------------------------------------------------- the dialects */
+
+#include "fake_bedrock.h"
+#include "fake_responses.h"
+#include "fake_more.h"
+#include "fake_embed.h"
+
+static const Dialect dialects[DIALECTS] = {
+    {"chatcmpl-",
+     "call_",
+     24,
+     "messages",
+     "\n",
+     false,
+     NULL,
+     "application/json",
+     "text/event-stream; charset=utf-8",
+     "x-request-id",
+     "invalid_api_key",
+     401,
+     503,
+     bearer_key,
+     openai_auth,
+     openai_validate,
+     openai_plain,
+     openai_stream_out,
+     openai_error,
+     put_sse,
+     NULL,
+     {"stop", "stop", "length", "tool_calls", "stop"},
+     "Unknown parameter: '%s'."},
+    {"msg_",
+     "toolu_01",
+     22,
+     "messages",
+     "\n",
+     true,
+     "content_block_delta",
+     "application/json",
+     "text/event-stream",
+     "request-id",
+     NULL,
+     401,
+     529,
+     anthropic_key,
+     anthropic_auth,
+     anthropic_validate,
+     anthropic_plain,
+     anthropic_stream_out,
+     anthropic_error,
+     put_sse,
+     NULL,
+     {"end_turn", "stop_sequence", "max_tokens", "tool_use", "refusal"},
+     "%s: Extra inputs are not permitted"},
+    {"resp-",
+     "",
+     22,
+     "contents",
+     "\r\n",
+     false,
+     NULL,
+     "application/json; charset=UTF-8",
+     "text/event-stream",
+     NULL,
+     "API_KEY_INVALID",
+     400,
+     503,
+     gemini_key,
+     gemini_auth,
+     gemini_validate,
+     gemini_plain,
+     gemini_stream_out,
+     gemini_error,
+     put_sse,
+     NULL,
+     {"STOP", "STOP", "MAX_TOKENS", "STOP", "SAFETY"},
+     "Invalid JSON payload received. Unknown name \"%s\": Cannot find field."},
+    {"5fa4e000-0000-4000-8000-",
+     "tooluse_",
+     22,
+     "messages",
+     "",
+     false,
+     "contentBlockDelta",
+     "application/json",
+     "application/vnd.amazon.eventstream",
+     "x-amzn-requestid",
+     "UnrecognizedClientException",
+     403,
+     503,
+     bedrock_key,
+     bedrock_auth,
+     bedrock_validate,
+     bedrock_plain,
+     bedrock_stream_out,
+     bedrock_error,
+     put_aws,
+     put_aws_exception,
+     {"end_turn", "stop_sequence", "max_tokens", "tool_use", "guardrail_intervened"},
+     "Malformed input request: #: extraneous key [%s] is not permitted, please reformat your input and try "
+     "again."},
+    {"resp_",
+     "call_",
+     24,
+     "input",
+     "\n",
+     true,
+     "response.output_text.delta",
+     "application/json",
+     "text/event-stream; charset=utf-8",
+     "x-request-id",
+     "invalid_api_key",
+     401,
+     503,
+     bearer_key,
+     openai_auth,
+     responses_validate,
+     responses_plain,
+     responses_stream_out,
+     openai_error,
+     put_sse,
+     put_responses_error,
+     {"completed", "completed", "max_output_tokens", "completed", "completed"},
+     "Unknown parameter: '%s'."},
+    {"ollama-",
+     "",
+     22,
+     "messages",
+     "",
+     false,
+     NULL,
+     "application/json; charset=utf-8",
+     "application/x-ndjson",
+     NULL,
+     NULL,
+     401,
+     500,
+     ollama_key,
+     ollama_auth,
+     ollama_validate,
+     ollama_plain,
+     ollama_stream_out,
+     ollama_error,
+     put_line,
+     NULL,
+     {"stop", "stop", "length", "stop", "stop"},
+     "unknown field '%s'"},
+    {"5fa4e000-0000-4000-9000-",
+     "call_",
+     12,
+     "messages",
+     "\n",
+     true,
+     "content-delta",
+     "application/json",
+     "text/event-stream",
+     NULL,
+     NULL,
+     401,
+     500,
+     bearer_key,
+     cohere_auth,
+     cohere_validate,
+     cohere_plain,
+     cohere_stream_out,
+     cohere_error,
+     put_sse,
+     put_cohere_error,
+     {"COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "COMPLETE"},
+     "unknown field: parameter '%s' is not a valid field"},
+};
+
+static const Dialect *own(const Req *r) { return &dialects[r->dialect]; }
+
 /* ---------------------------------------------------------------- deciding the reply */
 
 /* A byte position inside a multi-byte character of the text, or the middle when there is none. */
@@ -3477,7 +3770,7 @@ static void raw_body(Req *r) {
     buf_add(&r->out.body, json_string_value(r->f.body), json_string_length(r->f.body));
     r->out.status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
     if (r->out.status != 200 || !r->ask.stream) return;
-    set_header(r, "Content-Type", "text/event-stream");
+    set_header(r, "Content-Type", own(r)->stream_type);
     r->out.chunked = true;
 }
 
@@ -3526,25 +3819,27 @@ static void arm_cuts(Req *r) {
 }
 
 static void answer_body(Req *r) {
-    static void (*const plain[])(Req *) = {openai_plain, anthropic_plain, gemini_plain};
-    static void (*const stream[])(Req *) = {openai_stream_out, anthropic_stream_out, gemini_stream_out};
     Out *o = &r->out;
     if (r->embeds) return embed_body(r);
+    if (r->serve) {
+        o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
+        return r->serve(r);
+    }
     o->status = r->f.status >= 0 ? (unsigned)r->f.status : 200;
     if (!r->ask.stream) blank_lines(r);
+    if (!r->ask.stream && r->f.error_after >= 0 && r->dialect == BEDROCK)
+        o->status = 503; /* never in a 200 */
     if (!r->ask.stream && r->f.error_after >= 0) return error_body(r, &o->body, 503, NULL);
     make_answer(r);
     count_tokens(r);
-    if (!r->ask.stream) return plain[r->dialect](r);
+    if (!r->ask.stream) return own(r)->plain(r);
     o->chunked = true;
-    o->sse = r->dialect != GEMINI || r->gem_sse;
-    if (o->sse) {
-        set_header(r, "Content-Type",
-                   r->dialect == OPENAI ? "text/event-stream; charset=utf-8" : "text/event-stream");
-        set_header(r, "Cache-Control", "no-cache");
-    }
+    o->array = r->dialect == GEMINI && !r->gem_sse;
+    o->sse = !o->array && starts_with(own(r)->stream_type, "text/event-stream");
+    if (!o->array) set_header(r, "Content-Type", own(r)->stream_type);
+    if (o->sse) set_header(r, "Cache-Control", "no-cache");
     if (r->f.error_after >= 0) set_header(r, "Connection", "close");
-    stream[r->dialect](r);
+    own(r)->stream(r);
 }
 
 /* limit, remaining and reset of a key's own limit, as the dialect writes them. */
@@ -3553,7 +3848,7 @@ static void lane_headers(Req *r, char own[3][40]) {
     snprintf(own[0], sizeof own[0], "%lld", (long long)r->told.limit);
     snprintf(own[1], sizeof own[1], "%lld", (long long)r->told.remaining);
     long long ms = (long long)(r->told.reset_us + 999) / 1000;
-    if (r->dialect == OPENAI) {
+    if (limit_style(r) == 0) {
         if (ms < 1000)
             snprintf(own[2], sizeof own[2], "%lldms", ms);
         else
@@ -3572,11 +3867,11 @@ static void lane_headers(Req *r, char own[3][40]) {
 static void retry_headers(Req *r) {
     char text[24];
     double s = atof(r->retry);
-    if (!*r->retry || r->dialect == GEMINI) return;
+    if (!*r->retry || r->dialect == GEMINI || r->dialect == BEDROCK) return;
     snprintf(text, sizeof text, "%lld", (long long)(s + 0.999));
     set_header(r, "Retry-After", text);
     snprintf(text, sizeof text, "%lld", (long long)(s * 1000 + 0.999));
-    if (r->dialect == OPENAI) set_header(r, "retry-after-ms", text);
+    if (limit_style(r) == 0) set_header(r, "retry-after-ms", text);
 }
 
 static void limit_headers(Req *r) {
@@ -3588,7 +3883,7 @@ static void limit_headers(Req *r) {
         {"input-tokens", "1500000", "1499500"},
         {"output-tokens", "500000", "499500"},
     };
-    static const char *const form[3][3] = {
+    static const char *const form[2][3] = {
         {"x-ratelimit-limit-%s", "x-ratelimit-remaining-%s", "x-ratelimit-reset-%s"},
         {"anthropic-ratelimit-%s-limit", "anthropic-ratelimit-%s-remaining", "anthropic-ratelimit-%s-reset"},
     };
@@ -3599,15 +3894,16 @@ static void limit_headers(Req *r) {
     strftime(reset, sizeof reset, "%Y-%m-%dT%H:%M:%SZ", &tm);
     char own[3][40];
     lane_headers(r, own);
-    for (size_t i = 0; r->dialect != GEMINI && i < (r->dialect == OPENAI ? 2 : COUNT(rates)); i++) {
-        const char *later = r->dialect == ANTHROPIC ? reset : i ? "1.2s" : "6ms";
+    int style = limit_style(r);
+    for (size_t i = 0; style < 2 && i < (style == 0 ? 2 : COUNT(rates)); i++) {
+        const char *later = style == 1 ? reset : i ? "1.2s" : "6ms";
         bool ours = r->told.on && !i;
         const char *const values[] = {ours ? own[0] : rates[i].limit, ours ? own[1] : rates[i].remaining,
                                       ours ? own[2] : later};
         for (size_t k = 0; k < COUNT(values); k++) {
-            const char *at = strstr(form[r->dialect][k], "%s");
-            snprintf(name, sizeof name, "%.*s%s%s", (int)(at - form[r->dialect][k]), form[r->dialect][k],
-                     rates[i].kind, at + 2);
+            const char *at = strstr(form[style][k], "%s");
+            snprintf(name, sizeof name, "%.*s%s%s", (int)(at - form[style][k]), form[style][k], rates[i].kind,
+                     at + 2);
             set_header(r, name, values[k]);
         }
     }
@@ -3615,11 +3911,10 @@ static void limit_headers(Req *r) {
 
 static void default_headers(Req *r) {
     char id[60];
-    snprintf(id, sizeof id, "req_%s", r->id);
-    set_header(r, "Content-Type",
-               r->dialect == GEMINI ? "application/json; charset=UTF-8" : "application/json");
-    if (r->dialect != GEMINI) set_header(r, r->dialect == OPENAI ? "x-request-id" : "request-id", id);
-    if (r->dialect == OPENAI) set_header(r, "openai-processing-ms", "7");
+    snprintf(id, sizeof id, "%s%s", r->dialect == BEDROCK ? "" : "req_", r->id);
+    set_header(r, "Content-Type", own(r)->type);
+    if (own(r)->id_header) set_header(r, own(r)->id_header, id);
+    if (limit_style(r) == 0) set_header(r, "openai-processing-ms", "7");
     if (g.name) set_header(r, "x-fake-provider", g.name);
     limit_headers(r);
     retry_headers(r);
@@ -3647,6 +3942,10 @@ static void choose_body(Req *r) {
         o->status = f->status >= 0 ? (unsigned)f->status : 302;
         return;
     }
+    if (f->content_filter) {
+        o->status = 400;
+        return error_body(r, &o->body, 400, azure_filter_text);
+    }
     if (f->body) return raw_body(r);
     if (f->garbage) return garbage_body(r);
     if (f->status < 300) return answer_body(r);
@@ -3656,47 +3955,6 @@ static void choose_body(Req *r) {
 
 /* ---------------------------------------------------------------- provider requests */
 
-static const char *header(Req *r, const char *name) {
-    const char *v = MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, name);
-    return v ? v : "";
-}
-
-static bool key_ok(const char *key) { return *key && (!g.key || !strcmp(g.key, key)); }
-
-static bool openai_auth(Req *r) {
-    const char *a = header(r, "authorization");
-    if (!starts_with(a, "Bearer "))
-        return refuse(r, 401, NULL,
-                      "You didn't provide an API key. You need to provide your "
-                      "API key in an Authorization header using Bearer auth.");
-    return key_ok(a + 7) || refuse(r, 401, "invalid_api_key", "Incorrect API key provided.");
-}
-
-static bool anthropic_auth(Req *r) {
-    const char *version = header(r, "anthropic-version");
-    if (!*header(r, "x-api-key")) return refuse(r, 401, NULL, "x-api-key header is required");
-    if (!key_ok(header(r, "x-api-key"))) return refuse(r, 401, NULL, "invalid x-api-key");
-    if (!*version) return refuse(r, 400, NULL, "anthropic-version: header is required");
-    return !strcmp(version, "2023-06-01") ||
-           bad(r, "anthropic-version: \"%.40s\" is not a valid version", version);
-}
-
-static bool gemini_auth(Req *r) {
-    const char *key = header(r, "x-goog-api-key");
-    if (!*key)
-        return refuse(
-            r, 403, NULL,
-            "Method doesn't allow unregistered callers (callers without established "
-            "identity). Please use API Key or other form of API consumer identity to call this API.");
-    return key_ok(key) ||
-           refuse(r, 400, "API_KEY_INVALID", "API key not valid. Please pass a valid API key.");
-}
-
-static const char *sent_key(Req *r) {
-    if (r->dialect == ANTHROPIC) return header(r, "x-api-key");
-    return r->dialect == GEMINI ? header(r, "x-goog-api-key") : header(r, "authorization") + 7;
-}
-
 static bool json_type_ok(Req *r) {
     const char *ct = header(r, "content-type");
     bool ok = !strncasecmp(ct, "application/json", 16) && (!ct[16] || ct[16] == ';' || ct[16] == ' ');
@@ -3705,7 +3963,8 @@ static bool json_type_ok(Req *r) {
 
 /* .../models/NAME:generateContent; url is already percent-decoded. */
 static bool gemini_route(Req *r, const char *url) {
-    static const char *const verbs[] = {":generateContent", ":streamGenerateContent"};
+    static const char *const verbs[] = {":generateContent", ":streamGenerateContent", ":embedContent",
+                                        ":batchEmbedContents"};
     const char *models = strstr(url, "/models/");
     for (size_t i = 0; models && i < COUNT(verbs); i++) {
         if (!ends_with(url, verbs[i])) continue;
@@ -3715,25 +3974,47 @@ static bool gemini_route(Req *r, const char *url) {
         r->dialect = GEMINI;
         r->model = must(strndup(name, strlen(name) - strlen(verbs[i])));
         r->gem_stream = i == 1;
+        if (i >= 2) r->embeds = &embed_kinds[i == 2 ? EMBED_GEMINI : EMBED_GEMINI_BATCH];
         r->gem_sse = alt && !strcmp(alt, "sse");
         return true;
     }
     return false;
 }
 
+static bool batch_route(Req *r, const char *url);
+
+typedef struct Route {
+    const char *end; /* of the path */
+    int dialect;
+    const Embedding *embeds;
+} Route;
+
+static const Route routes[] = {
+    {"/chat/completions", OPENAI, NULL},
+    {"/mistral/v1/embeddings", OPENAI, &embed_kinds[EMBED_MISTRAL]},
+    {"/embeddings", OPENAI, &embed_kinds[EMBED_OPENAI]},
+    {"/messages", ANTHROPIC, NULL},
+    {"/responses", RESPONSES, NULL},
+    {"/api/chat", OLLAMA, NULL},
+    {"/api/embed", OLLAMA, &embed_kinds[EMBED_OLLAMA]},
+    {"/v2/chat", COHERE, NULL},
+    {"/v2/embed", COHERE, &embed_kinds[EMBED_COHERE]},
+};
+
 static bool route(Req *r, const char *url) {
-    static const char *const prefix[] = {"chatcmpl-", "msg_", "resp-"};
-    bool known = true;
-    r->embeds = ends_with(url, "/embeddings");
-    if (ends_with(url, "/chat/completions") || r->embeds)
-        r->dialect = OPENAI;
-    else if (ends_with(url, "/messages"))
-        r->dialect = ANTHROPIC;
-    else
-        known = gemini_route(r, url);
-    put_id(r->id, sizeof r->id, prefix[r->dialect], 1);
+    bool known = batch_route(r, url) || gemini_route(r, url) || bedrock_route(r);
+    for (size_t i = 0; !known && i < COUNT(routes); i++) {
+        if (!ends_with(url, routes[i].end)) continue;
+        r->dialect = routes[i].dialect;
+        r->embeds = routes[i].embeds;
+        known = true;
+    }
+    put_id(r->id, sizeof r->id, own(r)->id, r->dialect == BEDROCK || r->dialect == COHERE ? 12 : 1);
+    if (known && !(r->dialect == GEMINI ? vertex_route(r) : azure_route(r))) return false;
+    if (r->invokes && !bedrock_invoke(r)) return false;
     if (!known) return refuse(r, 404, "unknown_url", "Unknown request URL.");
-    return !strcmp(r->method, "POST") || refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
+    return r->serve || !strcmp(r->method, "POST") ||
+           refuse(r, 405, "method_not_supported", "Only POST is allowed here.");
 }
 
 static bool parse_body(Req *r) {
@@ -3742,7 +4023,9 @@ static bool parse_body(Req *r) {
     r->root = json_loadb(buf_text(&r->body), r->body.n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &e);
     if (!r->root) return bad(r, "Invalid JSON payload: %s (byte %d)", e.text, e.position);
     if (!json_is_object(r->root)) return bad(r, "Invalid JSON payload: must be an object");
-    if (r->dialect != GEMINI) r->model = must(strdup(str_of(r->root, "model")));
+    if (!r->model) r->model = must(strdup(str_of(r->root, "model")));
+    if (r->azure && !json_object_get(r->root, "model"))
+        json_object_set_new(r->root, "model", json_string(r->model)); /* the path says it */
     return *r->model || bad(r, "model: field required");
 }
 
@@ -3763,10 +4046,11 @@ static bool model_fault(Req *r) {
 
 /* A first user message that begins with fault:{...} steers this request, where nothing else does. */
 static bool fault_from_prompt(Req *r) {
-    json_t *list = json_object_get(r->root, r->dialect == GEMINI ? "contents" : "messages"), *msg;
+    json_t *list = json_object_get(r->root, own(r)->list), *msg;
     Buf text = {0}, err = {0};
     size_t i;
     if (r->f.root) return true;
+    if (json_is_string(list)) buf_str(&text, json_string_value(list));
     json_array_foreach(list, i, msg) {
         if (strcmp(str_of(msg, "role"), "user")) continue;
         message_text(msg, &text);
@@ -3786,13 +4070,18 @@ static bool fault_from_prompt(Req *r) {
     return ok;
 }
 
+/* What comes with a request for a batch: nothing, a form, or JSON. */
+static bool service_body(Req *r) {
+    if (strcmp(r->method, "POST") || !strcmp(r->model, "files") || (r->item && !r->body.n)) return true;
+    return json_type_ok(r) && parse_body(r);
+}
+
 static bool examine(Req *r, const char *url) {
-    static bool (*const auth[])(Req *) = {openai_auth, anthropic_auth, gemini_auth};
-    static bool (*const validate[])(Req *) = {openai_validate, anthropic_validate, gemini_validate};
-    if (!route(r, url) || !auth[r->dialect](r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r))
-        return false;
-    bool good = r->embeds ? embed_validate(r) : validate[r->dialect](r) && find_continuation(r);
-    return good && admit(r, sent_key(r));
+    if (!route(r, url)) return false;
+    if (r->serve) return own(r)->auth(r) && service_body(r) && admit(r, own(r)->key(r));
+    if (!own(r)->auth(r) || !json_type_ok(r) || !parse_body(r) || !model_fault(r)) return false;
+    bool good = r->embeds ? r->embeds->validate(r) : own(r)->validate(r) && find_continuation(r);
+    return good && admit(r, own(r)->key(r));
 }
 
 static enum MHD_Result keep_header(void *to, enum MHD_ValueKind kind, const char *key, const char *value) {
@@ -3831,12 +4120,14 @@ static void record(Req *r) {
     unlock();
 }
 
+#include "fake_batch.h"
+
 static void provide(Req *r, const char *url) {
     bool ok = examine(r, url);
     lock();
     if (ok && !r->f.root) fault_from_rules(r);
     unlock();
-    ok = ok && fault_from_prompt(r);
+    ok = ok && (r->serve || fault_from_prompt(r));
     arm_cuts(r);
     default_headers(r);
     choose_body(r);
@@ -3863,6 +4154,7 @@ static void clear_rules(void) {
     g.requests = g.connections = g.disconnects = 0;
     g.max_open = g.open;
     clear_lanes();
+    aws_clear();
     oracle_clear();
     g.prefills = g.turns = 0;
     json_object_clear(g.cuts);
@@ -3936,10 +4228,12 @@ static bool add_rule(Req *r, json_t **changed, Buf *err) {
     json_t *obj = json_loadb(buf_text(&r->body), r->body.n, JSON_ALLOW_NUL, &e);
     if (!obj) return buf_fmt(err, "invalid JSON: %s", e.text), false;
     json_t *limits = json_object_get(obj, "limits"), *keys = json_object_get(obj, "keys"),
-           *truth = json_object_get(obj, "oracle");
+           *truth = json_object_get(obj, "oracle"), *aws = json_object_get(obj, "aws"),
+           *batch = json_object_get(obj, "batch");
     bool ok = (!limits || set_limits(limits, err)) && (!keys || set_keys(keys, err)) &&
-              (!truth || oracle_control(truth, changed, err)) &&
-              (limits || keys || truth || push_rule(obj, err));
+              (!truth || oracle_control(truth, changed, err)) && (!aws || aws_control(aws, err)) &&
+              (!batch || batch_control(batch, err)) &&
+              (limits || keys || truth || aws || batch || push_rule(obj, err));
     json_decref(obj);
     return ok;
 }
@@ -3959,6 +4253,7 @@ static void control_rules(Req *r) {
     Buf err = {0};
     json_t *changed = NULL;
     bool clear = !strcmp(r->method, "DELETE");
+    if (clear) batch_clear();
     lock();
     if (clear) clear_rules();
     unlock();
@@ -4152,12 +4447,14 @@ static void free_request(Req *r) {
         free(r->hvalue[i]);
     }
     json_decref(r->ask.tools);
+    json_decref(r->texts);
     json_decref(r->root);
     json_decref(r->f.root);
     free(r->out.ends);
     free(r->uri);
     free(r->method);
     free(r->model);
+    free(r->item);
     free(r);
 }
 
@@ -4413,6 +4710,7 @@ static void shut_down(pthread_t timer, struct MHD_Daemon *plain, struct MHD_Daem
     free(g.heap);
     free(g.slots);
     oracle_free();
+    batch_clear();
 }
 
 int main(int argc, char **argv) {

@@ -763,6 +763,69 @@ static void budgets_are_asked_first(void **state) {
     t_remove_tree(dir);
 }
 
+/* ---- against the strict provider ---- */
+
+static bool take_any(const char *id, const llmgw_reply *reply, void *user) {
+    Results *got = (Results *)user;
+    size_t i = 0;
+    char want[80];
+    assert_int_equal(sscanf(id, "q-%zu", &i), 1);
+    assert_false(got->seen[i]);
+    got->seen[i] = true;
+    got->count++;
+    got->errors += reply->error.code != LLMGW_OK;
+    snprintf(want, sizeof want, ": question %zu", i);
+    if (!reply->error.code) unit_has(reply->text, want);
+    if (!reply->error.code) assert_true(reply->usage.known && reply->usage.output > 0);
+    return true;
+}
+
+static void the_strict_provider(void **state) {
+    static const char *const models[] = {"openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"};
+    Provider provider;
+    provider_start(&provider, NULL);
+    llmgw_error error;
+    llmgw_batch_info info;
+    char id[LLMGW_BATCH_ID], urls[2][128];
+    llmgw_provider all[] = {t_provider(&provider, "openai", NULL, "/v1", OPENAI_KEY, urls[0]),
+                            t_provider(&provider, "anthropic", NULL, "/v1", ANTHROPIC_KEY, urls[1])};
+    llmgw_options options = t_calm();
+    options.providers = all;
+    options.provider_count = 2;
+    options.no_environment = true;
+    llmgw *gw = llmgw_open(&options, NULL);
+    for (size_t m = 0; m < 2; m++) {
+        for (int errors = 0; errors < 2; errors++) {
+            llmgw_batch batch = batch_of(models[m], 60);
+            provider_rule(&provider, errors ? "{\"batch\":{\"polls\":3,\"errors\":0.5,\"seed\":7}}"
+                                            : "{\"batch\":{\"polls\":3,\"errors\":0,\"seed\":7}}");
+            if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+            do {
+                if (llmgw_batch_status(gw, id, NULL, &info, &error)) fail_msg("%s", error.text);
+                assert_true(info.state <= LLMGW_BATCH_ENDED);
+            } while (!info.over);
+            assert_int_equal(info.total, 60);
+            memset(&results, 0, sizeof results);
+            int64_t n = llmgw_batch_results(gw, id, NULL, take_any, &results, &error);
+            if (n != 60) fail_msg("%s: %lld: %s", id, (long long)n, error.text);
+            assert_int_equal(info.succeeded, 60 - results.errors);
+            assert_int_equal(results.errors > 0, errors);
+        }
+        llmgw_batch batch = batch_of(models[m], 10);
+        if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+        if (llmgw_batch_cancel(gw, id, NULL, &error)) fail_msg("%s", error.text);
+        do {
+            if (llmgw_batch_status(gw, id, NULL, &info, &error)) fail_msg("%s", error.text);
+        } while (!info.over);
+        memset(&results, 0, sizeof results);
+        int64_t n = llmgw_batch_results(gw, id, NULL, take_any, &results, &error);
+        assert_int_equal(n, m ? 10 : results.count); /* openai leaves the cancelled ones out */
+        assert_true(results.count - results.errors > 0);
+    }
+    llmgw_close(gw);
+    provider_stop(&provider);
+}
+
 /* ---- lines of results ---- */
 
 static void results_of_lines(void **state) {
@@ -805,6 +868,7 @@ static void results_of_lines(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_of_lines),
+        cmocka_unit_test(the_strict_provider),
         cmocka_unit_test_setup_teardown(openai, reset, stop),
         cmocka_unit_test_setup_teardown(anthropic, reset, stop),
         cmocka_unit_test_setup_teardown(a_failed_one_says_why, reset, stop),

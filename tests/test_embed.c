@@ -541,6 +541,59 @@ static void the_deadline_is_for_all(void **state) {
     llmgw_close(gw);
 }
 
+/* The strict provider takes what is written for each, and gives all the same vectors. */
+static void each_provider(void **state) {
+    enum { N = 250 };
+    static char room[N][40];
+    static const char *texts[N];
+    static const struct {
+        const char *name, *dialect, *path, *model;
+        int requests;
+    } rows[] = {
+        {"openai", NULL, "/v1", "text-embedding-3-small", 1}, {"mistral", NULL, "/mistral/v1", "codestral-embed", 2},
+        {"gemini", NULL, "/v1beta", "gemini-embedding-001", 3}, {"ollama", "ollama", "", "nomic-embed-text", 1},
+        {"ollama7", "openai", "/v1", "nomic-embed-text", 1}, {"cohere", NULL, "/v2", "embed-v4.0", 3},
+        {"vllm", NULL, "/v1", "bge-m3", 1},
+    };
+    enum { ROWS = sizeof rows / sizeof *rows };
+    char urls[ROWS][128];
+    llmgw_provider all[ROWS];
+    llmgw_options options = t_calm();
+    for (size_t i = 0; i < ROWS; i++)
+        all[i] = t_provider(&provider, rows[i].name, rows[i].dialect, rows[i].path, "key-key-key-key-key-key-key", urls[i]);
+    for (int i = 0; i < N; i++) {
+        snprintf(room[i], sizeof room[i], "text %d \xC3\xBC \"of\" many", i);
+        texts[i] = room[i];
+    }
+    options.providers = all;
+    options.provider_count = ROWS;
+    options.no_environment = true;
+    llmgw *gw = llmgw_open(&options, NULL);
+    assert_non_null(gw);
+    llmgw_vectors *first = NULL;
+    for (size_t i = 0; i < ROWS; i++)
+        for (int purpose = LLMGW_PURPOSE_ANY; purpose <= LLMGW_PURPOSE_DOCUMENT; purpose++) {
+            char model[80];
+            snprintf(model, sizeof model, "%s/%s", rows[i].name, rows[i].model);
+            llmgw_embed_request request = asks(model, texts, N);
+            request.purpose = (llmgw_purpose)purpose;
+            request.dimensions = 256;
+            llmgw_vectors *v = llmgw_embed(gw, &request);
+            if (v->error.code) fail_msg("%s: %s", model, v->error.text);
+            assert_true(v->count == N && v->dim == 256);
+            assert_int_equal(v->attempts, rows[i].requests);
+            assert_true(v->usage.known && v->usage.input > N);
+            assert_int_equal(v->usage.estimated, !strcmp(rows[i].name, "gemini"));
+            for (int k = 0; first && k < N; k += 31) assert_true(cosine(v, (size_t)k, first, (size_t)k) > 0.9999);
+            if (!first)
+                first = v;
+            else
+                llmgw_vectors_free(v);
+        }
+    llmgw_vectors_free(first);
+    llmgw_close(gw);
+}
+
 /* ---- money ---- */
 
 typedef struct Rows {
@@ -665,6 +718,7 @@ int main(void) {
         cmocka_unit_test_setup(refuses, reset),
         cmocka_unit_test_setup(a_wrong_count_is_the_providers_fault, reset),
         cmocka_unit_test_setup(the_deadline_is_for_all, reset),
+        cmocka_unit_test_setup(each_provider, reset),
         cmocka_unit_test_setup(costs_count, reset),
         cmocka_unit_test_setup(limits_hold, reset),
     };
