@@ -988,7 +988,8 @@ typedef enum llmgw_purpose {
 
 /* Texts whose vectors are wanted. Zero-initialise, set model and texts. */
 typedef struct llmgw_embed_request {
-    const char *model; /* required, as in llmgw_request. A route fails over as ever, but all its targets must be
+    const char
+        *model; /* required, as in llmgw_request. A route fails over as ever, but all its targets must be
                           of one model (what follows the last "/" of its name): vectors of two do not mix */
     const char *const *texts; /* required: UTF-8, none of them empty */
     size_t text_count;        /* at most 16,777,216; all vectors together 1 GiB */
@@ -1006,8 +1007,9 @@ typedef struct llmgw_embed_request {
 
 /* Vectors, in the order of the texts. Pointers in it live as long as it does. */
 typedef struct llmgw_vectors {
-    llmgw_error error;   /* error.code 0: success. Else there are no vectors, but there may be a cost */
-    const float *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
+    llmgw_error error; /* error.code 0: success. Else there are no vectors, but there may be a cost */
+    const float
+        *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
                             mostly of length 1 */
     size_t count, dim;
     llmgw_usage usage; /* of all replies: input only; gemini does not tell, then it is estimated */
@@ -1052,11 +1054,12 @@ LLMGW_API const char *llmgw_batch_state_name(llmgw_batch_state state); /* "ended
 
 typedef struct llmgw_batch {
     const char *model; /* required: "provider/model" or an alias; no route */
-    const llmgw_request *requests; /* required, as for llmgw_chat. Their model, key, tags, priority, deadlines, cache,
+    const llmgw_request
+        *requests; /* required, as for llmgw_chat. Their model, key, tags, priority, deadlines, cache,
                                       stream, callbacks and what an answer must be valid for count for nothing */
-    size_t count; /* openai: at most 50,000 and 200 MB; anthropic: 100,000 and 256 MB */
+    size_t count;  /* openai: at most 50,000 and 200 MB; anthropic: 100,000 and 256 MB */
     const char *const *ids; /* one for each: [A-Za-z0-9_-]{1,64}, no two alike. NULL: "0", "1", ... */
-    size_t max_bytes;       /* of all requests as they are sent; 0: what the provider takes. In memory at once */
+    size_t max_bytes; /* of all requests as they are sent; 0: what the provider takes. In memory at once */
     /* Also for the other functions: */
     const char *key; /* as in llmgw_request. One request of its limits, without tokens */
     const char *const *tags;
@@ -1066,7 +1069,7 @@ typedef struct llmgw_batch {
 
 typedef struct llmgw_batch_info {
     llmgw_batch_state state;
-    bool over; /* ENDED, FAILED, EXPIRED or CANCELLED */
+    bool over;                                            /* ENDED, FAILED, EXPIRED or CANCELLED */
     int64_t total, succeeded, failed, cancelled, expired; /* requests; 0 while it is not known */
     int64_t created_s, expires_s, ended_s;                /* since 1970; 0: not told */
     char why[160];                                        /* FAILED: of the first error; no secrets */
@@ -1086,7 +1089,8 @@ LLMGW_API llmgw_code llmgw_batch_status(llmgw *gw, const char *id, const llmgw_b
                                         llmgw_batch_info *info, llmgw_error *error);
 
 /* Blocking: asks the provider to stop it. What was answered by then is charged, and has results. */
-LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_error *error);
+LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_error *error);
 
 /* One result: text, tool calls, usage and cost (tier BATCH), or the error of this request. reply dies when this
    returns; llmgw_reply_keep keeps it. False stops. What a callback may, it may. */
@@ -1095,8 +1099,8 @@ typedef bool (*llmgw_batch_fn)(const char *custom_id, const llmgw_reply *reply, 
 /* Blocking: gives the results of one that is over, in any order, each once, as they are read. Returns how many, or
    -code; -LLMGW_E_LIMIT: it is not over yet. The first time that they were read to the end, the ledger gets one row
    with all of their tokens and cost (key and tags as of how), and budgets count it; later readings cost nothing. */
-LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_batch_fn result,
-                                      void *user, llmgw_error *error);
+LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how,
+                                      llmgw_batch_fn result, void *user, llmgw_error *error);
 
 /* ---- the cache ---- */
 
@@ -8154,9 +8158,8 @@ static void llmgwi_dialect_limit_header(llmgwi_dialect_meta *meta, llmgwi_base_s
 static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str name, llmgwi_base_str value,
                                   int64_t wall_s) {
     if (llmgwi_base_is_nocase(name, "content-type")) {
-        meta->json =
-            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson") &&
-            !llmgwi_base_has(value, "jsonl"); /* ollama's streams, results of batches */
+        meta->json = llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson") &&
+                     !llmgwi_base_has(value, "jsonl"); /* ollama's streams, results of batches */
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
         int64_t ms = llmgwi_dialect_seconds(value) / 1000;
@@ -10829,8 +10832,8 @@ static void llmgwi_dialect_embed_openai(llmgwi_dialect_build *build) {
     llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
     llmgwi_dialect_embed_all(build, "input");
     llmgwi_json_pair(&build->out, "encoding_format", packs ? "base64" : "float");
-    llmgwi_dialect_embed_dim(
-        build, build->target->quirks & LLMGWI_DIALECT_MISTRAL ? "output_dimension" : "dimensions");
+    llmgwi_dialect_embed_dim(build, build->target->quirks & LLMGWI_DIALECT_MISTRAL ? "output_dimension"
+                                                                                   : "dimensions");
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -10925,8 +10928,7 @@ typedef struct llmgwi_dialect_embedded {
 } llmgwi_dialect_embedded;
 
 static bool llmgwi_dialect_embed_bad(llmgwi_dialect_embedded *in, const char *what) {
-    bool cap = in->vector.failed != LLMGWI_BASE_NO_MEMORY &&
-               in->answer->text.failed != LLMGWI_BASE_NO_MEMORY;
+    bool cap = in->vector.failed != LLMGWI_BASE_NO_MEMORY && in->answer->text.failed != LLMGWI_BASE_NO_MEMORY;
     return llmgwi_dialect_fail(in->answer, cap ? LLMGW_E_PROTOCOL : LLMGW_E_MEMORY,
                                cap ? what : "out of memory for the vectors");
 }
@@ -11081,8 +11083,12 @@ typedef struct llmgwi_dialect_embedder {
 } llmgwi_dialect_embedder;
 
 #define LLMGWI_DIALECT_EMBED_ROW(dialect, model, texts, path, build)                                         \
-    {dialect, model, texts, {"embeddings", path, path, NULL, NULL, NULL, false, build,                       \
-     llmgwi_dialect_embed_reply, NULL, LLMGWI_FRAME_SSE, NULL}}
+    {                                                                                                        \
+        dialect, model, texts, {                                                                             \
+            "embeddings", path, path, NULL, NULL, NULL, false, build, llmgwi_dialect_embed_reply, NULL,      \
+                LLMGWI_FRAME_SSE, NULL                                                                       \
+        }                                                                                                    \
+    }
 
 static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
     LLMGWI_DIALECT_EMBED_ROW("openai", "*", 2048, "/embeddings", llmgwi_dialect_embed_openai),
@@ -11118,7 +11124,8 @@ typedef struct llmgwi_dialect_embed_limit {
 
 static const llmgwi_dialect_embed_limit llmgwi_dialect_embed_limits[] = {
     {"openai", 2048, 240000}, /* of 300,000 */
-    {"azure", 2048, 240000},  {"mistral", 128, 12000}, /* of 16,384 */
+    {"azure", 2048, 240000},
+    {"mistral", 128, 12000}, /* of 16,384 */
     {"qwen", 10, 0},
 };
 
@@ -11190,9 +11197,18 @@ static bool llmgwi_dialect_batch_event(llmgwi_dialect_answer *answer, llmgwi_bas
 }
 
 /* Its paths are those of the table above. */
-static const llmgwi_dialect llmgwi_dialect_batch_wire = {
-    "batches", "", "", NULL, NULL, NULL, false, NULL, llmgwi_dialect_batch_reply, llmgwi_dialect_batch_event,
-    LLMGWI_FRAME_LINES, NULL};
+static const llmgwi_dialect llmgwi_dialect_batch_wire = {"batches",
+                                                         "",
+                                                         "",
+                                                         NULL,
+                                                         NULL,
+                                                         NULL,
+                                                         false,
+                                                         NULL,
+                                                         llmgwi_dialect_batch_reply,
+                                                         llmgwi_dialect_batch_event,
+                                                         LLMGWI_FRAME_LINES,
+                                                         NULL};
 
 /* What is known of a batch, or, of a file, its id. */
 typedef struct llmgwi_dialect_batch {
@@ -11250,8 +11266,8 @@ static const llmgwi_dialect_batch_field llmgwi_dialect_batch_fields[] = {
 /* An id is sent back inside a path, and stands behind a slash in a batch's name. False: it is not fit for that. */
 static bool llmgwi_dialect_batch_fit(const char *id, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (!(id[i] >= 'a' && id[i] <= 'z') && !(id[i] >= 'A' && id[i] <= 'Z') && !(id[i] >= '0' && id[i] <= '9') &&
-            id[i] != '_' && id[i] != '-')
+        if (!(id[i] >= 'a' && id[i] <= 'z') && !(id[i] >= 'A' && id[i] <= 'Z') &&
+            !(id[i] >= '0' && id[i] <= '9') && id[i] != '_' && id[i] != '-')
             return false;
     return n > 0 && n < 128;
 }
@@ -11272,7 +11288,7 @@ static void llmgwi_dialect_batch_member(llmgwi_dialect_batch *batch, llmgwi_json
         (void)llmgwi_json_count(json, (int64_t *)(void *)to);
     } else if (field->kind == 't' && text.raw.n) {
         int64_t s = llmgwi_dialect_stamp(text.raw);
-        memcpy(to, &s, sizeof s);
+        if (s > 0) memcpy(to, &s, sizeof s);
     }
 }
 
@@ -11381,7 +11397,8 @@ static void llmgwi_dialect_result_answer(const llmgwi_dialect_result *result, co
     if (llmgwi_json_is(result->type, "canceled") || llmgwi_base_has(result->error, "batch_cancelled"))
         (void)llmgwi_base_error(error, LLMGW_E_CANCELLED, "the batch was cancelled before this request");
     else if (llmgwi_json_is(result->type, "expired") || llmgwi_base_has(result->error, "batch_expired"))
-        (void)llmgwi_base_error(error, LLMGW_E_DEADLINE, "the batch expired before this request was answered");
+        (void)llmgwi_base_error(error, LLMGW_E_DEADLINE,
+                                "the batch expired before this request was answered");
     else if (result->error.n || bad)
         llmgwi_dialect_error(error, bad ? (int)result->status : 0, said, answer->max_depth);
     else if (!result->body.n)
@@ -17849,7 +17866,8 @@ typedef struct llmgwi_ledger_intent { /* strings live until the call returns */
     llmgw_cost reserved;
     const llmgwi_price_rates *rates; /* NULL: unknown price */
     int64_t key_pico[3];             /* budgets of its scoped key: day, month, total; -1: none */
-    const char *once; /* it was spent already: no budget refuses it, and what has this name counts once. NULL: not so */
+    const char *
+        once; /* it was spent already: no budget refuses it, and what has this name counts once. NULL: not so */
     /* out */
     uint64_t number;
     llmgw_code code; /* OK: go; E_BUDGET: refused */
@@ -19002,7 +19020,8 @@ static bool llmgwi_ledger_marked(llmgwi_store_txn *txn, const char *name) {
     if (llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), &value) &&
         llmgwi_ledger_number(value) == hash)
         return true;
-    return txn->error || !llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), llmgwi_ledger_u64(&hash));
+    return txn->error ||
+           !llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), llmgwi_ledger_u64(&hash));
 }
 
 static bool llmgwi_ledger_begin_one(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
@@ -27501,13 +27520,14 @@ typedef struct llmgwi_engine_job {
 /* A call that asks for something else than a model's answer: its request and its reply are of another kind, all
    between is the same. Its owner keeps it until the call ends. */
 typedef struct llmgwi_engine_errand {
-    const llmgwi_dialect_embed *embed; /* vectors: the call's request is the first thing in it; NULL: a batch's: */
-    int64_t tokens;                    /* estimate, of its input */
-    const char *path, *id;             /* as a dialect's path; what stands for {model} in it */
+    const llmgwi_dialect_embed
+        *embed;            /* vectors: the call's request is the first thing in it; NULL: a batch's: */
+    int64_t tokens;        /* estimate, of its input */
+    const char *path, *id; /* as a dialect's path; what stands for {model} in it */
     llmgwi_base_str body;
-    const char *type; /* header line of its body; NULL: JSON */
-    bool get;         /* it has no body */
-    bool once;        /* not sent again where it may have been heard */
+    const char *type;           /* header line of its body; NULL: JSON */
+    bool get;                   /* it has no body */
+    bool once;                  /* not sent again where it may have been heard */
     const llmgw_usage *reserve; /* what budgets must have room for; NULL: it costs nothing, and has no row */
 } llmgwi_engine_errand;
 
@@ -27586,11 +27606,11 @@ typedef struct llmgwi_engine_call {
     struct llmgwi_engine_call *own_next, **own_at; /* among the calls without a caller */
     llmgwi_engine_job *job;                        /* what on_end is to feed back */
     bool boarding;                                 /* a flight that may be joined: it is in the table */
-    bool wants_vector; /* its question's vector is to be had from a provider first */
+    bool wants_vector;                  /* its question's vector is to be had from a provider first */
     const llmgwi_engine_errand *errand; /* NULL: it asks for an answer */
-    bool quits;        /* it leaves its flight before the end */
-    bool filled;       /* its reply is made already */
-    bool hit;          /* the cache has answered: it has ended when it is accepted */
+    bool quits;                         /* it leaves its flight before the end */
+    bool filled;                        /* its reply is made already */
+    bool hit;                           /* the cache has answered: it has ended when it is accepted */
 } llmgwi_engine_call;
 
 /* What a state is called, what may follow, how long it may last, and what it means if it lasts longer. */
@@ -29187,8 +29207,9 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     item->duration_us = llmgwi_engine_now(call->gw) - attempt->began_us;
     item->code = code;
     item->usage = attempt->answer.usage;
-    bool free = !item->sent || refused || (code && blank) || llmgwi_engine_is_batch(call); /* no work was done */
-    bool told = item->usage.known && (!code || attempt->answer.finished); /* it tells at the end */
+    bool free =
+        !item->sent || refused || (code && blank) || llmgwi_engine_is_batch(call); /* no work was done */
+    bool told = item->usage.known && (!code || attempt->answer.finished);          /* it tells at the end */
     if (!told && !free) item->usage = llmgwi_engine_estimate(attempt);
     if (free) item->usage.known = false;
     item->cost = llmgwi_engine_cost(&attempt->rates, &item->usage);
@@ -29717,7 +29738,8 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
     llmgwi_dialect_answer *answer = &attempt->answer;
     const llmgwi_dialect *dialect = attempt->dialect;
     attempt->framed = llmgwi_engine_frames(attempt); /* also without a byte */
-    bool lines = attempt->framed && llmgwi_engine_is_batch(attempt->call); /* no line says that it is the last */
+    bool lines =
+        attempt->framed && llmgwi_engine_is_batch(attempt->call); /* no line says that it is the last */
     if (attempt->stop.code) {
         *why = attempt->stop;
     } else if (attempt->framed && result->code == LLMGW_OK && !answer->ended) {
@@ -34011,7 +34033,8 @@ typedef struct llmgwi_public_embedding {
 
 static const llmgwi_public_vectors llmgwi_public_vectors_fixed[] = {
     LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_MEMORY, true, "out of memory"),
-    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_CLOSED, false, "the gateway is NULL: llmgw_open failed or was not called"),
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_CLOSED, false,
+                             "the gateway is NULL: llmgw_open failed or was not called"),
     LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_FORKED, false,
                              "the gateway belongs to the parent process: open one in the child")};
 
@@ -34327,7 +34350,7 @@ typedef struct llmgwi_public_batching {
     /* results */
     llmgw_batch_fn result;
     void *user;
-    uint32_t epoch; /* of the lines that come; what an earlier attempt gave is passed over */
+    uint32_t epoch;            /* of the lines that come; what an earlier attempt gave is passed over */
     int64_t at, given, before; /* lines of this attempt; of this file; results of earlier files */
     bool stopped;
     llmgw_error why; /* a line that makes no sense */
@@ -34374,8 +34397,8 @@ static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
     if (!llmgwi_public_bear(gw, &job->asked, 1, job->error)) return false;
     job->form.key = NULL;
     int ms = job->how ? job->how->deadline_ms : 0;
-    job->until_us = llmgwi_engine_after(llmgwi_engine_now(gw),
-                                        llmgwi_engine_limit(ms, gw->config.options.deadline_ms));
+    job->until_us =
+        llmgwi_engine_after(llmgwi_engine_now(gw), llmgwi_engine_limit(ms, gw->config.options.deadline_ms));
     return true;
 }
 
@@ -34424,8 +34447,7 @@ static llmgwi_engine_reply *llmgwi_public_batch_ask(llmgwi_public_batching *job,
     job->form.deadline_ms = LLMGW_OFF;
     if (job->until_us != LLMGWI_BASE_NEVER)
         job->form.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
-    llmgwi_engine_call *call =
-        llmgwi_public_errand(gw, &job->form, errand, &job->asked.bearing, job->error);
+    llmgwi_engine_call *call = llmgwi_public_errand(gw, &job->form, errand, &job->asked.bearing, job->error);
     if (!call) return NULL;
     llmgwi_engine_reply *reply = llmgwi_public_await(gw, call);
     if (!reply->pub.error.code) return reply;
@@ -34478,8 +34500,7 @@ static bool llmgwi_public_batch_ids(llmgwi_public_batching *job) {
     }
     if (!why[0]) qsort((void *)(uintptr_t)sorted, batch->count, sizeof *sorted, llmgwi_public_batch_compare);
     for (size_t i = 1; !why[0] && i < batch->count; i++)
-        if (strcmp(sorted[i - 1], sorted[i]) == 0)
-            snprintf(why, sizeof why, "%.64s comes twice", sorted[i]);
+        if (strcmp(sorted[i - 1], sorted[i]) == 0) snprintf(why, sizeof why, "%.64s comes twice", sorted[i]);
     llmgwi_base_free(&job->gw->mem, (void *)(uintptr_t)sorted, bytes);
     return !why[0] || llmgwi_public_batch_wrong(job, "ids", why);
 }
@@ -34543,10 +34564,12 @@ static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
     if (job->api->upload) {
         llmgwi_base_buf_text(&job->body, "--");
         llmgwi_base_buf_text(&job->body, job->boundary);
-        llmgwi_base_buf_text(&job->body, "\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--");
+        llmgwi_base_buf_text(&job->body,
+                             "\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--");
         llmgwi_base_buf_text(&job->body, job->boundary);
-        llmgwi_base_buf_text(&job->body, "\r\nContent-Disposition: form-data; name=\"file\"; "
-                                         "filename=\"batch.jsonl\"\r\nContent-Type: application/jsonl\r\n\r\n");
+        llmgwi_base_buf_text(&job->body,
+                             "\r\nContent-Disposition: form-data; name=\"file\"; "
+                             "filename=\"batch.jsonl\"\r\nContent-Type: application/jsonl\r\n\r\n");
     } else {
         llmgwi_base_buf_text(&job->body, "{\"requests\":[");
     }
@@ -34636,7 +34659,8 @@ LLMGW_API llmgw_code llmgw_batch_status(llmgw *gw, const char *id, const llmgw_b
     return llmgwi_public_batch_close(&job);
 }
 
-LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_error *error) {
+LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_error *error) {
     llmgw_error local;
     llmgwi_public_batching job;
     llmgwi_engine_errand errand;
@@ -34801,8 +34825,8 @@ static void llmgwi_public_batch_results(llmgwi_public_batching *job) {
     if (job->given) llmgwi_public_batch_record(job);
 }
 
-LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how, llmgw_batch_fn result,
-                                      void *user, llmgw_error *error) {
+LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how,
+                                      llmgw_batch_fn result, void *user, llmgw_error *error) {
     llmgw_error local;
     llmgwi_public_batching job;
     if (!error) error = &local;

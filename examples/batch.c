@@ -18,7 +18,8 @@ static bool print_result(const char *custom_id, const llmgw_reply *reply, void *
 }
 
 static int submit(llmgw *gw) {
-    static const char *const questions[] = {"Why is the sky blue?", "Why is grass green?", "Why is snow white?"};
+    static const char *const questions[] = {"Why is the sky blue?", "Why is grass green?",
+                                            "Why is snow white?"};
     static const char *const ids[] = {"sky", "grass", "snow"};
     llmgw_request requests[3] = {{0}};
     llmgw_error error;

@@ -13,7 +13,7 @@ typedef struct Server {
     json_t *lines;   /* of the batch: {custom_id, body} */
     char endpoint[64], file[64];
     int uploads, creates, looks, contents, cancels;
-    int polls_left;     /* looks that still find it running */
+    int polls_left;      /* looks that still find it running */
     int upload_failures; /* 500 so often */
     int create_status;   /* 0: good; 1: the connection is closed after the request was read */
     int cut_after;       /* results: the connection is closed after so many lines, once */
@@ -85,8 +85,8 @@ static void serve_line(const char *text) {
     if (server.endpoint[0] && strcmp(server.endpoint, url)) serve_wrong("several urls", url);
     snprintf(server.endpoint, sizeof server.endpoint, "%s", url);
     if (json_object_get(unit_at(line, "body"), "stream")) serve_wrong("stream", text);
-    json_array_append_new(server.lines, json_pack("{s:O,s:O}", "custom_id", unit_at(line, "custom_id"), "body",
-                                                  unit_at(line, "body")));
+    json_array_append_new(server.lines, json_pack("{s:O,s:O}", "custom_id", unit_at(line, "custom_id"),
+                                                  "body", unit_at(line, "body")));
     json_decref(line);
 }
 
@@ -100,27 +100,31 @@ static int serve_upload(const char *head, char *body, size_t n, char *answer, si
     if (file && file[strlen(file) - 1] != '\n') serve_wrong("the last line is not ended", file);
     for (char *line = file ? strtok_r(file, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
         serve_line(line);
-    snprintf(answer, cap, "{\"id\":\"file-in-7\",\"object\":\"file\",\"bytes\":%zu,\"purpose\":\"batch\"}", n);
+    snprintf(answer, cap, "{\"id\":\"file-in-7\",\"object\":\"file\",\"bytes\":%zu,\"purpose\":\"batch\"}",
+             n);
     return 200;
 }
 
 /* openai's object, or anthropic's. */
 static void serve_state(bool anthropic, char *answer, size_t cap) {
     size_t count = json_array_size(server.lines);
-    const char *state = server.failed                            ? "failed"
+    const char *state = server.failed                                ? "failed"
                         : server.cancelled && server.polls_left <= 0 ? "cancelled"
-                        : server.cancelled                        ? "cancelling"
-                        : server.polls_left > 0                   ? "in_progress"
-                                                                  : "completed";
+                        : server.cancelled                           ? "cancelling"
+                        : server.polls_left > 0                      ? "in_progress"
+                                                                     : "completed";
     bool over = server.polls_left <= 0;
     if (anthropic) {
-        snprintf(answer, cap,
-                 "{\"id\":\"msgbatch_013Zva\",\"type\":\"message_batch\",\"processing_status\":\"%s\","
-                 "\"request_counts\":{\"processing\":%zu,\"succeeded\":%zu,\"errored\":0,\"canceled\":0,"
-                 "\"expired\":0},\"ended_at\":%s,\"created_at\":\"2024-08-20T18:37:24.100435Z\","
-                 "\"expires_at\":\"2024-08-21T18:37:24.100435Z\",\"results_url\":\"https://example.com/steal\"}",
-                 over ? "ended" : server.cancelled ? "canceling" : "in_progress", over ? (size_t)0 : count,
-                 over ? count : 0, over ? "\"2024-08-20T18:39:24Z\"" : "null");
+        snprintf(
+            answer, cap,
+            "{\"id\":\"msgbatch_013Zva\",\"type\":\"message_batch\",\"processing_status\":\"%s\","
+            "\"request_counts\":{\"processing\":%zu,\"succeeded\":%zu,\"errored\":0,\"canceled\":0,"
+            "\"expired\":0},\"ended_at\":%s,\"created_at\":\"2024-08-20T18:37:24.100435Z\","
+            "\"expires_at\":\"2024-08-21T18:37:24.100435Z\",\"results_url\":\"https://example.com/steal\"}",
+            over               ? "ended"
+            : server.cancelled ? "canceling"
+                               : "in_progress",
+            over ? (size_t)0 : count, over ? count : 0, over ? "\"2024-08-20T18:39:24Z\"" : "null");
         return;
     }
     snprintf(answer, cap,
@@ -130,11 +134,13 @@ static void serve_state(bool anthropic, char *answer, size_t cap) {
              "\"expires_at\":1711557933,\"metadata\":null,"
              "\"request_counts\":{\"total\":%zu,\"completed\":%zu,\"failed\":%d}}",
              server.endpoint,
-             server.failed ? "{\"object\":\"list\",\"data\":[{\"code\":\"invalid_json_line\",\"message\":\"Line 3 is "
-                             "not JSON\",\"line\":3}]}"
-                           : "null",
-             state, over && !server.failed ? "\"file-out-8\"" : "null", over && !server.failed ? "\"file-err-9\"" : "null",
-             over ? "1711493163" : "null", count, over && !server.failed ? count - 1 : 0, over && !server.failed);
+             server.failed
+                 ? "{\"object\":\"list\",\"data\":[{\"code\":\"invalid_json_line\",\"message\":\"Line 3 is "
+                   "not JSON\",\"line\":3}]}"
+                 : "null",
+             state, over && !server.failed ? "\"file-out-8\"" : "null",
+             over && !server.failed ? "\"file-err-9\"" : "null", over ? "1711493163" : "null", count,
+             over && !server.failed ? count - 1 : 0, over && !server.failed);
 }
 
 /* The i-th request's text. */
@@ -151,26 +157,28 @@ static char *serve_result(bool anthropic, size_t i, bool error) {
     char text[200];
     snprintf(text, sizeof text, "Answer to %.150s", serve_prompt(i));
     if (anthropic && i == 0)
-        line = json_pack("{s:O,s:{s:s,s:{s:s,s:{s:s,s:s}}}}", "custom_id", id, "result", "type", "errored", "error",
-                         "type", "error", "error", "type", "invalid_request_error", "message", "no such thing");
+        line = json_pack("{s:O,s:{s:s,s:{s:s,s:{s:s,s:s}}}}", "custom_id", id, "result", "type", "errored",
+                         "error", "type", "error", "error", "type", "invalid_request_error", "message",
+                         "no such thing");
     else if (anthropic && i == 1)
         line = json_pack("{s:O,s:{s:s}}", "custom_id", id, "result", "type", "expired");
     else if (anthropic)
-        line = json_pack("{s:O,s:{s:s,s:{s:s,s:s,s:s,s:s,s:[{s:s,s:s}],s:s,s:n,s:{s:i,s:i,s:s}}}}", "custom_id", id,
-                         "result", "type", "succeeded", "message", "id", "msg_014", "type", "message", "role",
-                         "assistant", "model", "claude-haiku-4-5-20251001", "content", "type", "text", "text", text,
-                         "stop_reason", "end_turn", "stop_sequence", "usage", "input_tokens", 10, "output_tokens", 5,
-                         "service_tier", "batch");
+        line = json_pack("{s:O,s:{s:s,s:{s:s,s:s,s:s,s:s,s:[{s:s,s:s}],s:s,s:n,s:{s:i,s:i,s:s}}}}",
+                         "custom_id", id, "result", "type", "succeeded", "message", "id", "msg_014", "type",
+                         "message", "role", "assistant", "model", "claude-haiku-4-5-20251001", "content",
+                         "type", "text", "text", text, "stop_reason", "end_turn", "stop_sequence", "usage",
+                         "input_tokens", 10, "output_tokens", 5, "service_tier", "batch");
     else if (error)
-        line = json_pack("{s:s,s:O,s:{s:i,s:s,s:{s:{s:s,s:s}}},s:n}", "id", "batch_req_e", "custom_id", id, "response",
-                         "status_code", 400, "request_id", "req_1", "body", "error", "message", "too long, this one",
-                         "code", "context_length_exceeded", "error");
+        line = json_pack("{s:s,s:O,s:{s:i,s:s,s:{s:{s:s,s:s}}},s:n}", "id", "batch_req_e", "custom_id", id,
+                         "response", "status_code", 400, "request_id", "req_1", "body", "error", "message",
+                         "too long, this one", "code", "context_length_exceeded", "error");
     else
-        line = json_pack("{s:s,s:O,s:{s:i,s:s,s:{s:s,s:s,s:s,s:[{s:i,s:{s:s,s:s},s:s}],s:{s:i,s:i,s:i}}},s:n}", "id",
-                         "batch_req_1", "custom_id", id, "response", "status_code", 200, "request_id", "req_1", "body",
-                         "id", "chatcmpl-1", "object", "chat.completion", "model", "gpt-4o-mini-2024-07-18", "choices",
-                         "index", 0, "message", "role", "assistant", "content", text, "finish_reason", "stop", "usage",
-                         "prompt_tokens", 10, "completion_tokens", 5, "total_tokens", 15, "error");
+        line = json_pack(
+            "{s:s,s:O,s:{s:i,s:s,s:{s:s,s:s,s:s,s:[{s:i,s:{s:s,s:s},s:s}],s:{s:i,s:i,s:i}}},s:n}", "id",
+            "batch_req_1", "custom_id", id, "response", "status_code", 200, "request_id", "req_1", "body",
+            "id", "chatcmpl-1", "object", "chat.completion", "model", "gpt-4o-mini-2024-07-18", "choices",
+            "index", 0, "message", "role", "assistant", "content", text, "finish_reason", "stop", "usage",
+            "prompt_tokens", 10, "completion_tokens", 5, "total_tokens", 15, "error");
     char *out = json_dumps(line, JSON_COMPACT);
     json_decref(line);
     return out;
@@ -181,11 +189,14 @@ static void serve_results(int fd, bool anthropic, bool errors) {
     size_t to = anthropic || errors ? count : count - 1;
     char chunk[64];
     int sent = 0;
-    raw_puts(fd, anthropic ? "HTTP/1.1 200 OK\r\nContent-Type: application/x-jsonl\r\nTransfer-Encoding: chunked\r\n\r\n"
-                           : "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: "
-                             "chunked\r\n\r\n");
+    raw_puts(
+        fd, anthropic
+                ? "HTTP/1.1 200 OK\r\nContent-Type: application/x-jsonl\r\nTransfer-Encoding: chunked\r\n\r\n"
+                : "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: "
+                  "chunked\r\n\r\n");
     for (size_t i = to; i-- > from; sent++) { /* not in the order of the requests */
-        char *line = server.junk && sent == 2 ? strdup("{\"custom_id\": nonsense}") : serve_result(anthropic, i, errors);
+        char *line = server.junk && sent == 2 ? strdup("{\"custom_id\": nonsense}")
+                                              : serve_result(anthropic, i, errors);
         if (server.cut_after && sent == server.cut_after) {
             server.cut_after = 0;
             free(line);
@@ -212,8 +223,8 @@ static int serve_messages(const char *body, char *answer, size_t cap) {
     server.lines = json_array();
     json_array_foreach(requests, i, one) {
         if (!json_is_integer(unit_at(one, "params.max_tokens"))) serve_wrong("no max_tokens", body);
-        json_array_append_new(server.lines, json_pack("{s:O,s:O}", "custom_id", unit_at(one, "custom_id"), "body",
-                                                      unit_at(one, "params")));
+        json_array_append_new(server.lines, json_pack("{s:O,s:O}", "custom_id", unit_at(one, "custom_id"),
+                                                      "body", unit_at(one, "params")));
     }
     json_decref(all);
     serve_state(true, answer, cap);
@@ -260,7 +271,9 @@ static int serve_one(int fd, const char *head, char *body, size_t n, char *answe
         return -1;
     }
     if (!strstr(path, anthropic ? "/v1/messages/batches/msgbatch_013Zva" : "/v1/batches/batch_abc123"))
-        return snprintf(answer, cap, "{\"error\":{\"message\":\"No batch found\",\"type\":\"not_found_error\"}}"), 404;
+        return snprintf(answer, cap,
+                        "{\"error\":{\"message\":\"No batch found\",\"type\":\"not_found_error\"}}"),
+               404;
     server.looks++;
     serve_state(anthropic, answer, cap);
     server.polls_left--;
@@ -390,7 +403,8 @@ static bool take(const char *id, const llmgw_reply *reply, void *user) {
     return results->count != results->stop_at;
 }
 
-static int64_t read_all(llmgw *gw, const char *id, const llmgw_batch *how, Results *results, llmgw_error *error) {
+static int64_t read_all(llmgw *gw, const char *id, const llmgw_batch *how, Results *results,
+                        llmgw_error *error) {
     memset(results, 0, sizeof *results);
     int64_t n = llmgw_batch_results(gw, id, how, take, results, error);
     llmgw_reply_free(results->kept);
@@ -686,7 +700,8 @@ static int64_t spent(llmgw *gw, const char *name, bool reserved) {
     llmgw_budget_state budgets[8];
     size_t n = llmgw_budgets(gw, budgets, 8);
     for (size_t i = 0; i < n; i++)
-        if (!strcmp(budgets[i].name, name)) return reserved ? budgets[i].reserved_pico : budgets[i].spent_pico;
+        if (!strcmp(budgets[i].name, name))
+            return reserved ? budgets[i].reserved_pico : budgets[i].spent_pico;
     return -1;
 }
 
@@ -743,7 +758,8 @@ static void budgets_are_asked_first(void **state) {
     llmgw_error error;
     assert_non_null(mkdtemp(dir));
     llmgw *gw = open_with(money_config, dir);
-    llmgw_batch batch = batch_of("mini", 26); /* 26 x 100 tokens of output at 4 USD a million: more than a cent */
+    llmgw_batch batch =
+        batch_of("mini", 26); /* 26 x 100 tokens of output at 4 USD a million: more than a cent */
     batch.tags = tags;
     batch.tag_count = 1;
     assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_BUDGET);
@@ -752,9 +768,10 @@ static void budgets_are_asked_first(void **state) {
     batch.count = 11;
     if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
     llmgw_close(gw);
-    gw = open_with("{'models':{'mini':{'provider':'openai','model':'gpt-4o-mini','price':{'input':2,'output':8}}},"
-                   "'budgets':{'bulk':{'tag':'bulk','total_usd':0.0000001}}}",
-                   dir);
+    gw = open_with(
+        "{'models':{'mini':{'provider':'openai','model':'gpt-4o-mini','price':{'input':2,'output':8}}},"
+        "'budgets':{'bulk':{'tag':'bulk','total_usd':0.0000001}}}",
+        dir);
     assert_int_equal(read_all(gw, id, &batch, &results, &error), 11);
     assert_int_equal(rows_of(gw).batches, 1);
     assert_int_equal(spent(gw, "bulk", false), 300000000);
@@ -839,11 +856,12 @@ static void results_of_lines(void **state) {
         {"[]", false, LLMGW_OK, ""},
         {"{'custom_id':7,'response':{}}", false, LLMGW_OK, ""},
         {"{'custom_id':'a'}", true, LLMGW_E_PROTOCOL, "neither an answer nor an error"},
-        {"{'custom_id':'a','response':null,'error':{'code':'batch_expired','message':'This request could not be "
+        {"{'custom_id':'a','response':null,'error':{'code':'batch_expired','message':'This request could not "
+         "be "
          "executed before the completion window expired.'}}",
          true, LLMGW_E_DEADLINE, "expired"},
-        {"{'custom_id':'a','response':null,'error':{'code':'server_error','message':'oh'}}", true, LLMGW_E_PROVIDER,
-         "oh"},
+        {"{'custom_id':'a','response':null,'error':{'code':'server_error','message':'oh'}}", true,
+         LLMGW_E_PROVIDER, "oh"},
         {"{'custom_id':'a','response':{'status_code':429,'body':{'error':{'message':'slow down'}}}}", true,
          LLMGW_E_RATE_LIMITED, "slow down"},
         {"{'custom_id':'a','response':{'status_code':200,'body':{'choices':[]}}}", true, LLMGW_E_PROTOCOL,

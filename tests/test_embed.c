@@ -29,7 +29,8 @@ static llmgw_embed_request asks(const char *model, const char *const *texts, siz
 
 static void expect(const llmgw_vectors *v, llmgw_code code, const char *part) {
     if (v->error.code != code)
-        fail_msg("expected %s, got %s: %s", llmgw_code_name(code), llmgw_code_name(v->error.code), v->error.text);
+        fail_msg("expected %s, got %s: %s", llmgw_code_name(code), llmgw_code_name(v->error.code),
+                 v->error.text);
     if (part) unit_has(v->error.text, part);
     assert_int_equal(v->values == NULL, code != LLMGW_OK);
     if (code) assert_true(v->count == 0 && v->dim == 0);
@@ -48,7 +49,8 @@ typedef struct Written {
 
 static const Written written[] = {
     {"openai", "openai", "text-embedding-3-small", 0, 128, LLMGW_PURPOSE_QUERY, 2, "/embeddings",
-     "{'model':'text-embedding-3-small','input':['one','t\\u00fc'],'encoding_format':'base64','dimensions':128}"},
+     "{'model':'text-embedding-3-small','input':['one','t\\u00fc'],'encoding_format':'base64','dimensions':"
+     "128}"},
     {"openai", "mistral", "codestral-embed", LLMGWI_DIALECT_MISTRAL, 256, LLMGW_PURPOSE_ANY, 1, "/embeddings",
      "{'model':'codestral-embed','input':['one'],'encoding_format':'float','output_dimension':256}"},
     {"openai", "vllm", "bge", 0, 0, LLMGW_PURPOSE_ANY, 1, "/embeddings",
@@ -171,19 +173,20 @@ static const Read reads[] = {
     {"{'data':[{'index':0,'embedding':'AACAv\\u0077AA\\/z8='}]}", 1, 2, -1, 1.9921875f, -1},
     {"{'data':[{'embedding':[1]},{'embedding':[2]}]}", 2, 2, 1, 2, -1},
     /* gemini */
-    {"{'embeddings':[{'values':[1,2,3]},{'values':[4,5,6]}],'usageMetadata':{'promptTokenCount':9}}", 2, 6, 1, 6,
-     9},
+    {"{'embeddings':[{'values':[1,2,3]},{'values':[4,5,6]}],'usageMetadata':{'promptTokenCount':9}}", 2, 6, 1,
+     6, 9},
     /* ollama */
-    {"{'model':'m','embeddings':[[0.5,0.25]],'total_duration':14143917,'prompt_eval_count':8}", 1, 2, 0.5f, 0.25f,
-     8},
+    {"{'model':'m','embeddings':[[0.5,0.25]],'total_duration':14143917,'prompt_eval_count':8}", 1, 2, 0.5f,
+     0.25f, 8},
     /* cohere, and cohere in bedrock, v4 and v3 */
     {"{'id':'i','embeddings':{'float':[[1,2],[3,4]]},'texts':['a','b'],'meta':{'api_version':{'version':'2'},"
      "'billed_units':{'input_tokens':4}},'response_type':'embeddings_by_type'}",
      2, 4, 1, 4, 4},
-    {"{'embeddings':[[1,2],[3,4]],'id':'x','response_type':'embeddings_floats','texts':['a','b']}", 2, 4, 1, 4, -1},
+    {"{'embeddings':[[1,2],[3,4]],'id':'x','response_type':'embeddings_floats','texts':['a','b']}", 2, 4, 1,
+     4, -1},
     /* titan */
-    {"{'embedding':[0.1,0.2,0.3],'embeddingsByType':{'float':[9,9,9]},'inputTextTokenCount':5}", 1, 3, 0.1f, 0.3f,
-     5},
+    {"{'embedding':[0.1,0.2,0.3],'embeddingsByType':{'float':[9,9,9]},'inputTextTokenCount':5}", 1, 3, 0.1f,
+     0.3f, 5},
     /* nova */
     {"{'embeddings':[{'embeddingType':'TEXT','embedding':[1,2]}]}", 1, 2, 1, 2, -1},
 };
@@ -317,7 +320,8 @@ static void recorded_replies(void **state) {
 static double cosine(const llmgw_vectors *a, size_t i, const llmgw_vectors *b, size_t j) {
     double sum = 0;
     assert_int_equal(a->dim, b->dim);
-    for (size_t d = 0; d < a->dim; d++) sum += (double)a->values[i * a->dim + d] * (double)b->values[j * b->dim + d];
+    for (size_t d = 0; d < a->dim; d++)
+        sum += (double)a->values[i * a->dim + d] * (double)b->values[j * b->dim + d];
     return sum;
 }
 
@@ -423,9 +427,9 @@ static void fails_over_to_the_same_model_only(void **state) {
                             t_provider(&provider, "two", "openai", "/v1", OPENAI_KEY, urls[1])};
     options.providers = two;
     options.provider_count = 2;
-    options.config_json =
-        "{\"routes\":{\"same\":{\"try\":[\"one/bge-m3\",\"two/baai/bge-m3\"]},"
-        "\"mixed\":{\"try\":[\"one/bge-m3\",\"two/e5\"]},\"none\":{\"try\":[\"one/claude\",\"anthropic/claude\"]}}}";
+    options.config_json = "{\"routes\":{\"same\":{\"try\":[\"one/bge-m3\",\"two/baai/bge-m3\"]},"
+                          "\"mixed\":{\"try\":[\"one/bge-m3\",\"two/e5\"]},\"none\":{\"try\":[\"one/"
+                          "claude\",\"anthropic/claude\"]}}}";
     llmgw *gw = t_open(&provider, &options);
     provider_model_rule(&provider, "bge-m3", "\"status\":500");
     llmgw_embed_request request = asks("same", texts, 2);
@@ -550,9 +554,12 @@ static void each_provider(void **state) {
         const char *name, *dialect, *path, *model;
         int requests;
     } rows[] = {
-        {"openai", NULL, "/v1", "text-embedding-3-small", 1}, {"mistral", NULL, "/mistral/v1", "codestral-embed", 2},
-        {"gemini", NULL, "/v1beta", "gemini-embedding-001", 3}, {"ollama", "ollama", "", "nomic-embed-text", 1},
-        {"ollama7", "openai", "/v1", "nomic-embed-text", 1}, {"cohere", NULL, "/v2", "embed-v4.0", 3},
+        {"openai", NULL, "/v1", "text-embedding-3-small", 1},
+        {"mistral", NULL, "/mistral/v1", "codestral-embed", 2},
+        {"gemini", NULL, "/v1beta", "gemini-embedding-001", 3},
+        {"ollama", "ollama", "", "nomic-embed-text", 1},
+        {"ollama7", "openai", "/v1", "nomic-embed-text", 1},
+        {"cohere", NULL, "/v2", "embed-v4.0", 3},
         {"vllm", NULL, "/v1", "bge-m3", 1},
     };
     enum { ROWS = sizeof rows / sizeof *rows };
@@ -560,7 +567,8 @@ static void each_provider(void **state) {
     llmgw_provider all[ROWS];
     llmgw_options options = t_calm();
     for (size_t i = 0; i < ROWS; i++)
-        all[i] = t_provider(&provider, rows[i].name, rows[i].dialect, rows[i].path, "key-key-key-key-key-key-key", urls[i]);
+        all[i] = t_provider(&provider, rows[i].name, rows[i].dialect, rows[i].path,
+                            "key-key-key-key-key-key-key", urls[i]);
     for (int i = 0; i < N; i++) {
         snprintf(room[i], sizeof room[i], "text %d \xC3\xBC \"of\" many", i);
         texts[i] = room[i];
@@ -584,7 +592,8 @@ static void each_provider(void **state) {
             assert_int_equal(v->attempts, rows[i].requests);
             assert_true(v->usage.known && v->usage.input > N);
             assert_int_equal(v->usage.estimated, !strcmp(rows[i].name, "gemini"));
-            for (int k = 0; first && k < N; k += 31) assert_true(cosine(v, (size_t)k, first, (size_t)k) > 0.9999);
+            for (int k = 0; first && k < N; k += 31)
+                assert_true(cosine(v, (size_t)k, first, (size_t)k) > 0.9999);
             if (!first)
                 first = v;
             else
