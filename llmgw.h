@@ -27613,6 +27613,11 @@ typedef struct llmgwi_engine_call {
     bool hit;                           /* the cache has answered: it has ended when it is accepted */
 } llmgwi_engine_call;
 
+/* An errand about a batch: it costs nothing itself, and how long it takes tells nothing of the model. */
+static bool llmgwi_engine_is_batch(const llmgwi_engine_call *call) {
+    return call->errand && !call->errand->embed;
+}
+
 /* What a state is called, what may follow, how long it may last, and what it means if it lasts longer. */
 typedef struct llmgwi_engine_move {
     const char *name;
@@ -28702,7 +28707,9 @@ static void llmgwi_engine_take(llmgwi_engine_attempt *attempt, int64_t now) {
     target->in_flight++;
     target->attempts++;
     taken->probe = llmgwi_health_breaker_begin(&target->breaker, now);
-    attempt->slow_us = llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
+    if (!llmgwi_engine_is_batch(call))
+        attempt->slow_us =
+            llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
     unsigned of_key = llmgwi_engine_crossings(gw, &account->limits, now);
     unsigned of_model = target->limits ? llmgwi_engine_crossings(gw, target->limits, now) : 0;
     llmgwi_base_unlock(&gw->lock);
@@ -28727,7 +28734,8 @@ static bool llmgwi_engine_kept_back(const llmgwi_engine_attempt *attempt, llmgw_
 static int llmgwi_engine_verdict(const llmgwi_engine_attempt *attempt, const llmgwi_engine_target *target,
                                  llmgw_code code, int64_t us) {
     if (llmgwi_engine_kept_back(attempt, code)) return -1;
-    if (us > llmgwi_engine_slow_us(attempt->gw, target, attempt->call->request->stream)) return 0;
+    bool timed = !llmgwi_engine_is_batch(attempt->call);
+    if (timed && us > llmgwi_engine_slow_us(attempt->gw, target, attempt->call->request->stream)) return 0;
     if (code == LLMGW_OK) return 1;
     unsigned what = llmgwi_health_what(code, 0);
     if (what & LLMGWI_HEALTH_BREAKER) return 0;
@@ -28758,7 +28766,8 @@ static bool llmgwi_engine_note_health(llmgwi_engine_attempt *attempt, llmgwi_eng
         llmgwi_health_aimd_overload(&target->aimd, now, attempt->began_us, target->in_flight);
     else if (code == LLMGW_OK)
         llmgwi_health_aimd_good(&target->aimd, now, target->in_flight);
-    if (code == LLMGW_OK || began || verdict == 0) {
+    bool timed = !llmgwi_engine_is_batch(attempt->call);
+    if (timed && (code == LLMGW_OK || began || verdict == 0)) {
         llmgwi_health_ewma_add(&target->ewma, now, us);
         llmgwi_health_histogram_record(&target->latency[attempt->call->request->stream], us);
     }
@@ -28904,7 +28913,7 @@ static void llmgwi_engine_settle(llmgwi_engine_attempt *attempt, llmgw_code code
     llmgwi_engine_learn(&lane->requests, &attempt->meta.requests, since, now);
     llmgwi_engine_learn(&lane->tokens, &attempt->meta.tokens, since * taken->tokens, now);
     bool moved = llmgwi_engine_note_health(attempt, target, code, now); /* it is still counted in flight */
-    llmgwi_engine_tally_attempt(attempt, target, item);
+    if (!llmgwi_engine_is_batch(call)) llmgwi_engine_tally_attempt(attempt, target, item);
     lane->in_flight--;
     target->in_flight--;
     if (llmgwi_engine_kept_back(attempt, code)) target->attempts--;
@@ -29189,11 +29198,6 @@ static void llmgwi_engine_record(llmgwi_engine_attempt *attempt, const llmgw_tra
     row.verdict = call->cached.verdict;
     llmgwi_ledger_settle(gw->ledger, attempt->intent, &row);
     attempt->intent = 0;
-}
-
-/* An errand about a batch: it costs nothing itself. */
-static bool llmgwi_engine_is_batch(const llmgwi_engine_call *call) {
-    return call->errand && !call->errand->embed;
 }
 
 /* Closes an attempt's item in the trace. */

@@ -635,6 +635,13 @@ static void many(void **state) {
     if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
     assert_int_equal(read_all(gw, id, NULL, &results, &error), MOST);
     assert_int_equal(results.errors, 1);
+    llmgw_target targets[2]; /* the route has both */
+    llmgw_report report;
+    memset(&report, 0, sizeof report);
+    assert_int_equal(llmgw_targets(gw, targets, 2), 2);
+    assert_true(targets[0].p50_ms == 0 && targets[0].p95_ms == 0); /* how long this takes says nothing of the model */
+    assert_int_equal(llmgw_report_fill(gw, &report), LLMGW_OK);
+    assert_true(report.attempts == 0 && report.unknown == 0);
     llmgw_close(gw);
 }
 
