@@ -28708,8 +28708,7 @@ static void llmgwi_engine_take(llmgwi_engine_attempt *attempt, int64_t now) {
     target->attempts++;
     taken->probe = llmgwi_health_breaker_begin(&target->breaker, now);
     if (!llmgwi_engine_is_batch(call))
-        attempt->slow_us =
-            llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
+        attempt->slow_us = llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
     unsigned of_key = llmgwi_engine_crossings(gw, &account->limits, now);
     unsigned of_model = target->limits ? llmgwi_engine_crossings(gw, target->limits, now) : 0;
     llmgwi_base_unlock(&gw->lock);

@@ -642,7 +642,8 @@ static void many(void **state) {
     report.targets = told;
     report.target_room = 2;
     assert_int_equal(llmgw_targets(gw, targets, 2), 2);
-    assert_true(targets[0].p50_ms == 0 && targets[0].p95_ms == 0); /* how long this takes says nothing of the model */
+    assert_true(targets[0].p50_ms == 0 &&
+                targets[0].p95_ms == 0); /* how long this takes says nothing of the model */
     assert_int_equal(llmgw_report_fill(gw, &report), LLMGW_OK);
     assert_true(report.unknown == 0 && told[0].whole.count == 0 && told[0].first_token.count == 0);
     llmgw_close(gw);

@@ -667,6 +667,11 @@ static void costs_count(void **state) {
     assert_string_equal(rows.key, "team");
     assert_string_equal(rows.model, "e-1");
     llmgw_vectors_free(v);
+    size_t bearers = 0;
+    for (size_t i = 0; i < LLMGWI_ENGINE_CHAINS; i++)
+        for (const llmgwi_engine_bearer *bearer = gw->bearers[i]; bearer; bearer = bearer->next, bearers++)
+            assert_int_equal(bearer->limits.in_flight, 0); /* given back once, not by each request */
+    assert_int_equal(bearers, 1);
     request.model = "openai/other";
     v = llmgw_embed(gw, &request);
     expect(v, LLMGW_E_FORBIDDEN, NULL);
