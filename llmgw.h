@@ -28,8 +28,8 @@
        >>base     operating system: memory, buffers, clock, random, threads, SIMD kernels, poller
        >>text     UTF-8, sentence ends, seams of resumed texts, estimate of tokens
        >>json     strict reader without allocation, writer
-       >>frame    splits a stream of bytes into server-sent events
-       >>crypto   SHA-256, constant-time comparison
+       >>frame    splits a stream of bytes into events: server-sent ones, AWS's binary messages
+       >>crypto   SHA-256, HMAC, constant-time comparison
        >>dialect  what the providers speak: requests out; replies, events and errors in
        >>schema   has a JSON text the shape that a JSON Schema asks for?
        >>config   descriptions, configuration file and environment to one checked table
@@ -589,16 +589,27 @@ typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, i
               GOOGLE_CLOUD_LOCATION, else "global") make the url; token gives the access token.
      ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
-    const char *name;    /* required: [A-Za-z0-9_.-]{1,64} */
-    const char *dialect; /* "openai", "anthropic", "gemini", "ollama", "cohere", or a known name, to be spoken
-                                to as that one is; required for a name that is not known */
-    const char *url;     /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;     /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
+    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses" (OpenAI's Responses API: those of its
+       models that have nothing else get it unasked), or a known name, to be spoken to as that one is; required for a
+       name that is not known. */
+    const char *dialect;
+    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
     const char *region; /* where it runs: providers of one region fail together, so that a hedge or a race
-                           looks elsewhere first. NULL: the host of url counts instead */
+                           looks elsewhere first. NULL: the host of url counts instead. "bedrock": the AWS region,
+                           put for {region} in url and signed for; NULL: AWS_REGION, else AWS_DEFAULT_REGION;
+                           one of them is required (what may not leave a region shall not do so by a default) */
+    /* "bedrock" without a key (that is the bearer token, AWS_BEARER_TOKEN_BEDROCK): each request is signed with these
+       (AWS Signature Version 4). "env:NAME", or the value itself; NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+       AWS_SESSION_TOKEN. A given access_key goes before a bearer token of the environment, and brings its own
+       session_token or has none. They are read once, at open: a session ends when its token does. */
+    const char *access_key;
+    const char *secret_key;
+    const char *session_token;
     /* What the account allows, for each key; 0: no limit. Never exceeded (over any 60 seconds, any 24 hours):
        a call over it goes to the next target, or waits. */
     int64_t rpm;     /* requests a minute */
@@ -640,6 +651,50 @@ typedef struct llmgw_model {
     int64_t rpm, tpm, rpd; /* limits of this model, over all keys, as in llmgw_provider */
     int concurrency;
 } llmgw_model;
+
+/* What a model takes: goes over what is built in, for models that are newer than this header, and for servers of
+   your own. Every row that fits holds, a later one over an earlier one; a field that is NULL says nothing. What a
+   target does not take is left out or refused before it is sent: see request.unsupported. */
+typedef struct llmgw_capability {
+    const char
+        *model; /* required: "provider/model" by the names of your configuration or by known ones; "*" stands
+                          for any run of characters, and a model fits also without what hosts add to its name
+                          ("-20250929", "-latest", ":free") */
+    const char *max_tokens; /* the field's name: "max_tokens", "max_completion_tokens" (openai dialect) */
+    const char
+        *temperature; /* "no", "yes", "idle": while it does not reason, "to_1": 0 to 1, "to_1_idle": that, and
+                                only 1 while it reasons, "only_1", "from_0.99": to 1 */
+    const char *top_p; /* as temperature */
+    const char *top_k; /* "no", "yes", "idle"; so these two */
+    const char *seed;
+    const char *penalties;             /* frequency_penalty and presence_penalty */
+    const char *temperature_and_top_p; /* both in one request: "no" (top_p is left out), "yes" */
+    const char *stop;                  /* how many texts: "no", "1" to "16" */
+    const char *system; /* the role of the system text: "system", "developer" (openai dialect) */
+    const char
+        *prefill; /* how it goes on from an answer that was cut: "no" (a user turn asks for it), "plain",
+                             "prefix": true or "partial": true in the message, "continue" (continue_final_message) */
+    const char *reasons; /* unless it is told not to: "yes", "no" */
+    const char
+        *thinking; /* how effort is said: "no" (not at all), "effort" (a word), "object" (thinking: {type}),
+                             "enable_thinking", "budget" (tokens), "adaptive" (anthropic dialect) */
+    const char *least_effort;  /* what LLMGW_EFFORT_NONE becomes: "none", "minimal", "low" */
+    const char *tools;         /* "no", "yes" */
+    const char *tool_none;     /* LLMGW_TOOLS_NONE: "no", "yes" */
+    const char *tool_required; /* LLMGW_TOOLS_REQUIRED: "no", "yes", "idle" */
+    const char *tool_one;      /* LLMGW_TOOLS_ONE: the same */
+    const char *serial_tools;  /* "no", "yes" */
+    const char
+        *schema; /* how it is asked for a shape: "no", "native", "json" (JSON of any shape), "tool" (one
+                                 that must be called), "direct" (llama.cpp) */
+    const char
+        *stream_usage;  /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
+    const char *images; /* "no", "data" (bytes only), "url" (too) */
+    const char *user_id; /* "no", "yes" */
+    const char
+        *prompt_cache; /* how a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts",
+                                 "point", "point_5m" */
+} llmgw_capability;
 
 #define LLMGW_P95 (-2) /* llmgw_route.hedge_ms: after the route's own 95th percentile */
 
@@ -6963,8 +7018,8 @@ LLMGWI_BASE_UNUSED static bool llmgwi_json_canonical(llmgwi_base_str text, llmgw
 LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), or      */
-/*           lines of JSON.                                                                      */
+/* >>frame   purpose: a stream of bytes to events: server-sent ones (WHATWG HTML, 9.2.6), lines of */
+/*           JSON, or the messages of an AWS event stream (WIRE.md 3).                             */
 /*           uses: nothing   guarantees: the same events for every way of cutting the same bytes; */
 /*           an event within one piece is handed on without a copy; size capped                   */
 /* ------------------------------------------------------------------------------------------- */
@@ -6974,8 +7029,9 @@ typedef bool (*llmgwi_frame_fn)(void *user, llmgwi_base_str name, llmgwi_base_st
 
 /* How a stream is cut into events. */
 typedef enum llmgwi_frame_kind {
-    LLMGWI_FRAME_SSE = 0, /* server-sent events */
-    LLMGWI_FRAME_LINES    /* NDJSON: an event for each line that is not blank */
+    LLMGWI_FRAME_SSE = 0,    /* server-sent events */
+    LLMGWI_FRAME_LINES,      /* NDJSON: an event for each line that is not blank */
+    LLMGWI_FRAME_EVENTSTREAM /* AWS's binary messages */
 } llmgwi_frame_kind;
 
 typedef struct llmgwi_frame {
@@ -6987,11 +7043,13 @@ typedef struct llmgwi_frame {
     llmgwi_base_str view;   /* data of the event so far, still in the piece */
     bool has_data;          /* data or view holds something (perhaps an empty line) */
     bool in_view;
-    bool after_cr;        /* swallow an LF */
-    bool started;         /* past the byte order mark */
-    bool stopped;         /* fn said so */
-    char name[64];        /* of the event, cut to fit: we know no longer one */
-    llmgwi_base_buf data; /* data of the event so far, when it had to be kept */
+    bool after_cr; /* swallow an LF */
+    bool started;  /* past the byte order mark */
+    bool stopped;  /* fn said so */
+    char name[64]; /* of the event, cut to fit: we know no longer one */
+    llmgwi_base_buf
+        data;    /* data of the event so far, when it had to be kept; EVENTSTREAM: a message's beginning */
+    size_t want; /* EVENTSTREAM: bytes of the message in data, once its first 12 are there */
 } llmgwi_frame;
 
 static void llmgwi_frame_init(llmgwi_frame *frame, const llmgwi_base_mem *mem, size_t max_event,
@@ -7082,10 +7140,184 @@ static bool llmgwi_frame_start(llmgwi_frame *frame, const char **p, const char *
     return frame->started = true;
 }
 
+/* ---- AWS event stream ---- */
+
+#define LLMGWI_FRAME_PRELUDE 12 /* bytes: size of all, size of the headers, CRC32 of these two */
+#define LLMGWI_FRAME_HEADERS                                                                                 \
+    ((size_t)128 << 10) /* bytes of a message's headers; this and the next as botocore */
+#define LLMGWI_FRAME_PAYLOAD ((size_t)24 << 20)
+#define LLMGWI_FRAME_HEADER_COUNT 64 /* headers of a message: three are sent */
+
+/* CRC32 (zlib's, reflected 0xEDB88320), four bytes a step: what each of the word's eight half-bytes adds. 512 bytes
+   do what slicing by 4 needs 4 KB for. */
+static const uint32_t llmgwi_frame_crc_table[8][16] = {
+    {0x00000000u, 0xb8bc6765u, 0xaa09c88bu, 0x12b5afeeu, 0x8f629757u, 0x37def032u, 0x256b5fdcu, 0x9dd738b9u,
+     0xc5b428efu, 0x7d084f8au, 0x6fbde064u, 0xd7018701u, 0x4ad6bfb8u, 0xf26ad8ddu, 0xe0df7733u, 0x58631056u},
+    {0x00000000u, 0x5019579fu, 0xa032af3eu, 0xf02bf8a1u, 0x9b14583du, 0xcb0d0fa2u, 0x3b26f703u, 0x6b3fa09cu,
+     0xed59b63bu, 0xbd40e1a4u, 0x4d6b1905u, 0x1d724e9au, 0x764dee06u, 0x2654b999u, 0xd67f4138u, 0x866616a7u},
+    {0x00000000u, 0x01c26a37u, 0x0384d46eu, 0x0246be59u, 0x0709a8dcu, 0x06cbc2ebu, 0x048d7cb2u, 0x054f1685u,
+     0x0e1351b8u, 0x0fd13b8fu, 0x0d9785d6u, 0x0c55efe1u, 0x091af964u, 0x08d89353u, 0x0a9e2d0au, 0x0b5c473du},
+    {0x00000000u, 0x1c26a370u, 0x384d46e0u, 0x246be590u, 0x709a8dc0u, 0x6cbc2eb0u, 0x48d7cb20u, 0x54f16850u,
+     0xe1351b80u, 0xfd13b8f0u, 0xd9785d60u, 0xc55efe10u, 0x91af9640u, 0x8d893530u, 0xa9e2d0a0u, 0xb5c473d0u},
+    {0x00000000u, 0x191b3141u, 0x32366282u, 0x2b2d53c3u, 0x646cc504u, 0x7d77f445u, 0x565aa786u, 0x4f4196c7u,
+     0xc8d98a08u, 0xd1c2bb49u, 0xfaefe88au, 0xe3f4d9cbu, 0xacb54f0cu, 0xb5ae7e4du, 0x9e832d8eu, 0x87981ccfu},
+    {0x00000000u, 0x4ac21251u, 0x958424a2u, 0xdf4636f3u, 0xf0794f05u, 0xbabb5d54u, 0x65fd6ba7u, 0x2f3f79f6u,
+     0x3b83984bu, 0x71418a1au, 0xae07bce9u, 0xe4c5aeb8u, 0xcbfad74eu, 0x8138c51fu, 0x5e7ef3ecu, 0x14bce1bdu},
+    {0x00000000u, 0x77073096u, 0xee0e612cu, 0x990951bau, 0x076dc419u, 0x706af48fu, 0xe963a535u, 0x9e6495a3u,
+     0x0edb8832u, 0x79dcb8a4u, 0xe0d5e91eu, 0x97d2d988u, 0x09b64c2bu, 0x7eb17cbdu, 0xe7b82d07u, 0x90bf1d91u},
+    {0x00000000u, 0x1db71064u, 0x3b6e20c8u, 0x26d930acu, 0x76dc4190u, 0x6b6b51f4u, 0x4db26158u, 0x5005713cu,
+     0xedb88320u, 0xf00f9344u, 0xd6d6a3e8u, 0xcb61b38cu, 0x9b64c2b0u, 0x86d3d2d4u, 0xa00ae278u, 0xbdbdf21cu},
+};
+
+static uint32_t llmgwi_frame_crc_step(uint32_t word) {
+    const uint32_t(*table)[16] = llmgwi_frame_crc_table;
+    return table[0][word & 15] ^ table[1][word >> 4 & 15] ^ table[2][word >> 8 & 15] ^
+           table[3][word >> 12 & 15] ^ table[4][word >> 16 & 15] ^ table[5][word >> 20 & 15] ^
+           table[6][word >> 24 & 15] ^ table[7][word >> 28];
+}
+
+static uint32_t llmgwi_frame_crc(const char *bytes, size_t n) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    uint32_t crc = 0xFFFFFFFFu;
+    for (; n >= 4; n -= 4, p += 4)
+        crc = llmgwi_frame_crc_step(
+            crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24));
+    for (; n; n--, p++) { /* the last two rows are those of one byte */
+        uint32_t low = (crc ^ *p) & 255;
+        crc = crc >> 8 ^ llmgwi_frame_crc_table[6][low & 15] ^ llmgwi_frame_crc_table[7][low >> 4];
+    }
+    return ~crc;
+}
+
+static uint32_t llmgwi_frame_u32(const char *bytes) {
+    const unsigned char *p = (const unsigned char *)bytes;
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static LLMGWI_BASE_COLD bool llmgwi_frame_bad(llmgwi_frame *frame, const char *what) {
+    frame->wrong = what;
+    return false;
+}
+
+/* Bytes of the message whose prelude stands at p; 0: it is malformed, or larger than the cap. The checksum comes
+   first: a damaged length would ask for bytes that never come. */
+static size_t llmgwi_frame_size(llmgwi_frame *frame, const char *p) {
+    size_t total = llmgwi_frame_u32(p), headers = llmgwi_frame_u32(p + 4);
+    const char *wrong = NULL;
+    if (llmgwi_frame_crc(p, 8) != llmgwi_frame_u32(p + 8))
+        wrong = "a message's prelude has a wrong checksum";
+    else if (total < LLMGWI_FRAME_PRELUDE + 4 || headers > total - LLMGWI_FRAME_PRELUDE - 4)
+        wrong = "a message's lengths contradict each other";
+    else if (headers > LLMGWI_FRAME_HEADERS)
+        wrong = "a message's headers are larger than 128 KiB";
+    else if (total - headers > LLMGWI_FRAME_PAYLOAD + LLMGWI_FRAME_PRELUDE + 4)
+        wrong = "a message's payload is larger than 24 MiB";
+    else if (total > frame->data.max)
+        frame->data.failed = LLMGWI_BASE_OVER_CAP;
+    else
+        return total;
+    frame->wrong = wrong;
+    return 0;
+}
+
+/* The headers that are texts and have one of five names, in the order of this list. */
+enum {
+    LLMGWI_FRAME_TYPE,
+    LLMGWI_FRAME_EVENT,
+    LLMGWI_FRAME_EXCEPTION,
+    LLMGWI_FRAME_CODE,
+    LLMGWI_FRAME_MESSAGE,
+    LLMGWI_FRAME_FIELDS
+};
+
+static bool llmgwi_frame_headers(llmgwi_frame *frame, const char *p, const char *end,
+                                 llmgwi_base_str *fields) {
+    static const char *const names[LLMGWI_FRAME_FIELDS] = {":message-type", ":event-type", ":exception-type",
+                                                           ":error-code", ":error-message"};
+    static const unsigned char sizes[10] = {0, 0, 1, 2, 4, 8, 255, 255, 8, 16}; /* by type; 255: it says so */
+    llmgwi_base_str seen[LLMGWI_FRAME_HEADER_COUNT];
+    for (size_t count = 0; p < end; count++) {
+        size_t name = (unsigned char)*p, size;
+        if (count == LLMGWI_FRAME_HEADER_COUNT)
+            return llmgwi_frame_bad(frame, "a message has over 64 headers");
+        if ((size_t)(end - p) < name + 2) return llmgwi_frame_bad(frame, "a message's header is cut off");
+        seen[count] = llmgwi_base_view(p + 1, name);
+        unsigned type = (unsigned char)p[1 + name];
+        p += name + 2;
+        if (type >= sizeof sizes) return llmgwi_frame_bad(frame, "a message's header has an unknown type");
+        size = sizes[type];
+        if (size == 255) {
+            if (end - p < 2) return llmgwi_frame_bad(frame, "a message's header is cut off");
+            size = (size_t)(unsigned char)p[0] << 8 | (unsigned char)p[1];
+            p += 2;
+        }
+        if ((size_t)(end - p) < size) return llmgwi_frame_bad(frame, "a message's header is cut off");
+        for (size_t i = 0; i < count; i++)
+            if (seen[i].n == name && memcmp(seen[i].p, seen[count].p, name) == 0)
+                return llmgwi_frame_bad(frame, "a message has the same header twice");
+        for (size_t i = 0; type == 7 && i < LLMGWI_FRAME_FIELDS; i++)
+            if (llmgwi_base_is(seen[count], names[i])) fields[i] = llmgwi_base_view(p, size);
+        p += size;
+    }
+    return true;
+}
+
+/* A whole message to an event: "!" stands before the name of an exception or error, whose text is the data. */
+static bool llmgwi_frame_message(llmgwi_frame *frame, const char *p, size_t n) {
+    llmgwi_base_str fields[LLMGWI_FRAME_FIELDS], data;
+    const char *payload = p + LLMGWI_FRAME_PRELUDE + llmgwi_frame_u32(p + 4);
+    if (llmgwi_frame_crc(p, n - 4) != llmgwi_frame_u32(p + n - 4))
+        return llmgwi_frame_bad(frame, "a message has a wrong checksum");
+    for (size_t i = 0; i < LLMGWI_FRAME_FIELDS; i++) fields[i] = llmgwi_base_view("", 0);
+    if (!llmgwi_frame_headers(frame, p + LLMGWI_FRAME_PRELUDE, payload, fields)) return false;
+    bool error = llmgwi_base_is(fields[LLMGWI_FRAME_TYPE], "error"),
+         exception = llmgwi_base_is(fields[LLMGWI_FRAME_TYPE], "exception");
+    llmgwi_base_str name = fields[error       ? LLMGWI_FRAME_CODE
+                                  : exception ? LLMGWI_FRAME_EXCEPTION
+                                              : LLMGWI_FRAME_EVENT];
+    size_t mark = error || exception;
+    frame->name[0] = '!';
+    llmgwi_base_copy_cut(frame->name + mark, sizeof frame->name - mark, name.p, name.n);
+    data = error ? fields[LLMGWI_FRAME_MESSAGE] : llmgwi_base_view(payload, (size_t)(p + n - 4 - payload));
+    frame->stopped = !frame->fn(frame->user, llmgwi_base_cstr(frame->name), data);
+    return !frame->stopped;
+}
+
+/* Feeds n bytes of messages. One that is not whole is gathered in data: first its prelude, then the rest. */
+static bool llmgwi_frame_messages(llmgwi_frame *frame, const char *p, size_t n) {
+    llmgwi_base_buf *kept = &frame->data;
+    while (n && !kept->failed) {
+        if (!kept->n && n >= LLMGWI_FRAME_PRELUDE) {
+            size_t size = llmgwi_frame_size(frame, p);
+            if (!size || (size <= n && !llmgwi_frame_message(frame, p, size))) return false;
+            if (size <= n) {
+                p += size;
+                n -= size;
+                continue;
+            }
+        }
+        bool prelude = kept->n < LLMGWI_FRAME_PRELUDE;
+        size_t want = prelude ? LLMGWI_FRAME_PRELUDE : frame->want,
+               take = want - kept->n < n ? want - kept->n : n;
+        if (!llmgwi_base_buf_add(kept, p, take)) return false;
+        p += take;
+        n -= take;
+        if (kept->n < want) break;
+        if (prelude) {
+            if (!(frame->want = llmgwi_frame_size(frame, kept->p))) return false;
+        } else {
+            if (!llmgwi_frame_message(frame, kept->p, want)) return false;
+            llmgwi_base_buf_clear(kept);
+        }
+    }
+    return !kept->failed;
+}
+
 /* Feeds n bytes. False: fn stopped it, memory or the cap (line.failed, data.failed), or it is malformed (wrong). */
 static bool llmgwi_frame_feed(llmgwi_frame *frame, const char *p, size_t n) {
     const char *end = p + n;
     if (frame->stopped || frame->wrong) return false;
+    if (frame->kind == LLMGWI_FRAME_EVENTSTREAM) return llmgwi_frame_messages(frame, p, n);
     if (!frame->started && !llmgwi_frame_start(frame, &p, end)) return !frame->line.failed;
     while (p < end) {
         if (frame->after_cr && *p == '\n') {
@@ -7110,16 +7342,19 @@ static bool llmgwi_frame_feed(llmgwi_frame *frame, const char *p, size_t n) {
     return llmgwi_frame_keep(frame);
 }
 
-/* End of the stream: hands on a last event that was not closed by a blank line, as SDKs do. */
+/* End of the stream: hands on a last event that was not closed by a blank line, as SDKs do. False also inside a binary
+   message: the stream was cut. */
 static bool llmgwi_frame_finish(llmgwi_frame *frame) {
     if (frame->stopped) return false;
+    if (frame->kind == LLMGWI_FRAME_EVENTSTREAM)
+        return !frame->wrong && !frame->data.n && !frame->data.failed;
     if (frame->line.n && !llmgwi_frame_line(frame, llmgwi_base_buf_str(&frame->line), false)) return false;
     llmgwi_base_buf_clear(&frame->line);
     return llmgwi_frame_dispatch(frame);
 }
 
 /* ------------------------------------------------------------------------------------------- */
-/* >>crypto   purpose: SHA-256, constant-time comparison.   uses: nothing                      */
+/* >>crypto   purpose: SHA-256, HMAC, constant-time comparison.   uses: nothing                */
 /*            guarantees: no allocation                                                        */
 /* ------------------------------------------------------------------------------------------- */
 
@@ -7209,6 +7444,33 @@ static void llmgwi_crypto_sha256_of(const void *p, size_t n, unsigned char out[3
     llmgwi_crypto_sha256_end(&sha, out);
 }
 
+/* HMAC-SHA256 (RFC 2104). out may be the key's own place. */
+static void llmgwi_crypto_hmac(const void *key, size_t key_n, const void *p, size_t n,
+                               unsigned char out[32]) {
+    llmgwi_crypto_sha256 sha;
+    unsigned char pad[64] = {0};
+    if (key_n > sizeof pad)
+        llmgwi_crypto_sha256_of(key, key_n, pad);
+    else
+        memcpy(pad, key, key_n);
+    for (size_t i = 0; i < sizeof pad; i++) pad[i] = (unsigned char)(pad[i] ^ 0x36);
+    llmgwi_crypto_sha256_init(&sha);
+    llmgwi_crypto_sha256_add(&sha, pad, sizeof pad);
+    llmgwi_crypto_sha256_add(&sha, p, n);
+    llmgwi_crypto_sha256_end(&sha, out);
+    for (size_t i = 0; i < sizeof pad; i++) pad[i] = (unsigned char)(pad[i] ^ 0x36 ^ 0x5c);
+    llmgwi_crypto_sha256_init(&sha);
+    llmgwi_crypto_sha256_add(&sha, pad, sizeof pad);
+    llmgwi_crypto_sha256_add(&sha, out, 32);
+    llmgwi_crypto_sha256_end(&sha, out);
+    llmgwi_base_wipe(pad, sizeof pad);
+}
+
+/* In lower case, with a NUL: 65 bytes. */
+static void llmgwi_crypto_hex(const unsigned char digest[32], char out[65]) {
+    for (int i = 0; i < 32; i++) (void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
 /* In a time that depends on n only. */
 static bool llmgwi_crypto_same(const void *a, const void *b, size_t n) {
     const volatile unsigned char *x = (const volatile unsigned char *)a,
@@ -7222,7 +7484,8 @@ LLMGWI_BASE_SMALL_END
 
 /* ------------------------------------------------------------------------------------------- */
 /* >>dialect   purpose: what the providers speak: requests out; replies, events, errors and      */
-/*             headers in.   uses: json, text, frame   guarantees: bytes only, no I/O, no clock;  */
+/*             headers in.   uses: json, text, frame, crypto   guarantees: bytes only, no I/O, no */
+/*             clock;                                                                             */
 /*             unknown fields, events and enum values are ignored; a malformed one is an error    */
 /*             that names it                                                                      */
 /* ------------------------------------------------------------------------------------------- */
@@ -7231,54 +7494,36 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- known providers ---- */
 
-/* What the members of the openai family do in their own way (WIRE.md 5). */
-#define LLMGWI_DIALECT_MAX_TOKENS 0x01u /* "max_tokens", not "max_completion_tokens" */
-#define LLMGWI_DIALECT_MISTRAL 0x02u    /* random_seed, tool choice "any", ids of 9 letters, thinking parts */
-#define LLMGWI_DIALECT_NO_USAGE_OPTION 0x04u  /* sends usage unasked and knows no stream_options */
-#define LLMGWI_DIALECT_NO_IMAGE_URL 0x08u     /* images by bytes only */
-#define LLMGWI_DIALECT_LOCAL 0x10u            /* needs no key */
-#define LLMGWI_DIALECT_REPLAY_CONTENT 0x20u   /* wants reasoning_content back inside a tool loop */
-#define LLMGWI_DIALECT_REPLAY_DETAILS 0x40u   /* wants reasoning_details back as they were */
-#define LLMGWI_DIALECT_THINKING 0x80u         /* thinking: {type: enabled | disabled} */
-#define LLMGWI_DIALECT_ENABLE_THINKING 0x100u /* enable_thinking: true | false */
-#define LLMGWI_DIALECT_NO_TOOL_CHOICE 0x200u
-
 typedef struct llmgwi_dialect_known {
     const char *name, *dialect, *url;
     const char *key_var; /* "ONE or ANOTHER": the first that is set */
     const char *key_header;
-    unsigned quirks;
+    bool local; /* needs no key */
 } llmgwi_dialect_known;
 
-#define LLMGWI_DIALECT_OLD LLMGWI_DIALECT_MAX_TOKENS
 static const llmgwi_dialect_known llmgwi_dialect_knowns[] = {
-    {"openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", NULL, 0},
-    {"anthropic", "anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", NULL, 0},
-    {"gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", NULL, 0},
-    {"deepseek", "openai", "https://api.deepseek.com", "DEEPSEEK_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINKING},
-    {"mistral", "openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_MISTRAL | LLMGWI_DIALECT_NO_USAGE_OPTION},
+    {"openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", NULL, false},
+    {"anthropic", "anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", NULL, false},
+    {"gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY", NULL, false},
+    {"bedrock", "bedrock", "https://bedrock-runtime.{region}.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK", NULL,
+     false},
+    {"deepseek", "openai", "https://api.deepseek.com", "DEEPSEEK_API_KEY", NULL, false},
+    {"mistral", "openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", NULL, false},
     {"qwen", "openai", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_ENABLE_THINKING},
-    {"moonshot", "openai", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_CONTENT},
-    {"openrouter", "openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_REPLAY_DETAILS},
-    {"portkey", "openai", "https://api.portkey.ai/v1", "PORTKEY_API_KEY", "x-portkey-api-key", 0},
-    {"tokenmix", "openai", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY", NULL, LLMGWI_DIALECT_OLD},
-    {"ollama", "openai", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL | LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
-    {"llamacpp", "openai", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL},
-    {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL,
-     LLMGWI_DIALECT_OLD | LLMGWI_DIALECT_LOCAL},
-    {"ollama", "ollama", "http://127.0.0.1:11434", "OLLAMA_API_KEY", NULL, LLMGWI_DIALECT_LOCAL},
-    {"cohere", "cohere", "https://api.cohere.com/v2", "CO_API_KEY or COHERE_API_KEY", NULL, 0},
-    {"azure", "openai", "", "AZURE_OPENAI_API_KEY", "api-key", 0}, /* urls are made in section config */
-    {"vertex", "gemini", "", "CLOUDSDK_AUTH_ACCESS_TOKEN", "Authorization", 0},
-    {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, 0},
-    {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, 0},
+     false},
+    {"moonshot", "openai", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", NULL, false},
+    {"openrouter", "openai", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", NULL, false},
+    {"portkey", "openai", "https://api.portkey.ai/v1", "PORTKEY_API_KEY", "x-portkey-api-key", false},
+    {"tokenmix", "openai", "https://api.tokenmix.ai/v1", "TOKENMIX_API_KEY", NULL, false},
+    {"ollama", "openai", "http://127.0.0.1:11434/v1", "OLLAMA_API_KEY", NULL, true},
+    {"ollama", "ollama", "http://127.0.0.1:11434", "OLLAMA_API_KEY", NULL, true},
+    {"cohere", "cohere", "https://api.cohere.com/v2", "CO_API_KEY or COHERE_API_KEY", NULL, false},
+    {"azure", "openai", "", "AZURE_OPENAI_API_KEY", "api-key", false}, /* urls are made in section config */
+    {"vertex", "gemini", "", "CLOUDSDK_AUTH_ACCESS_TOKEN", "Authorization", false},
+    {"llamacpp", "openai", "http://127.0.0.1:8080/v1", "LLAMACPP_API_KEY", NULL, true},
+    {"vllm", "openai", "http://127.0.0.1:8000/v1", "VLLM_API_KEY", NULL, true},
+    {"groq", "openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY", NULL, false},
+    {"xai", "openai", "https://api.x.ai/v1", "XAI_API_KEY", NULL, false},
 };
 
 /* The first of a name, and of a dialect if that is not NULL. */
@@ -7291,12 +7536,350 @@ static const llmgwi_dialect_known *llmgwi_dialect_known_find(const char *name, c
     return NULL;
 }
 
+/* Is a dialect spoken at a provider's known URL? Who speaks openai's may speak both of its. */
+static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const char *dialect) {
+    return strcmp(row->dialect, dialect) == 0 ||
+           (strcmp(row->dialect, "openai") == 0 && strcmp(dialect, "responses") == 0);
+}
+
+/* The provider that a dialect is called after: its own name, or that of a known one. */
+static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
+    const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
+    if (own) return own;
+    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
+}
+
+/* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
+
+/* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
+typedef enum llmgwi_dialect_way {
+    LLMGWI_DIALECT_WAY_TURN = 0, /* not at all: a user turn asks for it */
+    LLMGWI_DIALECT_WAY_PLAIN,    /* unasked */
+    LLMGWI_DIALECT_WAY_PREFIX,   /* "prefix": true in the message */
+    LLMGWI_DIALECT_WAY_PARTIAL,  /* "partial": true in the message */
+    LLMGWI_DIALECT_WAY_CONTINUE  /* continue_final_message in the request */
+} llmgwi_dialect_way;
+
+/* Quirks are fields of one word: a target's are put together from all rows that fit it. Zero in a field: the row
+   does not say; in a target's: as the most do. Of a field of two bits 1 is "no" and 2 is "yes", so that a mask of a
+   NO_... asks for it. */
+#define LLMGWI_DIALECT_Q(at, value) ((uint64_t)(value) << (at))
+#define LLMGWI_DIALECT_QUIRK(quirks, at, width) ((unsigned)((quirks) >> (at)) & ((1u << (width)) - 1))
+
+#define LLMGWI_DIALECT_MAX_TOKENS LLMGWI_DIALECT_Q(0, 1) /* "max_tokens", not "max_completion_tokens" */
+#define LLMGWI_DIALECT_MAX_COMPLETION LLMGWI_DIALECT_Q(0, 2)
+
+/* What values of a number it takes. Idle: while it does not reason. */
+enum {
+    LLMGWI_DIALECT_NONE = 1,
+    LLMGWI_DIALECT_ANY,
+    LLMGWI_DIALECT_IDLE,
+    LLMGWI_DIALECT_TO_1,
+    LLMGWI_DIALECT_TO_1_IDLE, /* and 1 while it reasons */
+    LLMGWI_DIALECT_ONLY_1,
+    LLMGWI_DIALECT_FROM_99 /* 0.99 to 1 */
+};
+#define LLMGWI_DIALECT_TEMPERATURE_AT 2
+#define LLMGWI_DIALECT_TOP_P_AT 5
+#define LLMGWI_DIALECT_TOP_K_AT 8 /* these three: up to IDLE */
+#define LLMGWI_DIALECT_SEED_AT 10
+#define LLMGWI_DIALECT_PENALTIES_AT 12
+#define LLMGWI_DIALECT_TEMPERATURE(value)                                                                    \
+    LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TEMPERATURE_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_TOP_P(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_P_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_TOP_K(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOP_K_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_SEED(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_SEED_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_PENALTIES(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PENALTIES_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_NO_BOTH LLMGWI_DIALECT_Q(14, 1) /* temperature or top_p, not both */
+
+#define LLMGWI_DIALECT_STOPS_AT 16
+#define LLMGWI_DIALECT_STOPS(count)                                                                          \
+    LLMGWI_DIALECT_Q(LLMGWI_DIALECT_STOPS_AT, (count) + 1) /* so many; 0 to 16 */
+
+#define LLMGWI_DIALECT_SYSTEM LLMGWI_DIALECT_Q(21, 1)
+#define LLMGWI_DIALECT_DEVELOPER LLMGWI_DIALECT_Q(21, 2) /* the system text's role */
+
+#define LLMGWI_DIALECT_PREFILL_AT 23
+#define LLMGWI_DIALECT_PREFILL(way) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_PREFILL_AT, LLMGWI_DIALECT_WAY_##way + 1)
+#define LLMGWI_DIALECT_THINKS LLMGWI_DIALECT_Q(26, 1) /* unless it is told not to */
+#define LLMGWI_DIALECT_WAITS LLMGWI_DIALECT_Q(26, 2)  /* does not, unless it is told to */
+
+/* How it is told how long to reason. */
+#define LLMGWI_DIALECT_THINK LLMGWI_DIALECT_Q(28, 7)          /* the whole field */
+#define LLMGWI_DIALECT_THINK_NONE LLMGWI_DIALECT_Q(28, 1)     /* not at all */
+#define LLMGWI_DIALECT_THINK_EFFORT LLMGWI_DIALECT_Q(28, 2)   /* by a word */
+#define LLMGWI_DIALECT_THINK_OBJECT LLMGWI_DIALECT_Q(28, 3)   /* thinking: {type: enabled | disabled} */
+#define LLMGWI_DIALECT_THINK_ENABLE LLMGWI_DIALECT_Q(28, 4)   /* enable_thinking: true | false */
+#define LLMGWI_DIALECT_THINK_BUDGET LLMGWI_DIALECT_Q(28, 5)   /* by a number of tokens */
+#define LLMGWI_DIALECT_THINK_ADAPTIVE LLMGWI_DIALECT_Q(28, 6) /* thinking: {type: adaptive}, and a word */
+/* The least: LLMGW_EFFORT_NONE becomes this. */
+#define LLMGWI_DIALECT_OFF LLMGWI_DIALECT_Q(31, 3)
+#define LLMGWI_DIALECT_OFF_NONE LLMGWI_DIALECT_Q(31, 1)
+#define LLMGWI_DIALECT_OFF_MINIMAL LLMGWI_DIALECT_Q(31, 2)
+#define LLMGWI_DIALECT_OFF_LOW LLMGWI_DIALECT_Q(31, 3)
+
+#define LLMGWI_DIALECT_NO_TOOLS LLMGWI_DIALECT_Q(33, 1)
+#define LLMGWI_DIALECT_NO_TOOL_NONE LLMGWI_DIALECT_Q(35, 1) /* these three: how tools can be chosen */
+#define LLMGWI_DIALECT_TOOL_NONE LLMGWI_DIALECT_Q(35, 2)
+#define LLMGWI_DIALECT_TOOL_REQUIRED_AT 37 /* IDLE: not while it reasons */
+#define LLMGWI_DIALECT_TOOL_ONE_AT 39
+#define LLMGWI_DIALECT_TOOL_REQUIRED(value)                                                                  \
+    LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOOL_REQUIRED_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_TOOL_ONE(value) LLMGWI_DIALECT_Q(LLMGWI_DIALECT_TOOL_ONE_AT, LLMGWI_DIALECT_##value)
+#define LLMGWI_DIALECT_NO_TOOL_CHOICE                                                                        \
+    (LLMGWI_DIALECT_NO_TOOL_NONE | LLMGWI_DIALECT_TOOL_REQUIRED(NONE) | LLMGWI_DIALECT_TOOL_ONE(NONE))
+#define LLMGWI_DIALECT_NO_FORCED (LLMGWI_DIALECT_TOOL_REQUIRED(NONE) | LLMGWI_DIALECT_TOOL_ONE(NONE))
+#define LLMGWI_DIALECT_NO_SERIAL LLMGWI_DIALECT_Q(41, 1) /* cannot be told to call one tool at a time */
+
+#define LLMGWI_DIALECT_SCHEMA LLMGWI_DIALECT_Q(43, 7)        /* the whole field; 0: NATIVE */
+#define LLMGWI_DIALECT_SCHEMA_NONE LLMGWI_DIALECT_Q(43, 1)   /* no form at all */
+#define LLMGWI_DIALECT_SCHEMA_NATIVE LLMGWI_DIALECT_Q(43, 2) /* the dialect's own */
+#define LLMGWI_DIALECT_SCHEMA_OBJECT LLMGWI_DIALECT_Q(43, 3) /* JSON, of whatever shape */
+#define LLMGWI_DIALECT_SCHEMA_TOOL LLMGWI_DIALECT_Q(43, 4)   /* a tool that must be called */
+#define LLMGWI_DIALECT_SCHEMA_DIRECT                                                                         \
+    LLMGWI_DIALECT_Q(43, 5) /* the schema stands directly in response_format */
+
+#define LLMGWI_DIALECT_NO_USAGE_OPTION                                                                       \
+    LLMGWI_DIALECT_Q(46, 1)                                 /* sends usage unasked, knows no stream_options */
+#define LLMGWI_DIALECT_NO_IMAGE_URL LLMGWI_DIALECT_Q(48, 1) /* images by bytes only */
+#define LLMGWI_DIALECT_NO_IMAGES LLMGWI_DIALECT_Q(48, 4)
+#define LLMGWI_DIALECT_NO_USER LLMGWI_DIALECT_Q(51, 1) /* no end user's id */
+
+#define LLMGWI_DIALECT_CACHE LLMGWI_DIALECT_Q(53, 7)      /* the whole field: a prefix that is to be cached */
+#define LLMGWI_DIALECT_CACHE_NONE LLMGWI_DIALECT_Q(53, 1) /* cannot be marked */
+#define LLMGWI_DIALECT_CACHE_KEY LLMGWI_DIALECT_Q(53, 2)  /* prompt_cache_key */
+#define LLMGWI_DIALECT_CACHE_DAY LLMGWI_DIALECT_Q(53, 3)  /* the same, and prompt_cache_retention: 24h */
+#define LLMGWI_DIALECT_CACHE_PARTS LLMGWI_DIALECT_Q(53, 4) /* cache_control in its last part */
+#define LLMGWI_DIALECT_CACHE_POINT LLMGWI_DIALECT_Q(53, 5) /* bedrock's cachePoint after it */
+#define LLMGWI_DIALECT_CACHE_SHORT LLMGWI_DIALECT_Q(53, 6) /* the same, without a time to live */
+
+/* Ways of single families: no configuration sets these. */
+#define LLMGWI_DIALECT_MISTRAL                                                                               \
+    LLMGWI_DIALECT_Q(56, 1) /* random_seed, choice "any", ids of 9 letters, thinking parts */
+#define LLMGWI_DIALECT_REPLAY_CONTENT                                                                        \
+    LLMGWI_DIALECT_Q(57, 1) /* wants reasoning_content back inside a tool loop */
+#define LLMGWI_DIALECT_REPLAY_DETAILS LLMGWI_DIALECT_Q(58, 1) /* wants reasoning_details back as they were */
+
+/* A field by the name that a configuration has for it; words in the order of the values, from 1. */
+typedef struct llmgwi_dialect_field {
+    const char *name, *words;
+    unsigned char at, width;
+    unsigned short from; /* const char * of llmgw_capability */
+} llmgwi_dialect_field;
+
+#define LLMGWI_DIALECT_FIELD(name, at, width, words)                                                         \
+    { #name, words, at, width, (unsigned short)offsetof(llmgw_capability, name) }
+static const llmgwi_dialect_field llmgwi_dialect_fields[] = {
+    LLMGWI_DIALECT_FIELD(max_tokens, 0, 2, "max_tokens max_completion_tokens"),
+    LLMGWI_DIALECT_FIELD(temperature, LLMGWI_DIALECT_TEMPERATURE_AT, 3,
+                         "no yes idle to_1 to_1_idle only_1 from_0.99"),
+    LLMGWI_DIALECT_FIELD(top_p, LLMGWI_DIALECT_TOP_P_AT, 3, "no yes idle to_1 to_1_idle only_1 from_0.99"),
+    LLMGWI_DIALECT_FIELD(top_k, LLMGWI_DIALECT_TOP_K_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(seed, LLMGWI_DIALECT_SEED_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(penalties, LLMGWI_DIALECT_PENALTIES_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(temperature_and_top_p, 14, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(stop, LLMGWI_DIALECT_STOPS_AT, 5, "no 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"),
+    LLMGWI_DIALECT_FIELD(system, 21, 2, "system developer"),
+    LLMGWI_DIALECT_FIELD(prefill, LLMGWI_DIALECT_PREFILL_AT, 3, "no plain prefix partial continue"),
+    LLMGWI_DIALECT_FIELD(reasons, 26, 2, "yes no"),
+    LLMGWI_DIALECT_FIELD(thinking, 28, 3, "no effort object enable_thinking budget adaptive"),
+    LLMGWI_DIALECT_FIELD(least_effort, 31, 2, "none minimal low"),
+    LLMGWI_DIALECT_FIELD(tools, 33, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(tool_none, 35, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(tool_required, LLMGWI_DIALECT_TOOL_REQUIRED_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(tool_one, LLMGWI_DIALECT_TOOL_ONE_AT, 2, "no yes idle"),
+    LLMGWI_DIALECT_FIELD(serial_tools, 41, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(schema, 43, 3, "no native json tool direct"),
+    LLMGWI_DIALECT_FIELD(stream_usage, 46, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(images, 48, 3, "data url 3 no"),
+    LLMGWI_DIALECT_FIELD(user_id, 51, 2, "no yes"),
+    LLMGWI_DIALECT_FIELD(prompt_cache, 53, 3, "no key key_24h parts point point_5m"),
+};
+
+/* What a row says goes over what was said before, field by field. */
+static uint64_t llmgwi_dialect_quirks_over(uint64_t before, uint64_t row) {
+    uint64_t said = 0;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_fields); i++) {
+        const llmgwi_dialect_field *field = &llmgwi_dialect_fields[i];
+        uint64_t mask = LLMGWI_DIALECT_Q(field->at, (1u << field->width) - 1);
+        if (row & mask) said |= mask;
+    }
+    return (before & ~said) | row;
+}
+
+typedef struct llmgwi_dialect_row {
+    const char *of;    /* a flavour; "@" and a dialect; "~" and a part of the model's name */
+    const char *model; /* "*" stands for any run of characters; NULL: all of them */
+    uint64_t quirks;
+} llmgwi_dialect_row;
+
+/* All rows that fit hold, the later over the earlier: dialects, then what is so of a model wherever it runs, then
+   providers and servers, then their models. Models are matched with and without what hosts add to the name. */
+static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
+    {"@openai", NULL, LLMGWI_DIALECT_MAX_TOKENS | LLMGWI_DIALECT_TOP_K(NONE)},
+    {"@anthropic", NULL,
+     LLMGWI_DIALECT_TEMPERATURE(TO_1_IDLE) | LLMGWI_DIALECT_TOP_P(IDLE) | LLMGWI_DIALECT_TOP_K(IDLE) |
+         LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) | LLMGWI_DIALECT_THINK_ADAPTIVE |
+         LLMGWI_DIALECT_TOOL_REQUIRED(IDLE) | LLMGWI_DIALECT_TOOL_ONE(IDLE) | LLMGWI_DIALECT_CACHE_PARTS},
+    /* Claude: up to 4.5 a budget of tokens, and an answer can be begun for it; from 4.7 on its sampling is fixed */
+    {"~claude", NULL, LLMGWI_DIALECT_THINK_ADAPTIVE},
+    {"~claude", "*claude-2*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-instant*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-3*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-3-7*", LLMGWI_DIALECT_THINK_BUDGET},
+    {"~claude", "*claude-sonnet-4", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-sonnet-4-0", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-sonnet-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-opus-4", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-opus-4-0", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-opus-4-1", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-opus-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-haiku-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    /* hosts */
+    {"@gemini", NULL,
+     LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_THINK_EFFORT |
+         LLMGWI_DIALECT_OFF_MINIMAL | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER},
+    {"@openai", NULL, LLMGWI_DIALECT_THINK_EFFORT},
+    {"openai", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"azure", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_STOPS(4) | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"portkey", NULL, LLMGWI_DIALECT_MAX_COMPLETION | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"groq", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
+    {"xai", NULL, LLMGWI_DIALECT_MAX_COMPLETION},
+    {"tokenmix", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"compatible", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"openrouter", NULL, LLMGWI_DIALECT_REPLAY_DETAILS},
+    {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)}, /* not "anthropic/claude": nobody knows whose */
+    {"deepseek", NULL,
+     LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINK_OBJECT | LLMGWI_DIALECT_PREFILL(PREFIX) |
+         LLMGWI_DIALECT_THINKS},
+    {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAITS},
+    {"mistral", NULL,
+     LLMGWI_DIALECT_MISTRAL | LLMGWI_DIALECT_NO_USAGE_OPTION | LLMGWI_DIALECT_THINK_NONE |
+         LLMGWI_DIALECT_PREFILL(PREFIX) | LLMGWI_DIALECT_NO_USER},
+    {"mistral", "magistral*", LLMGWI_DIALECT_PREFILL(TURN)},
+    {"qwen", NULL, LLMGWI_DIALECT_THINK_ENABLE},
+    {"qwen", "qwen*", LLMGWI_DIALECT_PREFILL(PARTIAL) | LLMGWI_DIALECT_THINKS},
+    {"qwen", "qwen-*", LLMGWI_DIALECT_WAITS}, /* the commercial ones */
+    {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAITS},
+    {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAITS},
+    {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAITS},
+    {"moonshot", NULL, LLMGWI_DIALECT_REPLAY_CONTENT},
+    {"moonshot", "kimi-k2*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
+    {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
+    {"ollama", NULL, LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
+    {"@ollama", NULL, /* where tools that may not be called are left out */
+     LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_FORCED | LLMGWI_DIALECT_TOOL_NONE |
+         LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_PREFILL(TURN)},
+    {"@cohere", NULL,
+     LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER |
+         LLMGWI_DIALECT_PREFILL(TURN)},
+    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
+    {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
+    /* OpenAI's Responses API, whoever offers it; those of its models that do not reason */
+    {"@responses", NULL,
+     LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
+         LLMGWI_DIALECT_STOPS(0) | LLMGWI_DIALECT_PREFILL(TURN) | LLMGWI_DIALECT_THINK_EFFORT},
+    {"@responses", "*gpt-3*", LLMGWI_DIALECT_THINK_NONE},
+    {"@responses", "*gpt-4*", LLMGWI_DIALECT_THINK_NONE},
+    {"@responses", "*gpt-*-chat*", LLMGWI_DIALECT_THINK_NONE},
+    {"@responses", "*chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
+    /* they cannot be told not to think */
+    {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+    {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
+};
+
+/* A "-" in pattern fits a "." too. Goes back to the last star only: at most text.n x strlen(pattern) steps. */
+static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
+    const char *star = NULL;
+    size_t i = 0, again = 0;
+    while (i < text.n) {
+        char c = text.p[i] == '.' ? '-' : text.p[i];
+        if (*pattern == '*') {
+            star = pattern++;
+            again = i;
+        } else if (*pattern && *pattern == c) {
+            pattern++;
+            i++;
+        } else if (star) {
+            pattern = star + 1;
+            i = ++again;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == 0;
+}
+
+/* A model without what hosts add to its end: "@20250514" (Vertex), ":beta" (OpenRouter), "-v1:0" (Bedrock),
+   "-20250514", "-latest"; of an ARN what stands behind the last slash. */
+static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
+    const char *slash = strncmp(model, "arn:", 4) == 0 ? strrchr(model, '/') : NULL;
+    if (slash) model = slash + 1;
+    size_t n = strcspn(model, ":@");
+    if (n > 3 && memcmp(model + n - 3, "-v", 2) == 0) n -= 3;
+    size_t digits = n;
+    while (digits && model[digits - 1] >= '0' && model[digits - 1] <= '9') digits--;
+    if (n - digits == 8 && digits && model[digits - 1] == '-') return llmgwi_base_view(model, digits - 1);
+    if (n > 7 && memcmp(model + n - 7, "-latest", 7) == 0) n -= 7;
+    return llmgwi_base_view(model, n);
+}
+
+/* Does a row's model fit, as it is named or without what hosts add? */
+static bool llmgwi_dialect_model_fits(const char *model, const char *pattern) {
+    return !pattern || llmgwi_dialect_fits(llmgwi_base_cstr(model), pattern) ||
+           llmgwi_dialect_fits(llmgwi_dialect_bare(model), pattern);
+}
+
+/* OpenAI's models that its Responses API alone serves ("supported endpoints" of their pages). All of them reason. */
+static const char *const llmgwi_dialect_only_responses[] = {"o1-pro*",           "o3-pro*",       "gpt-*-pro",
+                                                            "gpt-*-pro-2*",      "gpt-*-codex*",  "codex-*",
+                                                            "o*-deep-research*", "computer-use-*"};
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_only(const char *model) {
+    const char *slash = strrchr(model, '/'); /* "openai/o3-pro" of a gateway */
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_only_responses); i++)
+        if (llmgwi_dialect_model_fits(slash ? slash + 1 : model, llmgwi_dialect_only_responses[i]))
+            return true;
+    return false;
+}
+
+/* What the built-in rows say of a model. url: base; NULL: not known. */
+static uint64_t llmgwi_dialect_quirks_of(const char *dialect, const char *flavour, const char *model,
+                                         const char *url) {
+    uint64_t quirks = 0;
+    const char *of = "";
+    bool fits = false;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_rows); i++) {
+        const llmgwi_dialect_row *row = &llmgwi_dialect_rows[i];
+        if (strcmp(of, row->of) != 0) {
+            of = row->of;
+            fits = of[0] == '@'   ? strcmp(of + 1, dialect) == 0
+                   : of[0] == '~' ? llmgwi_base_has(llmgwi_base_cstr(model), of + 1)
+                                  : strcmp(of, flavour) == 0;
+        }
+        if (fits && llmgwi_dialect_model_fits(model, row->model))
+            quirks = llmgwi_dialect_quirks_over(quirks, row->quirks);
+    }
+    /* DeepSeek goes on from a prefix under /beta only. */
+    llmgwi_base_str place = llmgwi_base_cstr(url);
+    if (strcmp(flavour, "deepseek") == 0 && (place.n < 5 || memcmp(place.p + place.n - 5, "/beta", 5) != 0))
+        quirks = llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_PREFILL(TURN));
+    if (strcmp(dialect, "responses") == 0 && llmgwi_dialect_responses_only(model))
+        quirks =
+            llmgwi_dialect_quirks_over(quirks, LLMGWI_DIALECT_TEMPERATURE(NONE) | LLMGWI_DIALECT_TOP_P(NONE));
+    return quirks;
+}
+
 /* Whom a request is written for. Strings are borrowed. */
 typedef struct llmgwi_dialect_target {
     const char *model;   /* as the provider knows it */
     const char *flavour; /* a known name, or the dialect's: stamps opaque parts with their origin */
-    unsigned quirks;
-    const char *url; /* base, without a last slash; NULL: not known */
+    uint64_t quirks;     /* what it takes: LLMGWI_DIALECT_... */
+    const char *url;     /* base, without a last slash; NULL: not known */
 } llmgwi_dialect_target;
 
 LLMGWI_BASE_SMALL_END
@@ -7307,6 +7890,7 @@ typedef struct llmgwi_dialect_piece {
     llmgw_part_kind kind; /* TEXT, REASONING, TOOL_CALL */
     bool redacted;        /* REASONING of which only the opaque part came */
     int64_t wire_index;   /* the dialect's own number; -1: none */
+    uint64_t item;        /* responses: hash of the item's id, for deltas without a number; 0: none */
     size_t at, n;         /* TEXT, REASONING: range in answer.text, answer.reasoning */
     llmgwi_base_buf signature;
     const char *id, *name;     /* TOOL_CALL: in the arena, never NULL */
@@ -7614,6 +8198,10 @@ static const llmgwi_dialect_reason llmgwi_dialect_reasons[] = {
     {"tool_use", LLMGW_FINISH_TOOL},
     {"refusal", LLMGW_FINISH_FILTER},
     {"pause_turn", LLMGW_FINISH_PAUSE},
+    {"guardrail_intervened", LLMGW_FINISH_FILTER},
+    {"content_filtered", LLMGW_FINISH_FILTER},
+    {"malformed_model_output", LLMGWI_DIALECT_BROKEN},
+    {"malformed_tool_use", LLMGWI_DIALECT_BROKEN},
     {"STOP", LLMGW_FINISH_STOP},
     {"MAX_TOKENS", LLMGW_FINISH_LENGTH},
     {"SAFETY", LLMGW_FINISH_FILTER},
@@ -7678,6 +8266,8 @@ static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"Arrearage", LLMGW_E_QUOTA}, /* Qwen */
     {"content_filter", LLMGW_E_FILTERED},
     {"content_policy_violation", LLMGW_E_FILTERED},
+    {"invalid_prompt", LLMGW_E_FILTERED}, /* responses: "was flagged as potentially violating" */
+    {"image_content_policy_violation", LLMGW_E_FILTERED},
     {"ResponsibleAIPolicyViolation", LLMGW_E_FILTERED}, /* Azure */
     {"data_inspection_failed", LLMGW_E_FILTERED},       /* Qwen */
     {"invalid_api_key", LLMGW_E_AUTH},
@@ -7744,14 +8334,38 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
     {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
     {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
+    {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH},     /* Nova */
     {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
     {"credit balance is too low", LLMGW_E_QUOTA},      /* Anthropic, with 400 */
     {"reached your specified api usage limits", LLMGW_E_QUOTA},
     {"spend limit", LLMGW_E_QUOTA},
-    {"spending limit", LLMGW_E_QUOTA},    /* xAI, with 403 or 429 */
-    {"spending cap", LLMGW_E_QUOTA},      /* Gemini */
-    {"api calls / month", LLMGW_E_QUOTA}, /* Cohere's trial keys, with 429 */
+    {"spending limit", LLMGW_E_QUOTA},                  /* xAI, with 403 or 429 */
+    {"spending cap", LLMGW_E_QUOTA},                    /* Gemini */
+    {"too many tokens per day", LLMGW_E_QUOTA},         /* Bedrock, with 429 */
+    {"model identifier is invalid", LLMGW_E_NOT_FOUND}, /* Bedrock, with 400 */
+    {"api calls / month", LLMGW_E_QUOTA},               /* Cohere's trial keys, with 429 */
 };
+
+/* Exceptions of AWS, as x-amzn-ErrorType or an event stream names them ("ThrottlingException",
+   "throttlingException"); the first word that the name holds counts. */
+static const llmgwi_dialect_class llmgwi_dialect_exceptions[] = {
+    {"throttling", LLMGW_E_RATE_LIMITED},    {"toomanyrequests", LLMGW_E_RATE_LIMITED},
+    {"servicequotaexceeded", LLMGW_E_QUOTA}, {"modelnotready", LLMGW_E_OVERLOADED},
+    {"unavailable", LLMGW_E_OVERLOADED},     {"modelstreamerror", LLMGW_E_PROVIDER},
+    {"modeltimeout", LLMGW_E_PROVIDER},      {"modelerror", LLMGW_E_PROVIDER},
+    {"internal", LLMGW_E_PROVIDER},          {"accessdenied", LLMGW_E_AUTH},
+    {"unrecognizedclient", LLMGW_E_AUTH},    {"signature", LLMGW_E_AUTH},
+    {"expiredtoken", LLMGW_E_AUTH},          {"missingauthenticationtoken", LLMGW_E_AUTH},
+    {"resourcenotfound", LLMGW_E_NOT_FOUND}, {"validation", LLMGW_E_BAD_REQUEST},
+};
+
+/* LLMGW_OK: not known. */
+static llmgw_code llmgwi_dialect_exception(llmgwi_base_str name) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_exceptions); i++)
+        if (llmgwi_base_has(name, llmgwi_dialect_exceptions[i].word))
+            return llmgwi_dialect_exceptions[i].code;
+    return LLMGW_OK;
+}
 
 /* What an error body says, wherever it says it. */
 typedef struct llmgwi_dialect_said {
@@ -7969,9 +8583,11 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
         if (!text[i]) text[i] = '?';
     if (status) snprintf(where, sizeof where, "HTTP %d", status);
     bool filters = said.filters[0] != 0; /* first: Azure's message is long, and would push it out */
-    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s%s%s", where,
-                            filters ? " (filtered: " : "", said.filters, filters ? ")" : "",
-                            (where[0] || filters) && n ? ": " : "",
+    bool skewed = llmgwi_base_has(said.message.raw, "signature expired") ||
+                  llmgwi_base_has(said.message.raw, "signature not yet current"); /* AWS: over 5 minutes */
+    (void)llmgwi_base_error(error, llmgwi_dialect_classify(&said, status), "%s%s%s%s%s%s%s", where,
+                            skewed ? ": this machine's clock is wrong" : "", filters ? " (filtered: " : "",
+                            said.filters, filters ? ")" : "", (where[0] || filters) && n ? ": " : "",
                             n || where[0] ? text : "the provider reported an error without a text");
     error->http_status = status;
     error->retry_after_ms = said.retry_ms ? said.retry_ms : llmgwi_dialect_prose(said.message.raw);
@@ -8010,6 +8626,8 @@ typedef struct llmgwi_dialect_meta {
     int should_retry;       /* 1 yes, -1 no, 0 not said */
     bool json, html;        /* content type */
     int64_t input_tokens;   /* bedrock, of models that tell it nowhere else; 0: not said */
+    char id[64];            /* AWS's number of the request; "": not said */
+    char exception[64];     /* AWS's name of the error; "": not said */
     llmgwi_dialect_limit requests, tokens;
     llmgwi_dialect_limit tokens_heard[3]; /* plain, input, output: tokens is one of them */
 } llmgwi_dialect_meta;
@@ -8168,6 +8786,13 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
         meta->retry_after_ms = llmgwi_dialect_seconds(value);
         int64_t date = meta->retry_after_ms ? 0 : llmgwi_dialect_date(value);
         if (date > wall_s) meta->retry_after_ms = (date - wall_s) * 1000;
+    } else if (llmgwi_base_is_nocase(name, "x-amzn-requestid")) {
+        llmgwi_base_copy_cut(meta->id, sizeof meta->id, value.p, value.n);
+        llmgwi_base_printable(meta->id);
+    } else if (llmgwi_base_is_nocase(name, "x-amzn-errortype")) { /* "ValidationException:http://..." */
+        const char *colon = (const char *)memchr(value.p, ':', value.n);
+        llmgwi_base_copy_cut(meta->exception, sizeof meta->exception, value.p,
+                             colon ? (size_t)(colon - value.p) : value.n);
     } else if (llmgwi_base_is_nocase(name, "x-should-retry")) {
         meta->should_retry = llmgwi_base_same(value, "true") ? 1 : llmgwi_base_same(value, "false") ? -1 : 0;
     } else if (llmgwi_base_is_nocase(name, "x-amzn-bedrock-input-token-count")) {
@@ -8182,6 +8807,14 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
    that says when to come back means a full minute, not an empty purse (OpenRouter's 402). */
 static void llmgwi_dialect_weigh(llmgw_error *error, const llmgwi_dialect_meta *meta) {
     int status = error->http_status;
+    int64_t retry_ms = error->retry_after_ms;
+    llmgw_code code = llmgwi_dialect_exception(llmgwi_base_cstr(meta->exception));
+    if (code && code != error->code && error->code == llmgwi_dialect_status_code(status)) {
+        (void)llmgwi_base_error(error, code, "%s",
+                                error->text); /* the body's text said nothing more telling */
+        error->http_status = status;
+        error->retry_after_ms = retry_ms;
+    }
     if (!meta->retry_after_ms) return;
     if (status == 402 && error->code == LLMGW_E_QUOTA)
         (void)llmgwi_base_error(error, LLMGW_E_RATE_LIMITED, "%s", error->text);
@@ -8190,15 +8823,6 @@ static void llmgwi_dialect_weigh(llmgw_error *error, const llmgwi_dialect_meta *
 }
 
 /* ---- writing requests: what the dialects share ---- */
-
-/* How a target goes on from the assistant's text that stands last (WIRE.md 8). */
-typedef enum llmgwi_dialect_way {
-    LLMGWI_DIALECT_WAY_TURN = 0, /* not at all: a user turn asks for it */
-    LLMGWI_DIALECT_WAY_PLAIN,    /* unasked */
-    LLMGWI_DIALECT_WAY_PREFIX,   /* "prefix": true in the message */
-    LLMGWI_DIALECT_WAY_PARTIAL,  /* "partial": true in the message */
-    LLMGWI_DIALECT_WAY_CONTINUE  /* continue_final_message in the request */
-} llmgwi_dialect_way;
 
 /* Going on with an answer that was cut. */
 typedef struct llmgwi_dialect_resume {
@@ -8224,6 +8848,7 @@ typedef struct llmgwi_dialect_build {
     llmgw_part kept, plea[3];
     size_t more_count;
     llmgwi_dialect_way way;
+    bool no_white; /* a text of white space only is refused there, as an empty one is */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -8433,9 +9058,16 @@ static bool llmgwi_dialect_same_voice(llmgw_role a, llmgw_role b) {
     return (a == LLMGW_ROLE_ASSISTANT) == (b == LLMGW_ROLE_ASSISTANT);
 }
 
+static bool llmgwi_dialect_white(llmgwi_base_str text) {
+    while (text.n && strchr(" \t\r\n", text.p[0]) && text.p[0]) text.p++, text.n--;
+    return text.n == 0;
+}
+
 /* An empty text, without a signature that wants to go back. */
 static bool llmgwi_dialect_blank(const llmgwi_dialect_build *build, const llmgw_part *part) {
-    if (part->kind != LLMGW_PART_TEXT || llmgwi_dialect_part_text(part).n) return false;
+    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    bool white = build->no_white && llmgwi_dialect_white(text);
+    if (part->kind != LLMGW_PART_TEXT || (text.n && !white)) return false;
     return !part->signature || !llmgwi_dialect_own(build, part);
 }
 
@@ -8639,7 +9271,7 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
 
 /* Reasoning goes back only to the provider it came from, in the form that one wants. */
 static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    unsigned quirks = build->target->quirks;
+    uint64_t quirks = build->target->quirks;
     bool calls = false;
     for (size_t j = 0; j < turn->part_count; j++)
         calls = calls || turn->parts[j].kind == LLMGW_PART_TOOL_CALL;
@@ -8655,8 +9287,9 @@ static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmg
             llmgwi_dialect_cohere_thought(build, &part))
             continue;
         if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
-            if (part.signature && !open) llmgwi_dialect_raw(build, key, part.signature);
-            open = open || part.signature; /* the first part holds all of them */
+            bool details = part.signature && part.signature[0] == '['; /* else from its Responses API */
+            if (details && !open) llmgwi_dialect_raw(build, key, part.signature);
+            open = open || details; /* the first part holds all of them */
             continue;
         }
         if (!open) {
@@ -8792,8 +9425,22 @@ static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t fro
     llmgwi_json_close(&build->out, '}');
 }
 
-/* "tools": all, or the one of this name. */
-static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, const char *only) {
+/* A tool, or the choice of one: {"type": "function", "function": {"name", ...}}, flat without the inner braces. */
+static void llmgwi_dialect_openai_function(llmgwi_dialect_build *build, const char *name, bool flat) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "type", "function");
+    if (!flat) llmgwi_json_key(&build->out, "function");
+    if (!flat) llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "name", name);
+}
+
+static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) {
+    if (!flat) llmgwi_json_close(&build->out, '}');
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* "tools": all, or the one of this name. flat: as the Responses API has it, which takes a tool for strict unless told. */
+static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, bool flat, const char *only) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_key(out, "tools");
@@ -8801,29 +9448,25 @@ static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, const c
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
         if (only && strcmp(only, tool->name) != 0) continue;
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "function");
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "name", tool->name);
+        llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
             llmgwi_dialect_pair(build, "description", "tools.description",
                                 llmgwi_base_cstr(tool->description));
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
-        if (tool->strict && !build->style) llmgwi_dialect_raw(build, "strict", "true");
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        if ((tool->strict && !build->style) || flat)
+            llmgwi_dialect_raw(build, "strict", tool->strict ? "true" : "false");
+        llmgwi_dialect_openai_close(build, flat);
     }
     llmgwi_json_close(out, ']');
 }
 
-static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
+static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     bool mistral = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
     if (!request->tool_count) return;
-    llmgwi_dialect_openai_functions(build, NULL);
+    llmgwi_dialect_openai_functions(build, flat, NULL);
     if (request->serial_tools) llmgwi_dialect_raw(build, "parallel_tool_calls", "false");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
     if (build->target->quirks & LLMGWI_DIALECT_NO_TOOL_CHOICE) {
@@ -8832,24 +9475,34 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build) {
     }
     llmgwi_json_key(out, "tool_choice");
     if (request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "type", "function");
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_pair(out, "name", request->tool_name);
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        llmgwi_dialect_openai_function(build, request->tool_name, flat);
+        llmgwi_dialect_openai_close(build, flat);
     } else {
         const char *word = request->tool_mode == LLMGW_TOOLS_NONE ? "none" : mistral ? "any" : "required";
         (void)llmgwi_json_put(out, llmgwi_base_cstr(word));
     }
 }
 
+/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. */
+static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "json_schema");
+    if (!flat) llmgwi_json_key(out, "json_schema");
+    if (!flat) llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "name", "schema_name",
+                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_raw(build, "schema", request->schema);
+    llmgwi_dialect_raw(build, "strict", "true");
+    llmgwi_dialect_openai_close(build, flat);
+}
+
 static const char *const llmgwi_dialect_efforts[] = {NULL, "none", "low", "medium", "high"};
 
 static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
-    unsigned quirks = build->target->quirks;
+    uint64_t quirks = build->target->quirks;
     bool mistral = (quirks & LLMGWI_DIALECT_MISTRAL) != 0, off = request->effort == LLMGW_EFFORT_NONE;
     llmgwi_json_out *out = &build->out;
     llmgwi_dialect_number(build, "temperature", request->temperature);
@@ -8862,27 +9515,19 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
         llmgwi_json_key(out, quirks & LLMGWI_DIALECT_MAX_TOKENS ? "max_tokens" : "max_completion_tokens");
         llmgwi_json_put_int(out, request->max_tokens);
     }
-    if (request->effort && (quirks & LLMGWI_DIALECT_ENABLE_THINKING)) {
+    uint64_t think = quirks & LLMGWI_DIALECT_THINK;
+    if (request->effort && think == LLMGWI_DIALECT_THINK_ENABLE) {
         llmgwi_dialect_raw(build, "enable_thinking", off ? "false" : "true");
-    } else if (request->effort && (quirks & LLMGWI_DIALECT_THINKING)) {
+    } else if (request->effort && think == LLMGWI_DIALECT_THINK_OBJECT) {
         llmgwi_dialect_raw(build, "thinking", off ? "{\"type\":\"disabled\"}" : "{\"type\":\"enabled\"}");
-    } else if (request->effort && !mistral) {
+    } else if (request->effort && think != LLMGWI_DIALECT_THINK_NONE) {
         llmgwi_json_pair(out, "reasoning_effort", llmgwi_dialect_efforts[request->effort]);
     }
     if (request->user_id && !mistral)
         llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
     if (!request->schema) return;
     llmgwi_json_key(out, "response_format");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "type", "json_schema");
-    llmgwi_json_key(out, "json_schema");
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name",
-                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
-    llmgwi_dialect_raw(build, "schema", request->schema);
-    llmgwi_dialect_raw(build, "strict", "true");
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_dialect_openai_schema(build, false);
 }
 
 /* Opens the body: "model" and "messages". */
@@ -8912,7 +9557,7 @@ static void llmgwi_dialect_openai_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_dialect_openai_messages(build);
-    llmgwi_dialect_openai_tools(build);
+    llmgwi_dialect_openai_tools(build, false);
     llmgwi_dialect_openai_options(build);
     if (request->stream) {
         llmgwi_dialect_raw(build, "stream", "true");
@@ -9097,18 +9742,21 @@ static void llmgwi_dialect_openai_call_list(llmgwi_dialect_answer *answer, llmgw
 
 LLMGWI_BASE_SMALL_BEGIN
 
-LLMGWI_BASE_UNUSED
-static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+/* What the counts are called: input, output, and where each is split up. Of both names at once one may be zero. */
+static const char *const llmgwi_dialect_openai_counts[] = {
+    "prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details"};
+
+static LLMGWI_BASE_COLD void llmgwi_dialect_counts(llmgwi_dialect_answer *answer, llmgwi_json *json,
+                                                   const char *const names[4]) {
     int64_t total = -1;
     llmgwi_base_str key;
     llmgw_usage *usage = &answer->usage;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        bool in = llmgwi_base_same(key, "prompt_tokens_details"),
-             out = llmgwi_base_same(key, "completion_tokens_details");
-        if (llmgwi_base_same(key, "prompt_tokens"))
+        bool in = llmgwi_base_same(key, names[2]), out = llmgwi_base_same(key, names[3]);
+        if (llmgwi_base_same(key, names[0]))
             usage->known = llmgwi_json_count(json, &usage->input) || usage->known;
-        else if (llmgwi_base_same(key, "completion_tokens"))
+        else if (llmgwi_base_same(key, names[1]))
             (void)llmgwi_json_count(json, &usage->output);
         else if (llmgwi_base_same(key, "total_tokens"))
             (void)llmgwi_json_count(json, &total);
@@ -9132,6 +9780,11 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *
     /* xAI counts reasoning beside completion_tokens: the total shows it */
     if (usage->reasoning > 0 && total == usage->input + usage->output + usage->reasoning)
         usage->output += usage->reasoning;
+}
+
+LLMGWI_BASE_UNUSED
+static LLMGWI_BASE_COLD void llmgwi_dialect_openai_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_dialect_counts(answer, json, llmgwi_dialect_openai_counts);
 }
 
 LLMGWI_BASE_SMALL_END
@@ -9351,26 +10004,19 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
 
 #define LLMGWI_DIALECT_ANTHROPIC_TOKENS 4096 /* max_tokens is required; every Claude 3 and later takes this */
 
-/* Models up to 4.5 think with a budget of tokens, later ones adaptively with an effort (WIRE.md 1.3). */
-static bool llmgwi_dialect_anthropic_budget(const char *model) {
-    static const char *const old[] = {"claude-3", "claude-2",    "-4-0",         "-4-1",
-                                      "-4-5",     "opus-4-2025", "sonnet-4-2025"};
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(old); i++)
-        if (strstr(model, old[i])) return true;
-    return false;
+/* Tokens to think with, which must leave some of max_tokens; 0: none, or this model takes no number. */
+static int64_t llmgwi_dialect_anthropic_tokens(const llmgwi_dialect_build *build) {
+    static const int64_t budgets[] = {0, 0, 1024, 4096, 16384};
+    int64_t tokens = build->request->max_tokens, budget = budgets[build->request->effort];
+    if ((build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_BUDGET) return 0;
+    return !tokens || budget < tokens ? budget : tokens > 1024 ? 1024 : 0;
 }
 
-/* thinking, and max_tokens, which must exceed its budget; the effort goes with the format. */
-static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
-    static const int64_t budgets[] = {0, 0, 1024, 4096, 16384};
+static void llmgwi_dialect_anthropic_think(llmgwi_dialect_build *build) {
     llmgw_effort effort = build->request->effort;
-    int64_t tokens = build->request->max_tokens, budget = budgets[effort];
+    int64_t budget = llmgwi_dialect_anthropic_tokens(build);
+    bool old = (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_BUDGET;
     char text[64];
-    bool old = llmgwi_dialect_anthropic_budget(build->target->model);
-    if (old && budget && tokens && budget >= tokens) budget = tokens > 1024 ? 1024 : 0;
-    if (!tokens) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + (old ? budget : 0);
-    llmgwi_json_key(&build->out, "max_tokens");
-    llmgwi_json_put_int(&build->out, tokens);
     if (effort == LLMGW_EFFORT_DEFAULT) return;
     if (effort == LLMGW_EFFORT_NONE || (old && !budget)) {
         llmgwi_dialect_raw(build, "thinking", "{\"type\":\"disabled\"}");
@@ -9382,10 +10028,19 @@ static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
     }
 }
 
+/* thinking, and max_tokens, which must exceed its budget; the effort goes with the format. */
+static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
+    int64_t tokens = build->request->max_tokens;
+    if (!tokens) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + llmgwi_dialect_anthropic_tokens(build);
+    llmgwi_json_key(&build->out, "max_tokens");
+    llmgwi_json_put_int(&build->out, tokens);
+    llmgwi_dialect_anthropic_think(build);
+}
+
 static void llmgwi_dialect_anthropic_output(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
-    bool effort =
-        request->effort >= LLMGW_EFFORT_LOW && !llmgwi_dialect_anthropic_budget(build->target->model);
+    bool effort = request->effort >= LLMGW_EFFORT_LOW &&
+                  (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE;
     llmgwi_json_out *out = &build->out;
     if (!effort && !request->schema) return;
     llmgwi_json_key(out, "output_config");
@@ -9525,6 +10180,17 @@ static void llmgwi_dialect_anthropic_block(llmgwi_dialect_answer *answer, const 
     }
 }
 
+/* More of the arguments of block index. Without such a block: a server tool's input, which we pass over. */
+static void llmgwi_dialect_anthropic_input(llmgwi_dialect_answer *answer, llmgwi_json_text partial,
+                                           int64_t index) {
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind != LLMGW_PART_TOOL_CALL || piece->wire_index != index) continue;
+        (void)llmgwi_dialect_arguments(answer, piece, partial);
+        return;
+    }
+}
+
 static void llmgwi_dialect_anthropic_delta(llmgwi_dialect_answer *answer, const llmgwi_dialect_block *delta,
                                            int64_t index) {
     if (llmgwi_json_is(delta->type, "text_delta")) {
@@ -9534,12 +10200,7 @@ static void llmgwi_dialect_anthropic_delta(llmgwi_dialect_answer *answer, const 
     } else if (llmgwi_json_is(delta->type, "signature_delta")) {
         llmgwi_dialect_anthropic_sign(answer, delta->signature);
     } else if (llmgwi_json_is(delta->type, "input_json_delta")) {
-        for (size_t i = answer->piece_count; i-- > 0;) {
-            llmgwi_dialect_piece *piece = &answer->pieces[i];
-            if (piece->kind != LLMGW_PART_TOOL_CALL || piece->wire_index != index) continue;
-            (void)llmgwi_dialect_arguments(answer, piece, delta->partial);
-            return;
-        } /* no such block: a server tool's input, which we pass over */
+        llmgwi_dialect_anthropic_input(answer, delta->partial, index);
     }
 }
 
@@ -9821,7 +10482,7 @@ static void llmgwi_dialect_gemini_thinking(llmgwi_dialect_build *build) {
     llmgwi_json_key(out, "thinkingConfig");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_raw(build, "includeThoughts", effort == LLMGW_EFFORT_NONE ? "false" : "true");
-    if (strstr(build->target->model, "gemini-2")) {
+    if ((build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_BUDGET) {
         llmgwi_json_key(out, "thinkingBudget");
         llmgwi_json_put_int(out, budgets[effort]);
     } else {
@@ -10243,11 +10904,1131 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
     return llmgwi_dialect_gemini_bodies(answer, data, "stream event");
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- bedrock: converse ---- */
+
+typedef struct llmgwi_dialect_format {
+    const char *mime, *format;
+} llmgwi_dialect_format;
+
+#define LLMGWI_DIALECT_BEDROCK_IMAGES 4 /* of the rows, the first */
+static const llmgwi_dialect_format llmgwi_dialect_bedrock_formats[] = {
+    {"image/png", "png"},
+    {"image/jpeg", "jpeg"},
+    {"image/gif", "gif"},
+    {"image/webp", "webp"},
+    {"application/pdf", "pdf"},
+    {"text/csv", "csv"},
+    {"application/msword", "doc"},
+    {"application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"},
+    {"application/vnd.ms-excel", "xls"},
+    {"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"},
+    {"text/html", "html"},
+    {"text/plain", "txt"},
+    {"text/markdown", "md"},
+};
+
+/* A media type as Converse names it; NULL: it does not take it. */
+static const char *llmgwi_dialect_bedrock_format(const char *mime, bool image) {
+    llmgwi_base_str type = llmgwi_base_view(mime, strcspn(mime, "; "));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_bedrock_formats); i++)
+        if ((i < LLMGWI_DIALECT_BEDROCK_IMAGES) == image &&
+            llmgwi_base_is_nocase(type, llmgwi_dialect_bedrock_formats[i].mime))
+            return llmgwi_dialect_bedrock_formats[i].format;
+    return NULL;
+}
+
+/* A document's name: letters, digits, single spaces, "-()[]"; of one without a name, where it stands: two of a
+   request must differ. */
+static void llmgwi_dialect_bedrock_name(llmgwi_dialect_build *build, const llmgw_part *part) {
+    char name[201];
+    size_t n = 0;
+    if (!part->name || !part->name[0]) {
+        n = (size_t)snprintf(name, sizeof name, "document %lu-%lu", (unsigned long)build->message,
+                             (unsigned long)build->part);
+    } else {
+        for (const char *p = part->name; *p && n + 1 < sizeof name; p++, n++) {
+            bool word = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+                        strchr("()[]", *p);
+            bool space = *p == ' ' && n && name[n - 1] != ' ';
+            name[n] = (char)(word ? *p : space ? ' ' : '-');
+        }
+    }
+    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_view(name, n));
+}
+
+static void llmgwi_dialect_bedrock_blob(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    bool image = part->kind == LLMGW_PART_IMAGE,
+         s3 = llmgwi_base_starts(llmgwi_base_cstr(part->url), "s3://");
+    const char *format = llmgwi_dialect_bedrock_format(llmgwi_dialect_part_mime(part), image);
+    if (!format)
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "mime",
+                              image ? "this dialect takes png, jpeg, gif and webp"
+                                    : "this dialect takes pdf, csv, doc, docx, xls, xlsx, html, plain text "
+                                      "and markdown");
+    if (part->url && !s3)
+        llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
+                              "this dialect takes bytes, or what lies in S3 (s3://...)");
+    llmgwi_json_key(out, image ? "image" : "document");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "format", format ? format : "");
+    if (!image) llmgwi_dialect_bedrock_name(build, part);
+    llmgwi_json_key(out, "source");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, s3 ? "s3Location" : "bytes");
+    if (s3) {
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair(build, "uri", "url", llmgwi_base_cstr(part->url));
+        llmgwi_json_close(out, '}');
+    } else {
+        llmgwi_dialect_base64(build, part, false);
+    }
+    llmgwi_json_close(out, '}');
+    llmgwi_json_close(out, '}');
+}
+
+/* An id is 1 to 64 of [a-zA-Z0-9_.:-]: another provider's that is not is hashed to one that is. */
+static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *id) {
+    char made[40];
+    size_t n = strlen(id),
+           good = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
+    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)XXH3_64bits(id, n));
+    llmgwi_dialect_pair(build, "toolUseId", "id", llmgwi_base_cstr(n && n <= 64 && good == n ? id : made));
+}
+
+static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    llmgwi_json_key(out, "toolResult");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_bedrock_id(build, part->id);
+    llmgwi_json_key(out, "content");
+    llmgwi_json_open(out, '[');
+    if (!llmgwi_dialect_white(text)) {
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair(build, "text", "text", text);
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_json_close(out, ']');
+    if (part->is_error) llmgwi_json_pair(out, "status", "error"); /* only Claude and Nova know the field */
+    llmgwi_json_close(out, '}');
+}
+
+/* Reasoning goes back word for word with its signature. */
+static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_key(out, "reasoningContent");
+    llmgwi_json_open(out, '{');
+    if (part->text) {
+        llmgwi_json_key(out, "reasoningText");
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
+        llmgwi_dialect_pair(build, "signature", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_json_close(out, '}');
+    } else {
+        llmgwi_dialect_pair(build, "redactedContent", "signature", llmgwi_base_cstr(part->signature));
+    }
+    llmgwi_json_close(out, '}');
+}
+
+/* Has the message that the turn we are in goes into a text? */
+static bool llmgwi_dialect_bedrock_said(const llmgwi_dialect_build *build) {
+    size_t from = 0, end = 0, n = llmgwi_dialect_turns(build);
+    while (end <= build->message && end < n) {
+        llmgw_message turn = llmgwi_dialect_turn(build, from = end);
+        end = llmgwi_dialect_passed(build, &turn) ? from + 1 : llmgwi_dialect_group(build, from);
+    }
+    for (size_t i = from; i < end; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        for (size_t j = 0; turn.role != LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(&turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(&turn, j);
+            if (part.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &part)) return true;
+        }
+    }
+    return false;
+}
+
+static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    if (part->kind == LLMGW_PART_FILE && !llmgwi_dialect_bedrock_said(build)) {
+        llmgwi_json_open(out, '{'); /* a document is refused without a text */
+        llmgwi_json_pair(out, "text", "A document:");
+        llmgwi_json_close(out, '}');
+    }
+    if (part->kind == LLMGW_PART_REASONING && (!part->signature || !llmgwi_dialect_own(build, part))) return;
+    llmgwi_json_open(out, '{');
+    switch (part->kind) {
+    case LLMGW_PART_IMAGE:
+    case LLMGW_PART_FILE: llmgwi_dialect_bedrock_blob(build, part); break;
+    case LLMGW_PART_TOOL_RESULT: llmgwi_dialect_bedrock_result(build, part); break;
+    case LLMGW_PART_REASONING: llmgwi_dialect_bedrock_reasoning(build, part); break;
+    case LLMGW_PART_TOOL_CALL:
+        llmgwi_json_key(out, "toolUse");
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_bedrock_id(build, part->id);
+        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
+        llmgwi_json_close(out, '}');
+        break;
+    case LLMGW_PART_TEXT: llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part)); break;
+    }
+    llmgwi_json_close(out, '}');
+}
+
+static void llmgwi_dialect_bedrock_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
+    if (!llmgwi_dialect_white(text)) llmgwi_dialect_gemini_system(build, text);
+}
+
+/* The name of the first tool that the messages called; NULL: none. */
+static const char *llmgwi_dialect_bedrock_called(const llmgw_request *request) {
+    for (size_t i = 0; i < request->message_count; i++)
+        for (size_t j = 0; j < request->messages[i].part_count; j++)
+            if (request->messages[i].parts[j].kind == LLMGW_PART_TOOL_CALL)
+                return request->messages[i].parts[j].name;
+    return NULL;
+}
+
+static void llmgwi_dialect_bedrock_tool(llmgwi_dialect_build *build, const llmgw_tool *tool) {
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, "toolSpec");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "name", "tools.name", llmgwi_base_cstr(tool->name));
+    if (tool->description && tool->description[0])
+        llmgwi_dialect_pair(build, "description", "tools.description", llmgwi_base_cstr(tool->description));
+    llmgwi_json_key(out, "inputSchema");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_raw(build, "json", tool->parameters ? tool->parameters : "{\"type\":\"object\"}");
+    llmgwi_json_close(out, '}');
+    if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
+    llmgwi_json_close(out, '}');
+    llmgwi_json_close(out, '}');
+}
+
+/* toolConfig cannot be left out while the messages hold calls (then a tool called there stands for those that are no
+   longer offered), and there is no choice "none": it is left out where it can. */
+static void llmgwi_dialect_bedrock_tools(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgw_tool called;
+    memset(&called, 0, sizeof called);
+    called.name = llmgwi_dialect_bedrock_called(request);
+    if (!called.name && (!request->tool_count || request->tool_mode == LLMGW_TOOLS_NONE)) return;
+    llmgwi_json_key(out, "toolConfig");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, "tools");
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < request->tool_count; i++) llmgwi_dialect_bedrock_tool(build, &request->tools[i]);
+    if (!request->tool_count) llmgwi_dialect_bedrock_tool(build, &called);
+    llmgwi_json_close(out, ']');
+    if (request->tool_count && request->tool_mode == LLMGW_TOOLS_REQUIRED)
+        llmgwi_dialect_raw(build, "toolChoice", "{\"any\":{}}");
+    if (request->tool_count && request->tool_mode == LLMGW_TOOLS_ONE) {
+        llmgwi_json_key(out, "toolChoice");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_key(out, "tool");
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair(build, "name", "tool_name", llmgwi_base_cstr(request->tool_name));
+        llmgwi_json_close(out, '}');
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_json_close(out, '}');
+}
+
+/* How a family of models is told how long to reason: "key": before EFFORT after, or "key": off. */
+typedef struct llmgwi_dialect_reasoner {
+    const char *family, *key, *before, *after, *off; /* off NULL: it cannot be told not to */
+} llmgwi_dialect_reasoner;
+
+/* The first row whose family the model's name holds; without one, effort is not sent. As langchain-ai/docs 5239 and
+   stdapi-ai issue 283 found them. */
+static const llmgwi_dialect_reasoner llmgwi_dialect_bedrock_reasoners[] = {
+    {"amazon.nova-2", "reasoningConfig", "{\"type\":\"enabled\",\"maxReasoningEffort\":\"", "\"}",
+     "{\"type\":\"disabled\"}"},
+    {"openai.gpt-oss", "reasoning_effort", "\"", "\"", NULL},
+    {"moonshot", "reasoning_effort", "\"", "\"", NULL},
+    {"openai.gpt-", "reasoning", "{\"effort\":\"", "\"}", "{\"effort\":\"none\"}"},
+};
+
+static void llmgwi_dialect_bedrock_effort(llmgwi_dialect_build *build) {
+    llmgw_effort effort = build->request->effort;
+    char value[80];
+    for (size_t i = 0; effort && i < LLMGWI_BASE_COUNT(llmgwi_dialect_bedrock_reasoners); i++) {
+        const llmgwi_dialect_reasoner *row = &llmgwi_dialect_bedrock_reasoners[i];
+        if (!strstr(build->target->model, row->family)) continue;
+        snprintf(value, sizeof value, "%s%s%s", row->before, llmgwi_dialect_efforts[effort], row->after);
+        const char *say = effort == LLMGW_EFFORT_NONE ? row->off : value;
+        if (say) llmgwi_dialect_raw(build, row->key, say);
+        return;
+    }
+}
+
+/* What Converse has no field for goes to the model as it is: reasoning and top_k, in the vendor's words. */
+static void llmgwi_dialect_bedrock_extra(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    const char *model = build->target->model;
+    bool claude = strstr(model, "anthropic.claude") != NULL, nova = strstr(model, "amazon.nova") != NULL;
+    size_t before = out->buf->n;
+    llmgwi_json_key(out, "additionalModelRequestFields");
+    llmgwi_json_open(out, '{');
+    size_t open = out->buf->n;
+    if (claude) {
+        llmgwi_dialect_anthropic_think(build);
+        llmgwi_dialect_whole(build, "top_k", request->top_k);
+        if (request->effort >= LLMGW_EFFORT_LOW &&
+            (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE) {
+            llmgwi_json_key(out, "output_config");
+            llmgwi_json_open(out, '{');
+            llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
+            llmgwi_json_close(out, '}');
+        }
+    } else {
+        llmgwi_dialect_bedrock_effort(build);
+        if (nova && request->top_k.set) {
+            llmgwi_json_key(out, "inferenceConfig");
+            llmgwi_json_open(out, '{');
+            llmgwi_dialect_whole(build, "topK", request->top_k);
+            llmgwi_json_close(out, '}');
+        }
+    }
+    bool none = out->buf->n == open;
+    llmgwi_json_close(out, '}');
+    if (none && !out->buf->failed) out->buf->p[out->buf->n = before] = 0;
+}
+
+static void llmgwi_dialect_bedrock_inference(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    int64_t tokens = request->max_tokens;
+    bool claude = strstr(build->target->model, "anthropic.claude") != NULL;
+    int64_t budget = claude ? llmgwi_dialect_anthropic_tokens(build) : 0;
+    if (!tokens && budget) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + budget; /* it must exceed the budget */
+    llmgwi_json_key(out, "inferenceConfig");
+    llmgwi_json_open(out, '{');
+    if (tokens) {
+        llmgwi_json_key(out, "maxTokens");
+        llmgwi_json_put_int(out, tokens);
+    }
+    llmgwi_dialect_number(build, "temperature", request->temperature);
+    llmgwi_dialect_number(build, "topP", request->top_p);
+    llmgwi_dialect_stops(build, "stopSequences");
+    llmgwi_json_close(out, '}');
+}
+
+static void llmgwi_dialect_bedrock_schema(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    if (!request->schema) return;
+    llmgwi_json_key(out, "outputConfig");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, "textFormat");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "json_schema");
+    llmgwi_json_key(out, "structure");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, "jsonSchema");
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "name", "schema_name",
+                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_pair(build, "schema", "schema", llmgwi_base_cstr(request->schema));
+    for (int i = 0; i < 4; i++) llmgwi_json_close(out, '}');
+}
+
+/* The user's id, in the metadata of the request: it takes few characters. */
+static void llmgwi_dialect_bedrock_user(llmgwi_dialect_build *build) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 :_@$#=/+,-.";
+    const char *id = build->request->user_id;
+    if (!id) return;
+    if (strlen(id) > 256 || id[strspn(id, plain)])
+        llmgwi_dialect_refuse(
+            build, LLMGW_E_UNSUPPORTED, "user_id",
+            "this dialect takes 256 characters at most: letters, digits, space, :_@$#=/+,-.");
+    llmgwi_json_key(&build->out, "requestMetadata");
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "user_id", "user_id", llmgwi_base_cstr(id));
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Converse refuses a conversation that the assistant begins. */
+static void llmgwi_dialect_bedrock_begins(llmgwi_dialect_build *build) {
+    size_t i = 0, n = llmgwi_dialect_turns(build);
+    llmgw_message turn;
+    memset(&turn, 0, sizeof turn);
+    for (; i < n; i++) {
+        turn = llmgwi_dialect_turn(build, i);
+        if (!llmgwi_dialect_passed(build, &turn)) break;
+    }
+    if (i == n || turn.role != LLMGW_ROLE_ASSISTANT) return;
+    build->message = i;
+    llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "role", "this dialect wants a turn of the user first");
+    build->message = SIZE_MAX;
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_bedrock_build(llmgwi_dialect_build *build) {
+    llmgwi_json_out *out = &build->out;
+    build->no_white = true;
+    llmgwi_dialect_bedrock_begins(build);
+    llmgwi_json_open(out, '{');
+    if (llmgwi_dialect_has_system(build->request)) {
+        llmgwi_json_key(out, "system");
+        llmgwi_json_open(out, '[');
+        llmgwi_dialect_each_system(build, llmgwi_dialect_bedrock_system);
+        llmgwi_json_close(out, ']');
+    }
+    llmgwi_json_key(out, "messages");
+    llmgwi_dialect_groups(build, "assistant", "content", llmgwi_dialect_bedrock_part);
+    llmgwi_dialect_bedrock_inference(build);
+    llmgwi_dialect_bedrock_tools(build);
+    llmgwi_dialect_bedrock_schema(build);
+    llmgwi_dialect_bedrock_user(build);
+    llmgwi_dialect_bedrock_extra(build);
+    llmgwi_json_close(out, '}');
+}
+
+/* inputTokens excludes what the cache read and wrote; of cacheDetails, {"ttl", "inputTokens"} each, the hour's part is
+   priced on its own. */
+static LLMGWI_BASE_COLD void llmgwi_dialect_bedrock_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgw_usage *usage = &answer->usage;
+    llmgwi_base_str key;
+    int64_t fresh = 0;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        if (llmgwi_base_same(key, "inputTokens"))
+            usage->known = llmgwi_json_count(json, &fresh) || usage->known;
+        else if (llmgwi_base_same(key, "outputTokens"))
+            (void)llmgwi_json_count(json, &usage->output);
+        else if (llmgwi_base_same(key, "cacheReadInputTokens"))
+            (void)llmgwi_json_count(json, &usage->cached);
+        else if (llmgwi_base_same(key, "cacheWriteInputTokens"))
+            (void)llmgwi_json_count(json, &usage->cache_write);
+        else if (llmgwi_base_same(key, "cacheDetails") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
+            if (!llmgwi_json_array(json)) return;
+            while (llmgwi_json_item(json)) {
+                llmgwi_json_text ttl = llmgwi_dialect_none();
+                int64_t tokens = 0;
+                if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+                while (llmgwi_json_member(json, &key)) {
+                    if (llmgwi_base_same(key, "ttl"))
+                        (void)llmgwi_json_maybe(json, &ttl);
+                    else if (llmgwi_base_same(key, "inputTokens"))
+                        (void)llmgwi_json_count(json, &tokens);
+                }
+                if (llmgwi_json_is(ttl, "1h")) usage->cache_write_1h = tokens;
+            }
+        }
+    }
+    if (fresh > INT64_MAX / 4) fresh = INT64_MAX / 4;
+    usage->input = fresh + usage->cached + usage->cache_write;
+}
+
+/* {"type": "flex"} */
+static LLMGWI_BASE_COLD void llmgwi_dialect_bedrock_tier(llmgwi_dialect_answer *answer, llmgwi_json *json) {
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key))
+        if (llmgwi_base_same(key, "type")) llmgwi_dialect_tier(answer, json);
+}
+
+/* An exception in the stream: it ends the answer. */
+static LLMGWI_BASE_COLD bool llmgwi_dialect_bedrock_exception(llmgwi_dialect_answer *answer,
+                                                              llmgwi_base_str name, llmgwi_base_str data) {
+    llmgw_error *error = &answer->error;
+    llmgw_code code = llmgwi_dialect_exception(name);
+    char word[64];
+    if (error->code) return false;
+    llmgwi_dialect_error(error, 0, data, answer->max_depth);
+    int64_t retry_ms = error->retry_after_ms;
+    llmgwi_base_copy_cut(word, sizeof word, name.p, name.n);
+    if (!code || error->code != LLMGW_E_PROVIDER) code = error->code; /* the text says more than the name */
+    (void)llmgwi_base_error(error, code, "%s: %s", word[0] ? word : "exception", error->text);
+    error->retry_after_ms = retry_ms;
+    return false;
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* A block of a reply, or the start or a delta of one: {"text"}, {"toolUse": {"toolUseId", "name", "input"}},
+   {"reasoningContent": {"text", "signature" | "redactedContent" | "reasoningText": {"text", "signature"}}}. */
+static void llmgwi_dialect_bedrock_read(llmgwi_json *json, llmgwi_dialect_block *block, int level) {
+    llmgwi_base_str key;
+    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        if (llmgwi_base_is(key, "text")) {
+            (void)llmgwi_json_maybe(json, level ? &block->thinking : &block->text);
+        } else if (llmgwi_base_is(key, "input")) {
+            if (llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT)
+                (void)llmgwi_json_skip(json, &block->input);
+            else
+                (void)llmgwi_json_maybe(json, &block->partial);
+        } else if (llmgwi_base_is(key, "toolUse") || llmgwi_base_is(key, "reasoningContent") ||
+                   llmgwi_base_is(key, "reasoningText")) {
+            if (level < 2) llmgwi_dialect_bedrock_read(json, block, level + 1);
+        } else if (llmgwi_base_is(key, "signature")) {
+            (void)llmgwi_json_maybe(json, &block->signature);
+        } else if (llmgwi_base_is(key, "redactedContent")) {
+            (void)llmgwi_json_maybe(json, &block->data);
+        } else if (llmgwi_base_is(key, "toolUseId")) {
+            (void)llmgwi_json_maybe(json, &block->id);
+        } else if (llmgwi_base_is(key, "name")) {
+            (void)llmgwi_json_maybe(json, &block->name);
+        } else if (llmgwi_base_is(key, "type")) {
+            (void)llmgwi_json_maybe(json, &block->type);
+        }
+    }
+}
+
+/* The reasoning of block index, which may have come before: one signature goes with all of its deltas. */
+static llmgwi_dialect_piece *llmgwi_dialect_bedrock_thought(llmgwi_dialect_answer *answer, int64_t index,
+                                                            bool redacted) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_REASONING);
+    if (piece && piece->wire_index == index && piece->redacted == redacted) return piece;
+    piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+    if (!piece) return NULL;
+    piece->wire_index = index;
+    piece->redacted = redacted;
+    return piece;
+}
+
+static void llmgwi_dialect_bedrock_act(llmgwi_dialect_answer *answer, const llmgwi_dialect_block *block,
+                                       int64_t index) {
+    bool server = block->type.raw.n > 0; /* a tool that Bedrock runs itself */
+    if (block->data.raw.n) {
+        llmgwi_dialect_piece *piece = llmgwi_dialect_bedrock_thought(answer, index, true);
+        if (piece) (void)llmgwi_dialect_append(answer, &piece->signature, block->data);
+    }
+    if (block->thinking.raw.n || block->signature.raw.n) {
+        llmgwi_dialect_piece *piece = llmgwi_dialect_bedrock_thought(answer, index, false);
+        if (piece && llmgwi_dialect_more(answer, LLMGW_PART_REASONING, block->thinking))
+            (void)llmgwi_dialect_append(answer, &piece->signature, block->signature);
+    }
+    if (block->name.raw.n && !server) {
+        llmgwi_dialect_piece *piece = llmgwi_dialect_tool(answer, index, block->id, block->name);
+        if (piece && !llmgwi_dialect_empty(block->input))
+            (void)llmgwi_dialect_arguments(answer, piece, llmgwi_dialect_plain(block->input));
+    } else if (block->id.raw.n && !server) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "toolUse: a call without a name");
+    }
+    if (block->partial.raw.n) llmgwi_dialect_anthropic_input(answer, block->partial, index);
+    (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT, block->text);
+}
+
+static void llmgwi_dialect_bedrock_clear(llmgwi_dialect_block *block) {
+    llmgwi_json_text *fields[] = {&block->type, &block->text, &block->thinking, &block->signature,
+                                  &block->data, &block->id,   &block->name,     &block->partial};
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(fields); i++) llmgwi_dialect_clear(fields[i]);
+    block->input = llmgwi_base_view("", 0);
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                         llmgwi_base_str data) {
+    static const char *const names[] = {"contentBlockDelta", "contentBlockStart", "messageStop", "metadata"};
+    llmgwi_dialect_block block;
+    llmgwi_json json;
+    llmgwi_json_text reason;
+    llmgwi_base_str key;
+    int64_t index = 0;
+    size_t kind = 0;
+    if (name.n && name.p[0] == '!')
+        return llmgwi_dialect_bedrock_exception(answer, llmgwi_base_view(name.p + 1, name.n - 1), data);
+    while (kind < LLMGWI_BASE_COUNT(names) && !llmgwi_base_is(name, names[kind])) kind++;
+    if (kind == LLMGWI_BASE_COUNT(names)) return true;
+    llmgwi_dialect_bedrock_clear(&block);
+    llmgwi_dialect_clear(&reason);
+    llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_is(key, "delta") || llmgwi_base_is(key, "start"))
+                llmgwi_dialect_bedrock_read(&json, &block, 0);
+            else if (llmgwi_base_is(key, "contentBlockIndex"))
+                (void)llmgwi_json_count(&json, &index);
+            else if (llmgwi_base_is(key, "stopReason"))
+                (void)llmgwi_json_maybe(&json, &reason);
+            else if (llmgwi_base_is(key, "usage"))
+                llmgwi_dialect_bedrock_usage(answer, &json);
+            else if (llmgwi_base_is(key, "serviceTier"))
+                llmgwi_dialect_bedrock_tier(answer, &json);
+        }
+    if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
+    answer->any = true;
+    answer->ended = kind == 3; /* metadata, with the usage, comes after messageStop */
+    if (kind < 2) llmgwi_dialect_bedrock_act(answer, &block, index);
+    llmgwi_dialect_finish(answer, reason);
+    return !answer->error.code;
+}
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* {"message": {"content": [...]}} */
+static void llmgwi_dialect_bedrock_output(llmgwi_dialect_answer *answer, llmgwi_json *json, int level) {
+    llmgwi_dialect_block block;
+    llmgwi_base_str key;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        if (level == 0 && llmgwi_base_same(key, "message")) {
+            llmgwi_dialect_bedrock_output(answer, json, 1);
+        } else if (level == 1 && llmgwi_base_same(key, "content") &&
+                   llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
+            if (!llmgwi_json_array(json)) return;
+            answer->any = true;
+            for (int64_t index = 0; llmgwi_json_item(json); index++) {
+                llmgwi_dialect_bedrock_clear(&block);
+                llmgwi_dialect_bedrock_read(json, &block, 0);
+                if (!json->error) llmgwi_dialect_bedrock_act(answer, &block, index);
+            }
+        }
+    }
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_bedrock_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_json_text reason = llmgwi_dialect_none();
+    llmgwi_base_str key;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "output"))
+                llmgwi_dialect_bedrock_output(answer, &json, 0);
+            else if (llmgwi_base_same(key, "stopReason"))
+                (void)llmgwi_json_maybe(&json, &reason);
+            else if (llmgwi_base_same(key, "usage"))
+                llmgwi_dialect_bedrock_usage(answer, &json);
+            else if (llmgwi_base_same(key, "serviceTier"))
+                llmgwi_dialect_bedrock_tier(answer, &json);
+        }
+    if (!llmgwi_dialect_parsed(answer, &json, "reply")) return false;
+    llmgwi_dialect_finish(answer, reason);
+    return !answer->error.code && llmgwi_dialect_whole_reply(answer, "reply: no content");
+}
+
+LLMGWI_BASE_SMALL_END
 
 /* ---- responses: openai ---- */
 
 LLMGWI_BASE_SMALL_BEGIN
+
+/* Text, image or file of a message. */
+static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const llmgw_part *part,
+                                             bool assistant) {
+    llmgwi_json_out *out = &build->out;
+    const char *const types[] = {assistant ? "output_text" : "input_text", "input_image", "input_file"};
+    const char *const keys[] = {"text", "image_url", part->url ? "file_url" : "file_data"};
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", types[part->kind]);
+    if (part->kind == LLMGW_PART_IMAGE) llmgwi_json_pair(out, "detail", "auto");
+    if (part->kind == LLMGW_PART_FILE && !part->url)
+        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+    llmgwi_json_key(out, keys[part->kind]);
+    if (part->kind == LLMGW_PART_TEXT)
+        llmgwi_dialect_put(build, "text", llmgwi_dialect_part_text(part));
+    else if (part->url)
+        llmgwi_dialect_put(build, "url", llmgwi_base_cstr(part->url));
+    else
+        llmgwi_dialect_base64(build, part, true);
+    if (part->kind == LLMGW_PART_TEXT && assistant) llmgwi_dialect_raw(build, "annotations", "[]");
+    llmgwi_json_close(out, '}');
+}
+
+/* A reasoning item goes back as it came (the signature is all of it), but not where nothing follows it: alone it is
+   refused. Another text than an object is reasoning_details of the same provider's chat. */
+static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const llmgw_message *turn,
+                                             size_t j) {
+    llmgw_part part = llmgwi_dialect_part(turn, j);
+    bool follows = false;
+    if (!part.signature || !llmgwi_dialect_own(build, &part)) return;
+    for (size_t k = j + 1; k < llmgwi_dialect_parts(turn) && !follows; k++) {
+        llmgw_part next = llmgwi_dialect_part(turn, k);
+        follows = next.kind == LLMGW_PART_TOOL_CALL ||
+                  (next.kind <= LLMGW_PART_FILE && !llmgwi_dialect_blank(build, &next));
+    }
+    llmgwi_base_str item = llmgwi_base_cstr(part.signature);
+    if (!follows || llmgwi_json_check(item, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL)) return;
+    llmgwi_json_raw(&build->out, item);
+}
+
+/* A call, or what became of it. */
+static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llmgw_part *part) {
+    llmgwi_json_out *out = &build->out;
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
+    llmgwi_dialect_pair(build, "call_id", "id", llmgwi_base_cstr(part->id));
+    if (call) {
+        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair(build, "arguments", "arguments",
+                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
+    } else {
+        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_part_text(part));
+    }
+    llmgwi_json_close(out, '}');
+}
+
+/* Opens a message item; phase (NULL: none) tells what is said on the way from the answer, and is to be kept. */
+static void llmgwi_dialect_responses_message(llmgwi_dialect_build *build, llmgw_role role,
+                                             const char *phase) {
+    static const char *const roles[] = {"user", "assistant", "system", "user"};
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "type", "message");
+    llmgwi_json_pair(out, "role", roles[role]);
+    if (phase) llmgwi_dialect_pair(build, "phase", "signature", llmgwi_base_cstr(phase));
+    llmgwi_json_key(out, "content");
+    llmgwi_json_open(out, '[');
+}
+
+static void llmgwi_dialect_responses_shut(llmgwi_dialect_build *build, bool *open) {
+    if (*open) llmgwi_json_close(&build->out, ']');
+    if (*open) llmgwi_json_close(&build->out, '}');
+    *open = false;
+}
+
+/* The items of a turn: results of tools first, then texts, images and files in messages, calls and reasoning
+   as items between them, in their order. */
+static void llmgwi_dialect_responses_turn(llmgwi_dialect_build *build, size_t i) {
+    llmgw_message turn = llmgwi_dialect_turn(build, i);
+    size_t n = llmgwi_dialect_speaks(build, &turn) ? llmgwi_dialect_parts(&turn) : 0;
+    const char *phase = NULL;
+    bool open = false;
+    for (size_t j = 0; j < n; j++) {
+        llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+        if (part.kind == LLMGW_PART_TOOL_RESULT) llmgwi_dialect_responses_call(build, &part);
+    }
+    for (size_t j = 0; j < n; j++) {
+        llmgw_part part = llmgwi_dialect_at(build, &turn, i, j);
+        bool said = part.kind <= LLMGW_PART_FILE;
+        const char *its = part.kind == LLMGW_PART_TEXT && part.signature && llmgwi_dialect_own(build, &part)
+                              ? part.signature
+                              : NULL;
+        if (part.kind == LLMGW_PART_TOOL_RESULT || (said && llmgwi_dialect_blank(build, &part))) continue;
+        if (!said || strcmp(its ? its : "", phase ? phase : "") != 0)
+            llmgwi_dialect_responses_shut(build, &open);
+        if (said && !open) llmgwi_dialect_responses_message(build, turn.role, its);
+        if (said) {
+            llmgwi_dialect_responses_content(build, &part, turn.role == LLMGW_ROLE_ASSISTANT);
+            open = true;
+            phase = its;
+        } else if (part.kind == LLMGW_PART_REASONING) {
+            llmgwi_dialect_responses_thought(build, &turn, j);
+        } else {
+            llmgwi_dialect_responses_call(build, &part);
+        }
+    }
+    llmgwi_dialect_responses_shut(build, &open);
+}
+
+#define LLMGWI_DIALECT_RESPONSES_TOKENS 16 /* fewer are refused */
+
+/* Of a model that does not, reasoning and its encrypted content are refused. */
+static bool llmgwi_dialect_responses_reasons(const llmgwi_dialect_build *build) {
+    return (build->target->quirks & LLMGWI_DIALECT_THINK) != LLMGWI_DIALECT_THINK_NONE;
+}
+
+static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    int64_t most = request->max_tokens;
+    if (LLMGWI_DIALECT_QUIRK(build->target->quirks, LLMGWI_DIALECT_TEMPERATURE_AT, 3) != LLMGWI_DIALECT_NONE)
+        llmgwi_dialect_number(build, "temperature", request->temperature);
+    if (LLMGWI_DIALECT_QUIRK(build->target->quirks, LLMGWI_DIALECT_TOP_P_AT, 3) != LLMGWI_DIALECT_NONE)
+        llmgwi_dialect_number(build, "top_p", request->top_p);
+    if (most) {
+        llmgwi_json_key(out, "max_output_tokens");
+        llmgwi_json_put_int(out,
+                            most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
+    }
+    if (request->effort && llmgwi_dialect_responses_reasons(build)) {
+        llmgwi_json_key(out, "reasoning");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
+        if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
+        llmgwi_json_close(out, '}');
+    }
+    if (request->schema) {
+        llmgwi_json_key(out, "text");
+        llmgwi_json_open(out, '{');
+        llmgwi_json_key(out, "format");
+        llmgwi_dialect_openai_schema(build, true);
+        llmgwi_json_close(out, '}');
+    }
+    if (request->user_id)
+        llmgwi_dialect_pair(build, "safety_identifier", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
+}
+
+LLMGWI_BASE_UNUSED
+static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
+    const llmgw_request *request = build->request;
+    llmgwi_json_out *out = &build->out;
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    if (request->system)
+        llmgwi_dialect_pair(build, "instructions", "system", llmgwi_base_cstr(request->system));
+    llmgwi_json_key(out, "input");
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < llmgwi_dialect_turns(build); i++) llmgwi_dialect_responses_turn(build, i);
+    build->message = build->part = SIZE_MAX;
+    llmgwi_json_close(out, ']');
+    llmgwi_dialect_openai_tools(build, true);
+    llmgwi_dialect_responses_options(build);
+    llmgwi_dialect_raw(build, "store", "false");
+    if (llmgwi_dialect_responses_reasons(build))
+        llmgwi_dialect_raw(build, "include", "[\"reasoning.encrypted_content\"]");
+    llmgwi_json_close(out, '}');
+}
+
+LLMGWI_BASE_SMALL_END
+
+/* An event, or an item: found before it is acted on. Each has some of these fields. */
+typedef struct llmgwi_dialect_item {
+    llmgwi_json_text type, id, item_id, call_id, name, arguments, delta, encrypted, phase;
+    llmgwi_base_str content, summary, item, response, error;
+    int64_t index, part; /* output_index, summary_index; -1: not said */
+} llmgwi_dialect_item;
+
+static void llmgwi_dialect_responses_read(llmgwi_json *json, llmgwi_dialect_item *item) {
+    static const char *const names[] = {"type",      "id",    "item_id",           "call_id", "name",
+                                        "arguments", "delta", "encrypted_content", "phase"};
+    static const char *const raws[] = {"content", "summary", "item", "response", "error"};
+    llmgwi_json_text *const texts[] = {&item->type,    &item->id,        &item->item_id,
+                                       &item->call_id, &item->name,      &item->arguments,
+                                       &item->delta,   &item->encrypted, &item->phase};
+    llmgwi_base_str *const views[] = {&item->content, &item->summary, &item->item, &item->response,
+                                      &item->error};
+    llmgwi_base_str key;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++) llmgwi_dialect_clear(texts[i]);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(views); i++) *views[i] = llmgwi_base_view("", 0);
+    item->index = item->part = -1;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        if (llmgwi_base_is(key, "output_index"))
+            (void)llmgwi_json_count(json, &item->index);
+        else if (llmgwi_base_is(key, "summary_index"))
+            (void)llmgwi_json_count(json, &item->part);
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts) && json->pending; i++)
+            if (llmgwi_base_same(key, names[i])) (void)llmgwi_json_maybe(json, texts[i]);
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(views) && json->pending; i++)
+            if (llmgwi_base_same(key, raws[i]) && llmgwi_json_look(json) != LLMGWI_JSON_NULL)
+                (void)llmgwi_json_skip(json, views[i]);
+    }
+}
+
+static uint64_t llmgwi_dialect_responses_mark(llmgwi_json_text id) {
+    return id.raw.n ? XXH3_64bits(id.raw.p, id.raw.n) | 1 : 0;
+}
+
+/* Is a piece of the item with this number? Without a number its id tells, without both every piece is. Some
+   servers give an item another id in each event, so the number goes first. */
+static bool llmgwi_dialect_responses_is(const llmgwi_dialect_piece *piece, int64_t index, uint64_t mark) {
+    return index >= 0 ? piece->wire_index == index : !mark || piece->item == mark;
+}
+
+/* The last piece of a kind that belongs to an item. */
+static llmgwi_dialect_piece *llmgwi_dialect_responses_find(llmgwi_dialect_answer *answer,
+                                                           llmgw_part_kind kind, int64_t index,
+                                                           llmgwi_json_text id) {
+    uint64_t mark = index < 0 ? llmgwi_dialect_responses_mark(id) : 0;
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind == kind && llmgwi_dialect_responses_is(piece, index, mark)) return piece;
+    }
+    return NULL;
+}
+
+/* More text or reasoning of an item: in its piece if that is the last of its kind. A resumed text (which has no
+   number) goes on if nothing else came. */
+static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_part_kind kind,
+                                          const llmgwi_dialect_item *event, llmgwi_json_text text) {
+    llmgwi_base_buf *buf = kind == LLMGW_PART_TEXT ? &answer->text : &answer->reasoning;
+    llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, kind, -1, llmgwi_dialect_none());
+    size_t before = buf->n;
+    if (!text.raw.n) return;
+    bool kept = piece && kind == LLMGW_PART_TEXT && piece->wire_index < 0 &&
+                piece == &answer->pieces[answer->piece_count - 1];
+    if (!piece || (piece->wire_index != event->index && event->index >= 0 && !kept))
+        piece = llmgwi_dialect_piece_new(answer, kind);
+    if (!piece || !llmgwi_dialect_append(answer, buf, text)) return;
+    piece->redacted = false;
+    if (event->index >= 0) piece->wire_index = event->index;
+    if (!piece->item) piece->item = llmgwi_dialect_responses_mark(event->item_id);
+    piece->n += buf->n - before;
+    if (answer->sink)
+        answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
+                     piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
+}
+
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A call begins, or one that has begun is told again. fresh: ids may not be unique, the number tells too. NULL:
+   answer->error. */
+static llmgwi_dialect_piece *llmgwi_dialect_responses_tool(llmgwi_dialect_answer *answer,
+                                                           const llmgwi_dialect_item *item, int64_t index,
+                                                           bool fresh) {
+    llmgwi_json_text id = item->call_id.raw.n ? item->call_id : item->id;
+    for (size_t i = answer->piece_count; i-- > 0;) {
+        llmgwi_dialect_piece *piece = &answer->pieces[i];
+        bool same = id.raw.n ? llmgwi_json_is(id, piece->id) : index >= 0;
+        bool here = index < 0 || piece->wire_index == index || !fresh;
+        if (piece->kind == LLMGW_PART_TOOL_CALL && same && here) return piece;
+    }
+    if (!item->name.raw.n) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "function_call: a call without a name");
+        return NULL;
+    }
+    llmgwi_dialect_piece *piece = llmgwi_dialect_tool(answer, index, id, item->name);
+    if (piece) piece->item = llmgwi_dialect_responses_mark(item->id);
+    return piece;
+}
+
+/* A reasoning that can go back: the item as it is. That of its end replaces that of its start. */
+static void llmgwi_dialect_responses_sign(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                          int64_t index, llmgwi_base_str raw) {
+    llmgwi_dialect_piece *piece =
+        llmgwi_dialect_responses_find(answer, LLMGW_PART_REASONING, index, item->id);
+    if (!item->encrypted.raw.n || answer->error.code) return;
+    if (!piece) {
+        piece = llmgwi_dialect_piece_new(answer, LLMGW_PART_REASONING);
+        if (!piece) return;
+        piece->redacted = true;
+        piece->wire_index = index;
+        piece->item = llmgwi_dialect_responses_mark(item->id);
+    }
+    llmgwi_base_buf_clear(&piece->signature);
+    (void)llmgwi_dialect_append(answer, &piece->signature, llmgwi_dialect_plain(raw));
+}
+
+static bool llmgwi_dialect_responses_decode(llmgwi_dialect_answer *answer, llmgwi_json_text text,
+                                            llmgwi_base_buf *all) {
+    if (text.raw.n == 0 || (text.raw.n + all->n <= answer->max_bytes && llmgwi_json_unescape(text, all)))
+        return true;
+    bool large = text.raw.n + all->n > answer->max_bytes;
+    return llmgwi_dialect_fail(answer, large ? LLMGW_E_TOO_LARGE : LLMGW_E_MEMORY,
+                               large ? "the answer is larger than max_reply_bytes"
+                                     : "out of memory for the answer");
+}
+
+/* The texts of an array of parts, with `between` between them; a refusal goes to the answer's. */
+static bool llmgwi_dialect_responses_texts(llmgwi_dialect_answer *answer, llmgwi_base_str raw,
+                                           const char *between, llmgwi_base_buf *all) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    bool refused = answer->refusal.n != 0;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return true;
+    while (llmgwi_json_item(&json)) {
+        llmgwi_json_text text = llmgwi_dialect_none(), refusal = text;
+        if (llmgwi_json_look(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
+        while (llmgwi_json_member(&json, &key)) {
+            if (llmgwi_base_same(key, "text"))
+                (void)llmgwi_json_maybe(&json, &text);
+            else if (llmgwi_base_same(key, "refusal"))
+                (void)llmgwi_json_maybe(&json, &refusal);
+        }
+        if (!refused) (void)llmgwi_dialect_append(answer, &answer->refusal, refusal);
+        if (all->n && text.raw.n) llmgwi_base_buf_text(all, between);
+        if (!llmgwi_dialect_responses_decode(answer, text, all)) return false;
+    }
+    return true;
+}
+
+/* What a whole text has after that which its deltas brought; nothing if it begins in another way. */
+static llmgwi_json_text llmgwi_dialect_responses_rest(const llmgwi_dialect_answer *answer,
+                                                      llmgw_part_kind kind, int64_t index,
+                                                      llmgwi_json_text id, const llmgwi_base_buf *all) {
+    const llmgwi_base_buf *from = kind == LLMGW_PART_TEXT ? &answer->text : &answer->reasoning;
+    uint64_t mark = index < 0 ? llmgwi_dialect_responses_mark(id) : 0;
+    size_t had = 0;
+    for (size_t i = 0; i < answer->piece_count; i++) {
+        const llmgwi_dialect_piece *piece = &answer->pieces[i];
+        if (piece->kind != kind || !piece->n || !llmgwi_dialect_responses_is(piece, index, mark)) continue;
+        if (piece->n > all->n - had || memcmp(all->p + had, from->p + piece->at, piece->n) != 0)
+            return llmgwi_dialect_none();
+        had += piece->n;
+    }
+    return llmgwi_dialect_plain(llmgwi_base_view(llmgwi_base_buf_cstr(all) + had, all->n - had));
+}
+
+static void llmgwi_dialect_responses_take_call(llmgwi_dialect_answer *answer, const llmgwi_dialect_item *item,
+                                               int64_t index, bool make, llmgwi_base_buf *all) {
+    llmgwi_dialect_piece *piece = llmgwi_dialect_responses_tool(answer, item, index, make);
+    if (!piece || !llmgwi_dialect_responses_decode(answer, item->arguments, all)) return;
+    size_t had = piece->arguments.n;
+    if (had < all->n && (!had || memcmp(all->p, piece->arguments.p, had) == 0))
+        (void)llmgwi_dialect_arguments(answer, piece,
+                                       llmgwi_dialect_plain(llmgwi_base_view(all->p + had, all->n - had)));
+}
+
+/* A whole item: what its deltas did not bring is added. make: also one that nothing was heard of. The server's
+   own tools are passed over. */
+static void llmgwi_dialect_responses_take(llmgwi_dialect_answer *answer, llmgwi_base_str raw, int64_t index,
+                                          bool make) {
+    llmgwi_json json;
+    llmgwi_dialect_item item;
+    llmgwi_base_buf all;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    llmgwi_dialect_responses_read(&json, &item);
+    bool call = llmgwi_json_is(item.type, "function_call"), said = llmgwi_json_is(item.type, "message");
+    llmgw_part_kind kind = call ? LLMGW_PART_TOOL_CALL : said ? LLMGW_PART_TEXT : LLMGW_PART_REASONING;
+    if (answer->error.code || (!call && !said && !llmgwi_json_is(item.type, "reasoning"))) return;
+    bool id = call && item.call_id.raw.n; /* by which one that was heard of would be known */
+    if (!make && !id && !llmgwi_dialect_responses_find(answer, kind, index, item.id)) return;
+    llmgwi_base_buf_init(&all, answer->mem, answer->max_bytes + 1024); /* and what stands between */
+    item.index = index;
+    item.item_id = item.id;
+    if (call) {
+        llmgwi_dialect_responses_take_call(answer, &item, index, make, &all);
+    } else if (llmgwi_dialect_responses_texts(answer, item.summary, "\n\n", &all) &&
+               llmgwi_dialect_responses_texts(answer, item.content, "", &all)) {
+        llmgwi_dialect_responses_more(answer, kind, &item,
+                                      llmgwi_dialect_responses_rest(answer, kind, index, item.id, &all));
+        if (!said) llmgwi_dialect_responses_sign(answer, &item, index, raw);
+        llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, LLMGW_PART_TEXT, index, item.id);
+        if (said && piece && !piece->signature.n)
+            (void)llmgwi_dialect_append(answer, &piece->signature, item.phase);
+    }
+    llmgwi_base_buf_free(&all);
+}
+
+/* The items of a whole response. If some were heard of before, they are only filled up. */
+static void llmgwi_dialect_responses_output(llmgwi_dialect_answer *answer, llmgwi_base_str raw) {
+    llmgwi_json json;
+    llmgwi_base_str item;
+    bool make = answer->piece_count == 0;
+    llmgwi_json_init(&json, raw.p, raw.n, answer->max_depth);
+    if (llmgwi_json_look(&json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(&json)) return;
+    for (int64_t i = 0; llmgwi_json_item(&json) && llmgwi_json_skip(&json, &item); i++) {
+        llmgwi_dialect_responses_take(answer, item, i, make);
+        if (i < LLMGW_MAX_PARTS) continue;
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE,
+                                  "the answer has more items than LLMGW_MAX_PARTS");
+        return;
+    }
+    answer->any = true;
+}
+
+static const char *const llmgwi_dialect_responses_counts[] = {
+    "input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details"};
+
+/* status, and incomplete_details.reason, of a response that is over. */
+static void llmgwi_dialect_responses_status(llmgwi_dialect_answer *answer, llmgwi_json_text status,
+                                            llmgwi_base_str details) {
+    llmgwi_json json;
+    llmgwi_base_str key;
+    llmgwi_json_text reason = llmgwi_dialect_none();
+    llmgwi_json_init(&json, details.p, details.n, answer->max_depth);
+    if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "reason")) (void)llmgwi_json_maybe(&json, &reason);
+    if (llmgwi_json_is(status, "failed") || llmgwi_json_is(status, "cancelled")) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROVIDER, "the provider says that its response failed");
+    } else if (llmgwi_json_is(status, "in_progress") || llmgwi_json_is(status, "queued")) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL, "the response is not finished");
+    } else if (!llmgwi_json_is(status, "incomplete")) {
+        llmgwi_dialect_finish(answer, llmgwi_dialect_plain(llmgwi_base_cstr("stop")));
+    } else { /* cut; a reason that we do not know is no end of its own */
+        bool filter = llmgwi_json_is(reason, "content_filter");
+        llmgwi_dialect_finish(answer, filter ? reason : llmgwi_dialect_plain(llmgwi_base_cstr("length")));
+    }
+}
+
+/* A response: a whole reply's, or what an event of a stream carries. over: it is the last. status: where it does not
+   say. */
+static void llmgwi_dialect_responses_object(llmgwi_dialect_answer *answer, llmgwi_json *json, bool over,
+                                            llmgwi_json_text status) {
+    llmgwi_json_text id = llmgwi_dialect_none(), model = id;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0), details = error, output = error;
+    if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(json))
+        while (llmgwi_json_member(json, &key)) {
+            if (llmgwi_base_same(key, "id"))
+                (void)llmgwi_json_maybe(json, &id);
+            else if (llmgwi_base_same(key, "model"))
+                (void)llmgwi_json_maybe(json, &model);
+            else if (llmgwi_base_same(key, "status"))
+                (void)llmgwi_json_maybe(json, &status);
+            else if (llmgwi_base_same(key, "error") && llmgwi_json_look(json) != LLMGWI_JSON_NULL)
+                (void)llmgwi_json_skip(json, &error);
+            else if (llmgwi_base_same(key, "incomplete_details"))
+                (void)llmgwi_json_skip(json, &details);
+            else if (llmgwi_base_same(key, "output"))
+                (void)llmgwi_json_skip(json, &output);
+            else if (llmgwi_base_same(key, "usage") && over)
+                llmgwi_dialect_counts(answer, json, llmgwi_dialect_responses_counts);
+            else if (llmgwi_base_same(key, "service_tier") && over) /* before the end it is what was asked */
+                llmgwi_dialect_tier(answer, json);
+        }
+    llmgwi_dialect_identify(answer, id, model);
+    if (!over || json->error) return;
+    if (!llmgwi_dialect_unless(answer, error)) return;
+    llmgwi_dialect_responses_output(answer, output);
+    llmgwi_dialect_responses_status(answer, status, details);
+}
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_responses_object(answer, &json, true, llmgwi_dialect_none());
+    return llmgwi_dialect_parsed(answer, &json, "reply") &&
+           llmgwi_dialect_whole_reply(answer, "reply: no output");
+}
+
+/* An event that is none of the hot ones. */
+static void llmgwi_dialect_responses_other(llmgwi_dialect_answer *answer, llmgwi_json_text type,
+                                           const llmgwi_dialect_item *event, llmgwi_base_str data) {
+    static const char *const ends[] = {"completed", "incomplete", "failed", "done"}; /* done: OpenRouter's */
+    llmgwi_json json;
+    llmgwi_json_text word = llmgwi_dialect_none();
+    const size_t prefix = strlen("response.");
+    bool over = false, ours = llmgwi_base_starts(type.raw, "response.");
+    if (ours) word = llmgwi_dialect_plain(llmgwi_base_view(type.raw.p + prefix, type.raw.n - prefix));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(ends); i++) over = over || llmgwi_json_is(word, ends[i]);
+    if (llmgwi_json_is(type, "error") || (event->error.n && !ours)) { /* a proxy's may have no type */
+        llmgwi_dialect_error(&answer->error, 0, data, answer->max_depth);
+    } else if (llmgwi_json_is(word, "output_item.added") || llmgwi_json_is(word, "output_item.done")) {
+        llmgwi_dialect_responses_take(answer, event->item, event->index,
+                                      true); /* at its start without text */
+    } else if (llmgwi_json_is(word, "reasoning_summary_part.added") && event->part > 0) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, event,
+                                      llmgwi_dialect_plain(llmgwi_base_cstr("\n\n")));
+    } else if (over || event->response.n) {
+        llmgwi_json_init(&json, event->response.p, event->response.n, answer->max_depth);
+        llmgwi_dialect_responses_object(answer, &json, over, word);
+        if (over && !answer->error.code) answer->any = answer->ended = true;
+    }
+}
+
+LLMGWI_BASE_SMALL_END
+
+LLMGWI_BASE_UNUSED
+static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                           llmgwi_base_str data) {
+    llmgwi_json json;
+    llmgwi_dialect_item event;
+    if (llmgwi_base_is(data, "[DONE]")) return true; /* OpenRouter's, after the last event or instead of it */
+    llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
+    llmgwi_dialect_responses_read(&json, &event);
+    if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
+    llmgwi_json_text type = event.type.raw.n ? event.type : llmgwi_dialect_plain(name);
+    if (llmgwi_json_is(type, "response.output_text.delta")) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_TEXT, &event, event.delta);
+    } else if (llmgwi_json_is(type, "response.reasoning_summary_text.delta") ||
+               llmgwi_json_is(type, "response.reasoning_text.delta")) {
+        llmgwi_dialect_responses_more(answer, LLMGW_PART_REASONING, &event, event.delta);
+    } else if (llmgwi_json_is(type, "response.function_call_arguments.delta")) {
+        llmgwi_dialect_piece *piece =
+            llmgwi_dialect_responses_find(answer, LLMGW_PART_TOOL_CALL, event.index, event.item_id);
+        if (piece) (void)llmgwi_dialect_arguments(answer, piece, event.delta);
+    } else if (llmgwi_json_is(type, "response.refusal.delta")) {
+        (void)llmgwi_dialect_append(answer, &answer->refusal, event.delta);
+    } else {
+        llmgwi_dialect_responses_other(answer, type, &event, data);
+    }
+    return answer->error.code == LLMGW_OK;
+}
 
 /* ---- ollama: its own api ---- */
 
@@ -10270,7 +12051,7 @@ static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
     if (request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE)
         llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "tool_mode", "this provider lets the model decide");
     if (request->tool_count && request->tool_mode != LLMGW_TOOLS_NONE)
-        llmgwi_dialect_openai_functions(build, NULL);
+        llmgwi_dialect_openai_functions(build, false, NULL);
     llmgwi_dialect_ollama_think(build);
     if (request->schema) llmgwi_dialect_raw(build, "format", request->schema);
     llmgwi_json_key(out, "options");
@@ -10350,7 +12131,7 @@ static void llmgwi_dialect_cohere_tools(llmgwi_dialect_build *build) {
     bool strict = false, one = request->tool_mode == LLMGW_TOOLS_ONE;
     if (!request->tool_count) return;
     /* no tool can be named: it is the only one, then, and required */
-    llmgwi_dialect_openai_functions(build, one ? request->tool_name : NULL);
+    llmgwi_dialect_openai_functions(build, false, one ? request->tool_name : NULL);
     for (size_t i = 0; i < request->tool_count; i++) strict = strict || request->tools[i].strict;
     if (strict) llmgwi_dialect_raw(build, "strict_tools", "true");
     if (request->tool_mode != LLMGW_TOOLS_AUTO)
@@ -10538,18 +12319,27 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
     LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
                            NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
                            llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
-        LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages", "x-api-key", "",
-                                  "anthropic-version: 2023-06-01", true, llmgwi_dialect_anthropic_build,
-                                  llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
-                                  LLMGWI_FRAME_SSE, NULL}, )
-            LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
-                                   "/models/{model}:streamGenerateContent?alt=sse", "x-goog-api-key", "",
-                                   NULL, false, llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply,
-                                   llmgwi_dialect_gemini_event, LLMGWI_FRAME_SSE, NULL}, )
-                LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization", "Bearer ", NULL,
-                                       true, llmgwi_dialect_ollama_build, llmgwi_dialect_ollama_reply,
-                                       llmgwi_dialect_ollama_event, LLMGWI_FRAME_LINES,
-                                       "Accept: application/x-ndjson"}, )
+        LLMGWI_BASE_IF_ANTHROPIC(
+            {"anthropic", "/messages", "/messages", "x-api-key", "", "anthropic-version: 2023-06-01", true,
+             llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+             LLMGWI_FRAME_SSE,
+             NULL}, ) LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
+                                             "/models/{model}:streamGenerateContent?alt=sse",
+                                             "x-goog-api-key", "", NULL, false, llmgwi_dialect_gemini_build,
+                                             llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
+                                             LLMGWI_FRAME_SSE, NULL}, )
+            LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
+                                    "Authorization", "Bearer ", NULL, false, llmgwi_dialect_bedrock_build,
+                                    llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
+                                    LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"}, )
+                LLMGWI_BASE_IF_RESPONSES(
+                    {"responses", "/responses", "/responses", "Authorization", "Bearer ", NULL, true,
+                     llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply,
+                     llmgwi_dialect_responses_event, LLMGWI_FRAME_SSE,
+                     NULL}, ) LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization",
+                                                     "Bearer ", NULL, true, llmgwi_dialect_ollama_build,
+                                                     llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
+                                                     LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"}, )
                     LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
                                            llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
                                            llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
@@ -10563,121 +12353,27 @@ static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
 
 /* ---- resuming a cut answer (WIRE.md 8) ---- */
 
-typedef struct llmgwi_dialect_prefill {
-    const char *flavour;
-    const char *model; /* "*" stands for any run of characters */
-    llmgwi_dialect_way way;
-    bool thinks; /* unless told not to: then only a request with LLMGW_EFFORT_NONE can be prefilled */
-} llmgwi_dialect_prefill;
-
-/* The first row that fits counts; without one a user turn asks for the rest. Claude's are those before 4.6,
-   with the date and the host's suffix cut off, and for OpenRouter with dots for dashes. */
-static const llmgwi_dialect_prefill llmgwi_dialect_prefills_table[] = {
-    {"anthropic", "claude-2*", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-instant*", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-3*", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-sonnet-4", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-sonnet-4-0", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-sonnet-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4-0", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4-1", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-opus-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"anthropic", "claude-haiku-4-5", LLMGWI_DIALECT_WAY_PLAIN, false},
-    {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAY_PREFIX, false},
-    {"deepseek", "*", LLMGWI_DIALECT_WAY_PREFIX, true},
-    {"mistral", "magistral*", LLMGWI_DIALECT_WAY_TURN, false},
-    {"mistral", "*", LLMGWI_DIALECT_WAY_PREFIX, false},
-    {"qwen", "qwq*", LLMGWI_DIALECT_WAY_TURN, false},
-    {"qwen", "qvq*", LLMGWI_DIALECT_WAY_TURN, false},
-    {"qwen", "qwen-*", LLMGWI_DIALECT_WAY_PARTIAL, false}, /* the commercial ones */
-    {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"qwen", "qwen*", LLMGWI_DIALECT_WAY_PARTIAL, true},
-    {"moonshot", "kimi-k2*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_WAY_PARTIAL, false},
-    {"vllm", "*", LLMGWI_DIALECT_WAY_CONTINUE, false},
-    {"llamacpp", "*", LLMGWI_DIALECT_WAY_PLAIN, false},
-};
-
-/* A "-" in pattern fits a "." too. Goes back to the last star only: at most text.n x strlen(pattern) steps. */
-static bool llmgwi_dialect_fits(llmgwi_base_str text, const char *pattern) {
-    const char *star = NULL;
-    size_t i = 0, again = 0;
-    while (i < text.n) {
-        char c = text.p[i] == '.' ? '-' : text.p[i];
-        if (*pattern == '*') {
-            star = pattern++;
-            again = i;
-        } else if (*pattern && *pattern == c) {
-            pattern++;
-            i++;
-        } else if (star) {
-            pattern = star + 1;
-            i = ++again;
-        } else {
-            return false;
-        }
-    }
-    while (*pattern == '*') pattern++;
-    return *pattern == 0;
-}
-
-/* A model without what hosts add: "@20250514" (Vertex), ":beta" (OpenRouter), "-20250514", "-latest". */
-static llmgwi_base_str llmgwi_dialect_bare(const char *model) {
-    size_t n = strcspn(model, ":@"), digits = n;
-    while (digits && model[digits - 1] >= '0' && model[digits - 1] <= '9') digits--;
-    if (n - digits == 8 && digits && model[digits - 1] == '-') return llmgwi_base_view(model, digits - 1);
-    if (n > 7 && memcmp(model + n - 7, "-latest", 7) == 0) n -= 7;
-    return llmgwi_base_view(model, n);
-}
-
-static llmgwi_dialect_way llmgwi_dialect_way_of(const llmgwi_dialect *dialect,
-                                                const llmgwi_dialect_target *target, llmgw_effort effort) {
-    const char *flavour = target->flavour, *model = target->model;
-    llmgwi_base_str whole = llmgwi_base_cstr(model), url = llmgwi_base_cstr(target->url);
-    if (strcmp(flavour, "openrouter") == 0) {
-        if (!llmgwi_base_starts(whole, "anthropic/")) return LLMGWI_DIALECT_WAY_TURN;
-        model += strlen("anthropic/");
-        flavour = "anthropic";
-    } else if (strcmp(dialect->name, "anthropic") == 0) {
-        flavour = "anthropic"; /* also at another host */
-    }
-    if (llmgwi_base_has(whole, "thinking") || llmgwi_base_has(whole, "reasoner"))
-        return LLMGWI_DIALECT_WAY_TURN; /* cannot be told not to */
-    if (strcmp(flavour, "deepseek") == 0 && (url.n < 5 || memcmp(url.p + url.n - 5, "/beta", 5) != 0))
-        return LLMGWI_DIALECT_WAY_TURN;
-    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_prefills_table); i++) {
-        const llmgwi_dialect_prefill *row = &llmgwi_dialect_prefills_table[i];
-        if (strcmp(row->flavour, flavour) != 0) continue;
-        if (!llmgwi_dialect_fits(llmgwi_dialect_bare(model), row->model)) continue;
-        return row->thinks && effort != LLMGW_EFFORT_NONE ? LLMGWI_DIALECT_WAY_TURN : row->way;
-    }
-    return LLMGWI_DIALECT_WAY_TURN;
-}
-
 /* What makes a prefill wrong for this request: it asks to think, or forces a call (the text is over then), or
    a shape (enforced again from the start of what comes: a rest of a JSON text has not that shape). */
-static llmgwi_dialect_way llmgwi_dialect_way_for(const llmgwi_dialect *dialect,
-                                                 const llmgwi_dialect_target *target,
+static llmgwi_dialect_way llmgwi_dialect_way_for(const llmgwi_dialect_target *target,
                                                  const llmgw_request *request) {
     bool forced = request->tool_mode == LLMGW_TOOLS_REQUIRED || request->tool_mode == LLMGW_TOOLS_ONE;
-    if (request->effort > LLMGW_EFFORT_NONE || forced || request->schema) return LLMGWI_DIALECT_WAY_TURN;
-    return llmgwi_dialect_way_of(dialect, target, request->effort);
+    bool thinks = (target->quirks & LLMGWI_DIALECT_THINKS) && request->effort != LLMGW_EFFORT_NONE;
+    unsigned way = LLMGWI_DIALECT_QUIRK(target->quirks, LLMGWI_DIALECT_PREFILL_AT, 3);
+    if (request->effort > LLMGW_EFFORT_NONE || forced || request->schema || thinks || !way)
+        return LLMGWI_DIALECT_WAY_TURN;
+    return (llmgwi_dialect_way)(way - 1);
 }
 
 /* Can this target go on from an assistant's text by its own means? Else a user turn asks for it. */
-static bool llmgwi_dialect_prefills(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
-                                    const llmgw_request *request) {
-    return llmgwi_dialect_way_for(dialect, target, request) != LLMGWI_DIALECT_WAY_TURN;
+static bool llmgwi_dialect_prefills(const llmgwi_dialect_target *target, const llmgw_request *request) {
+    return llmgwi_dialect_way_for(target, request) != LLMGWI_DIALECT_WAY_TURN;
 }
 
 /* Does the reply to a prefilled request begin with the prefilled text? */
 LLMGWI_BASE_UNUSED
-static bool llmgwi_dialect_echoes(const llmgwi_dialect *dialect, const llmgwi_dialect_target *target,
-                                  const llmgw_request *request) {
-    return (target->quirks & LLMGWI_DIALECT_MISTRAL) && llmgwi_dialect_prefills(dialect, target, request);
+static bool llmgwi_dialect_echoes(const llmgwi_dialect_target *target, const llmgw_request *request) {
+    return (target->quirks & LLMGWI_DIALECT_MISTRAL) && llmgwi_dialect_prefills(target, request);
 }
 
 static llmgw_part llmgwi_dialect_text_part(llmgwi_base_str text) {
@@ -10721,7 +12417,7 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     build.error = error;
     build.message = build.part = SIZE_MAX;
     if (resume && resume->text.n) {
-        if (!resume->turn) build.way = llmgwi_dialect_way_for(dialect, target, request);
+        if (!resume->turn) build.way = llmgwi_dialect_way_for(target, request);
         rest.schema = NULL;
         build.request = &rest;
         llmgwi_dialect_add_resume(&build, resume, request->schema);
@@ -10737,17 +12433,22 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     return false;
 }
 
-/* Appends a text whose {model} is filled in, percent-encoded. */
+/* Percent-encodes all but the unreserved characters of RFC 3986, and '/' too unless slashes are kept. */
+static void llmgwi_dialect_percent(llmgwi_base_buf *out, llmgwi_base_str text, bool keep_slash) {
+    for (size_t i = 0; i < text.n; i++) {
+        char hex[4], c = text.p[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     (c && strchr("-._~", c)) || (c == '/' && keep_slash);
+        snprintf(hex, sizeof hex, "%%%02X", (unsigned)(unsigned char)c);
+        llmgwi_base_buf_add(out, plain ? &c : hex, plain ? 1 : 3);
+    }
+}
+
+/* Appends a text whose {model} is filled in. */
 static void llmgwi_dialect_url_put(llmgwi_base_buf *url, const char *text, const char *model) {
     for (const char *mark; (mark = strstr(text, "{model}")) != NULL; text = mark + strlen("{model}")) {
         llmgwi_base_buf_add(url, text, (size_t)(mark - text));
-        for (const char *p = model; *p; p++) {
-            char hex[4];
-            bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-                         strchr("-._~", *p);
-            snprintf(hex, sizeof hex, "%%%02X", (unsigned)(unsigned char)*p);
-            llmgwi_base_buf_add(url, plain ? p : hex, plain ? 1 : 3);
-        }
+        llmgwi_dialect_percent(url, llmgwi_base_cstr(model), false);
     }
     llmgwi_base_buf_text(url, text);
 }
@@ -10759,6 +12460,173 @@ static bool llmgwi_dialect_url(const llmgwi_dialect *dialect, const char *base, 
     llmgwi_dialect_url_put(url, base, model);
     llmgwi_dialect_url_put(url, stream ? dialect->stream_path : dialect->path, model);
     return !url->failed;
+}
+
+/* ---- signing for AWS: Signature Version 4 (WIRE.md 3) ----
+
+   Why not CURLOPT_AWS_SIGV4: Bedrock's canonical path is the path of the wire encoded once more ("%3A" becomes
+   "%253A", as for every service but S3), and libcurl signs the path as it is: seen with Debian 12's 7.88.1, whose
+   signature of /model/x%3A0/converse is that of the single encoding, which Bedrock answers with 403. curl pull
+   request 7600 would have made the number of encodings an option and was not taken; issues 11794, 13754 and 16927
+   tell of other versions, which differ among each other. */
+
+/* Who signs. Strings are borrowed. */
+typedef struct llmgwi_dialect_aws {
+    const char *region, *service;
+    const char *access; /* NULL: nobody, requests go unsigned */
+    const char *secret;
+    const char *token; /* of a session; NULL: none */
+} llmgwi_dialect_aws;
+
+/* A signed header: its name in lower case. Lists are sorted by it. */
+typedef struct llmgwi_dialect_signed {
+    const char *name;
+    llmgwi_base_str value; /* without white space around it; p NULL: not there */
+} llmgwi_dialect_signed;
+
+#define LLMGWI_DIALECT_SIGNED 5     /* headers that we sign */
+#define LLMGWI_DIALECT_SIGN_LINES 5 /* header lines of a signed request, at most */
+#define LLMGWI_DIALECT_SIGN_BYTES                                                                            \
+    131072 /* of lines and of the canonical request: a token has 16,384 at most */
+
+static void llmgwi_dialect_signed_names(llmgwi_base_buf *out, const llmgwi_dialect_signed *headers,
+                                        size_t count) {
+    const char *separator = "";
+    for (size_t i = 0; i < count; i++) {
+        if (!headers[i].value.p) continue;
+        llmgwi_base_buf_text(out, separator);
+        llmgwi_base_buf_text(out, headers[i].name);
+        separator = ";";
+    }
+}
+
+/* The canonical request. path is encoded as on the wire, query has its fields sorted. */
+static void llmgwi_dialect_canonical(llmgwi_base_buf *out, const char *method, llmgwi_base_str path,
+                                     llmgwi_base_str query, const llmgwi_dialect_signed *headers,
+                                     size_t count, const char *body_hash) {
+    llmgwi_base_buf_text(out, method);
+    llmgwi_base_buf_add(out, "\n", 1);
+    llmgwi_dialect_percent(out, path.n ? path : llmgwi_base_cstr("/"), true);
+    llmgwi_base_buf_add(out, "\n", 1);
+    llmgwi_base_buf_view(out, query);
+    llmgwi_base_buf_add(out, "\n", 1);
+    for (size_t i = 0; i < count; i++) {
+        if (!headers[i].value.p) continue;
+        llmgwi_base_buf_text(out, headers[i].name);
+        llmgwi_base_buf_add(out, ":", 1);
+        llmgwi_base_buf_view(out, headers[i].value);
+        llmgwi_base_buf_add(out, "\n", 1);
+    }
+    llmgwi_base_buf_add(out, "\n", 1);
+    llmgwi_dialect_signed_names(out, headers, count);
+    llmgwi_base_buf_add(out, "\n", 1);
+    llmgwi_base_buf_text(out, body_hash);
+}
+
+/* The key of one day, region and service (AWS, "Derive a signing key"). */
+static void llmgwi_dialect_sign_key(const llmgwi_dialect_aws *aws, const char *day, unsigned char key[32]) {
+    const char *const steps[] = {aws->region, aws->service, "aws4_request"};
+    llmgwi_crypto_sha256 sha;
+    unsigned char first[64] = {0};
+    char *start = (char *)first;
+    size_t n = strlen(aws->secret);
+    if (n + 4 <= sizeof first) {
+        memcpy(start, "AWS4", 4);
+        memcpy(start + 4, aws->secret, n);
+        n += 4;
+    } else { /* HMAC takes the hash of a longer key */
+        llmgwi_crypto_sha256_init(&sha);
+        llmgwi_crypto_sha256_add(&sha, "AWS4", 4);
+        llmgwi_crypto_sha256_add(&sha, aws->secret, n);
+        llmgwi_crypto_sha256_end(&sha, first);
+        n = 32;
+    }
+    llmgwi_crypto_hmac(first, n, day, 8, key);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(steps); i++)
+        llmgwi_crypto_hmac(key, 32, steps[i], strlen(steps[i]), key);
+    llmgwi_base_wipe(first, sizeof first);
+}
+
+/* Appends the value of Authorization. stamp: as x-amz-date. */
+static void llmgwi_dialect_authorize(llmgwi_base_buf *out, const llmgwi_dialect_aws *aws, const char *stamp,
+                                     llmgwi_base_str canonical, const llmgwi_dialect_signed *headers,
+                                     size_t count) {
+    unsigned char digest[32], key[32];
+    char hex[65], scope[160], text[320];
+    snprintf(scope, sizeof scope, "%.8s/%.64s/%.32s/aws4_request", stamp, aws->region, aws->service);
+    llmgwi_crypto_sha256_of(canonical.p, canonical.n, digest);
+    llmgwi_crypto_hex(digest, hex);
+    int n = snprintf(text, sizeof text, "AWS4-HMAC-SHA256\n%s\n%s\n%s", stamp, scope, hex);
+    llmgwi_dialect_sign_key(aws, stamp, key);
+    llmgwi_crypto_hmac(key, sizeof key, text, (size_t)n, digest);
+    llmgwi_crypto_hex(digest, hex);
+    llmgwi_base_wipe(key, sizeof key);
+    llmgwi_base_buf_text(out, "AWS4-HMAC-SHA256 Credential=");
+    llmgwi_base_buf_text(out, aws->access);
+    llmgwi_base_buf_add(out, "/", 1);
+    llmgwi_base_buf_text(out, scope);
+    llmgwi_base_buf_text(out, ", SignedHeaders=");
+    llmgwi_dialect_signed_names(out, headers, count);
+    llmgwi_base_buf_text(out, ", Signature=");
+    llmgwi_base_buf_text(out, hex);
+}
+
+/* "20260102T030405Z", UTC (Howard Hinnant's civil_from_days). */
+static void llmgwi_dialect_sign_stamp(int64_t wall_s, char out[32]) {
+    int64_t at = wall_s < 0 ? 0 : wall_s % INT64_C(253402300800); /* years 1970 to 9999 */
+    int64_t days = at / 86400 + 719468, era = days / 146097, of = days % 146097;
+    int64_t year = (of - of / 1460 + of / 36524 - of / 146096) / 365;
+    int64_t day = of - (365 * year + year / 4 - year / 100), m = (5 * day + 2) / 153;
+    int month = (int)(m < 10 ? m + 3 : m - 9), s = (int)(at % 86400);
+    snprintf(out, 32, "%04d%02d%02dT%02d%02d%02dZ", (int)(year + era * 400 + (month <= 2)) % 10000,
+             month % 100, (int)(day - (153 * m + 2) / 5 + 1) % 100, s / 3600, s / 60 % 60, s % 60);
+}
+
+/* Signs one request: its header lines go to out, each with its NUL, one after the other; returns how many, 0: out of
+   memory. url is the whole one, as it will be sent; content_type may be NULL. out holds a secret if there is a token. */
+static size_t llmgwi_dialect_sign(const llmgwi_dialect_aws *aws, const char *method, const char *url,
+                                  const char *content_type, llmgwi_base_str body, int64_t wall_s,
+                                  llmgwi_base_buf *out) {
+    static const char *const names[LLMGWI_DIALECT_SIGNED] = {"content-type", "host", "x-amz-content-sha256",
+                                                             "x-amz-date", "x-amz-security-token"};
+    llmgwi_dialect_signed headers[LLMGWI_DIALECT_SIGNED];
+    const char *slashes = strstr(url, "://"), *host = slashes ? slashes + 3 : url;
+    const char *path = host + strcspn(host, "/?#"), *query = path + strcspn(path, "?");
+    char stamp[32], body_hash[65];
+    unsigned char digest[32];
+    llmgwi_base_buf canonical;
+    size_t lines = 1;
+    llmgwi_crypto_sha256_of(body.p, body.n, digest);
+    llmgwi_crypto_hex(digest, body_hash);
+    llmgwi_dialect_sign_stamp(wall_s, stamp);
+    const llmgwi_base_str values[] = {
+        content_type ? llmgwi_base_cstr(content_type) : llmgwi_base_view(NULL, 0),
+        llmgwi_base_view(host, (size_t)(path - host)), llmgwi_base_cstr(body_hash), llmgwi_base_cstr(stamp),
+        aws->token ? llmgwi_base_cstr(aws->token) : llmgwi_base_view(NULL, 0)};
+    size_t room =
+        4096 + values[4].n + strlen(url) * 3; /* at once: a buffer that moves would leave the token */
+    llmgwi_base_buf_init(&canonical, out->mem, LLMGWI_DIALECT_SIGN_BYTES);
+    if (llmgwi_base_buf_reserve(&canonical, room)) (void)llmgwi_base_buf_reserve(out, room);
+    for (size_t i = 0; i < LLMGWI_DIALECT_SIGNED; i++) {
+        headers[i].name = names[i];
+        headers[i].value = values[i];
+        if (i == 0 || !values[i].p) continue; /* the content type's line is there already */
+        llmgwi_base_buf_text(out, names[i]);
+        llmgwi_base_buf_text(out, ": ");
+        llmgwi_base_buf_view(out, values[i]);
+        llmgwi_base_buf_add(out, "", 1);
+        lines++;
+    }
+    llmgwi_dialect_canonical(&canonical, method, llmgwi_base_view(path, (size_t)(query - path)),
+                             llmgwi_base_cstr(*query ? query + 1 : query), headers, LLMGWI_DIALECT_SIGNED,
+                             body_hash);
+    llmgwi_base_buf_text(out, "authorization: ");
+    llmgwi_dialect_authorize(out, aws, stamp, llmgwi_base_buf_str(&canonical), headers,
+                             LLMGWI_DIALECT_SIGNED);
+    bool good = !canonical.failed && !out->failed;
+    if (canonical.p) llmgwi_base_wipe(canonical.p, canonical.cap);
+    llmgwi_base_buf_free(&canonical);
+    return good ? lines : 0;
 }
 
 /* The end of a stream: is the answer whole? */
@@ -12004,22 +13872,24 @@ typedef struct llmgwi_config_provider {
     size_t index; /* among the providers */
     const llmgwi_dialect *dialect;
     const char *flavour; /* known name or dialect */
-    unsigned quirks;
-    const char *url;   /* without a slash at its end; may hold {model} */
-    const char *root;  /* the same or its beginning, without {model} */
-    const char *query; /* at the end of every URL, "a=b"; "": none */
+    const char *family;  /* of which rows of capabilities hold: the flavour, or "compatible": some server that
+                            speaks the openai dialect */
+    const char *url;     /* without a slash at its end; may hold {model} */
+    const char *root;    /* the same or its beginning, without {model} */
+    const char *query;   /* at the end of every URL, "a=b"; "": none */
     llmgw_token_fn token;
     void *token_user;
     bool tls, loopback;
-    bool keyed;                  /* some header is a secret */
-    bool listed;                 /* at its known place: built-in prices hold */
-    bool named;                  /* by its own name, not by dialect only: its key's variable holds */
-    bool discovered;             /* a local server that nobody configured */
-    int source;                  /* which of C, file and environment defined it */
-    const char *missing;         /* NULL, or where the key should have come from */
-    const char *region;          /* providers of one region fail together: its name, or host[:port] of url */
-    bool domain_named;           /* region was given */
-    llmgwi_config_limits limits; /* of each key */
+    bool keyed;             /* some header is a secret */
+    bool listed;            /* at its known place: built-in prices hold */
+    bool named;             /* by its own name, not by dialect only: its key's variable holds */
+    bool discovered;        /* a local server that nobody configured */
+    int source;             /* which of C, file and environment defined it */
+    const char *missing;    /* NULL, or where the key should have come from */
+    const char *region;     /* providers of one region fail together: its name, or host[:port] of url */
+    bool domain_named;      /* region was given */
+    llmgwi_dialect_aws aws; /* bedrock: signs its requests, in the arena; access NULL: they are not signed */
+    llmgwi_config_limits limits;                   /* of each key */
     llmgwi_config_header keys[LLMGWI_CONFIG_KEYS]; /* a line for each key; NULL: without a key */
     size_t key_count;                              /* at least 1, also without a key: the lanes */
     size_t lane_at; /* lanes of the providers before: its lane k is lane_at + k of config.lane_count */
@@ -12032,7 +13902,7 @@ typedef struct llmgwi_config_target {
     llmgwi_config_provider *provider;
     const char *model;
     const llmgwi_dialect *dialect; /* the provider's, or what this model needs */
-    unsigned quirks;               /* the provider's, and the model's own */
+    uint64_t quirks;               /* what it takes: LLMGWI_DIALECT_... */
     llmgw_price price;
     /* Never NULL. The same struct for all names of a provider's model, if one of them limits it. */
     const llmgwi_config_limits *limits;
@@ -12335,12 +14205,12 @@ static bool llmgwi_config_key(llmgwi_config *config, llmgwi_config_provider *pro
     bool asked = from->key && from->key[0];
     if (asked && strcmp(from->key, "env:") == 0)
         return llmgwi_config_wrong(error, path, "key", "expected a variable's name after \"env:\"");
-    bool own = provider->named || provider->listed;
-    if (!from->key && known && own && !(known->quirks & LLMGWI_DIALECT_LOCAL && !provider->loopback))
+    bool own = (provider->named || provider->listed) && !from->access_key;
+    if (!from->key && known && own && !(known->local && !provider->loopback))
         key = llmgwi_config_variable(known->key_var);
     if (key && key[0]) return llmgwi_config_key_add(config, provider, known, key, path, "key", error);
-    bool needs = asked || (!from->key && known && !(known->quirks & LLMGWI_DIALECT_LOCAL) &&
-                           provider->listed && (!from->url || !known->url[0]));
+    bool needs = asked || (!from->key && known && !known->local && provider->listed &&
+                           (!from->url || !known->url[0]) && !from->access_key);
     if (needs)
         provider->missing = llmgwi_base_arena_dup(&config->arena, asked ? from->key + 4 : known->key_var);
     return true;
@@ -12372,6 +14242,58 @@ static bool llmgwi_config_keys(llmgwi_config *config, llmgwi_config_provider *pr
     return true;
 }
 
+/* One of the three credentials of AWS into *out; NULL: it is not given, or its variable is not set (*missing says
+   which). Its text is kept as a secret. */
+static bool llmgwi_config_credential(llmgwi_config *config, const char *text, const char *field,
+                                     const char **out, const char **missing, const char *path,
+                                     llmgw_error *error) {
+    const char *value = text && text[0] ? llmgwi_config_value(text) : NULL;
+    if (text && strcmp(text, "env:") == 0)
+        return llmgwi_config_wrong(error, path, field, "expected a variable's name after \"env:\"");
+    if (!value && text && text[0] && !*missing) *missing = llmgwi_base_arena_dup(&config->arena, text + 4);
+    if (!value) return true;
+    if (!llmgwi_config_clean(value))
+        return llmgwi_config_wrong(error, path, field, "holds a control character");
+    if (strlen(value) > 16384) return llmgwi_config_wrong(error, path, field, "longer than 16,384 bytes");
+    *out = llmgwi_base_arena_dup(&config->arena, value);
+    return llmgwi_config_secret(config, value) || llmgwi_config_memory(error);
+}
+
+/* Who signs the requests of a provider without a bearer token: as described, or as the environment says. */
+static bool llmgwi_config_aws(llmgwi_config *config, llmgwi_config_provider *provider,
+                              const llmgw_provider *from, const char *path, llmgw_error *error) {
+    static const char *const names[] = {"access_key", "secret_key", "session_token"};
+    static const char *const variables[] = {"env:AWS_ACCESS_KEY_ID", "env:AWS_SECRET_ACCESS_KEY",
+                                            "env:AWS_SESSION_TOKEN"};
+    const char *texts[] = {from->access_key, from->secret_key, from->session_token}, *lack = NULL,
+               *none = NULL;
+    const char **places[] = {&provider->aws.access, &provider->aws.secret, &provider->aws.token};
+    bool bedrock = strcmp(provider->dialect->name, "bedrock") == 0, given = from->access_key != NULL;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
+        if (texts[i] && (!bedrock || !given))
+            return llmgwi_config_wrong(error, path, names[i],
+                                       bedrock ? "only with access_key" : "only with the dialect bedrock");
+    if (given && (from->key || from->keys))
+        return llmgwi_config_wrong(error, path, names[0], "not together with key");
+    if (!bedrock || provider->key_count || from->key || from->keys) return true;
+    if (!given && !provider->named && !provider->listed) return true;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
+        if (!llmgwi_config_credential(config, given ? texts[i] : variables[i], names[i], places[i],
+                                      i < 2 || given ? &lack : &none, path, error))
+            return false;
+    if (given && !from->secret_key)
+        return llmgwi_config_wrong(error, path, names[1], "required with access_key");
+    if (!provider->aws.access || !provider->aws.secret || lack) {
+        if (given || provider->aws.access) provider->missing = lack;
+        provider->aws.access = NULL;
+        return true;
+    }
+    provider->missing = NULL;
+    provider->aws.service = "bedrock";
+    provider->aws.region = provider->region;
+    return provider->keyed = true;
+}
+
 static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider *provider,
                                   const llmgw_provider *from, const char *path, llmgw_error *error) {
     char field[40], name[128];
@@ -12395,6 +14317,44 @@ static bool llmgwi_config_headers(llmgwi_config *config, llmgwi_config_provider 
             return llmgwi_config_memory(error);
     }
     return true;
+}
+
+static bool llmgwi_config_set(const char *variable) {
+    const char *value = getenv(variable);
+    return value && value[0];
+}
+
+/* The AWS region of a bedrock provider. Only what is neither signed nor placed by region may go without. */
+static bool llmgwi_config_region(llmgwi_config *config, llmgwi_config_provider *provider,
+                                 const llmgw_provider *from, const char *path, llmgw_error *error) {
+    static const char *const variables[] = {"AWS_REGION", "AWS_DEFAULT_REGION"};
+    const char *region = from->region;
+    if (strcmp(provider->dialect->name, "bedrock") != 0) return true;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(variables) && (!region || !region[0]); i++)
+        region = getenv(variables[i]);
+    if (!region || !region[0]) {
+        bool bearer = from->key || from->keys || llmgwi_config_set("AWS_BEARER_TOKEN_BEDROCK");
+        if (from->url && !strstr(from->url, "{region}") && !from->access_key && bearer) return true;
+        return llmgwi_config_wrong(error, path, "region", "required, or set AWS_REGION");
+    }
+    if (!llmgwi_config_name(region, true) || strchr(region, '.'))
+        return llmgwi_config_wrong(error, path, "region",
+                                   "expected the name of an AWS region, as \"eu-central-1\"");
+    provider->region = llmgwi_base_arena_dup(&config->arena, region);
+    return true;
+}
+
+/* An URL with the region put for {region}; NULL: out of memory. */
+static const char *llmgwi_config_placed(llmgwi_config *config, const llmgwi_config_provider *provider,
+                                        const char *url) {
+    const char *mark = strstr(url, "{region}");
+    if (!mark || !provider->region) return url;
+    size_t size = strlen(url) + strlen(provider->region) + 1;
+    char *placed = (char *)llmgwi_base_arena_get(&config->arena, size);
+    if (placed)
+        snprintf(placed, size, "%.*s%s%s", (int)(mark - url), url, provider->region,
+                 mark + strlen("{region}"));
+    return placed;
 }
 
 /* An URL's length without slashes at its end. */
@@ -12518,7 +14478,9 @@ static bool llmgwi_config_locate(llmgwi_config *config, llmgwi_config_provider *
     }
     if (from->api_version && strcmp(row->name, "azure") != 0)
         return llmgwi_config_wrong(error, path, "api_version", "only of azure");
-    const char *why = llmgwi_config_url(provider, url);
+    url = llmgwi_config_placed(config, provider, url);
+    const char *why = url ? llmgwi_config_url(provider, url) : NULL;
+    if (!url) return llmgwi_config_memory(error);
     if (!why && host && strlen(url) > LLMGWI_CONFIG_URL_MAX) why = "longer than 512 bytes";
     if (why) return llmgwi_config_wrong(error, path, "url", why);
     provider->url = provider->root = llmgwi_base_arena_copy(&config->arena, url, llmgwi_config_url_len(url));
@@ -12531,20 +14493,21 @@ static bool llmgwi_config_locate(llmgwi_config *config, llmgwi_config_provider *
 static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider *provider,
                                    const llmgw_provider *from, const llmgwi_dialect_known **known,
                                    const char *path, llmgw_error *error) {
-    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name, from->dialect);
-    bool by_name = row != NULL, host = llmgwi_config_host_find(from->name) != NULL;
-    const char *dialect = row ? row->dialect : from->dialect;
-    if (!row && dialect) row = llmgwi_dialect_known_find(dialect, dialect);
-    if (!row && dialect) row = llmgwi_dialect_known_find(dialect, NULL);
+    const llmgwi_dialect_known *row = llmgwi_dialect_known_find(from->name, NULL);
+    bool host = llmgwi_config_host_find(from->name) != NULL; /* whatever it speaks */
+    bool by_name = row && (host || !from->dialect || llmgwi_dialect_known_speaks(row, from->dialect));
+    const char *dialect = from->dialect;
+    if (!by_name && dialect) row = llmgwi_dialect_known_find(from->name, dialect);
+    if (!by_name && row) by_name = true;
+    if (!row && dialect) row = llmgwi_dialect_known_of(dialect);
     if (!row && !dialect)
         return llmgwi_config_wrong(error, path, "dialect", "required: the name is not a known provider");
-    if (row) dialect = row->dialect;
-    if (host) row = llmgwi_dialect_known_find(from->name, NULL); /* whatever it speaks */
-    by_name = by_name || host;
-    if (!row)
-        return llmgwi_config_wrong(
-            error, path, "dialect",
-            "unknown; openai, anthropic, gemini, ollama, cohere or a known provider's name");
+    const llmgwi_dialect_known *speaker = host && dialect ? llmgwi_dialect_known_of(dialect) : row;
+    if (!speaker)
+        return llmgwi_config_wrong(error, path, "dialect",
+                                   "unknown; openai, anthropic, gemini, bedrock, responses, ollama, cohere "
+                                   "or a known provider's name");
+    if (!dialect || !llmgwi_dialect_known_speaks(speaker, dialect)) dialect = speaker->dialect;
     provider->dialect = llmgwi_dialect_find(dialect);
     if (!provider->dialect)
         return llmgwi_config_wrong(error, path, "dialect", "left out when the program was compiled");
@@ -12552,10 +14515,10 @@ static bool llmgwi_config_identify(llmgwi_config *config, llmgwi_config_provider
     provider->listed =
         !from->url ||
         llmgwi_base_same(llmgwi_base_view(from->url, llmgwi_config_url_len(from->url)), row->url);
+    if (!llmgwi_config_region(config, provider, from, path, error)) return false;
     provider->named = by_name;
-    provider->quirks = row->quirks;
-    if (!provider->listed && !by_name && strcmp(row->name, "openai") == 0)
-        provider->quirks = LLMGWI_DIALECT_MAX_TOKENS;
+    bool other = !provider->listed && !by_name && strcmp(row->name, "openai") == 0;
+    provider->family = other ? "compatible" : row->name;
     *known = row;
     return llmgwi_config_locate(config, provider, from, row, path, error);
 }
@@ -12568,9 +14531,10 @@ static bool llmgwi_config_place(llmgwi_config *config, llmgwi_config_provider *p
         return llmgwi_config_wrong(error, path, "region",
                                    "expected 1 to 64 characters without space or slash");
     host = host ? host + 3 : ""; /* "": memory is out, which the caller sees */
-    provider->domain_named = from->region != NULL;
-    provider->region = from->region ? llmgwi_base_arena_dup(&config->arena, from->region)
-                                    : llmgwi_base_arena_copy(&config->arena, host, strcspn(host, "/"));
+    provider->domain_named = from->region || provider->region;
+    provider->region = provider->region ? provider->region
+                       : from->region   ? llmgwi_base_arena_dup(&config->arena, from->region)
+                                        : llmgwi_base_arena_copy(&config->arena, host, strcspn(host, "/"));
     return llmgwi_config_limit(&provider->limits, from->rpm, from->tpm, from->rpd, from->concurrency, path,
                                error);
 }
@@ -12588,6 +14552,7 @@ static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *pr
     if (!from->token && !(several ? llmgwi_config_keys(config, provider, from, known, path, error)
                                   : llmgwi_config_key(config, provider, from, known, path, error)))
         return false;
+    if (!from->token && !llmgwi_config_aws(config, provider, from, path, error)) return false;
     if (!provider->key_count) provider->key_count = 1;
     if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
     if (provider->keyed && !provider->tls && !provider->loopback) {
@@ -12669,9 +14634,17 @@ static bool llmgwi_config_model_limit(llmgwi_config *config, llmgwi_config_model
 
 /* How this model of its provider is spoken to. */
 static void llmgwi_config_target_traits(llmgwi_config_target *target) {
-    if (!target->provider) return;
-    target->dialect = target->provider->dialect;
-    target->quirks = target->provider->quirks;
+    const llmgwi_config_provider *provider = target->provider;
+    if (!provider) return;
+    target->dialect = provider->dialect;
+    bool home = strcmp(provider->flavour, "azure") == 0 ||
+                (provider->listed && strcmp(provider->flavour, "openai") == 0);
+    const llmgwi_dialect *responses = llmgwi_dialect_find("responses");
+    if (home && responses && strcmp(target->dialect->name, "openai") == 0 &&
+        llmgwi_dialect_responses_only(target->model))
+        target->dialect = responses;
+    target->quirks =
+        llmgwi_dialect_quirks_of(target->dialect->name, provider->family, target->model, provider->url);
 }
 
 static bool llmgwi_config_model_add(llmgwi_config *config, const llmgw_model *from, const char *path,
@@ -12933,6 +14906,9 @@ static const llmgwi_config_field llmgwi_config_provider_fields[] = {
     {"headers", LLMGWI_CONFIG_PAIRS, offsetof(llmgw_provider, headers), NULL},
     {"keys", LLMGWI_CONFIG_LIST, offsetof(llmgw_provider, keys), NULL},
     {"region", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, region), NULL},
+    {"access_key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, access_key), NULL},
+    {"secret_key", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, secret_key), NULL},
+    {"session_token", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, session_token), NULL},
     {"api_version", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, api_version), NULL},
     {"project", LLMGWI_CONFIG_TEXT, offsetof(llmgw_provider, project), NULL},
     {"rpm", LLMGWI_CONFIG_WIDE, offsetof(llmgw_provider, rpm), NULL},
@@ -13475,6 +15451,14 @@ static void llmgwi_config_ollama(char *url, size_t size) {
              port || slashes ? "" : ":11434");
 }
 
+/* Does the environment say both who asks Bedrock and where? Programs that use AWS for other things have no region's
+   lack to fail for. */
+static bool llmgwi_config_aws_there(const char *bearer) {
+    return (llmgwi_config_set("AWS_REGION") || llmgwi_config_set("AWS_DEFAULT_REGION")) &&
+           ((bearer && bearer[0]) ||
+            (llmgwi_config_set("AWS_ACCESS_KEY_ID") && llmgwi_config_set("AWS_SECRET_ACCESS_KEY")));
+}
+
 /* Every known provider whose key is set, and a local Ollama, which is looked for at first use. */
 static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
@@ -13487,7 +15471,8 @@ static bool llmgwi_config_environment(llmgwi_config *config, llmgw_error *error)
         from.name = known->name;
         if (ollama) llmgwi_config_ollama(url, sizeof url);
         if (url[0]) from.url = url;
-        if (!key && !ollama) continue;
+        bool bedrock = strcmp(known->name, "bedrock") == 0;
+        if (bedrock ? !llmgwi_config_aws_there(key) : !key && !ollama) continue;
         if (!llmgwi_dialect_find(known->dialect)) continue;
         if (llmgwi_config_provider_find(config, from.name, strlen(from.name))) continue;
         snprintf(path, sizeof path, "environment.%s", known->name);
@@ -13531,6 +15516,7 @@ static bool llmgwi_config_resolve(const llmgwi_config *config, const char *name,
         own->provider = config->providers[0];
         own->model = name;
         llmgwi_config_target_known(config, own);
+        llmgwi_config_target_traits(own);
         return true;
     }
     const char *hint = llmgwi_config_hint(name);
@@ -26756,6 +28742,7 @@ static bool llmgwi_http_prepare(llmgwi_http_curl *http, llmgwi_http_transfer *tr
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);                   /* never wait for a resolver thread */
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)INT_MAX); /* the engine's clock decides */
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* a signed path is sent as it was signed */
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, llmgwi_http_on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, (void *)transfer);
@@ -27479,8 +29466,8 @@ typedef struct llmgwi_engine_attempt {
     bool forced;                               /* begun although its target's breaker is open */
     uint64_t intent;                           /* in the ledger; 0: none */
     void *headers;                   /* of this request alone (signed, a fresh token); NULL: its lane's */
-    llmgwi_config_header bearer;     /* one of these headers: wiped */
-    uint32_t token;                  /* the number of the token in it */
+    llmgwi_base_buf lines;           /* what only they have, each with its NUL; holds secrets */
+    uint32_t token;                  /* the number of the token among these lines */
     llmgwi_price_book *book;         /* keeps rates alive; NULL: they are not of a book */
     llmgwi_price_rates rates;        /* when it began; hash 0: unknown */
     llmgwi_base_buf held;            /* events that are not shown yet */
@@ -27881,14 +29868,18 @@ static bool llmgwi_engine_token_renew(llmgw *gw, const llmgwi_config_provider *p
     return given;
 }
 
-/* The header line of a provider's token, which the caller wipes, and its number. NULL line: out of memory. */
+/* Puts the header line of a provider's token into an empty buffer, with its NUL, in one piece: a copy left behind would
+   not be wiped. Returns the token's number; out of memory: buf is failed. */
 static uint32_t llmgwi_engine_token_line(llmgw *gw, const llmgwi_config_provider *provider,
-                                         llmgwi_config_header *line) {
+                                         llmgwi_base_buf *buf) {
+    static const char head[] = "Authorization: Bearer ";
     const llmgwi_engine_token *token = &gw->tokens[provider->index];
-    size_t count = 0;
     llmgwi_base_lock(&gw->token_lock);
     uint32_t number = token->number;
-    (void)llmgwi_config_line_add(&gw->config, line, &count, 1, "Authorization", "Bearer ", token->now.line);
+    if (llmgwi_base_buf_reserve(buf, sizeof head + token->now.size)) {
+        llmgwi_base_buf_text(buf, head);
+        llmgwi_base_buf_add(buf, token->now.line, token->now.size);
+    }
     llmgwi_base_unlock(&gw->token_lock);
     return number;
 }
@@ -27921,23 +29912,6 @@ static void llmgwi_engine_tokens_free(llmgw *gw) {
         llmgwi_config_wipe(&gw->config, &gw->tokens[i].before, 1);
     }
     llmgwi_base_free(&gw->mem, gw->tokens, gw->config.provider_count * sizeof *gw->tokens);
-}
-
-/* The request headers of one lane; bearer and type (may be NULL): lines for this request alone, which is no JSON.
-   All lines must outlive what is made. NULL: out of memory. */
-static void *llmgwi_engine_headers(llmgw *gw, const llmgwi_config_provider *provider, size_t key, bool stream,
-                                   const char *bearer, const char *type) {
-    const char *lines[LLMGWI_CONFIG_HEADERS + 6];
-    const char *accept = provider->dialect->accept;
-    size_t n = 0;
-    if (bearer) lines[n++] = bearer;
-    if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
-    for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
-    lines[n++] = type ? type : "Content-Type: application/json";
-    lines[n++] = ("User-Agent: llmgw.h/" LLMGW_VERSION);
-    lines[n++] = "Expect:";
-    lines[n++] = !stream ? "Accept: application/json" : accept ? accept : "Accept: text/event-stream";
-    return gw->http.headers_make(gw->http.self, lines, n);
 }
 
 LLMGWI_BASE_SMALL_END
@@ -29301,7 +31275,8 @@ static void llmgwi_engine_attempt_free(llmgwi_engine_attempt *attempt) {
     llmgwi_dialect_answer_free(&attempt->answer);
     if (attempt->book) llmgwi_price_book_free(attempt->book, &gw->mem);
     if (attempt->headers) gw->http.headers_free(gw->http.self, attempt->headers);
-    llmgwi_config_wipe(&gw->config, &attempt->bearer, 1);
+    if (attempt->lines.p) llmgwi_base_wipe(attempt->lines.p, attempt->lines.cap);
+    llmgwi_base_buf_free(&attempt->lines);
     llmgwi_base_free(&gw->mem, attempt, sizeof *attempt);
 }
 
@@ -29795,6 +31770,10 @@ static void llmgwi_engine_on_done(void *user, const llmgwi_http_result *result) 
     }
     if (why.code) why.http_status = result->status;
     if (why.code) llmgwi_dialect_weigh(&why, &attempt->meta);
+    if (!attempt->answer.id[0] && attempt->meta.id[0]) { /* NULL: out of memory, then it has none */
+        const char *id = llmgwi_base_arena_dup(&attempt->answer.arena, attempt->meta.id);
+        if (id) attempt->answer.id = id;
+    }
     if (why.code)
         llmgwi_engine_failed(attempt, &why);
     else
@@ -29859,9 +31838,9 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_dialect_resume resume;
     llmgwi_engine_aim(target, &attempt->wire);
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
-    resume.turn = call->no_prefill || !llmgwi_dialect_prefills(dialect, &attempt->wire, call->request);
+    resume.turn = call->no_prefill || !llmgwi_dialect_prefills(&attempt->wire, call->request);
     attempt->prefill = call->kept && !resume.turn;
-    attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(dialect, &attempt->wire, call->request);
+    attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(&attempt->wire, call->request);
     attempt->exact = attempt->prefill && !attempt->echoes;
 
     bool batch = llmgwi_engine_is_batch(call); /* it is written already */
@@ -29876,28 +31855,6 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     if (query[0] && (!llmgwi_base_buf_text(&attempt->url, strchr(attempt->url.p, '?') ? "&" : "?") ||
                      !llmgwi_base_buf_text(&attempt->url, query)))
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
-    return !attempt->stop.code;
-}
-
-/* Gives an attempt its token, if its provider has a function for it, and other headers of its own. False: attempt->stop says why not. */
-static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
-    llmgw *gw = attempt->gw;
-    const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
-    const llmgwi_engine_errand *errand = attempt->call->errand;
-    const char *type = errand ? errand->type : NULL;
-    if (!provider->token && !type) return true;
-    if (provider->token && !llmgwi_engine_token_renew(gw, provider)) {
-        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",
-                                provider->name);
-        llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
-        return false;
-    }
-    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->bearer);
-    if (attempt->bearer.line || !provider->token)
-        attempt->headers = llmgwi_engine_headers(gw, provider, attempt->key, attempt->call->request->stream,
-                                                 attempt->bearer.line, type);
-    if (!attempt->headers)
-        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the request");
     return !attempt->stop.code;
 }
 
@@ -29957,6 +31914,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     llmgwi_base_buf_init(&attempt->url, &gw->mem, 8192);
     llmgwi_base_buf_init(&attempt->raw, &gw->mem, options->max_reply_bytes);
     llmgwi_base_buf_init(&attempt->held, &gw->mem, call->queue.max);
+    llmgwi_base_buf_init(&attempt->lines, &gw->mem, LLMGWI_DIALECT_SIGN_BYTES + LLMGW_MAX_TOKEN);
     llmgwi_frame_init(&attempt->frame, &gw->mem, options->max_event_bytes, llmgwi_engine_on_event, attempt);
     attempt->frame.kind = attempt->dialect->framing;
     return attempt;
@@ -30013,11 +31971,68 @@ static void llmgwi_engine_begin(llmgwi_engine_attempt *attempt, llmgw_trace *ite
     if (call->state != LLMGWI_ENGINE_RUNNING) llmgwi_engine_enter(call, LLMGWI_ENGINE_RUNNING);
 }
 
+#define LLMGWI_ENGINE_LINES (LLMGWI_CONFIG_HEADERS + 5) /* header lines of a lane, at most */
+
+/* The header lines of one lane's requests; returns how many. */
+static size_t llmgwi_engine_lines(const llmgwi_config_provider *provider, const llmgwi_dialect *dialect,
+                                  size_t key, bool stream, const char **lines) {
+    static const char *const common[] = {"Content-Type: application/json",
+                                         ("User-Agent: llmgw.h/" LLMGW_VERSION), "Expect:"};
+    size_t n = 0;
+    if (provider->keys[key].line) lines[n++] = provider->keys[key].line;
+    for (size_t h = 0; h < provider->header_count; h++) lines[n++] = provider->headers[h].line;
+    for (size_t c = 0; c < LLMGWI_BASE_COUNT(common); c++) lines[n++] = common[c];
+    lines[n++] = !stream           ? "Accept: application/json"
+                 : dialect->accept ? dialect->accept
+                                   : "Accept: text/event-stream";
+    return n;
+}
+
+/* Signs the request, as late as can be: a signature is good for five minutes. False: out of memory. */
+static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider) {
+    llmgw *gw = attempt->gw;
+    const char *lines[LLMGWI_ENGINE_LINES + LLMGWI_DIALECT_SIGN_LINES], *line;
+    size_t n =
+        llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
+    size_t more = llmgwi_dialect_sign(&provider->aws, "POST", llmgwi_base_buf_cstr(&attempt->url),
+                                      "application/json", llmgwi_base_buf_str(&attempt->body),
+                                      gw->clock.wall_s(gw->clock.user), &attempt->lines);
+    if (!more) return false;
+    for (line = attempt->lines.p; more; more--, line += strlen(line) + 1) lines[n++] = line;
+    attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
+    return attempt->headers != NULL;
+}
+
+/* Gives an attempt its token, if its provider has a function for it. False: attempt->stop says why not. */
+static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
+    llmgw *gw = attempt->gw;
+    const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
+    const char *lines[LLMGWI_ENGINE_LINES + 1], *type = attempt->call->errand ? attempt->call->errand->type : NULL;
+    if (!provider->token && !type) return true;
+    if (provider->token && !llmgwi_engine_token_renew(gw, provider)) {
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",
+                                provider->name);
+        llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
+        return false;
+    }
+    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
+    size_t n =
+        llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
+    for (size_t i = 0; type && i < n; i++)
+        if (llmgwi_base_starts(llmgwi_base_cstr(lines[i]), "Content-Type:")) lines[i] = type;
+    if (provider->token) lines[n++] = attempt->lines.p;
+    if (!attempt->lines.failed) attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
+    if (!attempt->headers)
+        (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the request");
+    return !attempt->stop.code;
+}
+
 static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
     llmgwi_http_request request;
+    if (provider->aws.access && !attempt->headers && !llmgwi_engine_sign(attempt, provider)) return NULL;
     memset(&request, 0, sizeof request);
     request.url = attempt->url.p;
     request.headers = attempt->headers;
@@ -32631,8 +34646,11 @@ static void llmgwi_report_tokens(const llmgwi_engine_tally *tally, int which,
 /* What OpenTelemetry calls a provider; where it has no word of its own, ours. As of its GenAI conventions after 1.42:
    docs/gen-ai/gen-ai-metrics.md, gen_ai.provider.name. */
 static const char *llmgwi_report_system(const char *flavour) {
-    static const char *const names[][2] = {
-        {"gemini", "gcp.gemini"}, {"mistral", "mistral_ai"}, {"moonshot", "moonshot_ai"}, {"xai", "x_ai"}};
+    static const char *const names[][2] = {{"gemini", "gcp.gemini"},
+                                           {"bedrock", "aws.bedrock"},
+                                           {"mistral", "mistral_ai"},
+                                           {"moonshot", "moonshot_ai"},
+                                           {"xai", "x_ai"}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
         if (strcmp(names[i][0], flavour) == 0) return names[i][1];
     return flavour;
@@ -34848,9 +36866,11 @@ LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_bat
 
 /* The request headers of one lane: for a plain call and for a stream. */
 static bool llmgwi_public_lane(llmgw *gw, const llmgwi_config_provider *provider, size_t key) {
+    const char *lines[LLMGWI_ENGINE_LINES];
     void **made = &gw->headers[(provider->lane_at + key) * 2];
-    for (size_t stream = 0; stream < 2; stream++) {
-        made[stream] = llmgwi_engine_headers(gw, provider, key, stream != 0, NULL, NULL);
+    for (int stream = 0; stream < 2; stream++) {
+        size_t n = llmgwi_engine_lines(provider, provider->dialect, key, stream == 1, lines);
+        made[stream] = gw->http.headers_make(gw->http.self, lines, n);
         if (!made[stream]) return false;
     }
     return true;

@@ -238,7 +238,7 @@ static bool poll_batch(Batch *b) {
     if (b->polls > 0) b->polls--;
     if (b->polls > 0 && !b->cancelling) return false;
     for (size_t i = 0; i < b->count && !b->failed; i++) end_line(b, &b->lines[i], i);
-    qsort(b->lines, b->count, sizeof *b->lines, compare_lines);
+    if (b->count) qsort(b->lines, b->count, sizeof *b->lines, compare_lines);
     b->done = time(NULL);
     return b->ended = true;
 }
@@ -364,6 +364,15 @@ static void put_when(Buf *b, const char *name, bool known, time_t t) {
         buf_fmt(b, ",\"%s\":null", name);
 }
 
+/* text NULL: null. */
+static void put_maybe(Buf *b, const char *name, const char *text) {
+    buf_fmt(b, ",\"%s\":", name);
+    if (text)
+        buf_jstr(b, text);
+    else
+        buf_str(b, "null");
+}
+
 static const char *batch_status(const Batch *b) {
     if (!b->ended && b->cancelling) return "cancelling";
     if (!b->ended && b->polls == b->looks) return "validating";
@@ -380,8 +389,8 @@ static void put_batch(Buf *to, const Batch *b) {
             "{\"id\":\"%s\",\"object\":\"batch\",\"endpoint\":\"%s\",\"errors\":%s,\"input_file_id\":\"%s\",",
             b->id, b->endpoint, b->ended && b->errors ? b->errors : "null", b->input);
     buf_fmt(to, "\"completion_window\":\"24h\",\"status\":\"%s\"", status);
-    buf_fmt(to, b->output_id ? ",\"output_file_id\":\"%s\"" : ",\"output_file_id\":null", b->output_id);
-    buf_fmt(to, b->error_id ? ",\"error_file_id\":\"%s\"" : ",\"error_file_id\":null", b->error_id);
+    put_maybe(to, "output_file_id", b->output_id);
+    put_maybe(to, "error_file_id", b->error_id);
     put_when(to, "created_at", true, b->made);
     put_when(to, "in_progress_at", b->polls < b->looks && !b->failed, b->made);
     put_when(to, "expires_at", true, b->made + 86400);
@@ -555,7 +564,7 @@ static void put_iso(Buf *b, const char *name, bool known, time_t t) {
     struct tm tm;
     gmtime_r(&t, &tm);
     strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S.000000+00:00", &tm);
-    buf_fmt(b, known ? ",\"%s\":\"%s\"" : ",\"%s\":null", name, text);
+    put_maybe(b, name, known ? text : NULL);
 }
 
 static void anthropic_put_one(Req *r, const void *item) {

@@ -1,8 +1,9 @@
 /* fake_provider.c - a fake LLM provider for the tests of llmgw.h.
  *
- * Speaks the OpenAI chat, Anthropic messages and Gemini dialects, strictly validates what it is sent,
- * answers deterministically, and misbehaves on demand. It shares no code with the library on purpose:
- * a misreading of a wire format must not cancel out.
+ * Speaks the dialects of OpenAI (chat and Responses), Anthropic, Gemini, Bedrock's Converse, Ollama and Cohere,
+ * also on the paths of Azure and Vertex AI; strictly validates what it is sent, answers deterministically, and
+ * misbehaves on demand. It shares no code with the library on purpose: a misreading of a wire format must not
+ * cancel out. The later dialects stand in fake_NAME.h beside this file, each with its own faults told on top.
  *
  *   fake_provider [--port N] [--tls-port N] [--cert FILE --key FILE] [--cert-dir DIR]
  *                 [--key-required KEY] [--name NAME] [--parent-pid-watch]
@@ -33,7 +34,7 @@
  * which: {"ok":true,"changed":{"old":"new"}}. DELETE /_control undoes it. GET /_asked: how often each question
  * was asked; POST /_asked with a question as the body: the same of one, and its answer of now.
  *
- * Embeddings of several makers: see fake_embed.h.
+ * Embeddings of several makers are in fake_embed.h, batches in fake_batch.h.
  *
  * GET /_bills is what a provider would bill: a line "id model input output" (tokens) for every answer of a chat, also
  * one that the client did not wait for; oldest first, until DELETE /_control.
@@ -44,8 +45,8 @@
  * watches every socket for hang-ups because libmicrohttpd does not look at suspended ones.
  *
  * Contents: buffers, requests, limits, faults, validation (shared, openai, anthropic, gemini), continuing,
- * oracle, answers, rendering (shared, openai, anthropic, gemini), errors, embeddings, pacing, control, http,
- * main.
+ * oracle, answers, rendering (shared, openai, anthropic, gemini), errors, pacing, keys, the dialects (bedrock,
+ * responses, more, embed), deciding the reply, provider requests (batch), control, http, main.
  */
 #define _GNU_SOURCE
 #include <ctype.h>

@@ -471,11 +471,10 @@ static void responses_items(Req *r, Buf *b) {
 /* status: in_progress, or that of the end. */
 static void responses_object(Req *r, Buf *b, const char *status) {
     bool done = strcmp(status, "in_progress") != 0;
-    buf_fmt(
-        b,
-        "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":\"%s\",\"background\":false",
-        r->id, (long long)time(NULL), status);
-    buf_str(b, ",\"error\":");
+    buf_fmt(b, "{\"id\":\"%s\",\"object\":\"response\",\"created_at\":%lld,\"status\":", r->id,
+            (long long)time(NULL));
+    buf_jstr(b, status);
+    buf_str(b, ",\"background\":false,\"error\":");
     if (!strcmp(status, "failed")) {
         buf_str(b, "{\"code\":");
         buf_jstr(b, json_is_string(r->f.error_code) ? json_string_value(r->f.error_code) : "server_error");

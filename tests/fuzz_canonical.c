@@ -62,7 +62,7 @@ static void write_check(const llmgw_request *request, const llmgwi_base_mem *mem
         memset(&error, 0, sizeof error);
         target.model = request->model;
         target.flavour = known->name;
-        target.quirks = known->quirks;
+        target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, target.model, known->url);
         llmgwi_base_buf_init(&body, mem, (size_t)1 << 20);
         bool good =
             llmgwi_dialect_write(llmgwi_dialect_find(known->dialect), &target, request, NULL, &body, &error);

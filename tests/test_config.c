@@ -17,6 +17,11 @@ static int clean_environment(void **state) {
     unsetenv("UNIT_KEY");
     unsetenv("UNIT_NONE");
     unsetenv("UNIT_NO");
+    unsetenv("AWS_REGION");
+    unsetenv("AWS_DEFAULT_REGION");
+    unsetenv("AWS_ACCESS_KEY_ID");
+    unsetenv("AWS_SECRET_ACCESS_KEY");
+    unsetenv("AWS_SESSION_TOKEN");
     return 0;
 }
 
@@ -435,6 +440,7 @@ static void test_known_names(void **state) {
         {"openai", "https://api.openai.com/v1", "OPENAI_API_KEY"},
         {"anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"},
         {"gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"},
+        {"bedrock", "https://bedrock-runtime.eu-west-3.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK"},
         {"deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"},
         {"mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"},
         {"qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"},
@@ -464,6 +470,7 @@ static void test_known_names(void **state) {
         setenv(urls[i][2], key, 1);
     }
     options.no_environment = false;
+    setenv("AWS_REGION", "eu-west-3", 1);
     open_good(&config, &options);
     assert_int_equal(config.provider_count, LLMGWI_BASE_COUNT(urls));
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(urls); i++) {
@@ -945,6 +952,120 @@ static void test_dialect_does_not_bring_the_key(void **state) {
     llmgwi_config_close(&config);
 }
 
+/* Who speaks openai's dialect may be told to speak responses, and stays who it is: place, key's variable, flavour. */
+static void test_responses_of_a_known_name(void **state) {
+    static const struct {
+        const char *json, *dialect, *flavour, *url, *key; /* of provider p, or of the name */
+        bool named;
+    } rows[] = {
+        {"{'providers':{'openrouter':{'dialect':'responses'}}}", "responses", "openrouter",
+         "https://openrouter.ai/api/v1", "Bearer k-router", true},
+        {"{'providers':{'openai':{'dialect':'responses'}}}", "responses", "openai",
+         "https://api.openai.com/v1", "Bearer k-openai", true},
+        {"{'providers':{'openai':{'dialect':'responses','url':'https://h.example/v1'}}}", "responses",
+         "openai", "https://h.example/v1", "Bearer k-openai", true},
+        {"{'providers':{'mine':{'dialect':'responses'}}}", "responses", "openai", "https://api.openai.com/v1",
+         "Bearer k-openai", false},
+        {"{'providers':{'mine':{'dialect':'responses','url':'https://h.example/v1'}}}", "responses", "openai",
+         "https://h.example/v1", NULL, false}, /* a dialect does not bring the key */
+        {"{'providers':{'portkey':{'dialect':'responses','key':'k-p'}}}", "responses", "portkey",
+         "https://api.portkey.ai/v1", "k-p", true},
+        {"{'providers':{'openrouter':{}}}", "openai", "openrouter", "https://openrouter.ai/api/v1",
+         "Bearer k-router", true},
+        {"{'providers':{'openrouter':{'dialect':'openai'}}}", "openai", "openrouter",
+         "https://openrouter.ai/api/v1", "Bearer k-router", true},
+        {"{'providers':{'mine':{'dialect':'openrouter'}}}", "openai", "openrouter",
+         "https://openrouter.ai/api/v1", "Bearer k-router", false},
+        {"{'providers':{'anthropic':{'dialect':'responses'}}}", "responses", "openai",
+         "https://api.openai.com/v1", "Bearer k-openai", false}, /* it speaks no such thing */
+        {"{'providers':{'openai':{'dialect':'anthropic','key':'k-a'}}}", "anthropic", "anthropic",
+         "https://api.anthropic.com/v1", "k-a", false},
+    };
+    setenv("OPENAI_API_KEY", "k-openai", 1);
+    setenv("OPENROUTER_API_KEY", "k-router", 1);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        llmgw_options options = from_json(rows[i].json);
+        open_good(&config, &options);
+        const llmgwi_config_provider *p = config.providers[0];
+        const char *header = strcmp(p->flavour, "portkey") == 0     ? "x-portkey-api-key"
+                             : strcmp(p->flavour, "anthropic") == 0 ? "x-api-key"
+                                                                    : "Authorization";
+        assert_string_equal(p->dialect->name, rows[i].dialect);
+        assert_string_equal(p->flavour, rows[i].flavour);
+        assert_string_equal(p->url, rows[i].url);
+        assert_int_equal(p->named, rows[i].named);
+        if (rows[i].key)
+            assert_string_equal(header_of(p, header), rows[i].key);
+        else
+            assert_null(header_of(p, header));
+        llmgwi_config_close(&config);
+    }
+}
+
+/* Models of OpenAI that only the Responses API serves go there by themselves, by whatever name they are asked; at
+   another host, which may translate, they do not. */
+static void test_responses_of_a_model(void **state) {
+    static const struct {
+        const char *name, *dialect;
+        bool fixed, thoughtless; /* takes no temperature; no reasoning */
+    } rows[] = {
+        {"openai/o1-pro", "responses", true, false},
+        {"openai/o1-pro-2025-03-19", "responses", true, false},
+        {"openai/o3-pro", "responses", true, false},
+        {"openai/gpt-5-pro", "responses", true, false},
+        {"openai/gpt-5-pro-2025-10-06", "responses", true, false},
+        {"openai/gpt-5.2-pro", "responses", true, false},
+        {"openai/gpt-5-codex", "responses", true, false},
+        {"openai/gpt-5.1-codex-max", "responses", true, false},
+        {"openai/codex-mini-latest", "responses", true, false},
+        {"openai/o3-deep-research-2025-06-26", "responses", true, false},
+        {"openai/o4-mini-deep-research", "responses", true, false},
+        {"openai/computer-use-preview", "responses", true, false},
+        {"best", "responses", true, false}, /* an alias */
+        {"openai/o1", "openai", false, false},
+        {"openai/o3", "openai", false, false},
+        {"openai/o3-mini", "openai", false, false},
+        {"openai/gpt-5", "openai", false, false},
+        {"openai/gpt-4o-realtime-preview", "openai", false, false},
+        {"openai/gpt-4o", "openai", false, false},
+        {"second/o3-pro", "responses", true, false}, /* another account there */
+        {"proxy/o3-pro", "openai", false, false},
+        {"groq/o3-pro", "openai", false, false},
+        {"told/gpt-5", "responses", false, false},
+        {"told/gpt-4o-mini", "responses", false, true},
+        {"told/gpt-5-chat-latest", "responses", false, true},
+        {"openrouter/openai/gpt-4.1", "responses", false, true},
+        {"openrouter/openai/gpt-5-codex", "responses", true, false},
+    };
+    llmgwi_config config;
+    llmgwi_config_target target;
+    llmgw_options options = from_json(
+        "{'providers':{'openai':{'key':'k'},'groq':{'key':'k'},'second':{'dialect':'openai','key':'k'},"
+        "'proxy':{'dialect':'openai','url':'https://h.example/v1','key':'k'},"
+        "'told':{'dialect':'responses','url':'https://h.example/v1','key':'k'},"
+        "'openrouter':{'dialect':'responses','key':'k'}},"
+        "'models':{'best':{'provider':'openai','model':'o3-pro'}},"
+        "'routes':{'r':{'try':['openai/gpt-5','openai/gpt-5-pro','best']}}}");
+    open_good(&config, &options);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        assert_true(llmgwi_config_target_find(&config, rows[i].name, &target));
+        bool responses = strcmp(target.dialect->name, "responses") == 0;
+        unsigned temperature = LLMGWI_DIALECT_QUIRK(target.quirks, LLMGWI_DIALECT_TEMPERATURE_AT, 3);
+        bool fixed = responses && temperature == LLMGWI_DIALECT_NONE;
+        bool thoughtless = responses && (target.quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_NONE;
+        if (strcmp(target.dialect->name, rows[i].dialect) != 0 || fixed < rows[i].fixed ||
+            thoughtless != rows[i].thoughtless)
+            fail_msg("%s: %s, %d %d", rows[i].name, target.dialect->name, fixed, thoughtless);
+        assert_string_equal(target.provider->dialect->name,
+                            strstr("told openrouter", target.provider->name) ? "responses" : "openai");
+    }
+    assert_string_equal(config.routes[0]->targets[0].dialect->name, "openai");
+    assert_string_equal(config.routes[0]->targets[1].dialect->name, "responses");
+    assert_string_equal(config.routes[0]->targets[2].dialect->name, "responses");
+    llmgwi_config_close(&config);
+}
+
 /* The variable of a local server's key goes to loopback only. */
 static void test_local_key_stays_local(void **state) {
     llmgwi_config config;
@@ -1295,6 +1416,154 @@ static void test_ollama_host_odd(void **state) {
         setenv("OLLAMA_HOST", rows[i], 1);
         open_good(&config, &options);
         assert_non_null(provider_of(&config, "openai"));
+        llmgwi_config_close(&config);
+    }
+}
+
+/* ---- bedrock: regions and credentials ---- */
+
+typedef struct aws_row {
+    const char *json;        /* of provider "bedrock" */
+    const char *environment; /* "NAME=value NAME=value" */
+    const char *bad;         /* what the error says; NULL: none */
+    const char *url, *region;
+    const char *access, *secret, *token; /* who signs; NULL: nobody */
+    const char *bearer, *missing;
+} aws_row;
+
+#define BEDROCK_AT(region) "https://bedrock-runtime." region ".amazonaws.com", region
+#define AWS_KEYS "AWS_ACCESS_KEY_ID=AKIDENV AWS_SECRET_ACCESS_KEY=secret-env"
+
+static const aws_row aws_rows[] = {
+    /* where */
+    {"{'key':'k'}", "", "providers.bedrock.region: required, or set AWS_REGION", NULL, NULL, NULL, NULL, NULL,
+     NULL, NULL},
+    {"{'key':'k','region':'eu-central-1'}", "AWS_REGION=us-east-1", NULL, BEDROCK_AT("eu-central-1"), NULL,
+     NULL, NULL, "k", NULL},
+    {"{'key':'k'}", "AWS_REGION=us-east-1 AWS_DEFAULT_REGION=x", NULL, BEDROCK_AT("us-east-1"), NULL, NULL,
+     NULL, "k", NULL},
+    {"{'key':'k'}", "AWS_DEFAULT_REGION=us-west-2", NULL, BEDROCK_AT("us-west-2"), NULL, NULL, NULL, "k",
+     NULL},
+    {"{'key':'k','region':'evil.com#'}", "", "providers.bedrock.region: expected the name", NULL, NULL, NULL,
+     NULL, NULL, NULL, NULL},
+    {"{'key':'k','region':'a.b'}", "", "providers.bedrock.region: expected the name", NULL, NULL, NULL, NULL,
+     NULL, NULL, NULL},
+    {"{'key':'k','region':'us-gov-west-1','url':'https://bedrock-runtime-fips.{region}.amazonaws.com/'}", "",
+     NULL, "https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", NULL, NULL, NULL, "k",
+     NULL},
+    {"{'key':'k','url':'http://127.0.0.1:1'}", "", NULL, "http://127.0.0.1:1", "127.0.0.1:1", NULL, NULL,
+     NULL, "k", NULL},
+    /* who */
+    {"{}", "AWS_REGION=us-east-1 AWS_BEARER_TOKEN_BEDROCK=b " AWS_KEYS, NULL, BEDROCK_AT("us-east-1"), NULL,
+     NULL, NULL, "b", NULL},
+    {"{}", "AWS_REGION=us-east-1 " AWS_KEYS, NULL, BEDROCK_AT("us-east-1"), "AKIDENV", "secret-env", NULL,
+     NULL, NULL},
+    {"{}", "AWS_REGION=us-east-1 AWS_SESSION_TOKEN=tok " AWS_KEYS, NULL, BEDROCK_AT("us-east-1"), "AKIDENV",
+     "secret-env", "tok", NULL, NULL},
+    {"{}", "AWS_REGION=us-east-1", NULL, BEDROCK_AT("us-east-1"), NULL, NULL, NULL, NULL,
+     "AWS_BEARER_TOKEN_BEDROCK"},
+    {"{}", "AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=a", NULL, BEDROCK_AT("us-east-1"), NULL, NULL, NULL, NULL,
+     "AWS_SECRET_ACCESS_KEY"},
+    {"{'access_key':'AKIDC','secret_key':'sc','region':'r-1'}",
+     "AWS_BEARER_TOKEN_BEDROCK=b AWS_SESSION_TOKEN=tok " AWS_KEYS, NULL, BEDROCK_AT("r-1"), "AKIDC", "sc",
+     NULL, NULL, NULL},
+    {"{'access_key':'env:UNIT_KEY','secret_key':'sc','session_token':'t','region':'r-1'}", "UNIT_KEY=AKIDU",
+     NULL, BEDROCK_AT("r-1"), "AKIDU", "sc", "t", NULL, NULL},
+    {"{'access_key':'AKIDC','secret_key':'env:UNIT_NONE','region':'r-1'}", "", NULL, BEDROCK_AT("r-1"), NULL,
+     NULL, NULL, NULL, "UNIT_NONE"},
+    {"{'access_key':'AKIDC','secret_key':'s','session_token':'env:UNIT_NONE','region':'r-1'}", "", NULL,
+     BEDROCK_AT("r-1"), NULL, NULL, NULL, NULL, "UNIT_NONE"},
+    {"{'key':'','region':'r-1'}", AWS_KEYS, NULL, BEDROCK_AT("r-1"), NULL, NULL, NULL, NULL, NULL},
+    /* nonsense */
+    {"{'access_key':'AKIDC','region':'r-1'}", "", "providers.bedrock.secret_key: required with access_key",
+     NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+    {"{'secret_key':'s','region':'r-1'}", "", "providers.bedrock.secret_key: only with access_key", NULL,
+     NULL, NULL, NULL, NULL, NULL, NULL},
+    {"{'access_key':'AKIDC','secret_key':'s','key':'k','region':'r-1'}", "",
+     "providers.bedrock.access_key: not together with key", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+    {"{'access_key':'env:','secret_key':'s','region':'r-1'}", "",
+     "providers.bedrock.access_key: expected a variable", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+    {"{'access_key':'A\\n','secret_key':'s','region':'r-1'}", "",
+     "providers.bedrock.access_key: holds a control", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+    {"{'dialect':'openai','access_key':'A','secret_key':'s'}", "",
+     "providers.bedrock.access_key: only with the dialect bedrock", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+    {"{'access_key':'A','secret_key':'s','region':'r-1','url':'http://host'}", "",
+     "providers.bedrock.url: a key would travel over plain http", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+};
+
+/* Sets "NAME=value NAME=value". */
+static void set_environment(const char *pairs) {
+    char copy[256], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", pairs);
+    clean_environment(NULL);
+    for (char *pair = strtok_r(copy, " ", &save); pair; pair = strtok_r(NULL, " ", &save)) {
+        *strchr(pair, '=') = 0;
+        setenv(pair, pair + strlen(pair) + 1, 1);
+    }
+}
+
+static void same_text(const char *got, const char *want) {
+    if (!got != !want) fail_msg("'%s', expected '%s'", got ? got : "NULL", want ? want : "NULL");
+    if (got) assert_string_equal(got, want);
+}
+
+static void test_aws(void **state) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(aws_rows); i++) {
+        const aws_row *row = &aws_rows[i];
+        char json[512];
+        llmgwi_config config;
+        snprintf(json, sizeof json, "{'providers':{'bedrock':%s}}", row->json);
+        llmgw_options options = from_json(json);
+        set_environment(row->environment);
+        if (row->bad) {
+            unit_has(open_bad(&options).text, row->bad);
+            continue;
+        }
+        open_good(&config, &options);
+        const llmgwi_config_provider *provider = provider_of(&config, "bedrock");
+        same_text(provider->url, row->url);
+        same_text(provider->region, row->region);
+        same_text(provider->aws.access, row->access);
+        if (row->access) {
+            char text[128];
+            same_text(provider->aws.secret, row->secret);
+            same_text(provider->aws.token, row->token);
+            same_text(provider->aws.region, row->region);
+            same_text(provider->aws.service, "bedrock");
+            assert_true(provider->keyed);
+            snprintf(text, sizeof text, "secret-env stays %s", row->secret);
+            llmgwi_config_redact(&config, text);
+            if (strlen(row->secret) > 5) assert_null(strstr(text, row->secret));
+        }
+        char bearer[64];
+        snprintf(bearer, sizeof bearer, "Bearer %s", row->bearer ? row->bearer : "");
+        same_text(header_of(provider, "Authorization"), row->bearer ? bearer : NULL);
+        same_text(provider->missing, row->missing);
+        llmgwi_config_close(&config);
+    }
+}
+
+/* Found without a configuration only where both a region and credentials are set. */
+static void test_aws_found(void **state) {
+    static const struct {
+        const char *environment;
+        bool found;
+    } rows[] = {
+        {"", false},
+        {AWS_KEYS, false},
+        {"AWS_BEARER_TOKEN_BEDROCK=b", false},
+        {"AWS_REGION=us-east-1", false},
+        {"AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=a", false},
+        {"AWS_REGION=us-east-1 " AWS_KEYS, true},
+        {"AWS_DEFAULT_REGION=us-east-1 AWS_BEARER_TOKEN_BEDROCK=b", true},
+    };
+    llmgw_options options = from_json(NULL);
+    options.no_environment = false;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
+        llmgwi_config config;
+        set_environment(rows[i].environment);
+        open_good(&config, &options);
+        assert_int_equal(provider_of(&config, "bedrock") != NULL, rows[i].found);
         llmgwi_config_close(&config);
     }
 }
@@ -2336,6 +2605,8 @@ int main(void) {
         WITH_ENVIRONMENT(test_bad_routes_from_c),
         WITH_ENVIRONMENT(test_too_many_weights),
         WITH_ENVIRONMENT(test_dialect_does_not_bring_the_key),
+        WITH_ENVIRONMENT(test_responses_of_a_known_name),
+        WITH_ENVIRONMENT(test_responses_of_a_model),
         WITH_ENVIRONMENT(test_local_key_stays_local),
         WITH_ENVIRONMENT(test_listed),
         WITH_ENVIRONMENT(test_insecure),
@@ -2347,6 +2618,8 @@ int main(void) {
         WITH_ENVIRONMENT(test_damaged_file),
         WITH_ENVIRONMENT(test_ollama_host),
         WITH_ENVIRONMENT(test_ollama_host_odd),
+        WITH_ENVIRONMENT(test_aws),
+        WITH_ENVIRONMENT(test_aws_found),
         WITH_ENVIRONMENT(test_redact),
         WITH_ENVIRONMENT(test_redact_several_keys),
         WITH_ENVIRONMENT(test_redact_header_words),

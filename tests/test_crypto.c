@@ -1,4 +1,5 @@
-/* test_crypto.c - SHA-256 against NIST's vectors and libsodium's, and the comparison in constant time. */
+/* test_crypto.c - SHA-256 against NIST's vectors and libsodium's, HMAC against RFC 4231's and libsodium's, and the
+   comparison in constant time. */
 #include "unit.h"
 
 #include <sodium.h>
@@ -126,10 +127,56 @@ static void test_same(void **state) {
     assert_false(llmgwi_crypto_same(a, b, sizeof a));
 }
 
+/* RFC 4231, test cases 1 to 4, 6 and 7. */
+static void test_hmac(void **state) {
+    static const char
+        jefe[] = "what do ya want for nothing?",
+        large[] = "Test Using Larger Than Block-Size Key - Hash Key First",
+        both[] = "This is a test using a larger than block-size key and a larger than block-size data. "
+                 "The key needs to be hashed before being used by the HMAC algorithm.";
+    unsigned char key[131], data[50], out[32];
+    (void)state;
+    memset(key, 0x0b, 20);
+    llmgwi_crypto_hmac(key, 20, "Hi There", 8, out);
+    digest_is(out, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    llmgwi_crypto_hmac("Jefe", 4, jefe, sizeof jefe - 1, out);
+    digest_is(out, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    memset(key, 0xaa, sizeof key);
+    memset(data, 0xdd, sizeof data);
+    llmgwi_crypto_hmac(key, 20, data, sizeof data, out);
+    digest_is(out, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
+    llmgwi_crypto_hmac(key, sizeof key, large, sizeof large - 1, out);
+    digest_is(out, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    llmgwi_crypto_hmac(key, sizeof key, both, sizeof both - 1, out);
+    digest_is(out, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2");
+    for (unsigned char i = 0; i < 25; i++) key[i] = (unsigned char)(i + 1);
+    memset(data, 0xcd, sizeof data);
+    llmgwi_crypto_hmac(key, 25, data, sizeof data, out);
+    digest_is(out, "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b");
+}
+
+/* Every length of key around the block, in the key's own place too, as libsodium says. */
+static void test_hmac_keys(void **state) {
+    unsigned char key[200], out[32], want[crypto_auth_hmacsha256_BYTES];
+    (void)state;
+    for (size_t n = 0; n <= sizeof key; n++) {
+        crypto_auth_hmacsha256_state sha;
+        randombytes_buf(key, sizeof key);
+        crypto_auth_hmacsha256_init(&sha, key, n);
+        crypto_auth_hmacsha256_update(&sha, (const unsigned char *)"data", 4);
+        crypto_auth_hmacsha256_final(&sha, want);
+        llmgwi_crypto_hmac(key, n, "data", 4, out);
+        assert_memory_equal(out, want, 32);
+        llmgwi_crypto_hmac(key, n, "data", 4, key);
+        assert_memory_equal(key, want, 32);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),     cmocka_unit_test(test_million), cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_long_length), cmocka_unit_test(test_wiped),   cmocka_unit_test(test_same),
+        cmocka_unit_test(test_vectors),     cmocka_unit_test(test_million),   cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_long_length), cmocka_unit_test(test_wiped),     cmocka_unit_test(test_same),
+        cmocka_unit_test(test_hmac),        cmocka_unit_test(test_hmac_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,6 +114,14 @@ static void test_random_requests(void **state) {
             json_decref(json);
             llmgwi_base_buf_free(&body);
         }
+        llmgwi_base_buf body;
+        llmgw_error error;
+        bool good =
+            unit_write("openai:responses", models[below(5)], &t.request, (size_t)1 << 20, &body, &error);
+        json_t *json = good ? json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
+        if (!json || !json_is_array(unit_at(json, "input"))) fail_msg("seed %u, responses", (unsigned)keep);
+        json_decref(json);
+        llmgwi_base_buf_free(&body);
         seed = keep;
     }
     assert_true(written > 5000);
@@ -147,6 +155,20 @@ static const char *const samples[] = {
     "1}}",
     "gemini",
     "[{'error':{'code':429,'message':'m','details':[{'retryDelay':'3s'}]}}]",
+    "openai:responses",
+    "{'id':'r','model':'m','status':'incomplete','incomplete_details':{'reason':'max_output_tokens'},'output'"
+    ":["
+    "{'type':'reasoning','id':'rs','encrypted_content':'e','summary':[{'text':'h'}]},{'type':'message','"
+    "content':["
+    "{'type':'output_text','text':'\\u00e9'},{'refusal':'n'}]},{'type':'function_call','call_id':'c','name':'"
+    "f',"
+    "'arguments':'{}'}],'usage':{'input_tokens':1,'output_tokens_details':{'reasoning_tokens':1}}}",
+    "openai:responses",
+    "{'type':'response.output_item.done','output_index':0,'item':{'type':'function_call','call_id':'c','name'"
+    ":'f',"
+    "'arguments':'{}'}}",
+    "openai:responses",
+    "{'type':'error','error':{'code':'rate_limit_exceeded','message':'try again in 3s'}}",
 };
 
 /* Bytes to overwrite with: most are at home in JSON. */

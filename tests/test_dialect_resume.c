@@ -8,8 +8,8 @@ static llmgwi_dialect_target target_of(const char *provider, const char *model, 
     assert_non_null(known);
     target.model = model;
     target.flavour = known->name;
-    target.quirks = known->quirks;
     target.url = url ? url : known->url;
+    target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, model, target.url);
     return target;
 }
 
@@ -55,7 +55,7 @@ static void check_ways(const way_row *rows, size_t count) {
         llmgw_request request = unit_ask("q");
         llmgwi_dialect_target target = target_of(rows[i].provider, rows[i].model, rows[i].url);
         request.effort = rows[i].effort;
-        bool got = llmgwi_dialect_prefills(dialect_of(rows[i].provider), &target, &request);
+        bool got = llmgwi_dialect_prefills(&target, &request);
         if (got != rows[i].prefills)
             fail_msg("row %zu: %s/%s effort %d: %d", i, rows[i].provider, rows[i].model, (int)rows[i].effort,
                      got);
@@ -167,13 +167,12 @@ static void test_others(void **state) {
     llmgw_request request = unit_ask("q");
     llmgwi_dialect_target target = target_of("deepseek", "deepseek-chat", NULL);
     target.url = NULL; /* not known */
-    assert_false(llmgwi_dialect_prefills(dialect_of("deepseek"), &target, &request));
+    assert_false(llmgwi_dialect_prefills(&target, &request));
 }
 
 /* A forced call or an enforced shape would begin anew behind the prefilled text. */
 static void test_requests_that_cannot_be_prefilled(void **state) {
     llmgwi_dialect_target target = target_of("anthropic", "claude-3-haiku", NULL);
-    const llmgwi_dialect *dialect = dialect_of("anthropic");
     llmgw_tool tool = {"f", NULL, NULL, false};
     for (int mode = LLMGW_TOOLS_AUTO; mode <= LLMGW_TOOLS_ONE; mode++) {
         llmgw_request request = unit_ask("q");
@@ -182,11 +181,11 @@ static void test_requests_that_cannot_be_prefilled(void **state) {
         request.tool_name = "f";
         request.tool_mode = (llmgw_tool_mode)mode;
         bool free_to_write = mode == LLMGW_TOOLS_AUTO || mode == LLMGW_TOOLS_NONE;
-        assert_int_equal(llmgwi_dialect_prefills(dialect, &target, &request), free_to_write);
+        assert_int_equal(llmgwi_dialect_prefills(&target, &request), free_to_write);
     }
     llmgw_request request = unit_ask("q");
     request.schema = "{}";
-    assert_false(llmgwi_dialect_prefills(dialect, &target, &request));
+    assert_false(llmgwi_dialect_prefills(&target, &request));
 }
 
 /* A provider of one's own that speaks anthropic follows Claude's rules. */
@@ -194,8 +193,10 @@ static void test_other_host(void **state) {
     llmgw_request request = unit_ask("q");
     llmgwi_dialect_target target = target_of("anthropic", "claude-3-haiku", "https://claude.example.com");
     target.flavour = "mine";
-    assert_true(llmgwi_dialect_prefills(dialect_of("anthropic"), &target, &request));
-    assert_false(llmgwi_dialect_prefills(dialect_of("openai"), &target, &request));
+    target.quirks = llmgwi_dialect_quirks_of("anthropic", "mine", target.model, target.url);
+    assert_true(llmgwi_dialect_prefills(&target, &request));
+    target.quirks = llmgwi_dialect_quirks_of("openai", "openai", target.model, target.url);
+    assert_false(llmgwi_dialect_prefills(&target, &request));
 }
 
 static void test_echoes(void **state) {
@@ -211,8 +212,7 @@ static void test_echoes(void **state) {
         llmgw_request request = unit_ask("q");
         llmgwi_dialect_target target = target_of(rows[i].provider, rows[i].model, rows[i].url);
         request.effort = rows[i].effort;
-        assert_int_equal(llmgwi_dialect_echoes(dialect_of(rows[i].provider), &target, &request),
-                         rows[i].prefills);
+        assert_int_equal(llmgwi_dialect_echoes(&target, &request), rows[i].prefills);
     }
 }
 

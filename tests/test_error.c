@@ -106,7 +106,7 @@ static void test_azure_filter(void **state) {
          "filtered','type':null,'param':'prompt','code':'content_filter',"
          "'status':400,'innererror':{'code':'ResponsibleAIPolicyViolation','content_filter_result':{'hate':{"
          "'filtered':true,'severity':'high'}}}}}",
-         LLMGW_E_FILTERED, "HTTP 400: The response was filtered"},
+         LLMGW_E_FILTERED, "HTTP 400 (filtered: hate): The response was filtered"},
         {429, "{'error':{'code':'429','message':'Requests have exceeded call rate limit'}}",
          LLMGW_E_RATE_LIMITED, "rate"},
         {401, "{'error':{'code':'401','message':'Access denied'}}", LLMGW_E_AUTH, "denied"},

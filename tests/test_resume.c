@@ -49,6 +49,7 @@ static const Vendor vendors[] = {
     {"llamacpp", "openai", "/llamacpp/v1", "llama", true},
     {"openrouter", "openai", "/openrouter/v1", "anthropic/claude-sonnet-4-5", true},
     {"groq", "openai", "/v1", "llama", false},
+    {"responses", "responses", "/v1", "gpt-4o-mini", false},
 };
 
 /* One provider of each name; more: routes and numbers. */

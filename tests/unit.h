@@ -77,27 +77,36 @@ UNIT_UNUSED static void unit_has_at(const char *text, const char *part, const ch
 
 /* ---- requests ---- */
 
-/* A known provider by its name, or "name:dialect". */
-UNIT_UNUSED static const llmgwi_dialect_known *unit_known(const char *provider) {
+/* A known provider by name, or "name:dialect": in another dialect of its. */
+UNIT_UNUSED static const llmgwi_dialect_known *unit_known(const char *provider,
+                                                          const llmgwi_dialect **dialect) {
     char name[64];
-    const char *colon = strchr(provider, ':');
-    llmgwi_base_copy_cut(name, sizeof name, provider, strcspn(provider, ":"));
-    return llmgwi_dialect_known_find(name, colon ? colon + 1 : NULL);
+    size_t n = strcspn(provider, ":");
+    assert_true(n < sizeof name);
+    memcpy(name, provider, n);
+    name[n] = 0;
+    const llmgwi_dialect_known *known =
+        llmgwi_dialect_known_find(name, provider[n] ? provider + n + 1 : NULL);
+    if (!known) known = llmgwi_dialect_known_find(name, NULL);
+    assert_non_null(known);
+    *dialect = llmgwi_dialect_find(provider[n] ? provider + n + 1 : known->dialect);
+    assert_non_null(*dialect);
+    return known;
 }
 
 /* Writes a request for a known provider. True: body holds it. The caller frees body. */
 UNIT_UNUSED static bool unit_write(const char *provider, const char *model, const llmgw_request *request,
                                    size_t max_bytes, llmgwi_base_buf *body, llmgw_error *error) {
-    const llmgwi_dialect_known *known = unit_known(provider);
+    const llmgwi_dialect *dialect;
+    const llmgwi_dialect_known *known = unit_known(provider, &dialect);
     llmgwi_dialect_target target;
-    assert_non_null(known);
     memset(&target, 0, sizeof target);
     memset(error, 0, sizeof *error);
     target.model = model;
     target.flavour = known->name;
-    target.quirks = known->quirks;
+    target.quirks = llmgwi_dialect_quirks_of(dialect->name, known->name, model, known->url);
     llmgwi_base_buf_init(body, &unit_mem, max_bytes);
-    return llmgwi_dialect_write(llmgwi_dialect_find(known->dialect), &target, request, NULL, body, error);
+    return llmgwi_dialect_write(dialect, &target, request, NULL, body, error);
 }
 
 /* The body as jansson reads it; json_decref it. */
@@ -161,13 +170,11 @@ UNIT_UNUSED static void unit_sink(void *user, llmgw_event_kind kind, const llmgw
 }
 
 UNIT_UNUSED static void unit_begin(unit_answer *u, const char *provider, bool stream) {
-    const llmgwi_dialect_known *known = unit_known(provider);
     memset(u, 0, sizeof *u);
-    assert_non_null(known);
+    const llmgwi_dialect_known *known = unit_known(provider, &u->dialect);
     u->target.model = "m";
     u->target.flavour = known->name;
-    u->target.quirks = known->quirks;
-    u->dialect = llmgwi_dialect_find(known->dialect);
+    u->target.quirks = llmgwi_dialect_quirks_of(u->dialect->name, known->name, "m", known->url);
     u->reply = llmgwi_engine_reply_new(&unit_mem);
     u->answer = &u->reply->answer;
     llmgwi_dialect_answer_init(u->answer, &u->reply->mem, &u->target, (size_t)1 << 20, 128);

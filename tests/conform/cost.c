@@ -58,8 +58,8 @@ static void on_event(void *user, llmgw_event_kind kind, const llmgwi_dialect_pie
 
 static void body(char *const field[FIELDS]) {
     const llmgwi_dialect_known *known = llmgwi_dialect_known_find(field[3]);
-    llmgwi_dialect_target target = {field[5], known ? known->name : field[3], known ? known->quirks : 0,
-                                    NULL};
+    llmgwi_dialect_target target = {field[5], known ? known->name : field[3], 0, NULL};
+    if (known) target.quirks = llmgwi_dialect_quirks_of(known->dialect, known->name, field[5], known->url);
     llmgwi_base_buf text = slurp(field[6]);
     reading r;
     memset(&r, 0, sizeof r);
