@@ -32007,7 +32007,8 @@ static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_conf
 static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
-    const char *lines[LLMGWI_ENGINE_LINES + 1], *type = attempt->call->errand ? attempt->call->errand->type : NULL;
+    const char *lines[LLMGWI_ENGINE_LINES + 1],
+        *type = attempt->call->errand ? attempt->call->errand->type : NULL;
     if (!provider->token && !type) return true;
     if (provider->token && !llmgwi_engine_token_renew(gw, provider)) {
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",

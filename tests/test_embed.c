@@ -3,6 +3,9 @@
 #include "unit.h"
 #include "testing.h"
 
+#define ACCESS "AKIDEXAMPLE0123"
+#define SECRET "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+
 static Provider provider;
 
 static int group_start(void **state) {
@@ -40,7 +43,7 @@ static void expect(const llmgw_vectors *v, llmgw_code code, const char *part) {
 
 typedef struct Written {
     const char *dialect, *flavour, *model;
-    unsigned quirks;
+    uint64_t quirks;
     int dimensions;
     llmgw_purpose purpose;
     size_t count;
@@ -561,6 +564,9 @@ static void each_provider(void **state) {
         {"ollama7", "openai", "/v1", "nomic-embed-text", 1},
         {"cohere", NULL, "/v2", "embed-v4.0", 3},
         {"vllm", NULL, "/v1", "bge-m3", 1},
+        {"bedrock", NULL, "", "cohere.embed-v4:0", 3},
+        {"bedrock", NULL, "", "amazon.titan-embed-text-v2:0", N},
+        {"bedrock", NULL, "", "amazon.nova-2-multimodal-embeddings-v1:0", N},
     };
     enum { ROWS = sizeof rows / sizeof *rows };
     char urls[ROWS][128];
@@ -574,7 +580,7 @@ static void each_provider(void **state) {
         texts[i] = room[i];
     }
     options.providers = all;
-    options.provider_count = ROWS;
+    options.provider_count = ROWS - 2; /* bedrock is there once */
     options.no_environment = true;
     llmgw *gw = llmgw_open(&options, NULL);
     assert_non_null(gw);
@@ -601,6 +607,36 @@ static void each_provider(void **state) {
         }
     llmgw_vectors_free(first);
     llmgw_close(gw);
+}
+
+/* A request of each part is signed; a wrong key is refused. */
+static void bedrock_signs(void **state) {
+    static const char *const texts[] = {"one", "t\xC3\xBC", "three"};
+    static const char *const models[] = {"bedrock/amazon.titan-embed-text-v2:0",
+                                         "bedrock/cohere.embed-english-v3"};
+    for (int wrong = 0; wrong < 2; wrong++) {
+        char url[128];
+        llmgw_options options = t_calm();
+        llmgw_provider bedrock = t_provider(&provider, "bedrock", NULL, "", NULL, url);
+        bedrock.region = "eu-central-1";
+        bedrock.access_key = ACCESS;
+        bedrock.secret_key = wrong ? "another/secret+key" : SECRET;
+        provider_rule(&provider, "{\"aws\":{\"access\":\"" ACCESS "\",\"secret\":\"" SECRET
+                                 "\",\"region\":\"eu-central-1\"}}");
+        options.providers = &bedrock;
+        options.provider_count = 1;
+        options.no_environment = true;
+        llmgw *gw = llmgw_open(&options, NULL);
+        assert_non_null(gw);
+        for (size_t m = 0; m < 2; m++) {
+            llmgw_embed_request request = asks(models[m], texts, 3);
+            llmgw_vectors *v = llmgw_embed(gw, &request);
+            expect(v, wrong ? LLMGW_E_AUTH : LLMGW_OK, NULL);
+            if (!wrong) assert_true(v->count == 3 && v->usage.known && !v->usage.estimated);
+            llmgw_vectors_free(v);
+        }
+        llmgw_close(gw);
+    }
 }
 
 /* ---- money ---- */
@@ -733,6 +769,7 @@ int main(void) {
         cmocka_unit_test_setup(a_wrong_count_is_the_providers_fault, reset),
         cmocka_unit_test_setup(the_deadline_is_for_all, reset),
         cmocka_unit_test_setup(each_provider, reset),
+        cmocka_unit_test_setup(bedrock_signs, reset),
         cmocka_unit_test_setup(costs_count, reset),
         cmocka_unit_test_setup(limits_hold, reset),
     };
