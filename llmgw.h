@@ -341,7 +341,9 @@ typedef struct llmgw_request {
     const char *tool_name; /* for LLMGW_TOOLS_ONE */
     bool serial_tools;     /* at most one tool call a turn, where the provider can promise it */
 
-    const char *schema;      /* JSON Schema, as text: the reply's text shall be JSON of this shape */
+    /* JSON Schema, as text: the reply's text shall be JSON of this shape. Enforced by the provider where it can,
+       else asked for by a forced tool or in the system text; checked in any case (LLMGW_VALID_SCHEMA). */
+    const char *schema;
     const char *schema_name; /* NULL: "reply" */
 
     llmgw_opt temperature;       /* 0 to 2, unset: the provider's default. Unset differs from 0 */
@@ -392,6 +394,7 @@ typedef struct llmgw_request {
     int idle_ms;        /* each attempt: silence between two chunks of a reply that has begun */
     int max_attempts;   /* upstream attempts in all, over all targets; 0: the gateway's. At most 64 */
     int max_resumes;    /* of a stream that was cut; 0: the gateway's, LLMGW_OFF: start it again */
+    int max_repairs;    /* of an answer that is not of the schema; 0: the gateway's, LLMGW_OFF: none */
 } llmgw_request;
 
 /* ---- replies ------------------------------------------------------------------------------ */
@@ -590,12 +593,12 @@ typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, i
      ollama   with dialect "ollama" its own API (/api/chat), and a url without "/v1". */
 typedef struct llmgw_provider {
     const char *name; /* required: [A-Za-z0-9_.-]{1,64} */
-    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses" (OpenAI's Responses API: those of its
-       models that have nothing else get it unasked), or a known name, to be spoken to as that one is; required for a
-       name that is not known. */
-    const char *dialect;
-    const char *url;         /* base, as "https://api.openai.com/v1"; no user, query or fragment */
-    const char *key;         /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
+    const char
+        *dialect;    /* "openai", "anthropic", "gemini", "bedrock", "ollama", "cohere", "responses": OpenAI's
+                            Responses API, which those of its models that have no other get unasked; or a known name, to
+                            be spoken to as that one is. Required for a name that is not known */
+    const char *url; /* base, as "https://api.openai.com/v1"; no user, query or fragment */
+    const char *key; /* "env:NAME", or the key itself; NULL: the known name's variable; "": none */
     const char *const *keys; /* or several, each as key; at most 16. An attempt takes the one least in use;
                                 a refused or used-up one is left alone for a while (key_dead_ms) */
     size_t key_count;
@@ -914,25 +917,27 @@ typedef struct llmgw_options {
     int max_targets; /* provider and model pairs whose health is remembered, 4,096 */
 
     /* Resilience. README: "Policies" gives the reason for each default. LLMGW_OFF: without it. */
-    int backoff_ms;            /* 500: the first pause is drawn from 0 to this, and it doubles */
-    int backoff_max_ms;        /* 8,000 */
-    int retry_after_max_ms;    /* 3,600,000: a longer Retry-After is cut to this */
-    int retry_percent;         /* 20: repeated attempts, as a share of calls; up to 100 are saved up */
-    int max_resumes;           /* 3: how often a cut stream is continued rather than started again */
-    int hold_ms;               /* 50: a stream's first events are held back this long, or until ... */
-    int hold_bytes;            /* 32: ... this much came, so that an error just after the start is not seen */
-    int min_bytes_per_s;       /* 1: a stream slower than this over 30 s has failed */
-    int breaker_failures;      /* 5 in a row open the breaker of a target */
-    int breaker_percent;       /* 50: so does this share of failures ... */
-    int breaker_min_calls;     /* 20: ... among at least so many calls ... */
-    int breaker_window_ms;     /* 30,000: ... in this time */
-    int breaker_open_ms;       /* 5,000: first time open; it doubles with each probe that fails */
-    int breaker_open_max_ms;   /* 120,000 */
-    int breaker_slow_ms;       /* a first token, or a whole reply, that comes later counts as failed; 0: ten
+    int backoff_ms;          /* 500: the first pause is drawn from 0 to this, and it doubles */
+    int backoff_max_ms;      /* 8,000 */
+    int retry_after_max_ms;  /* 3,600,000: a longer Retry-After is cut to this */
+    int retry_percent;       /* 20: repeated attempts, as a share of calls; up to 100 are saved up */
+    int max_resumes;         /* 3: how often a cut stream is continued rather than started again */
+    int max_repairs;         /* 1: how often an answer that is not of the schema goes back to its model, with
+                                  what is wrong with it, before another target is asked. Out of retry_percent */
+    int hold_ms;             /* 50: a stream's first events are held back this long, or until ... */
+    int hold_bytes;          /* 32: ... this much came, so that an error just after the start is not seen */
+    int min_bytes_per_s;     /* 1: a stream slower than this over 30 s has failed */
+    int breaker_failures;    /* 5 in a row open the breaker of a target */
+    int breaker_percent;     /* 50: so does this share of failures ... */
+    int breaker_min_calls;   /* 20: ... among at least so many calls ... */
+    int breaker_window_ms;   /* 30,000: ... in this time */
+    int breaker_open_ms;     /* 5,000: first time open; it doubles with each probe that fails */
+    int breaker_open_max_ms; /* 120,000 */
+    int breaker_slow_ms;     /* a first token, or a whole reply, that comes later counts as failed; 0: ten
                                   times the target's median of first tokens, at least 5 s; four times its
                                   95th percentile of whole replies, at least 30 s (from 20 attempts on) */
-    int key_dead_ms;           /* 60,000: a refused key is left alone; doubles up to an hour */
-    int headroom_percent;      /* 80: LLMGW_LOG_HEADROOM when a configured limit is used to this share */
+    int key_dead_ms;         /* 60,000: a refused key is left alone; doubles up to an hour */
+    int headroom_percent;    /* 80: LLMGW_LOG_HEADROOM when a configured limit is used to this share */
     int reserve_output_tokens; /* 4,096: for a request without max_tokens, against tpm */
     int standby_ms;            /* 50,000: an idle standby connection is refreshed after this */
     int duty_us;               /* 500: what a call or poll may spend on duties (commits, eviction, samples) */
@@ -7545,8 +7550,8 @@ static bool llmgwi_dialect_known_speaks(const llmgwi_dialect_known *row, const c
 /* The provider that a dialect is called after: its own name, or that of a known one. */
 static const llmgwi_dialect_known *llmgwi_dialect_known_of(const char *dialect) {
     const llmgwi_dialect_known *own = llmgwi_dialect_known_find(dialect, dialect);
-    if (own) return own;
-    return llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
+    return own ? own
+               : llmgwi_dialect_known_find(strcmp(dialect, "responses") == 0 ? "openai" : dialect, NULL);
 }
 
 /* ---- capabilities: what a provider, a server or a model takes (WIRE.md 1.3, 1.4, 5, 8) ---- */
@@ -7723,16 +7728,24 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
          LLMGWI_DIALECT_TOOL_REQUIRED(IDLE) | LLMGWI_DIALECT_TOOL_ONE(IDLE) | LLMGWI_DIALECT_CACHE_PARTS},
     /* Claude: up to 4.5 a budget of tokens, and an answer can be begun for it; from 4.7 on its sampling is fixed */
     {"~claude", NULL, LLMGWI_DIALECT_THINK_ADAPTIVE},
-    {"~claude", "*claude-2*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-instant*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-3*", LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-2*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-instant*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-3*",
+     LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
     {"~claude", "*claude-3-7*", LLMGWI_DIALECT_THINK_BUDGET},
-    {"~claude", "*claude-sonnet-4", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-sonnet-4-0", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-sonnet-4",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-sonnet-4-0",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
     {"~claude", "*claude-sonnet-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4-0", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
-    {"~claude", "*claude-opus-4-1", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
+    {"~claude", "*claude-opus-4",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-opus-4-0",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
+    {"~claude", "*claude-opus-4-1",
+     LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_TOOL},
     {"~claude", "*claude-opus-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
     {"~claude", "*claude-haiku-4-5", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_PREFILL(PLAIN)},
     /* hosts */
@@ -7751,32 +7764,31 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)}, /* not "anthropic/claude": nobody knows whose */
     {"deepseek", NULL,
      LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINK_OBJECT | LLMGWI_DIALECT_PREFILL(PREFIX) |
-         LLMGWI_DIALECT_THINKS},
+         LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_SCHEMA_OBJECT},
     {"deepseek", "deepseek-chat", LLMGWI_DIALECT_WAITS},
     {"mistral", NULL,
      LLMGWI_DIALECT_MISTRAL | LLMGWI_DIALECT_NO_USAGE_OPTION | LLMGWI_DIALECT_THINK_NONE |
          LLMGWI_DIALECT_PREFILL(PREFIX) | LLMGWI_DIALECT_NO_USER},
     {"mistral", "magistral*", LLMGWI_DIALECT_PREFILL(TURN)},
-    {"qwen", NULL, LLMGWI_DIALECT_THINK_ENABLE},
+    {"qwen", NULL, LLMGWI_DIALECT_THINK_ENABLE | LLMGWI_DIALECT_SCHEMA_OBJECT},
     {"qwen", "qwen*", LLMGWI_DIALECT_PREFILL(PARTIAL) | LLMGWI_DIALECT_THINKS},
     {"qwen", "qwen-*", LLMGWI_DIALECT_WAITS}, /* the commercial ones */
     {"qwen", "qwen3-max*", LLMGWI_DIALECT_WAITS},
     {"qwen", "qwen*coder*", LLMGWI_DIALECT_WAITS},
     {"qwen", "qwen*instruct*", LLMGWI_DIALECT_WAITS},
-    {"moonshot", NULL, LLMGWI_DIALECT_REPLAY_CONTENT},
+    {"moonshot", NULL, LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_SCHEMA_OBJECT},
     {"moonshot", "kimi-k2*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
     {"moonshot", "moonshot-v1*", LLMGWI_DIALECT_PREFILL(PARTIAL)},
     {"ollama", NULL, LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_TOOL_CHOICE},
+    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN) | LLMGWI_DIALECT_SCHEMA_DIRECT},
     {"@ollama", NULL, /* where tools that may not be called are left out */
      LLMGWI_DIALECT_NO_IMAGE_URL | LLMGWI_DIALECT_NO_FORCED | LLMGWI_DIALECT_TOOL_NONE |
          LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER | LLMGWI_DIALECT_PREFILL(TURN)},
     {"@cohere", NULL,
      LLMGWI_DIALECT_STOPS(5) | LLMGWI_DIALECT_NO_SERIAL | LLMGWI_DIALECT_NO_USER |
          LLMGWI_DIALECT_PREFILL(TURN)},
-    {"llamacpp", NULL, LLMGWI_DIALECT_PREFILL(PLAIN)},
     {"vllm", NULL, LLMGWI_DIALECT_PREFILL(CONTINUE)},
     {"gemini", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
-    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* OpenAI's Responses API, whoever offers it; those of its models that do not reason */
     {"@responses", NULL,
      LLMGWI_DIALECT_TOP_K(NONE) | LLMGWI_DIALECT_SEED(NONE) | LLMGWI_DIALECT_PENALTIES(NONE) |
@@ -7785,6 +7797,7 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"@responses", "*gpt-4*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*gpt-*-chat*", LLMGWI_DIALECT_THINK_NONE},
     {"@responses", "*chatgpt-*", LLMGWI_DIALECT_THINK_NONE},
+    {"vertex", "gemini-2*", LLMGWI_DIALECT_THINK_BUDGET | LLMGWI_DIALECT_OFF_NONE},
     /* they cannot be told not to think */
     {"~thinking", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"~reasoner", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
@@ -7917,6 +7930,7 @@ typedef struct llmgwi_dialect_answer {
     bool ended;     /* the dialect's terminator came, or the reply was whole */
     bool any;       /* a first choice, message or candidate came */
     bool named;     /* id and model are known */
+    bool by_tool;   /* the one tool stands for a schema: its arguments are the text */
     bool args_path; /* gemini's partialArgs are open: state below */
     bool args_string;
     llmgw_error error; /* what the provider said, or what was wrong with it */
@@ -7924,6 +7938,7 @@ typedef struct llmgwi_dialect_answer {
     const llmgwi_dialect_target *target;
     uint64_t salt; /* tells made-up ids of one answer from those of another */
     llmgwi_base_buf reasoning, refusal;
+    llmgwi_base_buf aside; /* by_tool: what was said beside the call; the text if there is none */
     size_t piece_cap, tool_count;
     llmgwi_base_arena arena;
     const char *id, *model; /* "" until known */
@@ -7943,6 +7958,7 @@ static void llmgwi_dialect_answer_init(llmgwi_dialect_answer *answer, const llmg
     llmgwi_base_buf_init(&answer->text, mem, max_bytes);
     llmgwi_base_buf_init(&answer->reasoning, mem, max_bytes);
     llmgwi_base_buf_init(&answer->refusal, mem, max_bytes);
+    llmgwi_base_buf_init(&answer->aside, mem, max_bytes);
     llmgwi_base_arena_init(&answer->arena, mem);
     answer->id = answer->model = "";
 }
@@ -7957,6 +7973,7 @@ static void llmgwi_dialect_answer_free(llmgwi_dialect_answer *answer) {
     llmgwi_base_buf_free(&answer->text);
     llmgwi_base_buf_free(&answer->reasoning);
     llmgwi_base_buf_free(&answer->refusal);
+    llmgwi_base_buf_free(&answer->aside);
     llmgwi_base_arena_free(&answer->arena);
     memset(answer, 0, sizeof *answer);
 }
@@ -8061,6 +8078,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_last(llmgwi_dialect_answer *answer, 
 /* More text or reasoning; goes on in the last piece if that is of the kind and not closed by a signature. */
 static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind kind, llmgwi_json_text text) {
     if (text.raw.n == 0) return true;
+    if (answer->by_tool && kind == LLMGW_PART_TEXT)
+        return llmgwi_dialect_append(answer, &answer->aside, text);
     llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, kind);
     if (!piece || piece->redacted || (piece->signature.n && kind == LLMGW_PART_TEXT))
         piece = llmgwi_dialect_piece_new(answer, kind);
@@ -8112,7 +8131,14 @@ static void llmgwi_dialect_tool_sink(llmgwi_dialect_answer *answer, const llmgwi
     int index = -1;
     for (const llmgwi_dialect_piece *p = answer->pieces; p <= piece; p++)
         index += p->kind == LLMGW_PART_TOOL_CALL;
-    if (answer->sink) answer->sink(answer->sink_user, LLMGW_EVENT_TOOL, piece, index, bytes);
+    if (answer->by_tool && (index > 0 || !bytes.n)) return; /* the first call is the answer */
+    if (answer->by_tool && !llmgwi_base_buf_add(&answer->text, bytes.p, bytes.n)) {
+        (void)llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the answer");
+        return;
+    }
+    if (answer->sink)
+        answer->sink(answer->sink_user, answer->by_tool ? LLMGW_EVENT_TEXT : LLMGW_EVENT_TOOL, piece, index,
+                     bytes);
 }
 
 /* A new tool call. An empty id is made up. */
@@ -8331,6 +8357,7 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"exceeds the available context size", LLMGW_E_CONTEXT_LENGTH}, /* llama.cpp */
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
+    {"too many tokens per day", LLMGW_E_QUOTA},                     /* Bedrock, with 429 */
     {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
     {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
     {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
@@ -8341,7 +8368,6 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"spend limit", LLMGW_E_QUOTA},
     {"spending limit", LLMGW_E_QUOTA},                  /* xAI, with 403 or 429 */
     {"spending cap", LLMGW_E_QUOTA},                    /* Gemini */
-    {"too many tokens per day", LLMGW_E_QUOTA},         /* Bedrock, with 429 */
     {"model identifier is invalid", LLMGW_E_NOT_FOUND}, /* Bedrock, with 400 */
     {"api calls / month", LLMGW_E_QUOTA},               /* Cohere's trial keys, with 429 */
 };
@@ -8828,6 +8854,7 @@ static void llmgwi_dialect_weigh(llmgw_error *error, const llmgwi_dialect_meta *
 typedef struct llmgwi_dialect_resume {
     llmgwi_base_str text; /* the kept beginning of the answer; ends without white space */
     bool turn;            /* by a user turn, whatever else the target can do */
+    const char *fault;    /* the answer is whole, and this is wrong with it; NULL: it was cut */
 } llmgwi_dialect_resume;
 
 /* Members of the openai family by shape, though not by name. */
@@ -8845,10 +8872,10 @@ typedef struct llmgwi_dialect_build {
     llmgw_error *error;
     size_t message, part;  /* where we are, for error texts; SIZE_MAX: outside */
     llmgw_message more[2]; /* the turns after the request's own that resume an answer */
-    llmgw_part kept, plea[3];
+    llmgw_part kept, plea[4];
     size_t more_count;
     llmgwi_dialect_way way;
-    bool no_white; /* a text of white space only is refused there, as an empty one is */
+    bool json_mode; /* without a schema: the reply is to be a JSON object */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -8907,6 +8934,10 @@ static void llmgwi_dialect_stops(llmgwi_dialect_build *build, const char *key) {
     llmgwi_json_close(&build->out, ']');
 }
 
+static const char *llmgwi_dialect_schema_name(const llmgw_request *request) {
+    return request->schema_name ? request->schema_name : "reply";
+}
+
 static size_t llmgwi_dialect_own_turns(const llmgw_request *request) {
     return request->message_count + (request->prompt ? 1 : 0);
 }
@@ -8963,6 +8994,12 @@ static const char *llmgwi_dialect_part_arguments(const llmgw_part *part) {
     return part->arguments && part->arguments[0] ? part->arguments : "{}";
 }
 
+/* What a tool said. One that failed said something: Anthropic refuses an empty text then. */
+static llmgwi_base_str llmgwi_dialect_result_text(const llmgw_part *part) {
+    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    return text.n || !part->is_error ? text : llmgwi_base_cstr("error");
+}
+
 /* Did this opaque part come from the target's own dialect and flavour? */
 static bool llmgwi_dialect_own(const llmgwi_dialect_build *build, const llmgw_part *part) {
     return part->origin && strcmp(part->origin, build->target->flavour) == 0;
@@ -8984,27 +9021,41 @@ static void llmgwi_dialect_base64(llmgwi_dialect_build *build, const llmgw_part 
     llmgwi_base_buf_add(buf, "\"", 1);
 }
 
-static bool llmgwi_dialect_has_system(const llmgw_request *request) {
-    if (request->system) return true;
-    for (size_t i = 0; i < request->message_count; i++)
-        if (request->messages[i].role == LLMGW_ROLE_SYSTEM) return true;
-    return false;
+/* Nothing but white space: Anthropic refuses such a block. */
+static bool llmgwi_dialect_white(llmgwi_base_str text) {
+    size_t i = 0;
+    while (i < text.n && memchr(" \n\r\t", text.p[i], 4)) i++;
+    return i == text.n;
 }
 
-/* Calls put for each system text: request.system, then the SYSTEM turns' parts. */
+/* Calls put for each system text that says something: request.system, then the SYSTEM turns' parts. */
 static void llmgwi_dialect_each_system(llmgwi_dialect_build *build,
                                        void (*put)(llmgwi_dialect_build *build, llmgwi_base_str text)) {
     const llmgw_request *request = build->request;
-    if (request->system) put(build, llmgwi_base_cstr(request->system));
+    llmgwi_base_str text = llmgwi_base_cstr(request->system);
+    if (!llmgwi_dialect_white(text)) put(build, text);
     for (size_t i = 0; i < request->message_count; i++) {
         const llmgw_message *turn = &request->messages[i];
         if (turn->role != LLMGW_ROLE_SYSTEM) continue;
         for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
             llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-            put(build, llmgwi_dialect_part_text(&part));
+            text = llmgwi_dialect_part_text(&part);
+            if (!llmgwi_dialect_white(text)) put(build, text);
         }
     }
     build->message = build->part = SIZE_MAX;
+}
+
+static bool llmgwi_dialect_has_system(const llmgw_request *request) {
+    bool has = !llmgwi_dialect_white(llmgwi_base_cstr(request->system));
+    for (size_t i = 0; i < request->message_count && !has; i++) {
+        const llmgw_message *turn = &request->messages[i];
+        for (size_t j = 0; turn->role == LLMGW_ROLE_SYSTEM && j < llmgwi_dialect_parts(turn); j++) {
+            llmgw_part part = llmgwi_dialect_part(turn, j);
+            has = has || !llmgwi_dialect_white(llmgwi_dialect_part_text(&part));
+        }
+    }
+    return has;
 }
 
 #define LLMGWI_DIALECT_IMAGE_TOKENS 1500 /* an image, or a page of a PDF of some 50 kB */
@@ -9058,16 +9109,9 @@ static bool llmgwi_dialect_same_voice(llmgw_role a, llmgw_role b) {
     return (a == LLMGW_ROLE_ASSISTANT) == (b == LLMGW_ROLE_ASSISTANT);
 }
 
-static bool llmgwi_dialect_white(llmgwi_base_str text) {
-    while (text.n && strchr(" \t\r\n", text.p[0]) && text.p[0]) text.p++, text.n--;
-    return text.n == 0;
-}
-
-/* An empty text, without a signature that wants to go back. */
+/* A text of nothing but white space, without a signature that wants to go back. */
 static bool llmgwi_dialect_blank(const llmgwi_dialect_build *build, const llmgw_part *part) {
-    llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    bool white = build->no_white && llmgwi_dialect_white(text);
-    if (part->kind != LLMGW_PART_TEXT || (text.n && !white)) return false;
+    if (part->kind != LLMGW_PART_TEXT || !llmgwi_dialect_white(llmgwi_dialect_part_text(part))) return false;
     return !part->signature || !llmgwi_dialect_own(build, part);
 }
 
@@ -9121,11 +9165,25 @@ static void llmgwi_dialect_group_parts(llmgwi_dialect_build *build, size_t from,
 static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assistant, const char *parts,
                                   llmgwi_dialect_put_part put) {
     llmgwi_json_out *out = &build->out;
+    llmgw_part opening;
+    bool first = true;
+    memset(&opening, 0, sizeof opening);
+    opening.text = "(the conversation so far)";
     llmgwi_json_open(out, '[');
     for (size_t i = 0, end; i < llmgwi_dialect_turns(build); i = end) {
         llmgw_message turn = llmgwi_dialect_turn(build, i);
         end = i + 1;
         if (llmgwi_dialect_passed(build, &turn)) continue;
+        if (first && turn.role == LLMGW_ROLE_ASSISTANT) { /* the user speaks first, or it is a 400 */
+            llmgwi_json_open(out, '{');
+            llmgwi_json_pair(out, "role", "user");
+            llmgwi_json_key(out, parts);
+            llmgwi_json_open(out, '[');
+            put(build, &opening);
+            llmgwi_json_close(out, ']');
+            llmgwi_json_close(out, '}');
+        }
+        first = false;
         end = llmgwi_dialect_group(build, i);
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "role", turn.role == LLMGW_ROLE_ASSISTANT ? assistant : "user");
@@ -9136,6 +9194,49 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
         llmgwi_json_close(out, '}');
     }
     llmgwi_json_close(out, ']');
+}
+
+/* Walks over the parts of turns [at->turn, to). False: there are no more. */
+typedef struct llmgwi_dialect_walk {
+    size_t turn, part;
+} llmgwi_dialect_walk;
+
+static bool llmgwi_dialect_next(llmgwi_dialect_build *build, llmgwi_dialect_walk *at, size_t to,
+                                llmgw_part *part) {
+    for (; at->turn < to; at->turn++, at->part = 0) {
+        llmgw_message turn = llmgwi_dialect_turn(build, at->turn);
+        if (at->part >= llmgwi_dialect_parts(&turn)) continue;
+        *part = llmgwi_dialect_at(build, &turn, at->turn, at->part++);
+        return true;
+    }
+    return false;
+}
+
+static llmgwi_dialect_walk llmgwi_dialect_from(size_t turn) {
+    llmgwi_dialect_walk walk;
+    walk.turn = turn;
+    walk.part = 0;
+    return walk;
+}
+
+/* The id of a call, or of the call that a result is of. Another provider's that this one would not take is hashed:
+   more than most bytes, or others than letters, digits, "_" and "-" (also ruled: plain; nine: exactly nine letters
+   or digits). The same id gives the same. */
+static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const char *id, size_t most,
+                                   bool plain) {
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz_-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    bool nine = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    size_t n = strlen(id), good = strspn(id, digits), i = 0;
+    char out[32] = "";
+    if (nine) plain = true;
+    if (n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
+        llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(id, n));
+        return;
+    }
+    if (!nine) i = (size_t)snprintf(out, sizeof out, "call_");
+    size_t end = i + (nine ? 9 : 12);
+    for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
+    llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
 }
 
 /* Some want the tool's name with its result, which only the call has: the nearest one before the result. */
@@ -9151,18 +9252,7 @@ static const char *llmgwi_dialect_result_name(const llmgwi_dialect_build *build,
 
 /* ---- openai: chat completions ---- */
 
-/* Mistral takes ids of exactly nine letters or digits: another provider's id is hashed to that. */
-static const char *llmgwi_dialect_openai_id(const llmgwi_dialect_build *build, const char *id, char out[16]) {
-    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    size_t n = strlen(id), i = 0;
-    if (!(build->target->quirks & LLMGWI_DIALECT_MISTRAL)) return id;
-    while (i < n && strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", id[i])) i++;
-    if (n == 9 && i == n) return id;
-    uint64_t hash = XXH3_64bits(id, n);
-    for (i = 0; i < 9; i++, hash /= 36) out[i] = digits[hash % 36];
-    out[9] = 0;
-    return out;
-}
+#define LLMGWI_DIALECT_OPENAI_ID 40 /* bytes of a call's id that it takes back */
 
 #define LLMGWI_DIALECT_PLAN "tool_plan" /* as a signature: cohere's reasoning that came before calls */
 
@@ -9211,24 +9301,29 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
     llmgwi_json_close(out, '}');
 }
 
-/* "content": a plain string for one text, else an array of parts. */
-static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    size_t texts = 0, others = 0;
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_part(turn, j);
-        texts += part.kind == LLMGW_PART_TEXT;
+/* "content" of turns [from, to): a plain string for one text, else an array of parts. */
+static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t from, size_t to) {
+    size_t texts = 0, others = 0, blanks = 0, calls = 0;
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        bool blank = llmgwi_dialect_blank(build, &part);
+        blanks += blank;
+        calls += part.kind == LLMGW_PART_TOOL_CALL;
+        texts += part.kind == LLMGW_PART_TEXT && !blank;
         others += part.kind == LLMGW_PART_IMAGE || part.kind == LLMGW_PART_FILE ||
                   llmgwi_dialect_cohere_thought(build, &part);
     }
-    if (texts == 0 && !others && build->style == LLMGWI_DIALECT_STYLE_COHERE)
-        return; /* nothing is not null */
-    llmgwi_json_key(&build->out, "content");
     bool array = others || texts > 1;
-    if (texts == 0 && !others) llmgwi_base_buf_text(build->out.buf, "null");
-    if (texts == 0 && !others) build->out.comma = true;
+    if (!texts && !others && calls && build->style == LLMGWI_DIALECT_STYLE_COHERE)
+        return; /* nothing is not null */
+    if (!texts && !others) {
+        llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
+        return;
+    }
+    llmgwi_json_key(&build->out, "content");
     if (array) llmgwi_json_open(&build->out, '[');
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        if (llmgwi_dialect_blank(build, &part)) continue;
         if (array)
             llmgwi_dialect_openai_part(build, &part);
         else if (part.kind == LLMGW_PART_TEXT)
@@ -9237,12 +9332,12 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, const llm
     if (array) llmgwi_json_close(&build->out, ']');
 }
 
-static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
+/* False: there are none. */
+static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from, size_t to) {
     llmgwi_json_out *out = &build->out;
     bool open = false, bare = build->style == LLMGWI_DIALECT_STYLE_OLLAMA;
-    char id[16];
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_CALL) continue;
         if (!open) {
             llmgwi_json_key(out, "tool_calls");
@@ -9251,8 +9346,7 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
         }
         llmgwi_json_open(out, '{');
         if (!bare) {
-            llmgwi_dialect_pair(build, "id", "id",
-                                llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
+            llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
             llmgwi_json_pair(out, "type", "function");
         }
         llmgwi_json_key(out, "function");
@@ -9267,48 +9361,41 @@ static void llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, const llmgw
         llmgwi_json_close(out, '}');
     }
     if (open) llmgwi_json_close(out, ']');
+    return open;
 }
 
-/* Reasoning goes back only to the provider it came from, in the form that one wants. */
-static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    uint64_t quirks = build->target->quirks;
-    bool calls = false;
-    for (size_t j = 0; j < turn->part_count; j++)
-        calls = calls || turn->parts[j].kind == LLMGW_PART_TOOL_CALL;
+/* Reasoning goes back only to the provider it came from, in the form that one wants: the items of all arrays as one
+   array, or the text, which some want in a tool loop only. */
+static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, size_t from, size_t to, bool calls) {
     static const char *const keys[] = {"reasoning_content", "thinking", LLMGWI_DIALECT_PLAN}; /* by style */
-    const char *key = quirks & LLMGWI_DIALECT_REPLAY_DETAILS ? "reasoning_details" : keys[build->style];
-    bool wanted = build->style == LLMGWI_DIALECT_STYLE_OLLAMA ||
-                  (calls && (build->style || (quirks & LLMGWI_DIALECT_REPLAY_CONTENT)));
-    if (!(quirks & LLMGWI_DIALECT_REPLAY_DETAILS) && !wanted) return;
-    bool open = false;
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
-        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) ||
+    uint64_t quirks = build->target->quirks;
+    bool details = (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) != 0, open = false;
+    bool loop = build->style || (quirks & LLMGWI_DIALECT_REPLAY_CONTENT);
+    llmgwi_base_buf *buf = build->out.buf;
+    llmgw_part part;
+    if (!details && build->style != LLMGWI_DIALECT_STYLE_OLLAMA && !(calls && loop)) return;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
+        llmgwi_base_str items = llmgwi_base_cstr(part.signature);
+        bool array = items.n > 2 && items.p[0] == '[' && items.p[items.n - 1] == ']';
+        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) || (details && !array) ||
             llmgwi_dialect_cohere_thought(build, &part))
             continue;
-        if (quirks & LLMGWI_DIALECT_REPLAY_DETAILS) {
-            bool details = part.signature && part.signature[0] == '['; /* else from its Responses API */
-            if (details && !open) llmgwi_dialect_raw(build, key, part.signature);
-            open = open || details; /* the first part holds all of them */
-            continue;
-        }
-        if (!open) {
-            llmgwi_json_key(&build->out, key);
-            llmgwi_base_buf_add(build->out.buf, "\"", 1);
-        }
+        if (!open) llmgwi_json_key(&build->out, details ? "reasoning_details" : keys[build->style]);
+        if (details || !open) llmgwi_base_buf_add(buf, open ? "," : details ? "[" : "\"", 1);
         open = true;
-        (void)llmgwi_json_put_escaped(build->out.buf, llmgwi_dialect_part_text(&part));
+        if (details)
+            llmgwi_base_buf_add(buf, items.p + 1, items.n - 2);
+        else
+            (void)llmgwi_json_put_escaped(buf, llmgwi_dialect_part_text(&part));
     }
-    if (open && !(quirks & LLMGWI_DIALECT_REPLAY_DETAILS)) {
-        llmgwi_base_buf_add(build->out.buf, "\"", 1);
-        build->out.comma = true;
-    }
+    if (!open) return;
+    llmgwi_base_buf_add(buf, details ? "]" : "\"", 1);
+    build->out.comma = true;
 }
 
-static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
-    char id[16];
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t from, size_t to) {
+    llmgw_part part;
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_RESULT) continue;
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
@@ -9316,9 +9403,10 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, const llm
             llmgwi_dialect_pair(build, "tool_name", "name",
                                 llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
         else
-            llmgwi_dialect_pair(build, "tool_call_id", "id",
-                                llmgwi_base_cstr(llmgwi_dialect_openai_id(build, part.id, id)));
-        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_part_text(&part));
+            llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+        llmgwi_base_str text = llmgwi_dialect_result_text(&part);
+        if (!text.n && build->style == LLMGWI_DIALECT_STYLE_COHERE) text = llmgwi_base_cstr("(nothing)");
+        llmgwi_dialect_pair(build, "content", "text", text); /* cohere refuses an empty one */
         llmgwi_json_close(&build->out, '}');
     }
 }
@@ -9347,11 +9435,11 @@ static void llmgwi_dialect_put_texts(llmgwi_dialect_build *build, size_t from, s
 }
 
 /* Ollama's message: one text, and images beside it. */
-static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, const llmgw_message *turn, size_t i) {
+static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, size_t from, size_t to) {
     bool open = false;
-    llmgwi_dialect_put_texts(build, i, i + 1, "\\n");
-    for (size_t j = 0; j < llmgwi_dialect_parts(turn); j++) {
-        llmgw_part part = llmgwi_dialect_at(build, turn, i, j);
+    llmgw_part part;
+    llmgwi_dialect_put_texts(build, from, to, "\\n");
+    for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind == LLMGW_PART_FILE)
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
         if (part.kind != LLMGW_PART_IMAGE) continue;
@@ -9366,28 +9454,58 @@ static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, const llm
     if (open) llmgwi_json_close(&build->out, ']');
 }
 
-static void llmgwi_dialect_openai_turn(llmgwi_dialect_build *build, size_t i) {
-    static const char *const roles[] = {"user", "assistant", "system", "user"};
-    llmgw_message turn = llmgwi_dialect_turn(build, i);
-    size_t results = 0, n = llmgwi_dialect_parts(&turn);
-    if (turn.role != LLMGW_ROLE_ASSISTANT) {
+static void llmgwi_dialect_openai_words(llmgwi_dialect_build *build, size_t from, size_t to) {
+    if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
+        llmgwi_dialect_ollama_content(build, from, to);
+    else
+        llmgwi_dialect_openai_content(build, from, to);
+}
+
+/* The assistant's turns [from, to) are one message. */
+static void llmgwi_dialect_openai_said(llmgwi_dialect_build *build, size_t from, size_t to) {
+    bool speaks = false;
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        speaks = speaks || llmgwi_dialect_speaks(build, &turn);
+    }
+    if (!speaks) return;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_pair(&build->out, "role", "assistant");
+    llmgwi_dialect_openai_words(build, from, to);
+    bool calls = llmgwi_dialect_openai_calls(build, from, to);
+    llmgwi_dialect_openai_replay(build, from, to, calls);
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Turns [from, to) between two of the assistant's: what tools answered comes first, as it must. */
+static void llmgwi_dialect_openai_heard(llmgwi_dialect_build *build, size_t from, size_t to) {
+    llmgwi_dialect_openai_results(build, from, to);
+    for (size_t i = from; i < to; i++) {
+        llmgw_message turn = llmgwi_dialect_turn(build, i);
+        size_t n = llmgwi_dialect_parts(&turn), results = 0;
         for (size_t j = 0; j < n; j++)
             results += llmgwi_dialect_part(&turn, j).kind == LLMGW_PART_TOOL_RESULT;
-        llmgwi_dialect_openai_results(build, &turn, i);
-        if (results == n && n) return;
+        if ((results == n && n) ||
+            ((turn.role == LLMGW_ROLE_SYSTEM || build->style == LLMGWI_DIALECT_STYLE_COHERE) &&
+             !llmgwi_dialect_speaks(build, &turn)))
+            continue;
+        llmgwi_json_open(&build->out, '{');
+        llmgwi_json_pair(&build->out, "role", turn.role == LLMGW_ROLE_SYSTEM ? "system" : "user");
+        llmgwi_dialect_openai_words(build, i, i + 1);
+        llmgwi_json_close(&build->out, '}');
     }
-    if (turn.role == LLMGW_ROLE_ASSISTANT && !llmgwi_dialect_speaks(build, &turn)) return;
-    llmgwi_json_open(&build->out, '{');
-    llmgwi_json_pair(&build->out, "role", roles[turn.role]);
-    if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
-        llmgwi_dialect_ollama_content(build, &turn, i);
-    else
-        llmgwi_dialect_openai_content(build, &turn, i);
-    if (turn.role == LLMGW_ROLE_ASSISTANT) {
-        llmgwi_dialect_openai_calls(build, &turn, i);
-        llmgwi_dialect_openai_replay(build, &turn, i);
+}
+
+static void llmgwi_dialect_openai_turns(llmgwi_dialect_build *build, size_t count) {
+    for (size_t i = 0, end; i < count; i = end) {
+        bool said = llmgwi_dialect_turn(build, i).role == LLMGW_ROLE_ASSISTANT;
+        for (end = i + 1; end < count; end++)
+            if ((llmgwi_dialect_turn(build, end).role == LLMGW_ROLE_ASSISTANT) != said) break;
+        if (said)
+            llmgwi_dialect_openai_said(build, i, end);
+        else
+            llmgwi_dialect_openai_heard(build, i, end);
     }
-    llmgwi_json_close(&build->out, '}');
 }
 
 /* Can the kept text go on in the message of turn i? It can in an assistant's that is nothing but text. */
@@ -9413,10 +9531,7 @@ static void llmgwi_dialect_openai_joined(llmgwi_dialect_build *build, const char
 static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t from) {
     size_t kept = llmgwi_dialect_own_turns(build->request);
     llmgwi_dialect_openai_joined(build, "assistant", from, kept + 1);
-    if (from < kept) {
-        llmgw_message turn = llmgwi_dialect_turn(build, from);
-        llmgwi_dialect_openai_replay(build, &turn, from);
-    }
+    if (from < kept) llmgwi_dialect_openai_replay(build, from, kept, false);
     if (build->way == LLMGWI_DIALECT_WAY_PREFIX) llmgwi_dialect_raw(build, "prefix", "true");
     if (build->way == LLMGWI_DIALECT_WAY_PARTIAL) llmgwi_dialect_raw(build, "partial", "true");
     llmgwi_json_close(&build->out, '}');
@@ -9483,16 +9598,22 @@ static void llmgwi_dialect_openai_tools(llmgwi_dialect_build *build, bool flat) 
     }
 }
 
-/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. */
+/* {"type": "json_schema", "json_schema": {"name", "schema", "strict"}}; flat: without the inner braces. JSON of any
+   shape: {"type": "json_object"}; to llama.cpp with the schema beside it. */
 static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
+    bool direct = (build->target->quirks & LLMGWI_DIALECT_SCHEMA) == LLMGWI_DIALECT_SCHEMA_DIRECT;
     llmgwi_json_open(out, '{');
-    llmgwi_json_pair(out, "type", "json_schema");
+    llmgwi_json_pair(out, "type", direct || build->json_mode ? "json_object" : "json_schema");
+    if (direct || build->json_mode) {
+        if (request->schema) llmgwi_dialect_raw(build, "schema", request->schema);
+        llmgwi_json_close(out, '}');
+        return;
+    }
     if (!flat) llmgwi_json_key(out, "json_schema");
     if (!flat) llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name",
-                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
     llmgwi_dialect_raw(build, "schema", request->schema);
     llmgwi_dialect_raw(build, "strict", "true");
     llmgwi_dialect_openai_close(build, flat);
@@ -9525,7 +9646,7 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     }
     if (request->user_id && !mistral)
         llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
-    if (!request->schema) return;
+    if (!request->schema && !build->json_mode) return;
     llmgwi_json_key(out, "response_format");
     llmgwi_dialect_openai_schema(build, false);
 }
@@ -9546,7 +9667,7 @@ static void llmgwi_dialect_openai_messages(llmgwi_dialect_build *build) {
     }
     size_t own = llmgwi_dialect_own_turns(request);
     if (build->more_count && own && llmgwi_dialect_openai_joins(build, own - 1)) own--;
-    for (size_t i = 0; i < own; i++) llmgwi_dialect_openai_turn(build, i);
+    llmgwi_dialect_openai_turns(build, own);
     if (build->more_count) llmgwi_dialect_openai_resume(build, own);
     build->message = build->part = SIZE_MAX;
     llmgwi_json_close(out, ']');
@@ -9899,6 +10020,8 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- anthropic: messages ---- */
 
+#define LLMGWI_DIALECT_ANTHROPIC_ID 64 /* bytes of a call's id; its letters are [A-Za-z0-9_-] */
+
 static void llmgwi_dialect_anthropic_source(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_key(out, "source");
@@ -9945,14 +10068,14 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
-        llmgwi_dialect_pair(build, "id", "id", llmgwi_base_cstr(part->id));
+        llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
         llmgwi_json_pair(out, "type", "tool_result");
-        llmgwi_dialect_pair(build, "tool_use_id", "id", llmgwi_base_cstr(part->id));
-        llmgwi_dialect_pair(build, "content", "text", text);
+        llmgwi_dialect_call_id(build, "tool_use_id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(part));
         if (part->is_error) llmgwi_dialect_raw(build, "is_error", "true");
         break;
     case LLMGW_PART_TEXT:
@@ -9965,7 +10088,6 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
 }
 
 static void llmgwi_dialect_anthropic_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
-    if (!text.n) return;
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
     llmgwi_dialect_pair(build, "text", build->message == SIZE_MAX ? "system" : "text", text);
@@ -10403,6 +10525,17 @@ static void llmgwi_dialect_gemini_blob(llmgwi_dialect_build *build, const llmgw_
     llmgwi_json_close(out, '}');
 }
 
+/* The first call of a turn that another provider made: Gemini 3 demands a signature with it, and takes this word of
+   Google's ("Thought signatures", on history from another model) for one. */
+static bool llmgwi_dialect_gemini_unsigned(const llmgwi_dialect_build *build, const llmgw_part *part) {
+    const char *model = strstr(build->target->model, "gemini-");
+    if (part->kind != LLMGW_PART_TOOL_CALL || !model || model[7] < '3' || model[7] > '9') return false;
+    llmgw_message turn = llmgwi_dialect_turn(build, build->message);
+    size_t j = 0;
+    while (llmgwi_dialect_part(&turn, j).kind != LLMGW_PART_TOOL_CALL) j++;
+    return part->id == llmgwi_dialect_part(&turn, j).id;
+}
+
 static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     bool own = llmgwi_dialect_own(build, part);
@@ -10428,6 +10561,8 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
     }
     if (own && part->signature)
         llmgwi_dialect_pair(build, "thoughtSignature", "signature", llmgwi_base_cstr(part->signature));
+    else if (llmgwi_dialect_gemini_unsigned(build, part))
+        llmgwi_json_pair(out, "thoughtSignature", "skip_thought_signature_validator");
     llmgwi_json_close(out, '}');
 }
 
@@ -10508,10 +10643,8 @@ static void llmgwi_dialect_gemini_config(llmgwi_dialect_build *build) {
         llmgwi_json_put_int(out, request->max_tokens);
     }
     llmgwi_dialect_gemini_thinking(build);
-    if (request->schema) {
-        llmgwi_json_pair(out, "responseMimeType", "application/json");
-        llmgwi_dialect_raw(build, "responseJsonSchema", request->schema);
-    }
+    if (request->schema || build->json_mode) llmgwi_json_pair(out, "responseMimeType", "application/json");
+    if (request->schema) llmgwi_dialect_raw(build, "responseJsonSchema", request->schema);
     llmgwi_json_close(out, '}');
 }
 
@@ -11000,7 +11133,7 @@ static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *i
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_base_str text = llmgwi_dialect_part_text(part);
+    llmgwi_base_str text = llmgwi_dialect_result_text(part);
     llmgwi_json_key(out, "toolResult");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_bedrock_id(build, part->id);
@@ -11075,10 +11208,6 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
     case LLMGW_PART_TEXT: llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part)); break;
     }
     llmgwi_json_close(out, '}');
-}
-
-static void llmgwi_dialect_bedrock_system(llmgwi_dialect_build *build, llmgwi_base_str text) {
-    if (!llmgwi_dialect_white(text)) llmgwi_dialect_gemini_system(build, text);
 }
 
 /* The name of the first tool that the messages called; NULL: none. */
@@ -11231,8 +11360,7 @@ static void llmgwi_dialect_bedrock_schema(llmgwi_dialect_build *build) {
     llmgwi_json_open(out, '{');
     llmgwi_json_key(out, "jsonSchema");
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name",
-                        llmgwi_base_cstr(request->schema_name ? request->schema_name : "reply"));
+    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
     llmgwi_dialect_pair(build, "schema", "schema", llmgwi_base_cstr(request->schema));
     for (int i = 0; i < 4; i++) llmgwi_json_close(out, '}');
 }
@@ -11252,31 +11380,14 @@ static void llmgwi_dialect_bedrock_user(llmgwi_dialect_build *build) {
     llmgwi_json_close(&build->out, '}');
 }
 
-/* Converse refuses a conversation that the assistant begins. */
-static void llmgwi_dialect_bedrock_begins(llmgwi_dialect_build *build) {
-    size_t i = 0, n = llmgwi_dialect_turns(build);
-    llmgw_message turn;
-    memset(&turn, 0, sizeof turn);
-    for (; i < n; i++) {
-        turn = llmgwi_dialect_turn(build, i);
-        if (!llmgwi_dialect_passed(build, &turn)) break;
-    }
-    if (i == n || turn.role != LLMGW_ROLE_ASSISTANT) return;
-    build->message = i;
-    llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "role", "this dialect wants a turn of the user first");
-    build->message = SIZE_MAX;
-}
-
 LLMGWI_BASE_UNUSED
 static void llmgwi_dialect_bedrock_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
-    build->no_white = true;
-    llmgwi_dialect_bedrock_begins(build);
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(build->request)) {
         llmgwi_json_key(out, "system");
         llmgwi_json_open(out, '[');
-        llmgwi_dialect_each_system(build, llmgwi_dialect_bedrock_system);
+        llmgwi_dialect_each_system(build, llmgwi_dialect_gemini_system);
         llmgwi_json_close(out, ']');
     }
     llmgwi_json_key(out, "messages");
@@ -11551,19 +11662,21 @@ static void llmgwi_dialect_responses_thought(llmgwi_dialect_build *build, const 
     llmgwi_json_raw(&build->out, item);
 }
 
+#define LLMGWI_DIALECT_RESPONSES_ID 64 /* bytes of a call's id that it takes back */
+
 /* A call, or what became of it. */
 static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     bool call = part->kind == LLMGW_PART_TOOL_CALL;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
-    llmgwi_dialect_pair(build, "call_id", "id", llmgwi_base_cstr(part->id));
+    llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
     if (call) {
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_pair(build, "arguments", "arguments",
                             llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
     } else {
-        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_part_text(part));
+        llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_result_text(part));
     }
     llmgwi_json_close(out, '}');
 }
@@ -11648,7 +11761,7 @@ static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
         if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
         llmgwi_json_close(out, '}');
     }
-    if (request->schema) {
+    if (request->schema || build->json_mode) {
         llmgwi_json_key(out, "text");
         llmgwi_json_open(out, '{');
         llmgwi_json_key(out, "format");
@@ -11747,6 +11860,10 @@ static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_p
     llmgwi_dialect_piece *piece = llmgwi_dialect_responses_find(answer, kind, -1, llmgwi_dialect_none());
     size_t before = buf->n;
     if (!text.raw.n) return;
+    if (answer->by_tool && kind == LLMGW_PART_TEXT) {
+        (void)llmgwi_dialect_append(answer, &answer->aside, text);
+        return;
+    }
     bool kept = piece && kind == LLMGW_PART_TEXT && piece->wire_index < 0 &&
                 piece == &answer->pieces[answer->piece_count - 1];
     if (!piece || (piece->wire_index != event->index && event->index >= 0 && !kept))
@@ -12300,6 +12417,8 @@ static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_ba
     return llmgwi_dialect_cohere_body(answer, data, "stream event");
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- the table: one more dialect is a row and its functions ---- */
 
 typedef struct llmgwi_dialect {
@@ -12384,23 +12503,98 @@ static llmgw_part llmgwi_dialect_text_part(llmgwi_base_str text) {
     return part;
 }
 
-/* Adds the turns that resume an answer. A schema is no longer enforced (see above) but told. */
+/* Adds the turns that go on from an answer. The schema of a cut one is no longer enforced (see above) but told. */
 static void llmgwi_dialect_add_resume(llmgwi_dialect_build *build, const llmgwi_dialect_resume *resume,
                                       const char *schema) {
+    const char *cut[] = {"Continue exactly where you stopped; do not repeat.",
+                         "\nThe whole answer, with what stands above, is to be JSON of this schema:\n",
+                         schema, ""};
+    const char *faulty[] = {"Your last answer is not valid: ", resume->fault,
+                            "\nAnswer with the corrected JSON only. It is to be JSON of this schema:\n",
+                            schema};
+    const char *const *plea = resume->fault ? faulty : cut;
     build->kept = llmgwi_dialect_text_part(resume->text);
     build->more[0].role = LLMGW_ROLE_ASSISTANT;
     build->more[0].parts = &build->kept;
     build->more[0].part_count = build->more_count = 1;
     if (build->way != LLMGWI_DIALECT_WAY_TURN) return;
-    build->plea[0] =
-        llmgwi_dialect_text_part(llmgwi_base_cstr("Continue exactly where you stopped; do not repeat."));
-    build->plea[1] = llmgwi_dialect_text_part(
-        llmgwi_base_cstr("\nThe whole answer, with what stands above, is to be JSON of this schema:\n"));
-    build->plea[2] = llmgwi_dialect_text_part(llmgwi_base_cstr(schema));
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(build->plea); i++)
+        build->plea[i] = llmgwi_dialect_text_part(llmgwi_base_cstr(plea[i]));
     build->more[1].role = LLMGW_ROLE_USER;
     build->more[1].parts = build->plea;
-    build->more[1].part_count = schema ? 3 : 1;
+    build->more[1].part_count = resume->fault ? 4 : schema ? 3 : 1;
     build->more_count = 2;
+}
+
+/* ---- a reply of a schema, where the target has no such thing of its own ---- */
+
+typedef enum llmgwi_dialect_form {
+    LLMGWI_DIALECT_FORM_NATIVE = 0, /* or there is no schema */
+    LLMGWI_DIALECT_FORM_TOOL,       /* the arguments of a forced tool are the answer */
+    LLMGWI_DIALECT_FORM_MODE,       /* JSON mode, and the schema in the system text */
+    LLMGWI_DIALECT_FORM_TOLD        /* the schema in the system text */
+} llmgwi_dialect_form;
+
+/* Does a schema say that the value is an object? Tools and JSON modes know nothing else. */
+static bool llmgwi_dialect_asks_object(const char *schema) {
+    llmgwi_json json;
+    llmgwi_json_text text;
+    llmgwi_base_str key;
+    bool object = false;
+    llmgwi_json_init(&json, schema, strlen(schema), LLMGWI_JSON_MAX_DEPTH);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "type"))
+                object = llmgwi_json_maybe(&json, &text) && llmgwi_json_is(text, "object");
+    return object;
+}
+
+/* A tool can be forced only where there are no others, and not on a model that is to reason. */
+static llmgwi_dialect_form llmgwi_dialect_form_of(const llmgwi_dialect *dialect,
+                                                  const llmgwi_dialect_target *target,
+                                                  const llmgw_request *request) {
+    uint64_t quirks = target->quirks, how = quirks & LLMGWI_DIALECT_SCHEMA;
+    bool thinks = request->effort > LLMGW_EFFORT_NONE;
+    bool old_gemini = strcmp(dialect->name, "gemini") == 0 &&
+                      (strstr(target->model, "gemini-1") || strstr(target->model, "gemini-2"));
+    if (!request->schema) return LLMGWI_DIALECT_FORM_NATIVE;
+    if (old_gemini && request->tool_count) return LLMGWI_DIALECT_FORM_TOLD; /* else a 400: not both */
+    if (!how || how == LLMGWI_DIALECT_SCHEMA_NATIVE || how == LLMGWI_DIALECT_SCHEMA_DIRECT)
+        return LLMGWI_DIALECT_FORM_NATIVE;
+    if (!llmgwi_dialect_asks_object(request->schema)) return LLMGWI_DIALECT_FORM_TOLD;
+    if (how == LLMGWI_DIALECT_SCHEMA_OBJECT) /* Qwen: not while it thinks */
+        return thinks && (quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ENABLE
+                   ? LLMGWI_DIALECT_FORM_TOLD
+                   : LLMGWI_DIALECT_FORM_MODE;
+    bool forced = how == LLMGWI_DIALECT_SCHEMA_TOOL && !(quirks & LLMGWI_DIALECT_NO_TOOLS) &&
+                  LLMGWI_DIALECT_QUIRK(quirks, LLMGWI_DIALECT_TOOL_ONE_AT, 2) != LLMGWI_DIALECT_NONE;
+    return forced && !thinks && !request->tool_count ? LLMGWI_DIALECT_FORM_TOOL : LLMGWI_DIALECT_FORM_TOLD;
+}
+
+/* Rewrites a request for its form. tool and system live as long as rest. */
+static void llmgwi_dialect_reshape(llmgwi_dialect_build *build, llmgwi_dialect_form form, llmgw_request *rest,
+                                   llmgw_tool *tool, llmgwi_base_buf *system) {
+    if (form == LLMGWI_DIALECT_FORM_TOOL) {
+        memset(tool, 0, sizeof *tool);
+        tool->name = llmgwi_dialect_schema_name(rest);
+        tool->description = "Gives the answer: all of it is in the arguments.";
+        tool->parameters = rest->schema;
+        rest->tools = tool;
+        rest->tool_count = 1;
+        rest->tool_mode = LLMGW_TOOLS_ONE;
+        rest->tool_name = tool->name;
+    } else {
+        const char *texts[] = {
+            rest->system ? rest->system : "", rest->system ? "\n\n" : "",
+            "Answer with JSON only: no other text, no code fence. The JSON is to be valid by this "
+            "JSON Schema:\n",
+            rest->schema};
+        for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts); i++) llmgwi_base_buf_text(system, texts[i]);
+        if (system->failed) build->out.buf->failed = system->failed;
+        rest->system = llmgwi_base_buf_cstr(system);
+        build->json_mode = form == LLMGWI_DIALECT_FORM_MODE;
+    }
+    rest->schema = NULL;
 }
 
 /* Writes a request's body; resume NULL, or with an empty text: from the start. False: error says which field
@@ -12410,19 +12604,24 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
                                  llmgwi_base_buf *body, llmgw_error *error) {
     llmgwi_dialect_build build;
     llmgw_request rest = *request;
+    llmgwi_base_buf system;
+    llmgw_tool tool;
+    llmgwi_dialect_form form = llmgwi_dialect_form_of(dialect, target, request);
     memset(&build, 0, sizeof build);
+    llmgwi_base_buf_init(&system, body->mem, body->max);
     build.out.buf = body;
-    build.request = request;
+    build.request = &rest;
     build.target = target;
     build.error = error;
     build.message = build.part = SIZE_MAX;
     if (resume && resume->text.n) {
         if (!resume->turn) build.way = llmgwi_dialect_way_for(target, request);
-        rest.schema = NULL;
-        build.request = &rest;
         llmgwi_dialect_add_resume(&build, resume, request->schema);
+        if (!resume->fault) rest.schema = NULL;
     }
+    if (rest.schema && form) llmgwi_dialect_reshape(&build, form, &rest, &tool, &system);
     dialect->build(&build);
+    llmgwi_base_buf_free(&system);
     if (error->code) return false;
     if (!body->failed) return true;
     if (body->failed == LLMGWI_BASE_NO_MEMORY)
@@ -12634,9 +12833,44 @@ static bool llmgwi_dialect_complete(const llmgwi_dialect *dialect, const llmgwi_
     return !answer->error.code && (answer->ended || (answer->finished && !dialect->needs_end));
 }
 
+/* The tool that stands for a schema becomes what it stands for: its arguments are the text, other calls and what
+   was said beside it are dropped; without a call the text is what was said. whole: it is not cut. */
+static void llmgwi_dialect_reveal(llmgwi_dialect_answer *answer, bool whole) {
+    size_t kept = 0, calls = answer->tool_count;
+    llmgwi_dialect_sink sink = answer->sink;
+    if (!answer->by_tool) return;
+    for (size_t i = 0; i < answer->piece_count; i++) {
+        llmgwi_dialect_piece piece = answer->pieces[i];
+        if (piece.kind == LLMGW_PART_TOOL_CALL) {
+            llmgwi_base_buf_free(&piece.arguments);
+            if (answer->tool_count == calls) {
+                if (whole && !answer->text.n) llmgwi_base_buf_text(&answer->text, "{}");
+                piece.kind = LLMGW_PART_TEXT;
+                piece.at = 0;
+                piece.n = answer->text.n;
+            }
+            answer->tool_count--;
+        }
+        if (piece.kind == LLMGW_PART_TOOL_CALL)
+            llmgwi_base_buf_free(&piece.signature);
+        else
+            answer->pieces[kept++] = piece;
+    }
+    answer->piece_count = kept;
+    answer->by_tool = false;
+    answer->sink = NULL; /* who settles looks at the text */
+    answer->bytes -= answer->aside.n;
+    if (!calls)
+        (void)llmgwi_dialect_more(answer, LLMGW_PART_TEXT,
+                                  llmgwi_dialect_plain(llmgwi_base_buf_str(&answer->aside)));
+    answer->sink = sink;
+    if (answer->finish == LLMGW_FINISH_TOOL) answer->finish = LLMGW_FINISH_STOP;
+}
+
 /* Last touches when the answer is whole: a call means TOOL whatever the finish reason says, empty
    arguments mean {}. */
 static void llmgwi_dialect_settle(llmgwi_dialect_answer *answer) {
+    llmgwi_dialect_reveal(answer, true);
     for (size_t i = 0; i < answer->piece_count; i++) {
         llmgwi_dialect_piece *piece = &answer->pieces[i];
         if (piece->kind != LLMGW_PART_TOOL_CALL) continue;
@@ -15019,6 +15253,7 @@ static const llmgwi_config_field llmgwi_config_top_fields[] = {
     {"retry_after_max_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, retry_after_max_ms), NULL},
     {"retry_percent", LLMGWI_CONFIG_INT, offsetof(llmgw_options, retry_percent), NULL},
     {"max_resumes", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_resumes), NULL},
+    {"max_repairs", LLMGWI_CONFIG_INT, offsetof(llmgw_options, max_repairs), NULL},
     {"hold_ms", LLMGWI_CONFIG_INT, offsetof(llmgw_options, hold_ms), NULL},
     {"hold_bytes", LLMGWI_CONFIG_INT, offsetof(llmgw_options, hold_bytes), NULL},
     {"min_bytes_per_s", LLMGWI_CONFIG_INT, offsetof(llmgw_options, min_bytes_per_s), NULL},
@@ -15567,6 +15802,7 @@ static const llmgwi_config_default llmgwi_config_defaults[] = {
     LLMGWI_CONFIG_DEFAULT(retry_after_max_ms, false, 3600000, 1, INT_MAX, false),
     LLMGWI_CONFIG_DEFAULT(retry_percent, false, 20, 1, 10000, true),
     LLMGWI_CONFIG_DEFAULT(max_resumes, false, 3, 1, 64, true),
+    LLMGWI_CONFIG_DEFAULT(max_repairs, false, 1, 1, 64, true),
     LLMGWI_CONFIG_DEFAULT(hold_ms, false, 50, 1, 60000, true),
     LLMGWI_CONFIG_DEFAULT(hold_bytes, false, 32, 1, 1 << 20, true),
     LLMGWI_CONFIG_DEFAULT(min_bytes_per_s, false, 1, 1, 1 << 30, true),
@@ -17623,6 +17859,14 @@ static void llmgwi_route_two_choices(llmgwi_route_plan *plan, const double *cost
     llmgwi_route_draw(plan, NULL, random);
     if (plan->count > 1 && costs[plan->order[1]] < costs[plan->order[0]]) llmgwi_route_to_front(plan, 1, 0);
     llmgwi_route_by_cost(plan, costs, 1);
+}
+
+/* Target i is the first to be tried next. */
+static void llmgwi_route_prefer(llmgwi_route_plan *plan, size_t i) {
+    size_t at = 0;
+    while (at + 1 < plan->count && plan->order[at] != i) at++;
+    llmgwi_route_to_front(plan, at, 0);
+    plan->tries[i] = 0;
 }
 
 /* Notes a failure of target i; what: LLMGWI_HEALTH_... */
@@ -29217,9 +29461,10 @@ static bool llmgwi_http_open(llmgwi_http *out, const llmgwi_base_mem *mem, const
 /*            lock; END always has room, its reply is allocated when the call is accepted        */
 /* ------------------------------------------------------------------------------------------- */
 
-#define LLMGWI_ENGINE_ERROR_BYTES (64 << 10) /* of an error reply's body that are read */
-#define LLMGWI_ENGINE_CLOSING_US 200000      /* wait for the transfer's end after the last event */
-#define LLMGWI_ENGINE_KEEP_QUEUE (16 << 10)  /* a larger queue is freed when it is empty */
+#define LLMGWI_ENGINE_ERROR_BYTES (64 << 10)           /* of an error reply's body that are read */
+#define LLMGWI_ENGINE_REPAIR_BYTES ((size_t)256 << 10) /* a larger answer does not go back to be corrected */
+#define LLMGWI_ENGINE_CLOSING_US 200000                /* wait for the transfer's end after the last event */
+#define LLMGWI_ENGINE_KEEP_QUEUE (16 << 10)            /* a larger queue is freed when it is empty */
 #define LLMGWI_ENGINE_MAX_TRACE 512
 #define LLMGWI_ENGINE_MINUTE_US ((int64_t)60000000)
 #define LLMGWI_ENGINE_TOKENS_MAX ((int64_t)1 << 32) /* of one request; times max_waiting it fits 64 bits */
@@ -29443,6 +29688,8 @@ typedef struct llmgwi_engine_attempt {
     bool echoes;  /* and the reply repeats all of the kept text first */
     bool exact;   /* or it repeats nothing of it */
     bool hedge;
+    bool repair;                        /* its model is asked to correct its last answer */
+    bool faulty;                        /* its answer is not of the schema */
     bool judged;                        /* its target's breaker knows already that it is slow */
     bool lingers;                       /* it was given up inside an upcall: its place is not free yet */
     struct llmgwi_engine_attempt *next; /* of the call, or of those given up */
@@ -29574,10 +29821,15 @@ typedef struct llmgwi_engine_call {
     bool visible;     /* something was shown */
     bool must_rewind; /* and what is behind kept is to be taken back */
     int resumes;
-    size_t kept;           /* the answer's text ends with a whole sentence here; 0: start again */
-    char gap[64];          /* the white space that followed it */
-    bool went_on;          /* and there was more, which is lost: the answer does not end here */
-    llmgwi_base_buf stash; /* events of a failed attempt that nobody saw: shown if it stays the last */
+    size_t kept;  /* the answer's text ends with a whole sentence here; 0: start again */
+    char gap[64]; /* the white space that followed it */
+    bool went_on; /* and there was more, which is lost: the answer does not end here */
+    /* an answer that is not of the schema, to be corrected by the target that gave it */
+    int max_repairs, repairs;
+    size_t repair_at; /* SIZE_MAX: none is to be */
+    llmgwi_base_buf faulty;
+    char fault[LLMGW_ERROR_TEXT]; /* what is wrong with it */
+    llmgwi_base_buf stash;        /* events of a failed attempt that nobody saw: shown if it stays the last */
     /* waiting */
     size_t wait_at;           /* item in the trace, SIZE_MAX: none */
     bool starved, served;     /* served: its turn in the line has come */
@@ -31096,7 +31348,7 @@ static int64_t llmgwi_engine_tokens_out(const llmgwi_engine_attempt *attempt) {
     size_t kept = attempt->kept < answer->text.n ? attempt->kept : answer->text.n;
     int64_t tokens = llmgwi_text_tokens(text + kept, answer->text.n - kept) +
                      llmgwi_text_tokens(llmgwi_base_buf_cstr(&answer->reasoning), answer->reasoning.n);
-    for (size_t i = 0; i < answer->piece_count; i++)
+    for (size_t i = 0; i < answer->piece_count && !answer->by_tool; i++)
         tokens += llmgwi_text_tokens(llmgwi_base_buf_cstr(&answer->pieces[i].arguments),
                                      answer->pieces[i].arguments.n);
     return tokens;
@@ -31192,7 +31444,11 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     item->cost = llmgwi_engine_cost(&attempt->rates, &item->usage);
     if (free) item->cost.known = true;
     if (!free) item->reported = attempt->answer.reported;
-    snprintf(line, sizeof line, "%s%s", attempt->hedge ? "hedge: " : "", reason);
+    snprintf(line, sizeof line, "%s%s",
+             attempt->hedge    ? "hedge: "
+             : attempt->repair ? "repair: "
+                               : "",
+             reason);
     llmgwi_engine_reason(call, item, line);
     llmgwi_engine_record(attempt, item);
 }
@@ -31310,6 +31566,7 @@ static void llmgwi_engine_keep_answer(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     llmgwi_dialect_answer *answer = &attempt->answer;
     call->tried = attempt->target;
+    llmgwi_dialect_reveal(answer, false);
     if (call->visible && !attempt->shown) return;          /* the caller has an earlier one's text */
     if (!call->whole && attempt->text_at < answer->text.n) /* a sentence that was not whole */
         (void)llmgwi_dialect_splice(answer, attempt->text_at, answer->text.n - attempt->text_at, "");
@@ -31424,6 +31681,31 @@ static bool llmgwi_engine_doubtful(const llmgw_trace *item) {
     return item->sent && item->code && status / 100 != 4 && status != 503 && status != 529;
 }
 
+/* May the target correct its answer? Not one that was cut at max_tokens: it would be again. */
+static bool llmgwi_engine_may_repair(llmgwi_engine_attempt *attempt, const char *fault, int64_t now) {
+    llmgwi_engine_call *call = attempt->call;
+    llmgw *gw = attempt->gw;
+    llmgwi_base_str text = llmgwi_base_buf_str(&attempt->answer.text);
+    bool whole =
+        attempt->faulty && attempt->answer.finish == LLMGW_FINISH_STOP && call->repair_at == SIZE_MAX;
+    if (!whole || call->repairs >= call->max_repairs || !text.n || text.n > LLMGWI_ENGINE_REPAIR_BYTES)
+        return false;
+    if (!llmgwi_health_budget_take(&gw->retries, now, gw->config.options.retry_percent)) return false;
+    if (!llmgwi_base_buf_add(&call->faulty, text.p, text.n)) return false;
+    llmgwi_base_copy_cut(call->fault, sizeof call->fault, fault, strlen(fault));
+    call->repairs++;
+    call->repair_at = attempt->target;
+    call->tokens_in += llmgwi_dialect_text_tokens(text) +
+                       llmgwi_dialect_text_tokens(llmgwi_base_cstr(call->request->schema)) + 64;
+    return true;
+}
+
+/* The next attempt is none. */
+static void llmgwi_engine_end_repair(llmgwi_engine_call *call) {
+    llmgwi_base_buf_free(&call->faulty);
+    call->repair_at = SIZE_MAX;
+}
+
 /* What the failure means for the call's further way. */
 static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_error *why, bool renew,
                                   int64_t now) {
@@ -31439,6 +31721,9 @@ static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_er
         call->on_turn = true; /* the same again, with another token */
         call->plan.tries[target]--;
     } else if ((what & LLMGWI_HEALTH_KEY) && llmgwi_engine_other_key(call, target, attempt->key, now)) {
+        call->on_turn = true;
+        call->plan.tries[target]--;
+    } else if (llmgwi_engine_may_repair(attempt, why->text, now)) {
         call->on_turn = true;
         call->plan.tries[target]--;
     } else {
@@ -31547,6 +31832,33 @@ static bool llmgwi_engine_errand_done(const llmgwi_engine_call *call, const llmg
                               (unsigned long)answer->vectors, (unsigned long)embed->count);
 }
 
+/* A valid answer without the fence around it. What the caller has with it is taken back. */
+static void llmgwi_engine_unfence(llmgwi_engine_attempt *attempt, llmgwi_base_str json) {
+    llmgwi_dialect_answer *answer = &attempt->answer;
+    llmgwi_base_str text = llmgwi_base_buf_str(&answer->text);
+    llmgwi_engine_event event;
+    size_t at = (size_t)(json.p - text.p), end = at + json.n;
+    if (json.n == llmgwi_schema_trim(text).n) return;
+    memset(&event, 0, sizeof event);
+    event.kind = LLMGW_EVENT_REWIND;
+    event.keep_reasoning = answer->reasoning.n;
+    if (attempt->text_at && !llmgwi_engine_emit(attempt, event, "", "", "")) return;
+    if (!llmgwi_dialect_splice(answer, end, text.n - end, "") || !llmgwi_dialect_splice(answer, 0, at, ""))
+        llmgwi_engine_no_room(attempt);
+    attempt->text_at = 0;
+    llmgwi_engine_flush_text(attempt, true);
+}
+
+/* Is the answer's text JSON of the schema? If not, why says what is wrong with it. */
+static bool llmgwi_engine_fits(llmgwi_engine_attempt *attempt, char *why, size_t why_size) {
+    const llmgwi_engine_call *call = attempt->call;
+    llmgwi_base_str json = llmgwi_schema_unfence(llmgwi_base_buf_str(&attempt->answer.text));
+    attempt->faulty = !llmgwi_schema_valid(llmgwi_base_cstr(call->request->schema), json,
+                                           call->gw->config.options.max_json_depth, why, why_size);
+    if (!attempt->faulty) llmgwi_engine_unfence(attempt, json);
+    return !attempt->faulty;
+}
+
 /* Is a whole answer what was asked for? */
 static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why) {
     llmgwi_engine_call *call = attempt->call;
@@ -31555,7 +31867,6 @@ static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why
     const char *text = "the caller's is_valid said no";
     if (call->errand) return llmgwi_engine_errand_done(call, answer, why);
     bool refused = answer->refusal.n || answer->finish == LLMGW_FINISH_FILTER;
-    llmgwi_base_str json = llmgwi_schema_unfence(llmgwi_base_buf_str(&answer->text));
     if (attempt->kept && call->went_on && answer->text.n == attempt->kept && !answer->tool_count)
         text = "the continuation of a cut answer is empty";
     else if ((call->valid & LLMGW_VALID_NOT_EMPTY) && !answer->text.n && !answer->tool_count)
@@ -31563,8 +31874,7 @@ static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why
     else if ((call->valid & LLMGW_VALID_NOT_REFUSED) && refused)
         text = "the model refused to answer";
     else if ((call->valid & LLMGW_VALID_SCHEMA) && call->request->schema && !answer->tool_count && !refused &&
-             !llmgwi_schema_valid(llmgwi_base_cstr(call->request->schema), json,
-                                  call->gw->config.options.max_json_depth, wrong, sizeof wrong))
+             !llmgwi_engine_fits(attempt, wrong, sizeof wrong))
         text = wrong;
     else if (!call->request->is_valid || llmgwi_engine_ask_caller(attempt))
         return true;
@@ -31839,13 +32149,20 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_aim(target, &attempt->wire);
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
     resume.turn = call->no_prefill || !llmgwi_dialect_prefills(&attempt->wire, call->request);
+    resume.fault = NULL;
+    attempt->repair = call->repair_at == attempt->target;
+    if (attempt->repair) {
+        resume.text = llmgwi_base_buf_str(&call->faulty);
+        resume.turn = true;
+        resume.fault = call->fault;
+    }
     attempt->prefill = call->kept && !resume.turn;
     attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(&attempt->wire, call->request);
     attempt->exact = attempt->prefill && !attempt->echoes;
 
     bool batch = llmgwi_engine_is_batch(call); /* it is written already */
-    if (!batch && !llmgwi_dialect_write(dialect, &attempt->wire, call->request, call->kept ? &resume : NULL,
-                                        &attempt->body, &attempt->stop))
+    if (!batch && !llmgwi_dialect_write(dialect, &attempt->wire, call->request, &resume, &attempt->body,
+                                        &attempt->stop))
         return false;
     if (!(batch ? llmgwi_engine_errand_url(attempt)
                 : llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
@@ -31866,6 +32183,8 @@ static void llmgwi_engine_ready_answer(llmgwi_engine_attempt *attempt) {
     llmgwi_dialect_answer_init(&attempt->answer, &call->reply->mem, &attempt->wire, options->max_reply_bytes,
                                options->max_json_depth);
     attempt->answer.salt = attempt->gw->clock.random(attempt->gw->clock.user);
+    attempt->answer.by_tool =
+        llmgwi_dialect_form_of(attempt->dialect, &attempt->wire, call->request) == LLMGWI_DIALECT_FORM_TOOL;
     llmgwi_text_sentences_init(&attempt->sentences);
     if (call->kept && !llmgwi_dialect_keep(&attempt->answer, llmgwi_base_buf_str(&earlier->text),
                                            llmgwi_base_buf_str(&earlier->reasoning)))
@@ -31967,6 +32286,7 @@ static void llmgwi_engine_begin(llmgwi_engine_attempt *attempt, llmgw_trace *ite
     else if (!call->visible && call->reply->answer.mem) /* of an attempt that nobody saw */
         llmgwi_dialect_answer_free(&call->reply->answer);
     llmgwi_base_buf_free(&call->stash);
+    llmgwi_engine_end_repair(call);
     llmgwi_engine_ready_answer(attempt);
     if (call->state != LLMGWI_ENGINE_RUNNING) llmgwi_engine_enter(call, LLMGWI_ENGINE_RUNNING);
 }
@@ -32248,9 +32568,16 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t
     llmgwi_engine_attempt *attempt = llmgwi_engine_attempt_new(call, target, key, now);
     if (attempt && (!llmgwi_engine_write(attempt) || !llmgwi_engine_authorize(attempt, now))) {
         llmgw_error why = attempt->stop;
+        bool repair = attempt->repair;
+        llmgwi_engine_attempt_free(attempt);
+        if (repair) { /* too large with the answer in it: the same request without is not */
+            call->plan.tries[target]++;
+            call->on_turn = false;
+            llmgwi_engine_end_repair(call);
+            return false;
+        }
         llmgwi_engine_skip(call, target, why.code, why.text, now);
         if (!llmgwi_health_what(why.code, 0)) llmgwi_route_failed(&call->plan, target, 0);
-        llmgwi_engine_attempt_free(attempt);
         return false;
     }
     llmgw_trace *item = attempt ? llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, target, now) : NULL;
@@ -32437,6 +32764,7 @@ static bool llmgwi_engine_choose(llmgwi_engine_call *call, int64_t ahead, bool f
     llmgwi_base_unlock(&call->gw->lock);
     memset(best, 0, sizeof *best);
     best->target = SIZE_MAX;
+    if (call->repair_at != SIZE_MAX) llmgwi_route_prefer(&look, call->repair_at);
     for (size_t i; (i = llmgwi_route_next(&look)) != SIZE_MAX; look.dead[i] = true) {
         if (llmgwi_engine_busy_at(call, i, far)) continue;
         if (!llmgwi_engine_candidate(call, i, ahead, now, &one)) continue;
@@ -32903,6 +33231,7 @@ static void llmgwi_engine_free_call(llmgwi_engine_call *call) {
     if (call->look) llmgwi_engine_look_free(gw, call->look);
     if (!call->on_end) llmgwi_engine_unbear(gw, &call->bearing, 0); /* it was never accepted */
     llmgwi_base_free(&gw->mem, call->job, sizeof *call->job);
+    llmgwi_base_buf_free(&call->faulty);
     llmgwi_base_buf_free(&call->stash);
     llmgwi_base_buf_free(&call->queue);
     llmgwi_base_arena_free(&call->arena);
@@ -33320,6 +33649,7 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
     call->max_attempts = request->max_attempts ? request->max_attempts : options->max_attempts;
     if (!call->max_attempts) call->max_attempts = call->plan.count > 4 ? (int)call->plan.count : 4;
     call->max_resumes = request->max_resumes ? request->max_resumes : options->max_resumes;
+    call->max_repairs = request->max_repairs ? request->max_repairs : options->max_repairs;
     call->valid = request->valid | (request->schema ? LLMGW_VALID_SCHEMA : 0);
     call->wanted = 1;
     call->whole = !request->stream || call->hit;
@@ -33329,10 +33659,11 @@ static void llmgwi_engine_prepare(llmgwi_engine_call *call) {
         call->whole = call->whole || call->route->race_complete;
     }
     call->events = request->on_event != NULL;
-    call->timer.heap_at = call->wait_at = call->kept_at = SIZE_MAX;
+    call->timer.heap_at = call->wait_at = call->kept_at = call->repair_at = SIZE_MAX;
     call->hedge_us = LLMGWI_BASE_NEVER;
     call->tokens_in = -1;
     llmgwi_base_buf_init(&call->stash, &gw->mem, 0);
+    llmgwi_base_buf_init(&call->faulty, &gw->mem, LLMGWI_ENGINE_REPAIR_BYTES);
     llmgwi_base_buf_init(&call->queue, &gw->mem,
                          options->max_queue_bytes + 2 * options->max_event_bytes + options->max_reply_bytes +
                              (256 << 10));
@@ -33691,7 +34022,8 @@ static bool llmgwi_engine_joins(const llmgwi_engine_call *call) {
 static bool llmgwi_engine_same_limits(const llmgwi_engine_call *a, const llmgwi_engine_call *b) {
     return a->connect_us == b->connect_us && a->first_token_us == b->first_token_us &&
            a->idle_us == b->idle_us && a->max_attempts == b->max_attempts &&
-           a->max_resumes == b->max_resumes && a->request->priority == b->request->priority;
+           a->max_resumes == b->max_resumes && a->max_repairs == b->max_repairs &&
+           a->request->priority == b->request->priority;
 }
 
 static bool llmgwi_engine_same_flight(const llmgwi_engine_call *flight, const llmgwi_engine_call *call) {
@@ -35342,6 +35674,8 @@ static bool llmgwi_public_numbers(const llmgw_request *request, llmgw_error *err
         return llmgwi_public_wrong(error, "max_attempts", "expected 0 to 64");
     if (request->max_resumes < LLMGW_OFF)
         return llmgwi_public_wrong(error, "max_resumes", "expected a count, 0 or LLMGW_OFF");
+    if (request->max_repairs < LLMGW_OFF)
+        return llmgwi_public_wrong(error, "max_repairs", "expected a count, 0 or LLMGW_OFF");
     if ((unsigned)request->effort > LLMGW_EFFORT_HIGH)
         return llmgwi_public_wrong(error, "effort", "no such effort");
     if ((unsigned)request->priority > LLMGW_PRIORITY_BATCH)

@@ -1026,6 +1026,11 @@ static bool openai_calls(Req *r, json_t *calls, json_t *ids, const char *where) 
             return bad(r,
                        "%s.tool_calls[%zu]: must be {id, type:function, function:{name, arguments:string}}",
                        where, i);
+        if (strlen(str_of(c, "id")) > 40)
+            return bad(
+                r,
+                "Invalid '%s.tool_calls[%zu].id': string too long. Expected a string with maximum length 40",
+                where, i);
         take_text(r, NULL, json_object_get(fn, "arguments"));
         json_object_set_new(ids, str_of(c, "id"), json_true());
     }
@@ -1116,11 +1121,27 @@ static bool openai_choice(Req *r) {
     return ok || bad(r, "tool_choice: must name a function in 'tools'");
 }
 
+/* JSON mode: the word must stand in the messages; only llama.cpp takes a schema with it. */
+static bool openai_json_object(Req *r, json_t *format) {
+    char *text = must(json_dumps(json_object_get(r->root, "messages"), JSON_COMPACT));
+    bool named = strcasestr(text, "json") != NULL;
+    free(text);
+    r->ask.json_object = true;
+    r->ask.schema = json_object_get(format, "schema");
+    if (r->ask.schema && !strstr(r->uri, "/llamacpp/"))
+        return bad(r, "response_format.schema: unknown field");
+    return named || r->ask.schema ||
+           bad(r, "'messages' must contain the word 'json' in some form, to use 'response_format' of type "
+                  "'json_object'.");
+}
+
 static bool openai_format(Req *r) {
     json_t *rf = json_object_get(r->root, "response_format"), *js = json_object_get(rf, "json_schema");
     const char *type = str_of(rf, "type");
     if (!rf || !strcmp(type, "text")) return true;
-    if (!strcmp(type, "json_object")) return r->ask.json_object = true;
+    if (!strcmp(type, "json_object")) return openai_json_object(r, rf);
+    if (strstr(r->uri, "/deepseek/") || strstr(r->uri, "/moonshot/") || strstr(r->uri, "/qwen/"))
+        return bad(r, "response_format.type: this response_format type is unavailable now");
     if (strcmp(type, "json_schema")) return bad(r, "response_format.type: invalid value '%s'", type);
     if (!name_ok(str_of(js, "name"), "_-", 64))
         return bad(r, "response_format.json_schema.name: missing or invalid");
@@ -1151,7 +1172,7 @@ static bool openai_gates(Req *r) {
 static bool openai_stream(Req *r) {
     json_t *opt = json_object_get(r->root, "stream_options"), *use = json_object_get(opt, "include_usage");
     r->ask.stream = json_is_true(json_object_get(r->root, "stream"));
-    r->ask.usage_asked = json_is_true(use);
+    r->ask.usage_asked = json_is_true(use) || strstr(r->uri, "/mistral/"); /* it tells unasked */
     if (use && !json_is_boolean(use)) return bad(r, "stream_options.include_usage: wrong type");
     if (json_is_object(opt) && !r->ask.stream)
         return bad(r, "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
@@ -1248,6 +1269,8 @@ static bool anthropic_text(Req *r, json_t *block, Buf *into, const char *where) 
     json_t *s = json_object_get(block, "text");
     if (!json_string_length(s))
         return bad(r, "%s.text: text content blocks must be non-empty strings", where);
+    if (strspn(json_string_value(s), " \t\r\n") == json_string_length(s))
+        return bad(r, "%s.text: text content blocks must contain non-whitespace text", where);
     take_text(r, into, s);
     return true;
 }
@@ -1277,6 +1300,8 @@ static bool anthropic_result(Req *r, json_t *b, Walk *w, const char *where) {
     if (!w->user) return bad(r, "%s: tool_result blocks can only be in user messages", where);
     if (w->other_seen) return bad(r, "%s: tool_result blocks must come first in the content", where);
     if (is_error && !json_is_boolean(is_error)) return bad(r, "%s.is_error: wrong type", where);
+    if (json_is_true(is_error) && json_is_string(json_object_get(b, "content")) && !*str_of(b, "content"))
+        return bad(r, "%s.tool_result: content cannot be empty if `is_error` is true", where);
     if (!answer_call(r, w->ids, str_of(b, "tool_use_id"), where)) return false;
     if (r->ask.has_results) buf_str(&r->ask.results, "; ");
     r->ask.has_results = true;
@@ -1480,6 +1505,8 @@ static bool anthropic_output(Req *r) {
     if (strcmp(str_of(fmt, "type"), "json_schema"))
         return bad(r, "output_config.format.type: must be 'json_schema'");
     r->ask.schema = json_object_get(fmt, "schema");
+    if (starts_with(r->model, "claude-3"))
+        return bad(r, "output_config.format: this model does not support structured outputs");
     return check_schema(r, r->ask.schema, "output_config.format.schema");
 }
 

@@ -1,7 +1,7 @@
 /* AWS event streams: the same bytes give the same events, however they are cut; what comes out is what stood in a
    message whose checksums hold.
      make build/fuzz/fuzz_eventstream && build/fuzz/fuzz_eventstream build/fuzz/corpus-eventstream tests/corpus/eventstream
-   Input: one byte for the cap on a message ('.': large, else 4 times its value), one that is '!' where the bytes are
+   Input: one byte for the cap on a message ('.': large, else 16 more than 4 times its value), one that is '!' where the bytes are
    fed as they are; else each message's lengths and checksums are put right first, or no fuzzer would come past them;
    two that choose cuts; the rest is the stream. */
 #define LLMGW_IMPLEMENTATION
@@ -108,7 +108,7 @@ static void mend(uint8_t *p, size_t size) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     seen whole, other;
     if (size < 4) return 0;
-    size_t cap = data[0] == '.' ? 1 << 20 : (size_t)data[0] * 4, cuts[3];
+    size_t cap = data[0] == '.' ? 1 << 20 : (size_t)data[0] * 4 + 16, cuts[3];
     bool raw = data[1] == '!';
     unsigned a = data[2], b = data[3];
     size -= 4;

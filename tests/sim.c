@@ -177,8 +177,8 @@ typedef struct sim_route {
 } sim_route;
 
 typedef struct sim_stats {
-    int64_t seeds, calls, refused, good, attempts, beside, resumes, rewinds, cancelled, text, simulated_us,
-        pauses, happened;
+    int64_t seeds, calls, refused, good, attempts, beside, resumes, repairs, rewinds, cancelled, text,
+        simulated_us, pauses, happened;
     int64_t ledgers, crashes, recovered, looks, broke, billed; /* broke: attempts refused by a budget */
     int64_t codes[512], peak_bytes;
 } sim_stats;
@@ -668,9 +668,13 @@ static const llmgw_trace *sim_winner(const llmgw_reply *reply) {
     return NULL;
 }
 
+static int sim_max_repairs(const sim_call *call) {
+    return call->ask.call % 3 ? 0 : call->ask.call % 2 ? LLMGW_OFF : 2;
+}
+
 /* Law 2, the trace and the money. */
 static void sim_check_trace(sim_call *call, const llmgw_reply *reply) {
-    int number = call->ask.call, attempts = 0;
+    int number = call->ask.call, attempts = 0, repairs = 0;
     int64_t cost = 0;
     bool known = true;
     uint64_t seen = 0;
@@ -681,6 +685,7 @@ static void sim_check_trace(sim_call *call, const llmgw_reply *reply) {
         if (M.on && item->epoch <= SIM_ATTEMPTS && !(call->sent >> (item->epoch & 63) & 1))
             continue; /* not sent: money_settled has looked at it */
         attempts++;
+        repairs += strncmp(item->reason, "repair: ", 8) == 0;
         if (item->epoch < 1 || (!M.on && (int)item->epoch > call->starts) || seen >> (item->epoch & 63) & 1)
             sim_fail("2", number, "the trace has attempt %u twice, or never made", item->epoch);
         seen |= (uint64_t)1 << (item->epoch & 63);
@@ -694,6 +699,10 @@ static void sim_check_trace(sim_call *call, const llmgw_reply *reply) {
         known = known && item->cost.known;
         cost += item->cost.known ? item->cost.pico_usd : 0;
     }
+    int most = sim_max_repairs(call);
+    if (repairs > (most == LLMGW_OFF || !(call->valid & LLMGW_VALID_SCHEMA) ? 0 : most ? most : 1))
+        sim_fail("2", number, "%d repairs, max_repairs is %d", repairs, most);
+    T.repairs += repairs;
     if (attempts != call->starts || reply->attempts != call->starts)
         sim_fail("2", number, "%d requests were made, the reply says %d, its trace %d", call->starts,
                  reply->attempts, attempts);
@@ -880,6 +889,8 @@ static void sim_fill(sim_call *call, llmgw_request *request, char *prompt, size_
     request->whole_sentences = call->whole;
     request->valid = call->valid;
     request->max_resumes = call->max_resumes;
+    if (call->valid & LLMGW_VALID_SCHEMA) request->schema = "{\"type\":\"object\"}";
+    request->max_repairs = sim_max_repairs(call);
     if (call->checks) request->is_valid = sim_is_valid;
     if (call->key >= 0) request->key = M.secrets[call->key];
     for (int i = 0; i < call->tag_count; i++) tags[i] = money_tag_names[call->tags[i]];
@@ -1000,6 +1011,8 @@ static sim_call *sim_draw(int64_t at_us) {
         call->ask.flags = WORLD_MAY_EMPTY | WORLD_MAY_REFUSE;
     }
     call->checks = sim_can[SIM_VALID] && world_chance(&rng, 0.05) && !call->ask.flags;
+    /* no answer is of it: repairs, then other targets, until the attempts are used up */
+    if (sim_can[SIM_VALID] && call->ask.call % 37 == 5) call->valid |= LLMGW_VALID_SCHEMA;
     sim_draw_money(call);
     world_set(&W, &W.outside, &call->arrive, at_us);
     if (world_chance(&rng, 0.05))
@@ -1493,12 +1506,12 @@ static void sim_report(double seconds, uint64_t hash) {
     printf("sim: %lld seeds, %lld calls, %lld simulated minutes, %lld attempts, laws held\n",
            (long long)T.seeds, (long long)T.calls, (long long)(T.simulated_us / 60000000),
            (long long)T.attempts);
-    printf(
-        "     %.1f %% good, %.2f attempts a call, %lld refused, %lld cancelled, %lld rewinds, %lld resumed, "
-        "%lld beside others, %lld pauses, %.1f KB text, peak %.1f MB\n",
-        100 * (double)T.good / calls, (double)T.attempts / calls, (long long)T.refused,
-        (long long)T.cancelled, (long long)T.rewinds, (long long)T.resumes, (long long)T.beside,
-        (long long)T.pauses, (double)T.text / 1024, (double)T.peak_bytes / 1048576);
+    printf("     %.1f %% good, %.2f attempts a call, %lld refused, %lld cancelled, %lld rewinds, %lld "
+           "resumed, %lld repairs, "
+           "%lld beside others, %lld pauses, %.1f KB text, peak %.1f MB\n",
+           100 * (double)T.good / calls, (double)T.attempts / calls, (long long)T.refused,
+           (long long)T.cancelled, (long long)T.rewinds, (long long)T.resumes, (long long)T.repairs,
+           (long long)T.beside, (long long)T.pauses, (double)T.text / 1024, (double)T.peak_bytes / 1048576);
     printf("     ");
     for (int code = 1; code < 512; code++)
         if (T.codes[code]) printf("%s %lld  ", llmgw_code_name((llmgw_code)code), (long long)T.codes[code]);

@@ -1286,6 +1286,7 @@ static void world_recognise(world *w, world_transfer *t, const llmgwi_http_reque
     if (asked != request->stream)
         world_broken(w, "2", t->seen.ask.call, "the request and its body disagree about streaming");
     world_read_partial(request->body, request->body_len, &t->partial, &t->prefill);
+    if (strstr(request->body, "Your last answer is not valid")) t->partial.n = 0; /* it is asked anew */
     t->seen.partial = t->partial.n ? t->partial.p : "";
     t->seen.partial_n = t->partial.n;
 }

@@ -1687,6 +1687,7 @@ static void test_defaults_as_documented(void **state) {
     assert_int_equal(got->retry_after_max_ms, 3600000);
     assert_int_equal(got->retry_percent, 20);
     assert_int_equal(got->max_resumes, 3);
+    assert_int_equal(got->max_repairs, 1);
     assert_int_equal(got->hold_ms, 50);
     assert_int_equal(got->hold_bytes, 32);
     assert_int_equal(got->min_bytes_per_s, 1);
@@ -1708,9 +1709,10 @@ static void test_defaults_as_documented(void **state) {
 /* Which numbers can be switched off: the others would make no sense without. */
 static void test_off_as_documented(void **state) {
     static const char *const offs[] = {
-        "deadline_ms",      "connect_ms",      "first_token_ms",  "idle_ms",          "backoff_ms",
-        "retry_percent",    "max_resumes",     "hold_ms",         "hold_bytes",       "min_bytes_per_s",
-        "breaker_failures", "breaker_percent", "breaker_slow_ms", "headroom_percent", "standby_ms"};
+        "deadline_ms",     "connect_ms",      "first_token_ms",   "idle_ms",
+        "backoff_ms",      "retry_percent",   "max_resumes",      "max_repairs",
+        "hold_ms",         "hold_bytes",      "min_bytes_per_s",  "breaker_failures",
+        "breaker_percent", "breaker_slow_ms", "headroom_percent", "standby_ms"};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_config_defaults); i++) {
         const llmgwi_config_default *row = &llmgwi_config_defaults[i];
         bool off = llmgwi_config_word(offs, LLMGWI_BASE_COUNT(offs), row->name) < LLMGWI_BASE_COUNT(offs);

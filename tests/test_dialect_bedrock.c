@@ -56,9 +56,11 @@ static void test_turns(void **state) {
     request.messages = turns + 5;
     request.message_count = 1;
     request.prompt = "x";
-    llmgw_error error = unit_refusal("bedrock", NOVA, &request);
-    assert_int_equal(error.code, LLMGW_E_UNSUPPORTED);
-    unit_has(error.text, "request.messages[0].role");
+    body = unit_body("bedrock", NOVA, &request); /* the user speaks first */
+    unit_is(body, "messages.0.role", "'user'");
+    unit_is(body, "messages.1", "{'role':'assistant','content':[{'text':'e'}]}");
+    unit_is(body, "messages.2", "{'role':'user','content':[{'text':'x'}]}");
+    json_decref(body);
 }
 
 static void test_images_and_files(void **state) {

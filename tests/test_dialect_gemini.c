@@ -337,7 +337,7 @@ static void test_calls(void **state) {
     llmgw_message turn = unit_turn(&u, "gemini");
     llmgw_request request = unit_talk(&turn, 1);
     json_t *body = unit_body("gemini", "m", &request); /* the real id goes back, those made up do not */
-    unit_is(body, "contents.0.parts",
+    unit_is(body, "contents.1.parts",
             "[{'text':'ok'},{'functionCall':{'name':'f','args':{'a':'\\u00e9'}},'thoughtSignature':'s1'},"
             "{'functionCall':{'id':'real','name':'g','args':{}}},{'functionCall':{'name':'h','args':{}}}]");
     json_decref(body);
@@ -476,7 +476,7 @@ static void test_stream_signatures_round_trip(void **state) {
     llmgw_message turn = unit_turn(&u, "gemini");
     llmgw_request request = unit_talk(&turn, 1);
     json_t *body = unit_body("gemini", "m", &request);
-    unit_is(body, "contents.0.parts",
+    unit_is(body, "contents.1.parts",
             "[{'text':'hm','thought':true,'thoughtSignature':'s0'},{'text':'Hello','thoughtSignature':'s1'},"
             "{'text':' you'},{'functionCall':{'name':'f','args':{'a':1}},'thoughtSignature':'s2'},"
             "{'functionCall':{'name':'g','args':{}}},{'text':'','thoughtSignature':'s3'}]");

@@ -396,6 +396,17 @@ static void test_reply_refusal(void **state) {
     unit_end(&u);
 }
 
+/* The tier that counts is that of the last response: before, it is what was asked for. */
+static void test_tier(void **state) {
+    static const char *const events[] = {
+        "{'type':'response.created','response':{'id':'r','service_tier':'priority'}}",
+        "{'type':'response.completed','response':{'id':'r','status':'completed','output':[]}}", NULL};
+    unit_answer u;
+    unit_stream(&u, OPENAI, events);
+    assert_int_equal(u.answer->usage.tier, LLMGW_TIER_STANDARD);
+    unit_end(&u);
+}
+
 /* OpenRouter tells the cost; both of a usage's names at once are not mixed. */
 static void test_usage(void **state) {
     unit_answer u;
@@ -1037,6 +1048,7 @@ int main(void) {
         cmocka_unit_test(test_reply_ends),
         cmocka_unit_test(test_reply_wrong),
         cmocka_unit_test(test_reply_refusal),
+        cmocka_unit_test(test_tier),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_reply_same_ids),
         cmocka_unit_test(test_stream),

@@ -28,6 +28,7 @@ static json_t *resumed_at(const char *provider, const char *model, const char *u
     memset(&error, 0, sizeof error);
     resume.text = llmgwi_base_cstr(text);
     resume.turn = turn;
+    resume.fault = NULL;
     llmgwi_base_buf_init(&body, &unit_mem, (size_t)1 << 20);
     if (!llmgwi_dialect_write(dialect_of(provider), &target, request, &resume, &body, &error))
         fail_msg("refused: %s", error.text);
@@ -453,7 +454,7 @@ static void test_with_schema(void **state) {
     } rows[] = {
         {"openai", "gpt-4o", "response_format", "messages.2.content"},
         {"vllm", "m", "response_format", "messages.2.content"},
-        {"anthropic", "claude-3-haiku", "output_config", "messages.2.content.2.text"},
+        {"anthropic", "claude-haiku-4-5", "output_config", "messages.2.content.2.text"},
         {"gemini", "gemini-2.5-pro", "generationConfig.responseJsonSchema", "contents.2.parts.2.text"}};
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgw_request request = unit_ask("q");
@@ -483,6 +484,7 @@ static void test_bad_kept_text(void **state) {
             if (prompt) request.prompt = "q";
             resume.text = llmgwi_base_cstr("x\xFF");
             resume.turn = false;
+            resume.fault = NULL;
             llmgwi_base_buf_init(&body, &unit_mem, (size_t)1 << 20);
             assert_false(
                 llmgwi_dialect_write(dialect_of(providers[i]), &target, &request, &resume, &body, &error));

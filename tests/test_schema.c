@@ -193,6 +193,121 @@ static void test_bounds(void **state) {
     }
 }
 
+/* Grows a text: a head, count times a piece in which %d is the number, a tail. */
+static char *grown(const char *head, const char *piece, int count, const char *tail) {
+    size_t room = strlen(head) + strlen(tail) + (size_t)count * (strlen(piece) + 12) + 1, n;
+    char *text = (char *)malloc(room);
+    assert_non_null(text);
+    n = (size_t)snprintf(text, room, "%s", head);
+    for (int i = 0; i < count; i++) n += (size_t)snprintf(text + n, room - n, piece, i, i + 1);
+    snprintf(text + n, room - n, "%s", tail);
+    for (char *p = text; *p; p++)
+        if (*p == '\'') *p = '"';
+    return text;
+}
+
+/* Schemas and answers made to cost much: each ends soon, by the bound if not by itself. */
+static void test_adversarial(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *schema[3], *json[3];
+        int schema_count, json_count;
+        const char *why; /* NULL: valid */
+    } samples[] = {
+        {"a ring of $ref",
+         {"{'$defs':{'x':{'$ref':'#/$defs/y'}", "", ",'y':{'$ref':'#/$defs/x'}},'$ref':'#/$defs/x'}"},
+         {"1", "", ""},
+         0,
+         0,
+         "too complex"},
+        {"a ring through anyOf",
+         {"{'$defs':{'x':{'anyOf':[{'$ref':'#/$defs/x'}", "", ",true]}},'$ref':'#/$defs/x'}"},
+         {"1", "", ""},
+         0,
+         0,
+         "too complex"},
+        {"a chain of $ref",
+         {"{'$defs':{'z':true", ",'d%d':{'$ref':'#/$defs/d%d'}", ",'d20000':true},'$ref':'#/$defs/d0'}"},
+         {"1", "", ""},
+         20000,
+         0,
+         "too complex"},
+        {"a long $ref",
+         {"{'$ref':'#", "/a%d", "'}"},
+         {"1", "", ""},
+         20000,
+         0,
+         "$: the schema does not have what the schema says"},
+        {"a huge enum, many values",
+         {"{'items':{'enum':['z'", ",'value-%d'", "]}}"},
+         {"[0", ",%d", "]"},
+         50000,
+         5000,
+         "$[0]: expected one of what the schema says"},
+        {"a huge enum, fitting last",
+         {"{'items':{'enum':['z'", ",'value-%d'", "]}}"},
+         {"['z'", ",'value-49999'", "]"},
+         50000,
+         5000,
+         "too complex"},
+        {"anyOf within anyOf",
+         {"{'$defs':{'x':{'anyOf':[{'type':'null'}", ",{'type':'array','items':{'$ref':'#/$defs/x'}}",
+          "]}},'$ref':'#/$defs/x'}"},
+         {"[[[[[[[[['a'", "", "]]]]]]]]]"},
+         20,
+         0,
+         "too complex"},
+        {"oneOf of many that all fit",
+         {"{'oneOf':[{'type':'string'}", ",{'minimum':0}", "]}"},
+         {"1", "", ""},
+         50000,
+         0,
+         "$: fits more than one of oneOf"},
+        {"allOf of many", {"{'allOf':[{}", ",{'type':'integer'}", "]}"}, {"1", "", ""}, 50000, 0, NULL},
+        {"many required members",
+         {"{'required':['a0'", ",'a%d'", "]}"},
+         {"{'z':0", ",'a%d':0", "}"},
+         20000,
+         20000,
+         "too complex"},
+        {"many properties",
+         {"{'additionalProperties':false,'properties':{'z':{}", ",'a%d':{}", "}}"},
+         {"{'z':0", ",'a%d':0", "}"},
+         20000,
+         20000,
+         "too complex"},
+        {"a huge const",
+         {"{'const':{'z':0", ",'a%d':[0]", "}}"},
+         {"{'z':0", ",'a%d':[0]", "}"},
+         20000,
+         20000,
+         "too complex"},
+        {"a long string",
+         {"{'maxLength':10}", "", ""},
+         {"'", "0123456789%d", "'"},
+         0,
+         100000,
+         "$: expected a length in characters <= 10"},
+        {"many items", {"{'items':{'type':'integer'}}", "", ""}, {"[0", ",%d", "]"}, 0, 100000, NULL},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        char why[128];
+        char *schema =
+            grown(samples[i].schema[0], samples[i].schema[1], samples[i].schema_count, samples[i].schema[2]);
+        char *json = grown(samples[i].json[0], samples[i].json[1], samples[i].json_count, samples[i].json[2]);
+        clock_t began = clock();
+        bool good =
+            llmgwi_schema_valid(llmgwi_base_cstr(schema), llmgwi_base_cstr(json), 128, why, sizeof why);
+        double took = (double)(clock() - began) / CLOCKS_PER_SEC;
+        if (good != !samples[i].why || strcmp(why, samples[i].why ? samples[i].why : "") != 0)
+            fail_msg("%s: %s, '%s'", samples[i].name, good ? "valid" : "invalid", why);
+        if (took > (getenv("LLMGW_SANITIZED") ? 30 : 3)) fail_msg("%s: %.1f s", samples[i].name, took);
+        if (getenv("SHOW")) printf("%-28s %.3f s %s\n", samples[i].name, took, why);
+        free(schema);
+        free(json);
+    }
+}
+
 static void test_why_of_every_size(void **state) {
     (void)state;
     static const char *schema = "{'additionalProperties':{'type':'number'}}",
@@ -259,15 +374,11 @@ static void test_unfence(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_types),
-    cmocka_unit_test(test_objects),
-    cmocka_unit_test(test_values),
-    cmocka_unit_test(test_combinations),
-    cmocka_unit_test(test_bad_text),
-    cmocka_unit_test(test_bounds),
-    cmocka_unit_test(test_why_of_every_size),
-    cmocka_unit_test(test_cut_anywhere),
-    cmocka_unit_test(test_unfence),
+    cmocka_unit_test(test_types),        cmocka_unit_test(test_objects),
+    cmocka_unit_test(test_values),       cmocka_unit_test(test_combinations),
+    cmocka_unit_test(test_bad_text),     cmocka_unit_test(test_bounds),
+    cmocka_unit_test(test_adversarial),  cmocka_unit_test(test_why_of_every_size),
+    cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_unfence),
 };
 
 int main(void) { return cmocka_run_group_tests_name("schema", tests, NULL, NULL); }

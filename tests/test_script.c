@@ -1,0 +1,239 @@
+/* The same conversation with every provider, whole and streamed: a system text and an image, two tools at once and
+ * their results, an answer of a schema, reasoning that goes back, a cancelled stream. A provider is one line of
+ * rows[]; all of it is against the fake provider, which refuses what the real one would (WIRE.md). */
+#define LLMGW_IMPLEMENTATION
+#include "llmgw.h"
+#include "testing.h"
+
+static Provider provider;
+
+static int group_start(void **state) {
+    provider_start(&provider, NULL);
+    return 0;
+}
+static int group_stop(void **state) {
+    provider_stop(&provider);
+    return 0;
+}
+
+typedef struct row {
+    const char *name;    /* of the provider; a known one */
+    const char *dialect; /* NULL: as the name says */
+    const char *path;    /* of the fake provider */
+    const char *model;
+    bool mute; /* shows no reasoning */
+    bool told; /* enforces no schema: the fake provider is told what to say */
+} row;
+
+static const row rows[] = {
+    {"openai", NULL, "/v1", "gpt-4o", false, false},
+    {"anthropic", NULL, "", "claude-sonnet-4-5", false, false},
+    {"anthropic", NULL, "", "claude-3-5-haiku", true, false},
+    {"gemini", NULL, "/v1beta", "gemini-2.5-flash", false, false},
+    {"gemini", NULL, "/v1beta", "gemini-3-pro", false, false},
+    {"deepseek", NULL, "/deepseek/v1", "deepseek-chat", true, true},
+    {"mistral", NULL, "/mistral/v1", "mistral-small", true, false},
+    {"openrouter", NULL, "/openrouter/v1", "x/y", false, false},
+    {"llamacpp", NULL, "/llamacpp/v1", "local", false, false},
+    {"vllm", NULL, "/vllm/v1", "local", false, false},
+    {"own", "openai", "/v1", "m", false, false},
+    {"mine", "responses", "/v1", "gpt-5.2", false, false},
+    {"bedrock", NULL, "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", false, false},
+    {"bedrock", NULL, "", "amazon.nova-pro-v1:0", true, false},
+};
+
+/* ---- what all steps share ---- */
+
+typedef struct stage {
+    const row *row;
+    llmgw *gw;
+    char model[96];
+    bool stream;
+    Rec rec;
+} stage;
+
+static void stage_open(stage *s, const row *r, bool stream) {
+    static char url[128];
+    llmgw_options options = t_calm();
+    llmgw_error error;
+    memset(s, 0, sizeof *s);
+    llmgw_provider made = t_provider(&provider, r->name, r->dialect, r->path, "sk-script-0123456789", url);
+    s->row = r;
+    s->stream = stream;
+    snprintf(s->model, sizeof s->model, "%s/%s", r->name, r->model);
+    options.providers = &made;
+    options.provider_count = 1;
+    options.no_environment = true;
+    options.max_attempts = 1; /* nothing is mended by asking again */
+    options.hold_ms = options.hold_bytes = LLMGW_OFF;
+    s->gw = llmgw_open(&options, &error);
+    if (!s->gw) fail_msg("llmgw_open: %s", error.text);
+    provider_reset(&provider);
+}
+
+static void stage_close(stage *s) {
+    rec_free(&s->rec);
+    llmgw_close(s->gw);
+}
+
+static llmgw_request stage_ask(stage *s, const char *prompt) {
+    rec_free(&s->rec);
+    return rec_request(&s->rec, s->model, prompt, s->stream);
+}
+
+/* A good answer. */
+static const llmgw_reply *stage_answer(stage *s, const llmgw_request *request, const char *step) {
+    const llmgw_reply *reply = rec_chat(s->gw, &s->rec, request);
+    if (reply->error.code)
+        fail_msg("%s, %s, %s: %s", s->model, s->stream ? "streamed" : "whole", step, reply->error.text);
+    return reply;
+}
+
+static void stage_has(const stage *s, const char *text, const char *part, const char *step) {
+    if (!text || !strstr(text, part))
+        fail_msg("%s, %s, %s: '%s' is not in '%s'", s->model, s->stream ? "streamed" : "whole", step, part,
+                 text ? text : "(null)");
+}
+
+/* ---- the steps ---- */
+
+/* The system text reaches it: it counts; so does the image, by its bytes. */
+static void system_and_image(stage *s) {
+    llmgw_part parts[2];
+    llmgw_message turn;
+    memset(parts, 0, sizeof parts);
+    memset(&turn, 0, sizeof turn);
+    parts[0].text = "What is this?";
+    parts[1].kind = LLMGW_PART_IMAGE;
+    parts[1].data = "\x89PNG-bytes";
+    parts[1].data_len = 10;
+    turn.parts = parts;
+    turn.part_count = s->row->told && strcmp(s->row->name, "deepseek") == 0 ? 1 : 2; /* it takes no images */
+    llmgw_request request = stage_ask(s, NULL);
+    request.messages = &turn;
+    request.message_count = 1;
+    const llmgw_reply *reply = stage_answer(s, &request, "image");
+    int64_t without = reply->usage.input;
+    assert_true(reply->usage.known);
+    stage_has(s, reply->text, "What is this?", "image");
+    if (turn.part_count == 2) stage_has(s, reply->text, "[image 10 bytes image/png]", "image");
+    if (s->stream && s->rec.pieces < 2) fail_msg("%s: the stream came in one piece", s->model);
+    request = stage_ask(s, NULL);
+    request.messages = &turn;
+    request.message_count = 1;
+    request.system = "You are a keeper of pictures, and kind to all who ask.";
+    reply = stage_answer(s, &request, "system");
+    if (reply->usage.input <= without) fail_msg("%s: the system text was not counted", s->model);
+}
+
+static const llmgw_tool tools[] = {
+    {"get_weather", "The weather of a city.",
+     "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"}}}", false},
+    {"get_time", NULL, NULL, false},
+};
+
+/* Two calls at once; their results go back in the other order; the answer knows both. */
+static void two_tools(stage *s) {
+    llmgw_message turns[3];
+    llmgw_part results[2];
+    memset(turns, 0, sizeof turns);
+    memset(results, 0, sizeof results);
+    llmgw_request request = stage_ask(s, "call:get_weather {\"city\":\"Oslo\"} call:get_time");
+    request.tools = tools;
+    request.tool_count = 2;
+    turns[0].text = request.prompt;
+    const llmgw_reply *reply = stage_answer(s, &request, "tools");
+    assert_int_equal(reply->finish, LLMGW_FINISH_TOOL);
+    assert_int_equal(reply->tool_call_count, 2);
+    assert_string_equal(reply->tool_calls[0].name, "get_weather");
+    stage_has(s, reply->tool_calls[0].arguments, "Oslo", "tools");
+    assert_string_equal(reply->tool_calls[1].name, "get_time");
+    llmgw_reply *kept = llmgw_reply_keep(reply);
+    turns[1] = kept->message;
+    for (int i = 0; i < 2; i++) {
+        results[i].kind = LLMGW_PART_TOOL_RESULT;
+        results[i].id = kept->tool_calls[1 - i].id;
+        results[i].text = i ? "sunny" : "noon";
+    }
+    turns[2].role = LLMGW_ROLE_TOOL;
+    turns[2].parts = results;
+    turns[2].part_count = 2;
+    request = stage_ask(s, NULL);
+    request.messages = turns;
+    request.message_count = 3;
+    request.tools = tools;
+    request.tool_count = 2;
+    reply = stage_answer(s, &request, "results");
+    stage_has(s, reply->text, "sunny", "results");
+    stage_has(s, reply->text, "noon", "results");
+    assert_int_equal(reply->finish, LLMGW_FINISH_STOP);
+    llmgw_reply_free(kept);
+}
+
+static void of_a_schema(stage *s) {
+    llmgw_request request = stage_ask(s, "Who is she?");
+    request.schema =
+        "{\"type\":\"object\",\"properties\":{\"age\":{\"type\":\"integer\"}},\"required\":[\"age\"],"
+        "\"additionalProperties\":false}";
+    if (s->row->told) provider_model_rule(&provider, s->row->model, "\"text\":\"{\\\"age\\\":1}\"");
+    const llmgw_reply *reply = stage_answer(s, &request, "schema");
+    json_t *json = json_loads(reply->text, 0, NULL);
+    if (!json_is_integer(json_object_get(json, "age"))) fail_msg("%s: %s", s->model, reply->text);
+    assert_int_equal(reply->tool_call_count, 0);
+    json_decref(json);
+    provider_reset(&provider);
+}
+
+/* What it thought is told, and goes back with the next question, before a tool's result as after. */
+static void reasoning(stage *s) {
+    llmgw_message turns[2];
+    memset(turns, 0, sizeof turns);
+    llmgw_request request = stage_ask(s, "Think.");
+    request.effort = LLMGW_EFFORT_HIGH;
+    turns[0].text = request.prompt;
+    const llmgw_reply *reply = stage_answer(s, &request, "reasoning");
+    if (!s->row->mute) stage_has(s, reply->reasoning, "Thinking about it.", "reasoning");
+    llmgw_reply *kept = llmgw_reply_keep(reply);
+    turns[1] = kept->message;
+    request = stage_ask(s, "Go on.");
+    request.messages = turns;
+    request.message_count = 2;
+    request.effort = LLMGW_EFFORT_HIGH;
+    stage_has(s, stage_answer(s, &request, "reasoning goes back")->text, "Go on.", "reasoning goes back");
+    llmgw_reply_free(kept);
+}
+
+/* Cancelled after its first piece: END says so, the provider sees the connection go. */
+static void cancelled(stage *s) {
+    provider_model_rule(&provider, s->row->model,
+                        "\"chunk_ms\":20,\"text\":\"so it goes on \",\"text_repeat\":500");
+    llmgw_request request = stage_ask(s, "Tell me all.");
+    rec_send(s->gw, &s->rec, &request);
+    for (int64_t until = t_now_ms() + 5000; s->stream && !s->rec.pieces && t_now_ms() < until;)
+        llmgw_poll(s->gw, 20);
+    if (!s->stream) (void)provider_wait(&provider, "open", 1, 0);
+    assert_int_equal(s->rec.ends, 0);
+    llmgw_cancel(s->gw, s->rec.call);
+    assert_true(rec_drive(s->gw, &s->rec, 1, 5000));
+    t_expect_code(s->rec.reply, LLMGW_E_CANCELLED);
+    rec_check(&s->rec);
+    provider_reset(&provider);
+}
+
+static void test_script(void **state) {
+    static void (*const steps[])(stage *) = {system_and_image, two_tools, of_a_schema, reasoning, cancelled};
+    const char *only = getenv("ONLY");
+    for (size_t i = 0; i < COUNT_OF(rows) * 2; i++) {
+        stage s;
+        if (only && strcmp(only, rows[i / 2].name) != 0) continue;
+        stage_open(&s, &rows[i / 2], i % 2);
+        for (size_t k = 0; k < COUNT_OF(steps); k++) steps[k](&s);
+        stage_close(&s);
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_script),
+};
+
+int main(void) { return cmocka_run_group_tests_name("script", tests, group_start, group_stop); }
