@@ -8867,7 +8867,8 @@ typedef enum llmgwi_dialect_style {
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
     llmgwi_dialect_style style;
-    const llmgw_request *request;
+    const llmgw_request *request; /* perhaps a copy that was changed, */
+    const llmgw_request *asked;   /* of this one */
     const llmgwi_dialect_target *target;
     llmgw_error *error;
     size_t message, part;  /* where we are, for error texts; SIZE_MAX: outside */
@@ -12611,6 +12612,7 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     llmgwi_base_buf_init(&system, body->mem, body->max);
     build.out.buf = body;
     build.request = &rest;
+    build.asked = request;
     build.target = target;
     build.error = error;
     build.message = build.part = SIZE_MAX;
@@ -12906,7 +12908,7 @@ static llmgwi_base_str llmgwi_dialect_embed_text(const llmgwi_dialect_embed *emb
 }
 
 static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_build *build) {
-    return (const llmgwi_dialect_embed *)(const void *)build->request;
+    return (const llmgwi_dialect_embed *)(const void *)build->asked;
 }
 
 static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
