@@ -840,7 +840,7 @@ typedef struct llmgw_cache {
     llmgw_embed_fn embed; /* NULL: none */
     void *embed_user;
     int embed_dim; /* of embed's vectors, 1 to 4,096 */
-    /* "provider/model" or an alias: its embeddings endpoint (openai dialect); NULL: none */
+    /* "provider/model" or an alias of a model that gives vectors (see llmgw_embed); NULL: none */
     const char *embed_model;
     int embed_ms;           /* its own deadline, 300; later, the words alone decide */
     size_t max_entry_bytes; /* request and answer together, 1 MiB; larger ones are not stored */
@@ -1077,6 +1077,132 @@ typedef struct llmgw_target {
 /* As llmgw_limits, for the targets that were tried so far. Any thread. */
 LLMGW_API size_t llmgw_targets(llmgw *gw, llmgw_target *targets, size_t count);
 LLMGW_API const char *llmgw_breaker_name(llmgw_breaker breaker); /* "closed"; "?" for none such */
+
+/* ---- embeddings ---- */
+
+/* What a text's vector is for. Some models tell these apart (cohere, gemini, Amazon Nova); others ignore it. */
+typedef enum llmgw_purpose {
+    LLMGW_PURPOSE_ANY = 0, /* not said; where one is demanded (cohere): DOCUMENT */
+    LLMGW_PURPOSE_QUERY,   /* it looks for others */
+    LLMGW_PURPOSE_DOCUMENT /* it is to be found */
+} llmgw_purpose;
+
+/* Texts whose vectors are wanted. Zero-initialise, set model and texts. */
+typedef struct llmgw_embed_request {
+    const char
+        *model; /* required, as in llmgw_request. A route fails over as ever, but all its targets must be
+                          of one model (what follows the last "/" of its name): vectors of two do not mix */
+    const char *const *texts; /* required: UTF-8, none of them empty */
+    size_t text_count;        /* at most 16,777,216; all vectors together 1 GiB */
+    const size_t *lengths;    /* in bytes, one for each text; NULL: they are NUL-terminated */
+    int dimensions;           /* numbers of a vector, for models that can be asked; 0: the model's own */
+    llmgw_purpose purpose;
+    const char *key; /* these as in llmgw_request. A scoped key's limits count all of it as one request */
+    const char *const *tags;
+    size_t tag_count;
+    llmgw_priority priority;
+    int deadline_ms;  /* for all texts */
+    int connect_ms;   /* each attempt */
+    int max_attempts; /* for each of the requests that the texts are divided into */
+} llmgw_embed_request;
+
+/* Vectors, in the order of the texts. Pointers in it live as long as it does. */
+typedef struct llmgw_vectors {
+    llmgw_error error; /* error.code 0: success. Else there are no vectors, but there may be a cost */
+    const float
+        *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
+                            mostly of length 1 */
+    size_t count, dim;
+    llmgw_usage usage; /* of all replies: input only; gemini does not tell, then it is estimated */
+    llmgw_cost cost;   /* of all attempts; unknown if one is unknown */
+    const char *provider, *model, *model_echo; /* of the first texts; "" if nobody answered */
+    int attempts;
+    int64_t elapsed_us;
+    const llmgw_trace *trace; /* of all requests, one after the other; epochs begin anew with each */
+    size_t trace_count;
+} llmgw_vectors;
+
+/* Blocking: turns texts into vectors. What a provider takes at once is limited (texts: openai 2,048, gemini 100,
+   cohere 96, Bedrock's Titan and Nova 1; and tokens), so that many texts become several requests, of which up to 8
+   are under way at a time. Each goes through limits, breakers, repetitions, budgets and ledger as any call does. One
+   that fails for good fails all: the others are cancelled, and what they cost is in the cost. Nothing of the cache
+   is used. A text that is too long is an error, but gemini cuts it. Never NULL; free with llmgw_vectors_free. Also
+   E_UNSUPPORTED: nothing is known of embeddings at a target. Any number of threads at once. */
+LLMGW_API llmgw_vectors *llmgw_embed(llmgw *gw, const llmgw_embed_request *request);
+
+/* NULL and the static replies of llmgw_embed are ignored. Any thread, also after llmgw_close. */
+LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors);
+
+/* ---- batches ---- */
+
+/* Many requests at once, answered within a day at half the price: the provider's own batch API (openai, also of
+   the Responses API and what is compatible; anthropic). */
+
+#define LLMGW_BATCH_ID 512 /* room for a batch's name and its NUL */
+
+typedef enum llmgw_batch_state {
+    LLMGW_BATCH_VALIDATING = 0,
+    LLMGW_BATCH_RUNNING,   /* also one of a kind that is not known here */
+    LLMGW_BATCH_FINISHING, /* all are answered, the results are being put together */
+    LLMGW_BATCH_ENDED,     /* from here on nothing changes any more, and there may be results */
+    LLMGW_BATCH_FAILED,    /* it was not taken: see why */
+    LLMGW_BATCH_EXPIRED,   /* not all were answered in time */
+    LLMGW_BATCH_CANCELLED,
+    LLMGW_BATCH_CANCELLING /* it still runs */
+} llmgw_batch_state;
+
+LLMGW_API const char *llmgw_batch_state_name(llmgw_batch_state state); /* "ended"; "?" for none such */
+
+typedef struct llmgw_batch {
+    const char *model; /* required: "provider/model" or an alias; no route */
+    const llmgw_request
+        *requests; /* required, as for llmgw_chat. Their model, key, tags, priority, deadlines, cache,
+                                      stream, callbacks and what an answer must be valid for count for nothing A schema that a model
+       takes as a forced tool only comes back as that tool's call, unchecked. */
+    size_t count;  /* openai: at most 50,000 and 200 MB; anthropic: 100,000 and 256 MB */
+    const char *const *ids; /* one for each: [A-Za-z0-9_-]{1,64}, no two alike. NULL: "0", "1", ... */
+    size_t max_bytes; /* of all requests as they are sent; 0: what the provider takes. In memory at once */
+    /* Also for the other functions: */
+    const char *key; /* as in llmgw_request. One request of its limits, without tokens */
+    const char *const *tags;
+    size_t tag_count;
+    int deadline_ms; /* of this function, not of the batch */
+} llmgw_batch;
+
+typedef struct llmgw_batch_info {
+    llmgw_batch_state state;
+    bool over;                                            /* ENDED, FAILED, EXPIRED or CANCELLED */
+    int64_t total, succeeded, failed, cancelled, expired; /* requests; 0 while it is not known */
+    int64_t created_s, expires_s, ended_s;                /* since 1970; 0: not told */
+    char why[160];                                        /* FAILED: of the first error; no secrets */
+} llmgw_batch_info;
+
+/* Blocking: sends a batch. id names it from then on, for this and any later process whose configuration knows the
+   model: "openai/gpt-4o-mini/batch_abc". A provider of several keys: its first. What is sent before the batch begins
+   to exist is repeated after a failure; its beginning is not, once it may have been accepted: then the error says so
+   and is not retryable, look into the provider's list. Money: every budget that counts must have room for what all
+   requests may cost (estimated as for calls, half price) when it is submitted, but nothing of it is held while the
+   batch runs: batches under way may overrun a budget by what they cost. Returns error.code; error may be NULL. */
+LLMGW_API llmgw_code llmgw_batch_submit(llmgw *gw, const llmgw_batch *batch, char id[LLMGW_BATCH_ID],
+                                        llmgw_error *error);
+
+/* Blocking: how it stands. how may be NULL, as below; of it only key, tags and deadline_ms count. */
+LLMGW_API llmgw_code llmgw_batch_status(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_batch_info *info, llmgw_error *error);
+
+/* Blocking: asks the provider to stop it. What was answered by then is charged, and has results. */
+LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_error *error);
+
+/* One result: text, tool calls, usage and cost (tier BATCH), or the error of this request. reply dies when this
+   returns; llmgw_reply_keep keeps it. False stops. What a callback may, it may. */
+typedef bool (*llmgw_batch_fn)(const char *custom_id, const llmgw_reply *reply, void *user);
+
+/* Blocking: gives the results of one that is over, in any order, each once, as they are read. Returns how many, or
+   -code; -LLMGW_E_LIMIT: it is not over yet. The first time that they were read to the end, the ledger gets one row
+   with all of their tokens and cost (key and tags as of how), and budgets count it; later readings cost nothing. */
+LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how,
+                                      llmgw_batch_fn result, void *user, llmgw_error *error);
 
 /* ---- the cache ---- */
 
@@ -6682,6 +6808,24 @@ static void llmgwi_json_put_base64(llmgwi_base_buf *buf, const unsigned char *p,
     *o = 0;
 }
 
+/* Decodes what llmgwi_json_put_base64 writes. False: it is no base64. */
+static bool llmgwi_json_get_base64(llmgwi_base_str text, llmgwi_base_buf *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (text.n % 4) return false;
+    for (size_t i = 0; i < text.n; i += 4) {
+        uint32_t v = 0;
+        size_t pad = i + 4 == text.n ? (text.p[i + 3] == '=') + (size_t)(text.p[i + 2] == '=') : 0;
+        for (size_t c = 0; c < 4; c++) {
+            const char *at = c < 4 - pad ? (const char *)memchr(digits, text.p[i + c], 64) : digits;
+            if (!at) return false;
+            v = v << 6 | (uint32_t)(at - digits);
+        }
+        const unsigned char bytes[3] = {(unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
+        if (!llmgwi_base_buf_add(out, bytes, 3 - pad)) return false;
+    }
+    return true;
+}
+
 LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- canonical text: one spelling for all texts of the same value ---- */
@@ -7913,6 +8057,7 @@ typedef struct llmgwi_dialect_answer {
     char args_open[256];
     llmgw_usage usage;
     llmgw_cost reported; /* what the provider itself says that it cost */
+    size_t vectors;      /* embeddings: how many are in text, one after the other, as floats */
 } llmgwi_dialect_answer;
 
 static void llmgwi_dialect_answer_init(llmgwi_dialect_answer *answer, const llmgwi_base_mem *mem,
@@ -8618,6 +8763,7 @@ typedef struct llmgwi_dialect_meta {
     int64_t retry_after_ms; /* 0: not said */
     int should_retry;       /* 1 yes, -1 no, 0 not said */
     bool json, html;        /* content type */
+    int64_t input_tokens;   /* bedrock, of models that tell it nowhere else; 0: not said */
     char id[64];            /* AWS's number of the request; "": not said */
     char exception[64];     /* AWS's name of the error; "": not said */
     llmgwi_dialect_limit requests, tokens;
@@ -8768,8 +8914,8 @@ static void llmgwi_dialect_limit_header(llmgwi_dialect_meta *meta, llmgwi_base_s
 static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str name, llmgwi_base_str value,
                                   int64_t wall_s) {
     if (llmgwi_base_is_nocase(name, "content-type")) {
-        meta->json =
-            llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson"); /* ollama's streams */
+        meta->json = llmgwi_base_has(value, "json") && !llmgwi_base_has(value, "ndjson") &&
+                     !llmgwi_base_has(value, "jsonl"); /* ollama's streams, results of batches */
         meta->html = llmgwi_base_has(value, "text/html");
     } else if (llmgwi_base_is_nocase(name, "retry-after-ms")) {
         int64_t ms = llmgwi_dialect_seconds(value) / 1000;
@@ -8787,6 +8933,9 @@ static void llmgwi_dialect_header(llmgwi_dialect_meta *meta, llmgwi_base_str nam
                              colon ? (size_t)(colon - value.p) : value.n);
     } else if (llmgwi_base_is_nocase(name, "x-should-retry")) {
         meta->should_retry = llmgwi_base_same(value, "true") ? 1 : llmgwi_base_same(value, "false") ? -1 : 0;
+    } else if (llmgwi_base_is_nocase(name, "x-amzn-bedrock-input-token-count")) {
+        int64_t count = llmgwi_dialect_count(value);
+        if (count > 0) meta->input_tokens = count;
     } else {
         llmgwi_dialect_limit_header(meta, name, value, wall_s);
     }
@@ -9011,7 +9160,8 @@ typedef enum llmgwi_dialect_style {
 typedef struct llmgwi_dialect_build {
     llmgwi_json_out out;
     llmgwi_dialect_style style;
-    const llmgw_request *request;
+    const llmgw_request *request; /* perhaps a copy that was changed, */
+    const llmgw_request *asked;   /* of this one */
     const llmgwi_dialect_target *target;
     llmgw_error *error;
     size_t message, part;  /* where we are, for error texts; SIZE_MAX: outside */
@@ -12722,6 +12872,8 @@ static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_ba
     return llmgwi_dialect_cohere_body(answer, data, "stream event");
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* ---- the table: one more dialect is a row and its functions ---- */
 
 typedef struct llmgwi_dialect {
@@ -12766,74 +12918,6 @@ static const llmgwi_dialect llmgwi_dialect_table[] = {
                                            llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
                                            llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
                         NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
-
-/* ---- embeddings: the vector of one text, in OpenAI's shape (WIRE.md 5) ---- */
-
-#define LLMGWI_DIALECT_EMBED_DIM 4096 /* numbers of a vector, at most */
-
-static void llmgwi_dialect_embed_build(llmgwi_dialect_build *build) {
-    llmgwi_json_out *out = &build->out;
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
-    llmgwi_dialect_pair(build, "input", "prompt", llmgwi_base_cstr(build->request->prompt));
-    llmgwi_json_pair(out, "encoding_format", "float");
-    llmgwi_json_close(out, '}');
-}
-
-/* The numbers of "embedding", as floats one after the other in the answer's text. */
-static void llmgwi_dialect_embed_vector(llmgwi_dialect_answer *answer, llmgwi_json *json) {
-    llmgwi_json_number number;
-    if (answer->any || llmgwi_json_look(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return;
-    while (llmgwi_json_item(json) && llmgwi_json_get_number(json, &number)) {
-        float value = (float)number.d;
-        bool sane = number.d > -1e30 && number.d < 1e30;
-        if (!sane || answer->text.n >= LLMGWI_DIALECT_EMBED_DIM * sizeof value ||
-            !llmgwi_base_buf_add(&answer->text, &value, sizeof value)) {
-            (void)llmgwi_dialect_fail(answer, LLMGW_E_PROTOCOL,
-                                      "embedding: not a vector of at most 4,096 numbers");
-            return;
-        }
-    }
-    answer->any = answer->text.n != 0;
-}
-
-static bool llmgwi_dialect_embed_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
-    llmgwi_json json;
-    llmgwi_base_str key, error = llmgwi_base_view("", 0);
-    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
-    if (llmgwi_json_object(&json))
-        while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_same(key, "usage")) {
-                llmgwi_dialect_openai_usage(answer, &json);
-            } else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL) {
-                (void)llmgwi_json_skip(&json, &error);
-            } else if (llmgwi_base_same(key, "data") && llmgwi_json_look(&json) == LLMGWI_JSON_ARRAY) {
-                if (!llmgwi_json_array(&json)) break;
-                while (llmgwi_json_item(&json)) {
-                    if (llmgwi_json_look(&json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(&json)) continue;
-                    while (llmgwi_json_member(&json, &key))
-                        if (llmgwi_base_same(key, "embedding")) llmgwi_dialect_embed_vector(answer, &json);
-                }
-            }
-        }
-    if (!llmgwi_dialect_parsed(answer, &json, "embedding") || !llmgwi_dialect_unless(answer, error))
-        return false;
-    answer->finish = LLMGW_FINISH_STOP;
-    return llmgwi_dialect_whole_reply(answer, "embedding: no vector");
-}
-
-static const llmgwi_dialect llmgwi_dialect_embeddings = {"embeddings",
-                                                         "/embeddings",
-                                                         "/embeddings",
-                                                         NULL,
-                                                         NULL,
-                                                         NULL,
-                                                         false,
-                                                         llmgwi_dialect_embed_build,
-                                                         llmgwi_dialect_embed_reply,
-                                                         NULL,
-                                                         LLMGWI_FRAME_SSE,
-                                                         NULL};
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
@@ -12984,6 +13068,7 @@ static bool llmgwi_dialect_write(const llmgwi_dialect *dialect, const llmgwi_dia
     llmgwi_base_buf_init(&system, body->mem, body->max);
     build.out.buf = body;
     build.request = &fit.request;
+    build.asked = request;
     build.target = target;
     build.error = error;
     build.message = build.part = SIZE_MAX;
@@ -13257,6 +13342,634 @@ static void llmgwi_dialect_settle(llmgwi_dialect_answer *answer) {
             answer->finish = LLMGW_FINISH_TOOL;
     }
     if (answer->finish == LLMGW_FINISH_NONE) answer->finish = LLMGW_FINISH_STOP;
+}
+
+/* ---- embeddings: vectors of texts (WIRE.md 6) ---- */
+
+#define LLMGWI_DIALECT_EMBED_DIM 16384  /* numbers of a vector, at most */
+#define LLMGWI_DIALECT_EMBED_TEXTS 2048 /* of one request, at most */
+#define LLMGWI_DIALECT_EMBED_USUAL 4096 /* numbers, where nothing is asked for: few models give more */
+
+/* Texts whose vectors are asked for. What cuts a text that is too long is told to refuse it instead, where it
+   can be told. */
+typedef struct llmgwi_dialect_embed {
+    llmgw_request request; /* first: what is built is known by its address */
+    const char *const *texts;
+    const size_t *lengths; /* NULL: they are NUL-terminated */
+    size_t count;
+    int dimensions; /* 0: the model's own */
+    llmgw_purpose purpose;
+} llmgwi_dialect_embed;
+
+static llmgwi_base_str llmgwi_dialect_embed_text(const llmgwi_dialect_embed *embed, size_t i) {
+    return embed->lengths ? llmgwi_base_view(embed->texts[i], embed->lengths[i])
+                          : llmgwi_base_cstr(embed->texts[i]);
+}
+
+static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_build *build) {
+    return (const llmgwi_dialect_embed *)(const void *)build->asked;
+}
+
+static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
+    char field[40];
+    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
+    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(llmgwi_dialect_embed_of(build), i));
+}
+
+static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
+    llmgwi_json_key(&build->out, key);
+    llmgwi_json_open(&build->out, '[');
+    for (size_t i = 0; i < llmgwi_dialect_embed_of(build)->count; i++) llmgwi_dialect_embed_put(build, i);
+    llmgwi_json_close(&build->out, ']');
+}
+
+static void llmgwi_dialect_embed_dim(llmgwi_dialect_build *build, const char *key) {
+    int dimensions = llmgwi_dialect_embed_of(build)->dimensions;
+    if (dimensions) llmgwi_dialect_whole(build, key, llmgw_set(dimensions));
+}
+
+static void llmgwi_dialect_embed_openai(llmgwi_dialect_build *build) {
+    const char *flavour = build->target->flavour; /* these are known to write base64, which is half as long */
+    bool packs = strcmp(flavour, "openai") == 0 || strcmp(flavour, "azure") == 0;
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_embed_all(build, "input");
+    llmgwi_json_pair(&build->out, "encoding_format", packs ? "base64" : "float");
+    llmgwi_dialect_embed_dim(build, build->target->quirks & LLMGWI_DIALECT_MISTRAL ? "output_dimension"
+                                                                                   : "dimensions");
+    llmgwi_json_close(&build->out, '}');
+}
+
+static void llmgwi_dialect_embed_gemini(llmgwi_dialect_build *build) {
+    static const char *const tasks[] = {NULL, "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"};
+    const llmgwi_dialect_embed *embed = llmgwi_dialect_embed_of(build);
+    llmgwi_json_out *out = &build->out;
+    char model[280];
+    snprintf(model, sizeof model, "models/%s", build->target->model);
+    llmgwi_json_open(out, '{');
+    llmgwi_json_key(out, "requests");
+    llmgwi_json_open(out, '[');
+    for (size_t i = 0; i < embed->count; i++) {
+        llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(model));
+        llmgwi_json_key(out, "content");
+        llmgwi_json_raw(out, llmgwi_base_cstr("{\"parts\":[{\"text\":"));
+        out->comma = false;
+        llmgwi_dialect_embed_put(build, i);
+        llmgwi_base_buf_text(out->buf, "}]}");
+        if (tasks[embed->purpose]) llmgwi_json_pair(out, "taskType", tasks[embed->purpose]);
+        llmgwi_dialect_embed_dim(build, "outputDimensionality");
+        llmgwi_json_close(out, '}');
+    }
+    llmgwi_json_close(out, ']');
+    llmgwi_json_close(out, '}');
+}
+
+static void llmgwi_dialect_embed_ollama(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_embed_all(build, "input");
+    llmgwi_dialect_raw(build, "truncate", "false");
+    llmgwi_dialect_embed_dim(build, "dimensions");
+    llmgwi_json_close(&build->out, '}');
+}
+
+/* Cohere's, of its own and inside Bedrock's. A purpose is required. */
+static void llmgwi_dialect_embed_cohere_body(llmgwi_dialect_build *build) {
+    bool query = llmgwi_dialect_embed_of(build)->purpose == LLMGW_PURPOSE_QUERY;
+    llmgwi_dialect_embed_all(build, "texts");
+    llmgwi_json_pair(&build->out, "input_type", query ? "search_query" : "search_document");
+    llmgwi_json_pair(&build->out, "truncate", "NONE");
+    llmgwi_dialect_embed_dim(build, "output_dimension");
+    llmgwi_json_close(&build->out, '}');
+}
+
+static void llmgwi_dialect_embed_cohere(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_raw(build, "embedding_types", "[\"float\"]");
+    llmgwi_dialect_embed_cohere_body(build);
+}
+
+static void llmgwi_dialect_embed_bedrock_cohere(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_dialect_embed_cohere_body(build);
+}
+
+static void llmgwi_dialect_embed_titan(llmgwi_dialect_build *build) {
+    llmgwi_json_open(&build->out, '{');
+    llmgwi_json_key(&build->out, "inputText");
+    llmgwi_dialect_embed_put(build, 0);
+    llmgwi_dialect_embed_dim(build, "dimensions");
+    llmgwi_json_close(&build->out, '}');
+}
+
+static void llmgwi_dialect_embed_nova(llmgwi_dialect_build *build) {
+    llmgwi_json_out *out = &build->out;
+    bool query = llmgwi_dialect_embed_of(build)->purpose == LLMGW_PURPOSE_QUERY;
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "taskType", "SINGLE_EMBEDDING");
+    llmgwi_json_key(out, "singleEmbeddingParams");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "embeddingPurpose", query ? "GENERIC_RETRIEVAL" : "GENERIC_INDEX");
+    llmgwi_dialect_embed_dim(build, "embeddingDimension");
+    llmgwi_json_key(out, "text");
+    llmgwi_json_open(out, '{');
+    llmgwi_json_pair(out, "truncationMode", "NONE");
+    llmgwi_json_key(out, "value");
+    llmgwi_dialect_embed_put(build, 0);
+    for (int i = 0; i < 3; i++) llmgwi_json_close(out, '}');
+}
+
+/* Vectors being read. Each goes to its place in the answer's text, as floats. */
+typedef struct llmgwi_dialect_embedded {
+    llmgwi_dialect_answer *answer;
+    llmgwi_base_buf vector; /* the one being read */
+    size_t bytes;           /* of each; 0: none was read yet */
+    size_t count, end;      /* how many there are; the highest place + 1 */
+    unsigned char seen[LLMGWI_DIALECT_EMBED_TEXTS / 8];
+} llmgwi_dialect_embedded;
+
+static bool llmgwi_dialect_embed_bad(llmgwi_dialect_embedded *in, const char *what) {
+    bool cap = in->vector.failed != LLMGWI_BASE_NO_MEMORY && in->answer->text.failed != LLMGWI_BASE_NO_MEMORY;
+    return llmgwi_dialect_fail(in->answer, cap ? LLMGW_E_PROTOCOL : LLMGW_E_MEMORY,
+                               cap ? what : "out of memory for the vectors");
+}
+
+/* Puts the vector that was read to its place. */
+static bool llmgwi_dialect_embed_place(llmgwi_dialect_embedded *in, uint64_t at) {
+    llmgwi_base_buf *all = &in->answer->text;
+    size_t n = in->vector.n;
+    if (in->answer->error.code) return false;
+    if (!n || (in->bytes && in->bytes != n))
+        return llmgwi_dialect_embed_bad(in, "embedding: empty, or of another length than the first");
+    if (at >= LLMGWI_DIALECT_EMBED_TEXTS || in->seen[at / 8] >> (at % 8) & 1)
+        return llmgwi_dialect_embed_bad(in, "embedding: index: larger than 2,047, or comes twice");
+    size_t need = ((size_t)at + 1) * n, more = need > all->n ? need - all->n : 0;
+    if (!llmgwi_base_buf_reserve(all, more)) {
+        if (all->failed == LLMGWI_BASE_OVER_CAP)
+            (void)llmgwi_dialect_fail(in->answer, LLMGW_E_TOO_LARGE,
+                                      "the vectors are larger than max_reply_bytes");
+        return llmgwi_dialect_embed_bad(in, "");
+    }
+    if (more) memset(all->p + all->n, 0, more + 1);
+    all->n += more;
+    memcpy(all->p + (size_t)at * n, in->vector.p, n);
+    in->seen[at / 8] |= (unsigned char)(1u << (at % 8));
+    in->bytes = n;
+    in->count++;
+    if (at >= in->end) in->end = (size_t)at + 1;
+    return true;
+}
+
+static bool llmgwi_dialect_embed_add(llmgwi_dialect_embedded *in, double d) {
+    float value = (float)d;
+    bool sane = d > -1e30 && d < 1e30; /* a NaN is neither */
+    return (sane && llmgwi_base_buf_add(&in->vector, &value, sizeof value)) ||
+           llmgwi_dialect_embed_bad(in, "embedding: not a vector of at most 16,384 numbers");
+}
+
+/* Little-endian floats in base64. */
+static bool llmgwi_dialect_embed_packed(llmgwi_dialect_embedded *in, llmgwi_json *json) {
+    llmgwi_base_buf plain, bytes;
+    llmgwi_json_text text;
+    llmgwi_base_buf_init(&plain, in->vector.mem, in->answer->max_bytes);
+    llmgwi_base_buf_init(&bytes, in->vector.mem, in->vector.max);
+    bool good = llmgwi_json_string(json, &text) && (!text.escaped || llmgwi_json_unescape(text, &plain));
+    good = good && llmgwi_json_get_base64(text.escaped ? llmgwi_base_buf_str(&plain) : text.raw, &bytes) &&
+           bytes.n % 4 == 0;
+    if (!good) (void)llmgwi_dialect_embed_bad(in, "embedding: not the base64 of at most 16,384 floats");
+    for (size_t i = 0; good && i < bytes.n; i += 4) {
+        const unsigned char *b = (const unsigned char *)bytes.p + i;
+        uint32_t bits = (uint32_t)b[3] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[1] << 8 | b[0];
+        float value;
+        memcpy(&value, &bits, sizeof value);
+        good = llmgwi_dialect_embed_add(in, (double)value);
+    }
+    llmgwi_base_buf_free(&plain);
+    llmgwi_base_buf_free(&bytes);
+    return good;
+}
+
+static void llmgwi_dialect_embed_object(llmgwi_dialect_embedded *in, llmgwi_json *json);
+
+/* Reads a vector, or, where some stand deeper, reads and places those. True: one was read. Bounded by the
+   cursor's depth. */
+static bool llmgwi_dialect_embed_value(llmgwi_dialect_embedded *in, llmgwi_json *json) {
+    llmgwi_json_kind kind = llmgwi_json_look(json);
+    llmgwi_json_number number;
+    bool one = false;
+    if (in->answer->error.code) return false;
+    if (kind == LLMGWI_JSON_OBJECT) llmgwi_dialect_embed_object(in, json);
+    in->vector.n = 0;
+    if (kind == LLMGWI_JSON_STRING) return llmgwi_dialect_embed_packed(in, json);
+    if (kind != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return false;
+    while (!in->answer->error.code && llmgwi_json_item(json)) {
+        bool flat = llmgwi_json_look(json) == LLMGWI_JSON_NUMBER;
+        if (flat && llmgwi_json_get_number(json, &number))
+            one = llmgwi_dialect_embed_add(in, number.d);
+        else if (!flat && llmgwi_dialect_embed_value(in, json))
+            (void)llmgwi_dialect_embed_place(in, in->count);
+    }
+    return one;
+}
+
+static const char *const llmgwi_dialect_embed_holders[] = {"data", "embeddings", "embedding", "values",
+                                                           "float"};
+static const char *const llmgwi_dialect_embed_wraps[] = {"meta", "billed_units", "usageMetadata"};
+static const char *const llmgwi_dialect_embed_counts[] = {"inputTextTokenCount", "prompt_eval_count",
+                                                          "promptTokenCount", "input_tokens"};
+
+static bool llmgwi_dialect_embed_among(llmgwi_base_str key, const char *const *names, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (llmgwi_base_same(key, names[i])) return true;
+    return false;
+}
+#define LLMGWI_DIALECT_EMBED_IS(key, names)                                                                  \
+    llmgwi_dialect_embed_among(key, llmgwi_dialect_embed_##names,                                            \
+                               LLMGWI_BASE_COUNT(llmgwi_dialect_embed_##names))
+
+/* A whole reply, one vector with its index, or what counts the tokens: no key means two things. */
+static void llmgwi_dialect_embed_object(llmgwi_dialect_embedded *in, llmgwi_json *json) {
+    llmgwi_dialect_answer *answer = in->answer;
+    llmgwi_base_str key, error = llmgwi_base_view("", 0);
+    llmgwi_json_text id = llmgwi_dialect_none(), model = llmgwi_dialect_none();
+    int64_t index = -1;
+    bool one = false;
+    if (!llmgwi_json_object(json)) return;
+    while (!answer->error.code && llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (LLMGWI_DIALECT_EMBED_IS(key, holders))
+            one = llmgwi_dialect_embed_value(in, json);
+        else if (LLMGWI_DIALECT_EMBED_IS(key, wraps) && kind == LLMGWI_JSON_OBJECT)
+            llmgwi_dialect_embed_object(in, json);
+        else if (LLMGWI_DIALECT_EMBED_IS(key, counts))
+            answer->usage.known = llmgwi_json_count(json, &answer->usage.input) || answer->usage.known;
+        else if (llmgwi_base_same(key, "index"))
+            (void)llmgwi_json_count(json, &index);
+        else if (llmgwi_base_same(key, "usage"))
+            llmgwi_dialect_openai_usage(answer, json);
+        else if (llmgwi_base_same(key, "id"))
+            (void)llmgwi_json_maybe(json, &id);
+        else if (llmgwi_base_same(key, "model"))
+            (void)llmgwi_json_maybe(json, &model);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &error);
+    }
+    llmgwi_dialect_identify(answer, id, model);
+    if (error.n) (void)llmgwi_dialect_unless(answer, error);
+    if (one) (void)llmgwi_dialect_embed_place(in, index < 0 ? in->count : (uint64_t)index);
+}
+
+/* All dialects' replies. A vector of an object without an index is the next one. */
+static bool llmgwi_dialect_embed_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    llmgwi_json json;
+    llmgwi_dialect_embedded in;
+    memset(&in, 0, sizeof in);
+    in.answer = answer;
+    llmgwi_base_buf_init(&in.vector, answer->mem, LLMGWI_DIALECT_EMBED_DIM * sizeof(float));
+    llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
+    llmgwi_dialect_embed_object(&in, &json);
+    llmgwi_base_buf_free(&in.vector);
+    if (answer->error.code || !llmgwi_dialect_parsed(answer, &json, "embedding")) return false;
+    answer->any = in.count && in.count == in.end; /* no gap */
+    answer->vectors = in.count;
+    answer->finish = LLMGW_FINISH_STOP;
+    return llmgwi_dialect_whole_reply(answer, "embedding: no vector, or one is missing");
+}
+
+/* How a dialect is asked for vectors: a row for the first pattern of models that fits. */
+typedef struct llmgwi_dialect_embedder {
+    const char *dialect, *model; /* "*" stands for any run of characters, "-" for a dot, too */
+    size_t texts;                /* of one request, at most */
+    llmgwi_dialect wire;
+} llmgwi_dialect_embedder;
+
+#define LLMGWI_DIALECT_EMBED_ROW(dialect, model, texts, path, build)                                         \
+    {                                                                                                        \
+        dialect, model, texts, {                                                                             \
+            "embeddings", path, path, NULL, NULL, NULL, false, build, llmgwi_dialect_embed_reply, NULL,      \
+                LLMGWI_FRAME_SSE, NULL                                                                       \
+        }                                                                                                    \
+    }
+
+static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
+    LLMGWI_DIALECT_EMBED_ROW("openai", "*", 2048, "/embeddings", llmgwi_dialect_embed_openai),
+    LLMGWI_DIALECT_EMBED_ROW("responses", "*", 2048, "/embeddings", llmgwi_dialect_embed_openai),
+    LLMGWI_DIALECT_EMBED_ROW("gemini", "*", 100, "/models/{model}:batchEmbedContents",
+                             llmgwi_dialect_embed_gemini),
+    LLMGWI_DIALECT_EMBED_ROW("ollama", "*", 512, "/api/embed", llmgwi_dialect_embed_ollama),
+    LLMGWI_DIALECT_EMBED_ROW("cohere", "*", 96, "/embed", llmgwi_dialect_embed_cohere),
+    LLMGWI_DIALECT_EMBED_ROW("bedrock", "*titan-embed*", 1, "/model/{model}/invoke",
+                             llmgwi_dialect_embed_titan),
+    LLMGWI_DIALECT_EMBED_ROW("bedrock", "*cohere-embed*", 96, "/model/{model}/invoke",
+                             llmgwi_dialect_embed_bedrock_cohere),
+    LLMGWI_DIALECT_EMBED_ROW("bedrock", "*nova*embed*", 1, "/model/{model}/invoke",
+                             llmgwi_dialect_embed_nova),
+};
+
+/* NULL: it gives no vectors. */
+static const llmgwi_dialect_embedder *llmgwi_dialect_embedder_find(const llmgwi_dialect *dialect,
+                                                                   const char *model) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embedders); i++)
+        if (strcmp(llmgwi_dialect_embedders[i].dialect, dialect->name) == 0 &&
+            llmgwi_dialect_fits(llmgwi_base_cstr(model), llmgwi_dialect_embedders[i].model))
+            return &llmgwi_dialect_embedders[i];
+    return NULL;
+}
+
+/* What one request may hold; 0: as much as the others. */
+typedef struct llmgwi_dialect_embed_limit {
+    const char *flavour;
+    size_t texts;
+    int64_t tokens; /* of all texts, by our estimate: some less than what the provider takes */
+} llmgwi_dialect_embed_limit;
+
+static const llmgwi_dialect_embed_limit llmgwi_dialect_embed_limits[] = {
+    {"openai", 2048, 240000}, /* of 300,000 */
+    {"azure", 2048, 240000},
+    {"mistral", 128, 12000}, /* of 16,384 */
+    {"qwen", 10, 0},
+};
+
+/* The least that all rows allow of texts, tokens, and, as the reply must fit max_bytes, vectors. */
+static size_t llmgwi_dialect_embed_most(const llmgwi_dialect_embedder *row, const char *flavour,
+                                        int dimensions, size_t max_bytes, int64_t *tokens) {
+    size_t texts = row->texts;
+    /* a number takes 13 bytes, or 22 where a float is written as a double */
+    size_t vector = (size_t)(dimensions ? dimensions : LLMGWI_DIALECT_EMBED_USUAL) * 22;
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embed_limits); i++) {
+        const llmgwi_dialect_embed_limit *limit = &llmgwi_dialect_embed_limits[i];
+        if (strcmp(limit->flavour, flavour) != 0) continue;
+        if (limit->texts < texts) texts = limit->texts;
+        if (limit->tokens && limit->tokens < *tokens) *tokens = limit->tokens;
+    }
+    if (texts > max_bytes / vector) texts = max_bytes / vector;
+    return texts ? texts : 1;
+}
+
+/* ---- batches (WIRE.md 7) ---- */
+
+/* A provider's batch API. Paths: {model} stands for the id of a batch or file. */
+typedef struct llmgwi_dialect_batches {
+    const char *dialect;
+    const char *upload; /* the requests go there first, as lines; NULL: into create */
+    const char *create, *status, *cancel, *results;
+    size_t count, bytes; /* of requests, at most */
+} llmgwi_dialect_batches;
+
+static const llmgwi_dialect_batches llmgwi_dialect_batches_table[] = {
+    {"openai", "/files", "/batches", "/batches/{model}", "/batches/{model}/cancel", "/files/{model}/content",
+     50000, (size_t)200 * 1000 * 1000},
+    {"responses", "/files", "/batches", "/batches/{model}", "/batches/{model}/cancel",
+     "/files/{model}/content", 50000, (size_t)200 * 1000 * 1000},
+    {"anthropic", NULL, "/messages/batches", "/messages/batches/{model}", "/messages/batches/{model}/cancel",
+     "/messages/batches/{model}/results", 100000, (size_t)256 * 1000 * 1000},
+};
+
+/* NULL: it has none. */
+static const llmgwi_dialect_batches *llmgwi_dialect_batches_find(const llmgwi_dialect *dialect) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_batches_table); i++)
+        if (strcmp(llmgwi_dialect_batches_table[i].dialect, dialect->name) == 0)
+            return &llmgwi_dialect_batches_table[i];
+    return NULL;
+}
+
+/* A reply that is kept as it is. */
+static bool llmgwi_dialect_batch_reply(llmgwi_dialect_answer *answer, llmgwi_base_str body) {
+    size_t at;
+    const char *wrong = llmgwi_json_check(body, LLMGWI_JSON_OBJECT, answer->max_depth, &at);
+    if (wrong)
+        return !llmgwi_base_error(&answer->error, LLMGW_E_PROTOCOL, "batch: %s at byte %lu", wrong,
+                                  (unsigned long)at);
+    if (!llmgwi_base_buf_view(&answer->text, body))
+        return llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the reply");
+    return answer->any = answer->ended = true;
+}
+
+/* A line of results, handed on as it is. */
+static bool llmgwi_dialect_batch_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
+                                       llmgwi_base_str data) {
+    llmgwi_dialect_piece piece;
+    (void)name;
+    memset(&piece, 0, sizeof piece);
+    piece.id = piece.name = "";
+    answer->bytes += data.n;
+    answer->sink(answer->sink_user, LLMGW_EVENT_REASONING, &piece, 0, data);
+    return true;
+}
+
+/* Its paths are those of the table above. */
+static const llmgwi_dialect llmgwi_dialect_batch_wire = {"batches",
+                                                         "",
+                                                         "",
+                                                         NULL,
+                                                         NULL,
+                                                         NULL,
+                                                         false,
+                                                         NULL,
+                                                         llmgwi_dialect_batch_reply,
+                                                         llmgwi_dialect_batch_event,
+                                                         LLMGWI_FRAME_LINES,
+                                                         NULL};
+
+/* What is known of a batch, or, of a file, its id. */
+typedef struct llmgwi_dialect_batch {
+    char id[128], output[128], errors[128]; /* the last two: files; "": none */
+    llmgw_batch_info info;
+} llmgwi_dialect_batch;
+
+typedef struct llmgwi_dialect_batch_word {
+    const char *word;
+    llmgw_batch_state state;
+} llmgwi_dialect_batch_word;
+
+static const llmgwi_dialect_batch_word llmgwi_dialect_batch_words[] = {
+    {"validating", LLMGW_BATCH_VALIDATING}, {"in_progress", LLMGW_BATCH_RUNNING},
+    {"finalizing", LLMGW_BATCH_FINISHING},  {"completed", LLMGW_BATCH_ENDED},
+    {"ended", LLMGW_BATCH_ENDED},           {"failed", LLMGW_BATCH_FAILED},
+    {"expired", LLMGW_BATCH_EXPIRED},       {"cancelling", LLMGW_BATCH_CANCELLING},
+    {"canceling", LLMGW_BATCH_CANCELLING},  {"cancelled", LLMGW_BATCH_CANCELLED},
+};
+
+static const llmgwi_dialect_batch_word *llmgwi_dialect_batch_word_find(llmgwi_json_text text) {
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_batch_words); i++)
+        if (llmgwi_json_is(text, llmgwi_dialect_batch_words[i].word)) return &llmgwi_dialect_batch_words[i];
+    return NULL;
+}
+
+/* Members that are texts or numbers, and where they go. One key may count for one provider only. */
+typedef struct llmgwi_dialect_batch_field {
+    const char *key;
+    char kind; /* 'i' id, 't' time, 'n' count */
+    size_t at;
+} llmgwi_dialect_batch_field;
+
+#define LLMGWI_DIALECT_BATCH_INFO(field) offsetof(llmgwi_dialect_batch, info.field)
+static const llmgwi_dialect_batch_field llmgwi_dialect_batch_fields[] = {
+    {"id", 'i', offsetof(llmgwi_dialect_batch, id)},
+    {"output_file_id", 'i', offsetof(llmgwi_dialect_batch, output)},
+    {"error_file_id", 'i', offsetof(llmgwi_dialect_batch, errors)},
+    {"created_at", 't', LLMGWI_DIALECT_BATCH_INFO(created_s)},
+    {"expires_at", 't', LLMGWI_DIALECT_BATCH_INFO(expires_s)},
+    {"completed_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"failed_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"expired_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"cancelled_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"ended_at", 't', LLMGWI_DIALECT_BATCH_INFO(ended_s)},
+    {"total", 'n', LLMGWI_DIALECT_BATCH_INFO(total)},
+    {"completed", 'n', LLMGWI_DIALECT_BATCH_INFO(succeeded)},
+    {"succeeded", 'n', LLMGWI_DIALECT_BATCH_INFO(succeeded)},
+    {"failed", 'n', LLMGWI_DIALECT_BATCH_INFO(failed)},
+    {"errored", 'n', LLMGWI_DIALECT_BATCH_INFO(failed)},
+    {"canceled", 'n', LLMGWI_DIALECT_BATCH_INFO(cancelled)},
+    {"expired", 'n', LLMGWI_DIALECT_BATCH_INFO(expired)},
+};
+
+/* An id is sent back inside a path, and stands behind a slash in a batch's name. False: it is not fit for that. */
+static bool llmgwi_dialect_batch_fit(const char *id, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!(id[i] >= 'a' && id[i] <= 'z') && !(id[i] >= 'A' && id[i] <= 'Z') &&
+            !(id[i] >= '0' && id[i] <= '9') && id[i] != '_' && id[i] != '-')
+            return false;
+    return n > 0 && n < 128;
+}
+
+static void llmgwi_dialect_batch_member(llmgwi_dialect_batch *batch, llmgwi_json *json, llmgwi_base_str key) {
+    const llmgwi_dialect_batch_field *field = llmgwi_dialect_batch_fields;
+    const llmgwi_dialect_batch_field *end = field + LLMGWI_BASE_COUNT(llmgwi_dialect_batch_fields);
+    llmgwi_json_kind kind = llmgwi_json_look(json);
+    llmgwi_json_text text = llmgwi_dialect_none();
+    while (field < end && !llmgwi_base_same(key, field->key)) field++;
+    if (field == end) return;
+    char *to = (char *)batch + field->at;
+    if (kind == LLMGWI_JSON_STRING) (void)llmgwi_json_string(json, &text);
+    if (field->kind == 'i' && llmgwi_dialect_batch_fit(text.raw.p, text.raw.n)) {
+        memcpy(to, text.raw.p, text.raw.n);
+        to[text.raw.n] = 0;
+    } else if (field->kind != 'i' && kind == LLMGWI_JSON_NUMBER) {
+        (void)llmgwi_json_count(json, (int64_t *)(void *)to);
+    } else if (field->kind == 't' && text.raw.n) {
+        int64_t s = llmgwi_dialect_stamp(text.raw);
+        if (s > 0) memcpy(to, &s, sizeof s);
+    }
+}
+
+/* The first error of {"data": [{"message"}]}. */
+static void llmgwi_dialect_batch_why(llmgwi_dialect_batch *batch, llmgwi_base_str raw, int max_depth) {
+    llmgwi_json json;
+    llmgwi_base_str key, data = llmgwi_base_view("", 0);
+    llmgw_error error;
+    llmgwi_json_init(&json, raw.p, raw.n, max_depth);
+    if (llmgwi_json_object(&json))
+        while (llmgwi_json_member(&json, &key))
+            if (llmgwi_base_same(key, "data")) (void)llmgwi_json_skip(&json, &data);
+    if (!data.n) return;
+    memset(&error, 0, sizeof error);
+    llmgwi_dialect_error(&error, 0, data, max_depth);
+    snprintf(batch->info.why, sizeof batch->info.why, "%.150s", error.text);
+}
+
+/* The object of a batch: anthropic's or openai's. */
+static void llmgwi_dialect_batch_object(llmgwi_dialect_batch *batch, llmgwi_json *json, int64_t *processing,
+                                        int max_depth) {
+    const llmgwi_dialect_batch_word *word = NULL;
+    llmgwi_json_text text = llmgwi_dialect_none();
+    llmgwi_base_str key, raw;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        if (kind == LLMGWI_JSON_STRING &&
+            (llmgwi_base_same(key, "status") || llmgwi_base_same(key, "processing_status"))) {
+            if (llmgwi_json_string(json, &text)) word = llmgwi_dialect_batch_word_find(text);
+            batch->info.state = word ? word->state : LLMGW_BATCH_RUNNING;
+        } else if (llmgwi_base_same(key, "request_counts") && kind == LLMGWI_JSON_OBJECT) {
+            llmgwi_dialect_batch_object(batch, json, processing, max_depth);
+        } else if (llmgwi_base_same(key, "processing")) {
+            (void)llmgwi_json_count(json, processing);
+        } else if (llmgwi_base_same(key, "errors") && kind == LLMGWI_JSON_OBJECT) {
+            if (!llmgwi_json_skip(json, &raw)) return;
+            llmgwi_dialect_batch_why(batch, raw, max_depth);
+        } else {
+            llmgwi_dialect_batch_member(batch, json, key);
+        }
+    }
+}
+
+/* What a provider says of a batch or of a file. False: it makes no sense. */
+static bool llmgwi_dialect_batch_read(llmgwi_dialect_batch *batch, llmgwi_base_str body, int max_depth) {
+    llmgwi_json json;
+    llmgw_batch_info *info = &batch->info;
+    int64_t processing = -1;
+    memset(batch, 0, sizeof *batch);
+    info->state = LLMGW_BATCH_RUNNING;
+    llmgwi_json_init(&json, body.p, body.n, max_depth);
+    llmgwi_dialect_batch_object(batch, &json, &processing, max_depth);
+    if (processing >= 0)
+        info->total = processing + info->succeeded + info->failed + info->cancelled + info->expired;
+    info->over = info->state >= LLMGW_BATCH_ENDED && info->state <= LLMGW_BATCH_CANCELLED;
+    return llmgwi_json_end(&json) && batch->id[0];
+}
+
+/* A line of results. Texts point into it. */
+typedef struct llmgwi_dialect_result {
+    llmgwi_json_text id, type;
+    llmgwi_base_str body, error; /* JSON; empty: none */
+    int64_t status;              /* 0: not told */
+} llmgwi_dialect_result;
+
+static void llmgwi_dialect_result_object(llmgwi_dialect_result *result, llmgwi_json *json, bool inside) {
+    llmgwi_base_str key;
+    if (!llmgwi_json_object(json)) return;
+    while (llmgwi_json_member(json, &key)) {
+        llmgwi_json_kind kind = llmgwi_json_look(json);
+        bool object = kind == LLMGWI_JSON_OBJECT;
+        if (!inside && llmgwi_base_same(key, "custom_id"))
+            (void)llmgwi_json_maybe(json, &result->id);
+        else if (!inside && object && (llmgwi_base_same(key, "response") || llmgwi_base_same(key, "result")))
+            llmgwi_dialect_result_object(result, json, true);
+        else if (inside && llmgwi_base_same(key, "type"))
+            (void)llmgwi_json_maybe(json, &result->type);
+        else if (inside && llmgwi_base_same(key, "status_code"))
+            (void)llmgwi_json_count(json, &result->status);
+        else if (inside && object && (llmgwi_base_same(key, "body") || llmgwi_base_same(key, "message")))
+            (void)llmgwi_json_skip(json, &result->body);
+        else if (llmgwi_base_same(key, "error") && kind != LLMGWI_JSON_NULL)
+            (void)llmgwi_json_skip(json, &result->error);
+    }
+}
+
+/* openai: {custom_id, response: {status_code, body}, error}; anthropic: {custom_id, result: {type, message | error}}.
+   False: it is no JSON, or says not whose result it is. */
+static bool llmgwi_dialect_result_read(llmgwi_dialect_result *result, llmgwi_base_str line, int max_depth) {
+    llmgwi_json json;
+    memset(result, 0, sizeof *result);
+    result->id = result->type = llmgwi_dialect_none();
+    result->body = result->error = llmgwi_base_view("", 0);
+    llmgwi_json_init(&json, line.p, line.n, max_depth);
+    llmgwi_dialect_result_object(result, &json, false);
+    return llmgwi_json_end(&json) && result->id.raw.n;
+}
+
+/* An answer, or why there is none, from what was read. */
+static void llmgwi_dialect_result_answer(const llmgwi_dialect_result *result, const llmgwi_dialect *dialect,
+                                         llmgwi_dialect_answer *answer) {
+    llmgw_error *error = &answer->error;
+    bool bad = result->status && (result->status < 200 || result->status > 299);
+    llmgwi_base_str said = result->error.n ? result->error : result->body;
+    if (llmgwi_json_is(result->type, "canceled") || llmgwi_base_has(result->error, "batch_cancelled"))
+        (void)llmgwi_base_error(error, LLMGW_E_CANCELLED, "the batch was cancelled before this request");
+    else if (llmgwi_json_is(result->type, "expired") || llmgwi_base_has(result->error, "batch_expired"))
+        (void)llmgwi_base_error(error, LLMGW_E_DEADLINE,
+                                "the batch expired before this request was answered");
+    else if (result->error.n || bad)
+        llmgwi_dialect_error(error, bad ? (int)result->status : 0, said, answer->max_depth);
+    else if (!result->body.n)
+        (void)llmgwi_base_error(error, LLMGW_E_PROTOCOL, "result: neither an answer nor an error");
+    else if (dialect->reply(answer, result->body))
+        llmgwi_dialect_settle(answer);
+    if (bad) error->http_status = (int)result->status;
+    answer->usage.tier = LLMGW_TIER_BATCH; /* some say "default" all the same */
 }
 
 /* ------------------------------------------------------------------------------------------- */
@@ -15932,10 +16645,8 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
     if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
-    return strcmp(own.provider->dialect->name, "openai") == 0 ||
-           strcmp(own.provider->dialect->name, "responses") == 0 || /* the same host's */
-           llmgwi_config_wrong(error, "cache.embed_model", "",
-                               "expected a model of a provider that speaks the openai dialect");
+    return llmgwi_dialect_embedder_find(own.dialect, own.model) != NULL ||
+           llmgwi_config_wrong(error, "cache.embed_model", "", "its provider's dialect gives no embeddings");
 }
 
 /* Is there something in a budget? */
@@ -16282,6 +16993,14 @@ static int64_t llmgwi_price_part(int64_t *left, int64_t part) {
     return part;
 }
 
+/* A batch costs half where nothing else is listed: openai and anthropic, all models. */
+static bool llmgwi_price_halves(const llmgwi_price_rates *rates, llmgw_tier tier) {
+    const llmgwi_price_entry *entries = llmgwi_price_entries(rates);
+    for (size_t i = 0; i < rates->count; i++)
+        if (entries[i].tier == LLMGW_TIER_BATCH) return false;
+    return tier == LLMGW_TIER_BATCH;
+}
+
 /* rates NULL: unknown. A kind that was not used need not have a rate. */
 static llmgw_cost llmgwi_price_cost(const llmgwi_price_rates *rates, const llmgw_usage *usage) {
     int64_t counts[LLMGWI_PRICE_KINDS] = {0};
@@ -16300,11 +17019,12 @@ static llmgw_cost llmgwi_price_cost(const llmgwi_price_rates *rates, const llmgw
     counts[LLMGWI_PRICE_REASONING] = llmgwi_price_part(&output, usage->reasoning);
     counts[LLMGWI_PRICE_AUDIO_OUTPUT] = llmgwi_price_part(&output, usage->audio_output);
     counts[LLMGWI_PRICE_OUTPUT] = output;
+    int64_t share = llmgwi_price_halves(rates, usage->tier) ? 2 : 1;
     for (int kind = 0; kind < LLMGWI_PRICE_KINDS; kind++) {
         if (!counts[kind]) continue;
         int64_t rate = llmgwi_price_rate(rates, kind, (int)usage->tier, usage->input);
         if (rate < 0) return cost;
-        llmgwi_price_add(sum, counts[kind], rate);
+        llmgwi_price_add(sum, counts[kind], rate / share);
     }
     llmgwi_price_add(sum, 1, llmgwi_price_rate(rates, LLMGWI_PRICE_REQUEST, (int)usage->tier, usage->input));
     cost = llmgwi_price_round(sum);
@@ -20008,6 +20728,8 @@ typedef struct llmgwi_ledger_intent { /* strings live until the call returns */
     llmgw_cost reserved;
     const llmgwi_price_rates *rates; /* NULL: unknown price */
     int64_t key_pico[3];             /* budgets of its scoped key: day, month, total; -1: none */
+    const char *
+        once; /* it was spent already: no budget refuses it, and what has this name counts once. NULL: not so */
     /* out */
     uint64_t number;
     llmgw_code code; /* OK: go; E_BUDGET: refused */
@@ -20950,9 +21672,9 @@ static bool llmgwi_ledger_reserve(llmgwi_ledger *ledger, llmgwi_store_txn *txn, 
             llmgwi_ledger_plus(llmgwi_ledger_plus(sum->spent, sum->reserved), need) > budget->limit_pico;
         if (budget->soft) {
             if (over) intent->soft |= bill->bits[i];
-        } else if (over) {
+        } else if (over && !intent->once) {
             llmgwi_ledger_refuse(intent, budget, sum);
-        } else if (!intent->reserved.known && !budget->allow_unknown) {
+        } else if (!intent->reserved.known && !budget->allow_unknown && !intent->once) {
             llmgwi_ledger_refuse_unknown(intent, budget);
         }
         if (over && intent->code && sum->reserved &&
@@ -21151,6 +21873,19 @@ static void llmgwi_ledger_intent_row(const llmgwi_ledger_intent *intent, uint64_
     row->recovered = true;
 }
 
+/* Was something of this name recorded? Then true; else it is marked. There is room for 65,536 marks, by hash. */
+static bool llmgwi_ledger_marked(llmgwi_store_txn *txn, const char *name) {
+    char mark[32];
+    llmgwi_base_str value;
+    uint64_t hash = XXH3_64bits(name, strlen(name));
+    snprintf(mark, sizeof mark, "ledger_once_%04x", (unsigned)(hash & 0xFFFF));
+    if (llmgwi_store_get(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), &value) &&
+        llmgwi_ledger_number(value) == hash)
+        return true;
+    return txn->error ||
+           !llmgwi_store_put(txn, LLMGWI_STORE_META, llmgwi_base_cstr(mark), llmgwi_ledger_u64(&hash));
+}
+
 static bool llmgwi_ledger_begin_one(llmgwi_ledger *ledger, llmgwi_store_txn *txn,
                                     llmgwi_ledger_intent *intent, llmgwi_ledger_bill *bill,
                                     llmgwi_base_buf *buf) {
@@ -21164,6 +21899,7 @@ static bool llmgwi_ledger_begin_one(llmgwi_ledger *ledger, llmgwi_store_txn *txn
     intent->soft = 0;
     intent->number = 0;
     llmgwi_base_buf_clear(buf);
+    if (intent->once && llmgwi_ledger_marked(txn, intent->once)) return !txn->error;
     llmgwi_ledger_bill_of(ledger, intent, now_s, bill);
     if (!llmgwi_ledger_reserve(ledger, txn, intent, bill, buf)) return false;
     if (intent->code) return true;
@@ -21191,13 +21927,14 @@ static int llmgwi_ledger_no_turn(llmgwi_ledger *ledger, const llmgwi_store_txn *
 
 /* One transaction: what waits, then each intent in turn. 1: done; 0: another writes just now: nothing happened, try
    again in a millisecond; -1: the store failed, nothing happened. */
-static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count) {
+static int llmgwi_ledger_begin_in(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count,
+                                  bool wait) {
     llmgwi_store_txn txn;
     llmgwi_ledger_bill bill;
     size_t settled;
     uint64_t last = ledger->last;
     for (size_t i = 0; i < count; i++) intents[i]->code = LLMGW_E_STORE, intents[i]->number = 0;
-    if (!llmgwi_store_write(ledger->live, &txn, false)) return llmgwi_ledger_no_turn(ledger, &txn);
+    if (!llmgwi_store_write(ledger->live, &txn, wait)) return llmgwi_ledger_no_turn(ledger, &txn);
     bool fine = llmgwi_ledger_apply_all(ledger, &txn, &settled);
     for (size_t i = 0; i < count && fine; i++)
         fine = llmgwi_ledger_begin_one(ledger, &txn, intents[i], &bill, &ledger->text);
@@ -21208,10 +21945,24 @@ static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **int
     return -1;
 }
 
+static int llmgwi_ledger_begin(llmgwi_ledger *ledger, llmgwi_ledger_intent **intents, size_t count) {
+    return llmgwi_ledger_begin_in(ledger, intents, count, false);
+}
+
 static void llmgwi_ledger_settle(llmgwi_ledger *ledger, uint64_t number, const llmgw_ledger_row *row) {
     if (llmgwi_ledger_enqueue(ledger, number, row)) return;
     if (!llmgwi_ledger_turn(ledger, true) || !llmgwi_ledger_enqueue(ledger, number, row))
         llmgwi_ledger_lose(ledger); /* its intent stays, and is recovered once this process has ended */
+}
+
+/* What was spent already, once by its name. Waits for other writers. False: it cannot be recorded. The driver's. */
+static bool llmgwi_ledger_paid(llmgwi_ledger *ledger, llmgwi_ledger_intent *intent,
+                               const llmgw_ledger_row *row) {
+    llmgwi_ledger_intent *list[1];
+    list[0] = intent;
+    if (llmgwi_ledger_begin_in(ledger, list, 1, true) <= 0 || intent->code) return false;
+    if (intent->number) llmgwi_ledger_settle(ledger, intent->number, row);
+    return true;
 }
 
 /* An answer of the cache to a request with key or tags. Any thread. */
@@ -28257,24 +29008,6 @@ static int64_t llmgwi_cache_remove(llmgwi_cache *cache, const llmgw_cache_filter
 
 /* ---- export and import: a line of JSON for each entry, then one for each unit of evidence ---- */
 
-/* Decodes what llmgwi_json_put_base64 writes. False: it is no base64. */
-static bool llmgwi_cache_base64(llmgwi_base_str text, llmgwi_base_buf *out) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if (text.n % 4) return false;
-    for (size_t i = 0; i < text.n; i += 4) {
-        uint32_t v = 0;
-        size_t pad = i + 4 == text.n ? (text.p[i + 3] == '=') + (size_t)(text.p[i + 2] == '=') : 0;
-        for (size_t c = 0; c < 4; c++) {
-            const char *at = c < 4 - pad ? (const char *)memchr(digits, text.p[i + c], 64) : digits;
-            if (!at) return false;
-            v = v << 6 | (uint32_t)(at - digits);
-        }
-        const unsigned char bytes[3] = {(unsigned char)(v >> 16), (unsigned char)(v >> 8), (unsigned char)v};
-        if (!llmgwi_base_buf_add(out, bytes, 3 - pad)) return false;
-    }
-    return true;
-}
-
 static void llmgwi_cache_put_base64(llmgwi_json_out *out, const char *key, llmgwi_base_str bytes) {
     llmgwi_json_key(out, key);
     llmgwi_base_buf_add(out->buf, "\"", 1);
@@ -28577,13 +29310,13 @@ static const char *llmgwi_cache_import_line(llmgwi_cache *cache, llmgwi_base_str
                                             llmgwi_cache_line *line, llmgwi_base_buf *a, llmgwi_base_buf *b) {
     if (!llmgwi_cache_line_parse(text, line)) return "is no line of an export";
     if (llmgwi_base_same(llmgwi_base_buf_str(&line->kind), "entry")) {
-        if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->request), a)) return "request: is no base64";
+        if (!llmgwi_json_get_base64(llmgwi_base_buf_str(&line->request), a)) return "request: is no base64";
         return llmgwi_cache_import_entry(cache, line, llmgwi_base_buf_str(a));
     }
     if (!llmgwi_base_same(llmgwi_base_buf_str(&line->kind), "evidence"))
         return "llmgw: is neither entry nor evidence";
-    if (!llmgwi_cache_base64(llmgwi_base_buf_str(&line->unit), a) ||
-        !llmgwi_cache_base64(llmgwi_base_buf_str(&line->evidence), b))
+    if (!llmgwi_json_get_base64(llmgwi_base_buf_str(&line->unit), a) ||
+        !llmgwi_json_get_base64(llmgwi_base_buf_str(&line->evidence), b))
         return "evidence: is no base64";
     return llmgwi_cache_import_evidence(cache, llmgwi_base_buf_str(a), llmgwi_base_buf_str(b));
 }
@@ -29649,6 +30382,7 @@ typedef struct llmgwi_engine_bearing {
     char name[65];
     int64_t pico[3]; /* budgets of the key: day, month, total; -1: none */
     int64_t slots[3], tokens;
+    bool borrowed; /* another gives it back */
 } llmgwi_engine_bearing;
 
 /* What a call without a caller is made for. */
@@ -29656,6 +30390,20 @@ typedef struct llmgwi_engine_job {
     llmgwi_cache_sample sample;
     llmgwi_cache_judgement judgement;
 } llmgwi_engine_job;
+
+/* A call that asks for something else than a model's answer: its request and its reply are of another kind, all
+   between is the same. Its owner keeps it until the call ends. */
+typedef struct llmgwi_engine_errand {
+    const llmgwi_dialect_embed
+        *embed;            /* vectors: the call's request is the first thing in it; NULL: a batch's: */
+    int64_t tokens;        /* estimate, of its input */
+    const char *path, *id; /* as a dialect's path; what stands for {model} in it */
+    llmgwi_base_str body;
+    const char *type;           /* header line of its body; NULL: JSON */
+    bool get;                   /* it has no body */
+    bool once;                  /* not sent again where it may have been heard */
+    const llmgw_usage *reserve; /* what budgets must have room for; NULL: it costs nothing, and has no row */
+} llmgwi_engine_errand;
 
 /* What each event of a stream touches comes first, up to the end of the queue's state. */
 typedef struct llmgwi_engine_call {
@@ -29738,12 +30486,17 @@ typedef struct llmgwi_engine_call {
     struct llmgwi_engine_call *own_next, **own_at; /* among the calls without a caller */
     llmgwi_engine_job *job;                        /* what on_end is to feed back */
     bool boarding;                                 /* a flight that may be joined: it is in the table */
-    bool wants_vector; /* its question's vector is to be had from a provider first */
-    bool embeds;       /* it asks for that vector */
-    bool quits;        /* it leaves its flight before the end */
-    bool filled;       /* its reply is made already */
-    bool hit;          /* the cache has answered: it has ended when it is accepted */
+    bool wants_vector;                  /* its question's vector is to be had from a provider first */
+    const llmgwi_engine_errand *errand; /* NULL: it asks for an answer */
+    bool quits;                         /* it leaves its flight before the end */
+    bool filled;                        /* its reply is made already */
+    bool hit;                           /* the cache has answered: it has ended when it is accepted */
 } llmgwi_engine_call;
+
+/* An errand about a batch: it costs nothing itself, and how long it takes tells nothing of the model. */
+static bool llmgwi_engine_is_batch(const llmgwi_engine_call *call) {
+    return call->errand && !call->errand->embed;
+}
 
 /* What a state is called, what may follow, how long it may last, and what it means if it lasts longer. */
 typedef struct llmgwi_engine_move {
@@ -30514,6 +31267,8 @@ static void llmgwi_engine_fill(llmgwi_engine_call *call, const llmgw_error *erro
     llmgwi_engine_reply *reply = call->reply;
     llmgw_reply *pub = &reply->pub;
     llmgwi_engine_show(pub, &reply->answer);
+    if (call->errand) pub->text = ""; /* it is no text */
+    if (call->errand) pub->text_len = 0;
     pub->cost.known = true;
     pub->prompt_saved.known = !reply->saved_unknown;
     pub->prompt_saved.estimated = reply->saved_estimated;
@@ -30743,7 +31498,9 @@ static void llmgwi_engine_log_crossings(llmgw *gw, unsigned crossed, const char 
 /* What an attempt will use of the limits in tokens, before it is known. */
 static int64_t llmgwi_engine_reserve(llmgwi_engine_call *call) {
     const llmgw_request *request = call->request;
-    if (call->tokens_in < 0) call->tokens_in = llmgwi_dialect_request_tokens(request);
+    if (call->tokens_in < 0)
+        call->tokens_in = call->errand ? call->errand->tokens : llmgwi_dialect_request_tokens(request);
+    if (call->errand) return call->tokens_in + call->tokens_in * 15 / 100;
     int64_t out = request->max_tokens ? request->max_tokens : call->gw->config.options.reserve_output_tokens;
     if (out > LLMGWI_ENGINE_TOKENS_MAX) out = LLMGWI_ENGINE_TOKENS_MAX;
     return call->tokens_in + call->tokens_in * 15 / 100 + out; /* DESIGN, law 6 */
@@ -30820,7 +31577,8 @@ static void llmgwi_engine_take(llmgwi_engine_attempt *attempt, int64_t now) {
     target->in_flight++;
     target->attempts++;
     taken->probe = llmgwi_health_breaker_begin(&target->breaker, now);
-    attempt->slow_us = llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
+    if (!llmgwi_engine_is_batch(call))
+        attempt->slow_us = llmgwi_engine_after(now, llmgwi_engine_slow_us(gw, target, call->request->stream));
     unsigned of_key = llmgwi_engine_crossings(gw, &account->limits, now);
     unsigned of_model = target->limits ? llmgwi_engine_crossings(gw, target->limits, now) : 0;
     llmgwi_base_unlock(&gw->lock);
@@ -30845,7 +31603,8 @@ static bool llmgwi_engine_kept_back(const llmgwi_engine_attempt *attempt, llmgw_
 static int llmgwi_engine_verdict(const llmgwi_engine_attempt *attempt, const llmgwi_engine_target *target,
                                  llmgw_code code, int64_t us) {
     if (llmgwi_engine_kept_back(attempt, code)) return -1;
-    if (us > llmgwi_engine_slow_us(attempt->gw, target, attempt->call->request->stream)) return 0;
+    bool timed = !llmgwi_engine_is_batch(attempt->call);
+    if (timed && us > llmgwi_engine_slow_us(attempt->gw, target, attempt->call->request->stream)) return 0;
     if (code == LLMGW_OK) return 1;
     unsigned what = llmgwi_health_what(code, 0);
     if (what & LLMGWI_HEALTH_BREAKER) return 0;
@@ -30876,7 +31635,8 @@ static bool llmgwi_engine_note_health(llmgwi_engine_attempt *attempt, llmgwi_eng
         llmgwi_health_aimd_overload(&target->aimd, now, attempt->began_us, target->in_flight);
     else if (code == LLMGW_OK)
         llmgwi_health_aimd_good(&target->aimd, now, target->in_flight);
-    if (code == LLMGW_OK || began || verdict == 0) {
+    bool timed = !llmgwi_engine_is_batch(attempt->call);
+    if (timed && (code == LLMGW_OK || began || verdict == 0)) {
         llmgwi_health_ewma_add(&target->ewma, now, us);
         llmgwi_health_histogram_record(&target->latency[attempt->call->request->stream], us);
     }
@@ -30976,7 +31736,7 @@ static void llmgwi_engine_tally_attempt(const llmgwi_engine_attempt *attempt, ll
         if (refused) llmgwi_engine_note_failure(gw, target, item);
         return;
     }
-    tally->embeds = attempt->call->embeds;
+    tally->embeds = attempt->call->errand && attempt->call->errand->embed;
     if (attempt->hedge)
         gw->sums.hedges++;
     else if (attempt->epoch > 1)
@@ -31022,7 +31782,7 @@ static void llmgwi_engine_settle(llmgwi_engine_attempt *attempt, llmgw_code code
     llmgwi_engine_learn(&lane->requests, &attempt->meta.requests, since, now);
     llmgwi_engine_learn(&lane->tokens, &attempt->meta.tokens, since * taken->tokens, now);
     bool moved = llmgwi_engine_note_health(attempt, target, code, now); /* it is still counted in flight */
-    llmgwi_engine_tally_attempt(attempt, target, item);
+    if (!llmgwi_engine_is_batch(call)) llmgwi_engine_tally_attempt(attempt, target, item);
     lane->in_flight--;
     target->in_flight--;
     if (llmgwi_engine_kept_back(attempt, code)) target->attempts--;
@@ -31223,7 +31983,8 @@ static llmgw_usage llmgwi_engine_reserved(llmgwi_engine_call *call, const llmgwi
     if (call->request->prompt_cache == LLMGW_PROMPT_CACHE_1H) usage.cache_write_1h = usage.input;
     if (!call->request->max_tokens && rates->max_output && usage.output > rates->max_output)
         usage.output = rates->max_output;
-    if (call->embeds) usage.output = 0;
+    if (call->errand) usage.output = 0;
+    if (call->errand && call->errand->reserve) usage = *call->errand->reserve;
     return usage;
 }
 
@@ -31335,8 +32096,9 @@ static void llmgwi_engine_close_trace(llmgwi_engine_attempt *attempt, llmgw_code
     item->duration_us = llmgwi_engine_now(call->gw) - attempt->began_us;
     item->code = code;
     item->usage = attempt->answer.usage;
-    bool free = !item->sent || refused || (code && blank);                /* the provider did no work */
-    bool told = item->usage.known && (!code || attempt->answer.finished); /* it tells at the end */
+    bool free =
+        !item->sent || refused || (code && blank) || llmgwi_engine_is_batch(call); /* no work was done */
+    bool told = item->usage.known && (!code || attempt->answer.finished);          /* it tells at the end */
     if (!told && !free) item->usage = llmgwi_engine_estimate(attempt);
     if (free) item->usage.known = false;
     item->cost = llmgwi_engine_cost(&attempt->rates, &item->usage);
@@ -31574,6 +32336,12 @@ static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t b
     return false;
 }
 
+/* An attempt failed: may the provider have done what was asked all the same? */
+static bool llmgwi_engine_doubtful(const llmgw_trace *item) {
+    int status = item->http_status;
+    return item->sent && item->code && status / 100 != 4 && status != 503 && status != 529;
+}
+
 /* May the target correct its answer? Not one that was cut at max_tokens: it would be again. */
 static bool llmgwi_engine_may_repair(llmgwi_engine_attempt *attempt, const char *fault, int64_t now) {
     llmgwi_engine_call *call = attempt->call;
@@ -31605,6 +32373,8 @@ static void llmgwi_engine_plan_on(llmgwi_engine_attempt *attempt, const llmgw_er
     llmgwi_engine_call *call = attempt->call;
     size_t target = attempt->target;
     unsigned what = llmgwi_health_what(why->code, attempt->meta.should_retry);
+    bool once = call->errand && call->errand->once;
+    if (once && llmgwi_engine_doubtful(&call->reply->trace[attempt->trace_at])) what = 0;
     if (attempt->prefill && llmgwi_dialect_refuses_prefill(why->http_status, why->text)) {
         call->no_prefill = call->on_turn = true; /* the same again, asking in a turn of its own */
         call->plan.tries[target]--;
@@ -31714,6 +32484,15 @@ static bool llmgwi_engine_ask_caller(llmgwi_engine_attempt *attempt) {
     return valid;
 }
 
+/* Did an errand bring what it was sent for? */
+static bool llmgwi_engine_errand_done(const llmgwi_engine_call *call, const llmgwi_dialect_answer *answer,
+                                      llmgw_error *why) {
+    const llmgwi_dialect_embed *embed = call->errand->embed;
+    if (!embed || answer->vectors == embed->count) return true;
+    return !llmgwi_base_error(why, LLMGW_E_PROTOCOL, "embedding: %lu vectors for %lu texts",
+                              (unsigned long)answer->vectors, (unsigned long)embed->count);
+}
+
 /* A valid answer without the fence around it. What the caller has with it is taken back. */
 static void llmgwi_engine_unfence(llmgwi_engine_attempt *attempt, llmgwi_base_str json) {
     llmgwi_dialect_answer *answer = &attempt->answer;
@@ -31747,6 +32526,7 @@ static bool llmgwi_engine_valid(llmgwi_engine_attempt *attempt, llmgw_error *why
     const llmgwi_dialect_answer *answer = &attempt->answer;
     char wrong[160] = "";
     const char *text = "the caller's is_valid said no";
+    if (call->errand) return llmgwi_engine_errand_done(call, answer, why);
     bool refused = answer->refusal.n || answer->finish == LLMGW_FINISH_FILTER;
     if (attempt->kept && call->went_on && answer->text.n == attempt->kept && !answer->tool_count)
         text = "the continuation of a cut answer is empty";
@@ -31870,14 +32650,19 @@ static int llmgwi_engine_stream(llmgwi_engine_attempt *attempt, const char *p, s
     return LLMGWI_HTTP_STOP;
 }
 
+/* Are the bytes of a good status events? Lines of results are, whatever they are called. */
+static bool llmgwi_engine_frames(const llmgwi_engine_attempt *attempt) {
+    bool whole = (attempt->meta.json || attempt->meta.html) && !llmgwi_engine_is_batch(attempt->call);
+    return attempt->call->request->stream && !whole;
+}
+
 /* The first bytes of an answer. */
 static void llmgwi_engine_hear(llmgwi_engine_attempt *attempt, int status) {
     llmgw_trace *trace = &attempt->call->reply->trace[attempt->trace_at];
     trace->http_status = status;
     trace->first_byte_us = attempt->last_us - attempt->began_us;
     attempt->heard = trace->first_byte_us != 0;
-    attempt->framed = status >= 200 && status < 300 && attempt->call->request->stream &&
-                      !attempt->meta.json && !attempt->meta.html;
+    attempt->framed = status >= 200 && status < 300 && llmgwi_engine_frames(attempt);
 }
 
 static int llmgwi_engine_on_body(void *user, int status, const char *p, size_t n) {
@@ -31909,8 +32694,9 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
                                 llmgw_error *why) {
     llmgwi_dialect_answer *answer = &attempt->answer;
     const llmgwi_dialect *dialect = attempt->dialect;
-    attempt->framed = attempt->call->request->stream && !attempt->meta.json &&
-                      !attempt->meta.html; /* also without a byte */
+    attempt->framed = llmgwi_engine_frames(attempt); /* also without a byte */
+    bool lines =
+        attempt->framed && llmgwi_engine_is_batch(attempt->call); /* no line says that it is the last */
     if (attempt->stop.code) {
         *why = attempt->stop;
     } else if (attempt->framed && result->code == LLMGW_OK && !answer->ended) {
@@ -31923,6 +32709,7 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
     }
     if (!why->code && attempt->stop.code) *why = attempt->stop;
     if (why->code || (attempt->framed && llmgwi_dialect_complete(dialect, answer))) return;
+    if (lines && result->code == LLMGW_OK) return;
     if (result->code) {
         (void)llmgwi_base_error(why, result->code, "%s", result->text);
     } else if (attempt->framed) {
@@ -31933,6 +32720,9 @@ static void llmgwi_engine_judge(llmgwi_engine_attempt *attempt, const llmgwi_htt
         *why = answer->error;
     } else if (attempt->stop.code) { /* its events found no place */
         *why = attempt->stop;
+    } else if (!answer->usage.known && attempt->meta.input_tokens) {
+        answer->usage.known = true;
+        answer->usage.input = attempt->meta.input_tokens;
     }
 }
 
@@ -32000,17 +32790,29 @@ static void llmgwi_engine_rewind(llmgwi_engine_call *call, llmgwi_engine_attempt
     if (call->kept) call->resumes++;
 }
 
+static void llmgwi_engine_aim(const llmgwi_config_target *target, llmgwi_dialect_target *wire) {
+    memset(wire, 0, sizeof *wire);
+    wire->model = target->model;
+    wire->flavour = target->provider->flavour;
+    wire->quirks = target->quirks;
+    wire->url = target->provider->url;
+}
+
+/* Where does an errand go? */
+static bool llmgwi_engine_errand_url(llmgwi_engine_attempt *attempt) {
+    const llmgwi_engine_errand *errand = attempt->call->errand;
+    llmgwi_dialect to = *attempt->dialect;
+    to.path = to.stream_path = errand->path;
+    return llmgwi_dialect_url(&to, attempt->wire.url, errand->id, false, &attempt->url);
+}
+
 /* Writes the request of an attempt. False: attempt->stop says why not. */
 static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     llmgwi_engine_call *call = attempt->call;
     const llmgwi_config_target *target = &call->targets[attempt->target];
     const llmgwi_dialect *dialect = attempt->dialect;
     llmgwi_dialect_resume resume;
-    attempt->wire.model = target->model;
-    attempt->wire.flavour = target->provider->flavour;
-    attempt->wire.quirks = target->quirks;
-    attempt->wire.url = target->provider->url;
-
+    llmgwi_engine_aim(target, &attempt->wire);
     resume.text = llmgwi_base_view(llmgwi_base_buf_cstr(&call->reply->answer.text), call->kept);
     resume.turn = call->no_prefill || !llmgwi_dialect_prefills(&attempt->wire, call->request);
     resume.fault = NULL;
@@ -32024,11 +32826,13 @@ static bool llmgwi_engine_write(llmgwi_engine_attempt *attempt) {
     attempt->echoes = attempt->prefill && llmgwi_dialect_echoes(&attempt->wire, call->request);
     attempt->exact = attempt->prefill && !attempt->echoes;
 
-    if (!llmgwi_dialect_write(dialect, &attempt->wire, call->request, &resume, &attempt->body,
-                              &attempt->stop))
+    bool batch = llmgwi_engine_is_batch(call); /* it is written already */
+    if (!batch && !llmgwi_dialect_write(dialect, &attempt->wire, call->request, &resume, &attempt->body,
+                                        &attempt->stop))
         return false;
-    if (!llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
-                            &attempt->url))
+    if (!(batch ? llmgwi_engine_errand_url(attempt)
+                : llmgwi_dialect_url(dialect, target->provider->url, target->model, call->request->stream,
+                                     &attempt->url)))
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the URL");
     const char *query = target->provider->query;
     if (query[0] && (!llmgwi_base_buf_text(&attempt->url, strchr(attempt->url.p, '?') ? "&" : "?") ||
@@ -32062,6 +32866,14 @@ static void llmgwi_engine_ready_answer(llmgwi_engine_attempt *attempt) {
 
 static void llmgwi_engine_fire_attempt(void *owner, int64_t now);
 
+/* In which an attempt at a target is made. An errand is only sent where there is one. */
+static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call,
+                                                  const llmgwi_config_target *target) {
+    if (!call->errand) return target->dialect;
+    if (!call->errand->embed) return &llmgwi_dialect_batch_wire;
+    return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
+}
+
 /* An attempt of a call, not begun. NULL: out of memory. */
 static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call, size_t target, size_t key,
                                                         int64_t now) {
@@ -32077,7 +32889,7 @@ static llmgwi_engine_attempt *llmgwi_engine_attempt_new(llmgwi_engine_call *call
     attempt->call = call;
     attempt->state = LLMGWI_ENGINE_CONNECTING;
     attempt->target = target;
-    attempt->dialect = call->embeds ? &llmgwi_dialect_embeddings : call->targets[target].dialect;
+    attempt->dialect = llmgwi_engine_speaks(call, &call->targets[target]);
     attempt->key = key;
     attempt->at = call->states[target];
     attempt->lane = &attempt->at->lanes[key];
@@ -32181,18 +32993,21 @@ static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_conf
 static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now) {
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = attempt->call->targets[attempt->target].provider;
-    const char *lines[LLMGWI_ENGINE_LINES + 1];
-    if (!provider->token) return true;
-    if (!llmgwi_engine_token_renew(gw, provider)) {
+    const char *lines[LLMGWI_ENGINE_LINES + 1],
+        *type = attempt->call->errand ? attempt->call->errand->type : NULL;
+    if (!provider->token && !type) return true;
+    if (provider->token && !llmgwi_engine_token_renew(gw, provider)) {
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_AUTH, "%.64s: its token function gave no token",
                                 provider->name);
         llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
         return false;
     }
-    attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
+    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
     size_t n =
         llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
-    lines[n++] = attempt->lines.p;
+    for (size_t i = 0; type && i < n; i++)
+        if (llmgwi_base_starts(llmgwi_base_cstr(lines[i]), "Content-Type:")) lines[i] = type;
+    if (provider->token) lines[n++] = attempt->lines.p;
     if (!attempt->lines.failed) attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
     if (!attempt->headers)
         (void)llmgwi_base_error(&attempt->stop, LLMGW_E_MEMORY, "out of memory for the request");
@@ -32213,6 +33028,10 @@ static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
             gw->headers[(provider->lane_at + attempt->key) * 2 + (call->request->stream ? 1 : 0)];
     request.body = llmgwi_base_buf_cstr(&attempt->body);
     request.body_len = attempt->body.n;
+    if (llmgwi_engine_is_batch(call)) { /* it lives longer than the transfer: no upcall gives it up */
+        request.body = call->errand->get ? NULL : call->errand->body.n ? call->errand->body.p : "";
+        request.body_len = call->errand->body.n;
+    }
     request.stream = call->request->stream;
     request.tls = provider->tls;
     request.keyed = provider->keyed;
@@ -32415,7 +33234,7 @@ static void llmgwi_engine_tell_dropped(llmgwi_engine_call *call, size_t target, 
     const llmgwi_config_target *to = &call->targets[target];
     char line[LLMGW_DROPPED_TEXT + 240];
     llmgwi_dialect_fit fit;
-    if (call->embeds) return;
+    if (call->errand) return;
     llmgwi_dialect_fit_to(&fit, call->request, to->quirks);
     snprintf(item->dropped, sizeof item->dropped, "%s", fit.dropped);
     if (!fit.dropped[0] || call->plan.tries[target] || !call->gw->log) return;
@@ -32442,7 +33261,7 @@ static bool llmgwi_engine_launch(llmgwi_engine_call *call, size_t target, size_t
         return false;
     }
     llmgw_trace *item = attempt ? llmgwi_engine_trace(call, LLMGW_TRACE_ATTEMPT, target, now) : NULL;
-    bool ledger = call->gw->ledger != NULL;
+    bool ledger = call->gw->ledger && (!llmgwi_engine_is_batch(call) || call->errand->reserve);
     if (attempt && item && !ledger) attempt->transfer = llmgwi_engine_transfer(attempt);
     if (!attempt || !item || (!ledger && !attempt->transfer)) {
         if (item) call->reply->trace_count--;
@@ -32538,6 +33357,7 @@ static bool llmgwi_engine_look(llmgwi_engine_call *call, size_t i, int64_t ahead
         one.key = key;
         one.at_us = now;
         if (call->on_turn && llmgwi_engine_bad_key(call, i, key)) continue; /* another one is there */
+        if (key && llmgwi_engine_is_batch(call)) break; /* another account may not know of it */
         if (llmgwi_engine_is_dead(&account->dead, found ? &one : choice, now) ||
             llmgwi_engine_is_dead(&lane->dead, found ? &one : choice, now))
             continue;
@@ -33143,7 +33963,7 @@ static void llmgwi_engine_traits(llmgwi_engine_call *call) {
 /* Which targets cannot take the request. */
 static void llmgwi_engine_fit(llmgwi_engine_call *call) {
     llmgwi_dialect_fit fit;
-    for (size_t i = 0; i < call->plan.count && !call->embeds; i++) {
+    for (size_t i = 0; i < call->plan.count && !call->errand; i++) {
         llmgwi_dialect_fit_to(&fit, call->request, call->targets[i].quirks);
         if (fit.field) call->unfit |= (uint64_t)1 << i;
     }
@@ -33624,7 +34444,7 @@ static llmgw_code llmgwi_engine_bear(llmgw *gw, const llmgwi_auth_key *key, int6
 
 /* Gives back what a request took of its key's limits: it used so many tokens. */
 static void llmgwi_engine_unbear(llmgw *gw, llmgwi_engine_bearing *bearing, int64_t used) {
-    if (!bearing->bearer) return;
+    if (!bearing->bearer || bearing->borrowed) return;
     llmgwi_base_lock(&gw->lock);
     llmgwi_engine_limits_settle(&bearing->bearer->limits, bearing->slots, true, used - bearing->tokens,
                                 llmgwi_engine_now(gw));
@@ -33703,7 +34523,7 @@ static void llmgwi_engine_pay(llmgwi_engine_call *call) {
 /* Where a call goes: what its request names, or something cheaper when a soft budget is used up. */
 static const char *llmgwi_engine_where(const llmgwi_engine_call *call) {
     llmgw *gw = call->gw;
-    for (size_t i = 0; i < gw->config.budget_count; i++) {
+    for (size_t i = 0; !call->errand && i < gw->config.budget_count; i++) { /* vectors do not mix */
         const llmgwi_config_budget *budget = &gw->config.budgets[i];
         if (budget->cheaper && LLMGWI_BASE_LOAD(&gw->over[i]) && llmgwi_engine_concerns(call, budget))
             return budget->cheaper;
@@ -34185,6 +35005,14 @@ static void llmgwi_engine_board(llmgwi_engine_call *call, int64_t now) {
 
 /* ---- embeddings: a question's vector from a provider, in time or not at all ---- */
 
+#define LLMGWI_ENGINE_VECTOR 4096 /* numbers: the cache keeps no longer ones */
+
+typedef struct llmgwi_engine_question {
+    llmgwi_dialect_embed embed;
+    llmgwi_engine_errand errand;
+    const char *text;
+} llmgwi_engine_question;
+
 /* The vector came, or it did not: what the fuzzy tier makes of it. */
 static void llmgwi_engine_embedded(llmgwi_engine_call *embed, const llmgw_error *error) {
     llmgwi_engine_call *call = embed->joined;
@@ -34200,8 +35028,9 @@ static void llmgwi_engine_embedded(llmgwi_engine_call *embed, const llmgw_error 
     }
     const float *numbers = error ? NULL : (const float *)(const void *)vector->p;
     size_t dim = error ? 0 : vector->n / sizeof *numbers;
-    bool served = llmgwi_cache_fuzzy(gw->cache, call->look, numbers, dim, gw->clock.random(gw->clock.user),
-                                     &call->reply->arena, &answer);
+    if (dim > LLMGWI_ENGINE_VECTOR) dim = 0; /* the words alone decide */
+    bool served = llmgwi_cache_fuzzy(gw->cache, call->look, dim ? numbers : NULL, dim,
+                                     gw->clock.random(gw->clock.user), &call->reply->arena, &answer);
     if (served && !llmgwi_engine_takes(call, &answer, &call->look->cached)) {
         llmgwi_engine_refused(call->look);
         served = false;
@@ -34223,19 +35052,24 @@ static bool llmgwi_engine_embed(llmgwi_engine_call *call, int64_t now) {
     llmgw_error why;
     if (!call->look || !call->wants_vector) return false;
     llmgwi_engine_call *embed = llmgwi_engine_own_new(gw, llmgwi_engine_embedded);
-    llmgw_request *request =
-        embed ? (llmgw_request *)llmgwi_base_arena_get(&embed->arena, sizeof *request) : NULL;
+    llmgwi_engine_question *question =
+        embed ? (llmgwi_engine_question *)llmgwi_base_arena_get(&embed->arena, sizeof *question) : NULL;
     llmgwi_base_str ask = llmgwi_cache_ask_text(call->look);
-    if (request) {
+    if (question) {
+        llmgw_request *request = &question->embed.request;
         request->model = options->embed_model;
-        request->prompt = llmgwi_base_arena_copy(&embed->arena, ask.p, ask.n);
         request->deadline_ms = options->embed_ms;
         request->max_attempts = 1;
-        request->max_tokens = 1;
+        question->text = llmgwi_base_arena_copy(&embed->arena, ask.p, ask.n);
+        question->embed.texts = &question->text;
+        question->embed.count = 1;
+        question->embed.purpose = LLMGW_PURPOSE_QUERY;
+        question->errand.embed = &question->embed;
+        question->errand.tokens = llmgwi_dialect_text_tokens(ask) + 4;
         embed->request = request;
-        embed->embeds = true;
+        embed->errand = &question->errand;
     }
-    if (!request || embed->arena.failed || !llmgwi_engine_own_open(embed, &why)) {
+    if (!question || embed->arena.failed || !llmgwi_engine_own_open(embed, &why)) {
         if (embed) llmgwi_engine_free_call(embed);
         return false;
     }
@@ -35798,8 +36632,9 @@ static bool llmgwi_public_look(llmgw *gw, llmgwi_public_asked *asked, int ttl_s)
     return true;
 }
 
-/* Checks the request's scoped key: before the cache, which it may not see otherwise. */
-static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, llmgw_error *error) {
+/* Checks the request's scoped key: before the cache, which it may not see otherwise. tokens: estimate, 0: not
+   made. */
+static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, int64_t tokens, llmgw_error *error) {
     const llmgw_request *request = asked->request;
     llmgwi_auth_key *key = &asked->key;
     if (!request->key && !gw->config.options.keys_required) return true;
@@ -35818,8 +36653,9 @@ static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, llmgw_erro
     }
     if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
         return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
-    int64_t tokens = llmgwi_dialect_request_tokens(request) +
-                     (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+    if (!tokens)
+        tokens = llmgwi_dialect_request_tokens(request) +
+                 (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
     if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
     if (!key->name_space[0]) return true;
     asked->changed = *request;
@@ -35839,7 +36675,7 @@ static bool llmgwi_public_asks(llmgw *gw, const llmgw_request *request, llmgwi_p
     asked->request = request;
     asked->cached.reason = "";
     if (!llmgwi_public_check(request, error)) return false;
-    if (!llmgwi_public_bear(gw, asked, error)) return false;
+    if (!llmgwi_public_bear(gw, asked, 0, error)) return false;
     if (!request->unsupported && gw->config.options.unsupported == LLMGW_UNSUPPORTED_REFUSE) {
         if (asked->request == request) asked->changed = *request;
         asked->changed.unsupported = LLMGW_UNSUPPORTED_REFUSE;
@@ -36228,6 +37064,874 @@ LLMGW_API const char *llmgw_verdict_name(llmgw_verdict verdict) {
 LLMGW_API const char *llmgw_trace_name(llmgw_trace_kind kind) {
     static const char *const names[] = {"attempt", "wait", "skip"};
     return (unsigned)kind < LLMGWI_BASE_COUNT(names) ? names[kind] : "?";
+}
+
+/* ---- embeddings ---- */
+
+#define LLMGWI_PUBLIC_EMBED_TEXTS ((size_t)1 << 24)
+#define LLMGWI_PUBLIC_EMBED_BYTES ((size_t)1 << 30) /* of all vectors */
+#define LLMGWI_PUBLIC_EMBED_PARTS 8                 /* requests at once */
+
+/* Some of the texts, on their way. */
+typedef struct llmgwi_public_slice {
+    llmgwi_dialect_embed embed;
+    llmgwi_engine_errand errand;
+    llmgwi_engine_call *call;
+    size_t from;
+} llmgwi_public_slice;
+
+typedef struct llmgwi_public_vectors {
+    llmgw_vectors pub; /* first: the caller's pointer is ours */
+    bool fixed;        /* static: never freed */
+    llmgwi_base_mem mem;
+    float *values;
+    size_t bytes;              /* of them */
+    llmgwi_engine_reply **own; /* of the parts: their texts are in the trace */
+    size_t own_count, own_cap;
+    llmgw_trace *trace;
+    size_t trace_cap;
+} llmgwi_public_vectors;
+
+typedef struct llmgwi_public_embedding {
+    llmgw *gw;
+    const llmgw_embed_request *request;
+    llmgwi_public_vectors *to;
+    llmgwi_public_asked asked;
+    llmgw_request form; /* what the requests of all parts have alike */
+    int64_t began_us, until_us;
+    size_t most; /* texts of a part */
+    int64_t most_tokens;
+    size_t next; /* the first text that is in no part yet */
+    llmgwi_public_slice parts[LLMGWI_PUBLIC_EMBED_PARTS];
+    size_t first, count; /* of parts, as a ring */
+} llmgwi_public_embedding;
+
+#define LLMGWI_PUBLIC_NO_VECTORS(code, retryable, text)                                                      \
+    {                                                                                                        \
+        {{code, retryable, 0, 0, text},                                                                      \
+         NULL,                                                                                               \
+         0,                                                                                                  \
+         0,                                                                                                  \
+         {false, false, 0, 0, 0, 0, 0, 0, 0, 0, LLMGW_TIER_STANDARD},                                        \
+         {false, false, false, 0},                                                                           \
+         "",                                                                                                 \
+         "",                                                                                                 \
+         "",                                                                                                 \
+         0,                                                                                                  \
+         0,                                                                                                  \
+         NULL,                                                                                               \
+         0},                                                                                                 \
+            true, {NULL, NULL}, NULL, 0, NULL, 0, 0, NULL, 0                                                 \
+    }
+
+static const llmgwi_public_vectors llmgwi_public_vectors_fixed[] = {
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_MEMORY, true, "out of memory"),
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_CLOSED, false,
+                             "the gateway is NULL: llmgw_open failed or was not called"),
+    LLMGWI_PUBLIC_NO_VECTORS(LLMGW_E_FORKED, false,
+                             "the gateway belongs to the parent process: open one in the child")};
+
+/* Accepts a blocking call for an errand, to be awaited. The key's limits are its owner's to give back. NULL:
+   error says why. */
+static llmgwi_engine_call *llmgwi_public_errand(llmgw *gw, const llmgw_request *request,
+                                                const llmgwi_engine_errand *errand,
+                                                const llmgwi_engine_bearing *bearing, llmgw_error *error) {
+    if (gw->tokens) llmgwi_public_tokens(gw, request->model);
+    llmgwi_engine_call *call = (llmgwi_engine_call *)llmgwi_base_zalloc(&gw->mem, sizeof *call);
+    if (call) {
+        call->gw = gw;
+        call->blocking = true;
+        call->request = request;
+        call->errand = errand;
+        call->bearing = *bearing;
+        call->bearing.borrowed = true;
+        llmgwi_base_arena_init(&call->arena, &gw->mem);
+        call->reply = llmgwi_engine_reply_new(&gw->mem);
+    }
+    if (!call || !call->reply)
+        (void)llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the call");
+    else if (llmgwi_engine_accept(gw, call, error))
+        return call;
+    if (call) llmgwi_engine_free_call(call);
+    return NULL;
+}
+
+/* Waits for a blocking call, which is gone then. */
+static llmgwi_engine_reply *llmgwi_public_await(llmgw *gw, llmgwi_engine_call *call) {
+    llmgwi_base_lock(&gw->lock);
+    llmgwi_engine_run(call);
+    llmgwi_engine_reply *reply = call->reply;
+    call->reply = NULL;
+    llmgwi_engine_release(call);
+    llmgwi_base_unlock(&gw->lock);
+    return reply;
+}
+
+/* What is wrong with the texts can be seen without a provider. */
+static bool llmgwi_public_embed_check(llmgwi_public_embedding *job, llmgw_error *error) {
+    const llmgw_embed_request *request = job->request;
+    char field[40];
+    if (!request) return llmgwi_public_wrong(error, "(all)", "NULL");
+    if (!request->texts || !request->text_count || request->text_count > LLMGWI_PUBLIC_EMBED_TEXTS)
+        return llmgwi_public_wrong(error, "texts", "expected 1 to 16,777,216 texts");
+    for (size_t i = 0; i < request->text_count; i++) {
+        const char *text = request->texts[i];
+        if (text && (request->lengths ? request->lengths[i] : (size_t)(unsigned char)text[0])) continue;
+        snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
+        return llmgwi_public_wrong(error, field, "empty");
+    }
+    if (request->dimensions < 0 || request->dimensions > LLMGWI_DIALECT_EMBED_DIM)
+        return llmgwi_public_wrong(error, "dimensions", "expected 1 to 16,384, or 0");
+    if ((unsigned)request->purpose > LLMGW_PURPOSE_DOCUMENT)
+        return llmgwi_public_wrong(error, "purpose", "no such purpose");
+    job->form.model = request->model;
+    job->form.prompt = "(texts)";
+    job->form.key = request->key;
+    job->form.tags = request->tags;
+    job->form.tag_count = request->tag_count;
+    job->form.priority = request->priority;
+    job->form.deadline_ms = request->deadline_ms;
+    job->form.connect_ms = request->connect_ms;
+    job->form.max_attempts = request->max_attempts;
+    return llmgwi_public_check(&job->form, error);
+}
+
+/* A model's name without its maker's: "text-embedding-3-small" of "openai/text-embedding-3-small". */
+static const char *llmgwi_public_plain(const char *model) {
+    const char *slash = strrchr(model, '/');
+    return slash ? slash + 1 : model;
+}
+
+/* Where the texts go, and how many of them at once: every target must take every part. */
+static bool llmgwi_public_embed_targets(llmgwi_public_embedding *job, llmgw_error *error) {
+    const llmgwi_config *config = &job->gw->config;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    llmgwi_config_target own;
+    size_t count;
+    if (!llmgwi_config_resolve(config, job->request->model, &own, &targets, &count, &route, error))
+        return false;
+    job->most = LLMGWI_DIALECT_EMBED_TEXTS;
+    job->most_tokens = LLMGWI_ENGINE_TOKENS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const llmgwi_config_target *to = &targets[i];
+        const llmgwi_dialect_embedder *row = llmgwi_dialect_embedder_find(to->dialect, to->model);
+        if (!row)
+            return !llmgwi_base_error(error, LLMGW_E_UNSUPPORTED,
+                                      "%.64s/%.80s: nothing is known of embeddings there", to->provider->name,
+                                      to->model);
+        if (strcmp(llmgwi_public_plain(to->model), llmgwi_public_plain(targets[0].model)) != 0)
+            return !llmgwi_base_error(error, LLMGW_E_ARGUMENT,
+                                      "request.model: the route's targets are of several models (%.80s, "
+                                      "%.80s), whose vectors do not mix",
+                                      targets[0].model, to->model);
+        size_t most = llmgwi_dialect_embed_most(row, to->provider->flavour, job->request->dimensions,
+                                                config->options.max_reply_bytes, &job->most_tokens);
+        if (most < job->most) job->most = most;
+    }
+    return true;
+}
+
+/* The next texts that fit into one request, and what they are estimated at. */
+static size_t llmgwi_public_embed_slice(const llmgwi_public_embedding *job, size_t from, int64_t *tokens) {
+    llmgwi_dialect_embed all;
+    size_t n = 0, bytes = 0, max_bytes = job->gw->config.options.max_request_bytes / 2;
+    memset(&all, 0, sizeof all);
+    all.texts = job->request->texts;
+    all.lengths = job->request->lengths;
+    for (*tokens = 0; n < job->most && from + n < job->request->text_count; n++) {
+        llmgwi_base_str text = llmgwi_dialect_embed_text(&all, from + n);
+        int64_t more = llmgwi_dialect_text_tokens(text) + 1;
+        if (n && (*tokens + more > job->most_tokens || bytes + text.n > max_bytes)) break;
+        *tokens += more;
+        bytes += text.n;
+    }
+    return n;
+}
+
+/* Sends the next part. */
+static void llmgwi_public_embed_begin(llmgwi_public_embedding *job) {
+    llmgwi_public_slice *part = &job->parts[(job->first + job->count) % LLMGWI_PUBLIC_EMBED_PARTS];
+    int64_t left_us = job->until_us - llmgwi_engine_now(job->gw);
+    memset(part, 0, sizeof *part);
+    part->from = job->next;
+    part->embed.request = job->form;
+    if (job->until_us != LLMGWI_BASE_NEVER)
+        part->embed.request.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
+    part->embed.texts = job->request->texts + part->from;
+    part->embed.lengths = job->request->lengths ? job->request->lengths + part->from : NULL;
+    part->embed.count = llmgwi_public_embed_slice(job, part->from, &part->errand.tokens);
+    part->embed.dimensions = job->request->dimensions;
+    part->embed.purpose = job->request->purpose;
+    part->errand.embed = &part->embed;
+    part->call = llmgwi_public_errand(job->gw, &part->embed.request, &part->errand, &job->asked.bearing,
+                                      &job->to->pub.error);
+    if (!part->call) return;
+    job->next += part->embed.count;
+    job->count++;
+}
+
+/* Puts a part's vectors to their places. False: error says why not. */
+static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_public_slice *part,
+                                     const llmgwi_engine_reply *reply, llmgw_error *error) {
+    llmgwi_public_vectors *to = job->to;
+    size_t bytes = reply->answer.text.n, each = bytes / part->embed.count;
+    if (!to->values) {
+        if (each > LLMGWI_PUBLIC_EMBED_BYTES / job->request->text_count)
+            return !llmgwi_base_error(error, LLMGW_E_LIMIT, "the vectors are larger than 1 GiB");
+        to->bytes = each * job->request->text_count;
+        to->values = (float *)llmgwi_base_zalloc(&to->mem, to->bytes);
+        if (!to->values) return !llmgwi_base_error(error, LLMGW_E_MEMORY, "out of memory for the vectors");
+        to->pub.values = to->values;
+        to->pub.dim = each / sizeof(float);
+    }
+    if (each != to->pub.dim * sizeof(float))
+        return !llmgwi_base_error(error, LLMGW_E_PROTOCOL,
+                                  "embedding: vectors of %lu numbers after some of %lu",
+                                  (unsigned long)(each / sizeof(float)), (unsigned long)to->pub.dim);
+    memcpy(to->values + part->from * to->pub.dim, reply->answer.text.p, bytes);
+    return true;
+}
+
+/* What a part's reply adds to the whole one's, besides vectors. False: out of memory. */
+static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_reply *reply, int64_t at_us) {
+    llmgwi_public_vectors *to = job->to;
+    const llmgw_reply *from = &reply->pub;
+    size_t most = SIZE_MAX / sizeof(llmgw_trace) / 2;
+    llmgwi_engine_reply **own = (llmgwi_engine_reply **)llmgwi_base_grow(
+        &to->mem, to->own, &to->own_cap, to->own_count, most, sizeof *to->own);
+    if (!own) {
+        llmgwi_engine_reply_drop(reply);
+        return false;
+    }
+    to->own = own;
+    own[to->own_count++] = reply;
+    llmgwi_price_total(&to->pub.cost, from->cost);
+    if (from->error.code) to->pub.usage.known = false;
+    to->pub.attempts += from->attempts;
+    if (from->provider[0] && !to->pub.provider[0]) {
+        to->pub.provider = from->provider;
+        to->pub.model = from->model;
+        to->pub.model_echo = from->model_echo;
+    }
+    for (size_t i = 0; i < from->trace_count; i++) {
+        llmgw_trace *trace = (llmgw_trace *)llmgwi_base_grow(&to->mem, to->trace, &to->trace_cap,
+                                                             to->pub.trace_count, most, sizeof *trace);
+        if (!trace) return false;
+        to->trace = trace;
+        to->pub.trace = trace;
+        trace[to->pub.trace_count] = from->trace[i];
+        trace[to->pub.trace_count++].start_us += at_us;
+        if (from->trace[i].epoch != from->epoch || from->error.code) continue;
+        to->pub.usage.input += from->trace[i].usage.input; /* gemini does not tell: estimated */
+        to->pub.usage.estimated = to->pub.usage.estimated || from->trace[i].usage.estimated;
+    }
+    return true;
+}
+
+/* Waits for the first part. After a failure the others are of no use: they are cancelled. */
+static void llmgwi_public_embed_end(llmgwi_public_embedding *job) {
+    llmgwi_public_slice *part = &job->parts[job->first];
+    llmgw_error *error = &job->to->pub.error, why;
+    int64_t at_us = part->call->accepted_us - job->began_us;
+    memset(&why, 0, sizeof why);
+    if (error->code) llmgw_cancel(job->gw, part->call->id);
+    llmgwi_engine_reply *reply = llmgwi_public_await(job->gw, part->call);
+    job->first = (job->first + 1) % LLMGWI_PUBLIC_EMBED_PARTS;
+    job->count--;
+    why = reply->pub.error;
+    if (!why.code && !error->code) (void)llmgwi_public_embed_take(job, part, reply, &why);
+    llmgwi_base_buf_free(&reply->answer.text); /* shown nowhere */
+    if (!llmgwi_public_embed_add(job, reply, at_us) && !why.code)
+        (void)llmgwi_base_error(&why, LLMGW_E_MEMORY, "out of memory for the trace");
+    if (!error->code) *error = why;
+}
+
+static void llmgwi_public_embed_run(llmgwi_public_embedding *job) {
+    llmgw *gw = job->gw;
+    llmgw_vectors *pub = &job->to->pub;
+    int64_t tokens = 0;
+    llmgwi_dialect_embed all;
+    memset(&all, 0, sizeof all);
+    job->began_us = llmgwi_engine_now(gw);
+    if (!llmgwi_public_embed_check(job, &pub->error) || !llmgwi_public_embed_targets(job, &pub->error))
+        return;
+    all.texts = job->request->texts;
+    all.lengths = job->request->lengths;
+    for (size_t i = 0; i < job->request->text_count; i++)
+        tokens += llmgwi_dialect_text_tokens(llmgwi_dialect_embed_text(&all, i)) + 1;
+    job->asked.request = &job->form;
+    if (!llmgwi_public_bear(gw, &job->asked, tokens, &pub->error)) return;
+    job->form.key = NULL; /* it is checked already */
+    job->until_us = llmgwi_engine_after(
+        job->began_us, llmgwi_engine_limit(job->request->deadline_ms, gw->config.options.deadline_ms));
+    pub->usage.known = pub->cost.known = true;
+    while (job->count || (!pub->error.code && job->next < job->request->text_count)) {
+        while (!pub->error.code && job->count < LLMGWI_PUBLIC_EMBED_PARTS &&
+               job->next < job->request->text_count)
+            llmgwi_public_embed_begin(job);
+        if (job->count) llmgwi_public_embed_end(job);
+    }
+    llmgwi_engine_unbear(gw, &job->asked.bearing, pub->usage.known ? pub->usage.input : tokens);
+    if (!pub->error.code) pub->count = job->request->text_count;
+}
+
+LLMGW_API llmgw_vectors *llmgw_embed(llmgw *gw, const llmgw_embed_request *request) {
+    const llmgwi_public_vectors *fixed = &llmgwi_public_vectors_fixed[gw ? 2 : 1];
+    llmgwi_public_embedding job;
+    if (!gw || llmgwi_public_is_forked(gw)) return (llmgw_vectors *)(uintptr_t)&fixed->pub;
+    fixed = &llmgwi_public_vectors_fixed[0];
+    memset(&job, 0, sizeof job);
+    job.gw = gw;
+    job.request = request;
+    job.to = (llmgwi_public_vectors *)llmgwi_base_zalloc(&gw->mem, sizeof *job.to);
+    if (!job.to) return (llmgw_vectors *)(uintptr_t)&fixed->pub;
+    llmgw_vectors *pub = &job.to->pub;
+    job.to->mem = gw->mem;
+    pub->provider = pub->model = pub->model_echo = "";
+    llmgwi_public_enter(gw);
+    if (llmgwi_engine_in_log)
+        (void)llmgwi_base_error(&pub->error, LLMGW_E_MISUSE,
+                                "a blocking call was made from the log function or is_valid");
+    else
+        llmgwi_public_embed_run(&job);
+    pub->elapsed_us = llmgwi_engine_now(gw) - job.began_us;
+    if (pub->error.code) {
+        llmgwi_config_redact(&gw->config, pub->error.text);
+        llmgwi_base_free(&job.to->mem, job.to->values, job.to->bytes);
+        job.to->values = NULL;
+        pub->values = NULL;
+        pub->dim = 0;
+    }
+    llmgwi_public_leave(gw);
+    return pub;
+}
+
+LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors) {
+    llmgwi_public_vectors *own = (llmgwi_public_vectors *)(void *)vectors;
+    if (!own || own->fixed) return;
+    llmgwi_base_mem mem = own->mem;
+    for (size_t i = 0; i < own->own_count; i++) llmgwi_engine_reply_drop(own->own[i]);
+    llmgwi_base_free(&mem, own->own, own->own_cap * sizeof(llmgwi_engine_reply *));
+    llmgwi_base_free(&mem, own->trace, own->trace_cap * sizeof *own->trace);
+    llmgwi_base_free(&mem, own->values, own->bytes);
+    llmgwi_base_free(&mem, own, sizeof *own);
+}
+
+/* ---- batches ---- */
+
+#define LLMGWI_PUBLIC_BATCH_FRAME 1024 /* bytes around the requests, at most */
+
+/* One of the functions at work. */
+typedef struct llmgwi_public_batching {
+    llmgw *gw;
+    const llmgw_batch *how; /* may be NULL */
+    llmgw_error *error;
+    const llmgwi_config_target *target;
+    llmgwi_config_target own;
+    const llmgwi_dialect_batches *api;
+    llmgwi_public_asked asked;
+    llmgw_request form;
+    int64_t until_us;
+    char model[LLMGW_BATCH_ID];  /* as the configuration knows it */
+    char number[LLMGW_BATCH_ID]; /* the provider's id */
+    llmgwi_dialect_batch state;
+    /* submit */
+    llmgwi_base_buf body;
+    llmgw_usage reserve;
+    char boundary[40];
+    /* results */
+    llmgw_batch_fn result;
+    void *user;
+    uint32_t epoch;            /* of the lines that come; what an earlier attempt gave is passed over */
+    int64_t at, given, before; /* lines of this attempt; of this file; results of earlier files */
+    bool stopped;
+    llmgw_error why; /* a line that makes no sense */
+    llmgw_usage usage;
+    llmgw_cost cost;
+    llmgwi_price_book *book;
+    llmgwi_price_rates rates;
+} llmgwi_public_batching;
+
+static bool llmgwi_public_batch_wrong(llmgwi_public_batching *job, const char *field, const char *why) {
+    return !llmgwi_base_error(job->error, LLMGW_E_ARGUMENT, "batch.%s: %s", field, why);
+}
+
+/* Where a batch is, and who asks. The gateway is entered; llmgwi_public_batch_close leaves it. */
+static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
+    llmgw *gw = job->gw;
+    const llmgwi_config_target *targets;
+    const llmgwi_config_route *route;
+    size_t count;
+    if (llmgwi_engine_in_callback)
+        return !llmgwi_base_error(job->error, (llmgw_code)llmgwi_public_misuse(gw, "a batch in a callback"),
+                                  "a batch function was called from a callback");
+    job->form.model = job->model;
+    job->form.prompt = "(batch)";
+    if (job->how) {
+        job->form.key = job->how->key;
+        job->form.tags = job->how->tags;
+        job->form.tag_count = job->how->tag_count;
+        job->form.deadline_ms = job->how->deadline_ms;
+    }
+    if (!llmgwi_public_check(&job->form, job->error) ||
+        !llmgwi_config_resolve(&gw->config, job->model, &job->own, &targets, &count, &route, job->error))
+        return false;
+    if (route) return llmgwi_public_batch_wrong(job, "model", "expected a model, not a route");
+    job->target = &targets[0];
+    job->api = llmgwi_dialect_batches_find(job->target->dialect);
+    if (!job->api)
+        return !llmgwi_base_error(job->error, LLMGW_E_UNSUPPORTED, "%.64s: nothing is known of batches there",
+                                  job->target->provider->name);
+    if (job->target->provider->missing)
+        return !llmgwi_base_error(job->error, LLMGW_E_NO_KEY, "provider %.64s has no key: set %.64s",
+                                  job->target->provider->name, job->target->provider->missing);
+    job->asked.request = &job->form;
+    if (!llmgwi_public_bear(gw, &job->asked, 1, job->error)) return false;
+    job->form.key = NULL;
+    int ms = job->how ? job->how->deadline_ms : 0;
+    job->until_us =
+        llmgwi_engine_after(llmgwi_engine_now(gw), llmgwi_engine_limit(ms, gw->config.options.deadline_ms));
+    return true;
+}
+
+static llmgw_code llmgwi_public_batch_close(llmgwi_public_batching *job) {
+    llmgwi_engine_unbear(job->gw, &job->asked.bearing, 0);
+    llmgwi_base_buf_free(&job->body);
+    if (job->book) llmgwi_price_book_free(job->book, &job->gw->mem);
+    if (job->error->code) llmgwi_config_redact(&job->gw->config, job->error->text);
+    llmgwi_public_leave(job->gw);
+    return job->error->code;
+}
+
+/* Readies a job for a gateway and a name "model/id"; model: that is all of it. False: error says why not, and there
+   is nothing to close. */
+static bool llmgwi_public_batch_init(llmgwi_public_batching *job, llmgw *gw, const llmgw_batch *how,
+                                     const char *name, bool model, llmgw_error *error) {
+    memset(job, 0, sizeof *job);
+    memset(error, 0, sizeof *error);
+    job->gw = gw;
+    job->how = how;
+    job->error = error;
+    if (!gw || llmgwi_public_is_forked(gw)) {
+        *error = gw ? llmgwi_public_forked.pub.error : llmgwi_public_no_gateway.pub.error;
+        return false;
+    }
+    size_t n = name ? strlen(name) : 0;
+    const char *slash = n && !model ? strrchr(name, '/') : NULL;
+    if (!n || n >= sizeof job->model || (!model && !slash) ||
+        (slash && !llmgwi_dialect_batch_fit(slash + 1, strlen(slash + 1))))
+        return llmgwi_public_batch_wrong(job, model ? "model" : "id",
+                                         model ? "required: \"provider/model\" or an alias"
+                                               : "expected what llmgw_batch_submit gave");
+    size_t model_n = slash ? (size_t)(slash - name) : n;
+    memcpy(job->model, name, model_n);
+    if (slash) memcpy(job->number, slash + 1, n - model_n - 1);
+    llmgwi_base_buf_init(&job->body, &gw->mem, 0);
+    llmgwi_public_enter(gw);
+    return true;
+}
+
+/* A request to the batch API. NULL: error says why. The caller drops the reply. */
+static llmgwi_engine_reply *llmgwi_public_batch_ask(llmgwi_public_batching *job,
+                                                    llmgwi_engine_errand *errand) {
+    llmgw *gw = job->gw;
+    int64_t left_us = job->until_us - llmgwi_engine_now(gw);
+    job->form.deadline_ms = LLMGW_OFF;
+    if (job->until_us != LLMGWI_BASE_NEVER)
+        job->form.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
+    llmgwi_engine_call *call = llmgwi_public_errand(gw, &job->form, errand, &job->asked.bearing, job->error);
+    if (!call) return NULL;
+    llmgwi_engine_reply *reply = llmgwi_public_await(gw, call);
+    if (!reply->pub.error.code) return reply;
+    *job->error = reply->pub.error;
+    const llmgw_trace *last = reply->pub.trace_count ? &reply->pub.trace[reply->pub.trace_count - 1] : NULL;
+    if (errand->once && last && llmgwi_engine_doubtful(last)) {
+        size_t n = strlen(job->error->text);
+        job->error->retryable = false;
+        snprintf(job->error->text + n, sizeof job->error->text - n,
+                 "; the batch may exist all the same: look there before it is submitted again");
+    }
+    llmgwi_engine_reply_drop(reply);
+    return NULL;
+}
+
+/* Asks for what is a batch or a file. False: error says why not. */
+static bool llmgwi_public_batch_get(llmgwi_public_batching *job, llmgwi_engine_errand *errand) {
+    llmgwi_engine_reply *reply = llmgwi_public_batch_ask(job, errand);
+    if (!reply) return false;
+    bool good = llmgwi_dialect_batch_read(&job->state, llmgwi_base_buf_str(&reply->answer.text),
+                                          job->gw->config.options.max_json_depth);
+    llmgwi_engine_reply_drop(reply);
+    return good || !llmgwi_base_error(job->error, LLMGW_E_PROTOCOL, "%.64s: the reply names no batch or file",
+                                      job->target->provider->name);
+}
+
+static void llmgwi_public_batch_errand(llmgwi_engine_errand *errand, const char *path, const char *id) {
+    memset(errand, 0, sizeof *errand);
+    errand->path = path;
+    errand->id = id;
+}
+
+/* ---- batches: submitting ---- */
+
+static int llmgwi_public_batch_compare(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool llmgwi_public_batch_ids(llmgwi_public_batching *job) {
+    const llmgw_batch *batch = job->how;
+    char why[120] = "";
+    if (!batch->ids) return true;
+    size_t bytes = batch->count * sizeof(const char *);
+    const char **sorted = (const char **)llmgwi_base_zalloc(&job->gw->mem, bytes);
+    if (!sorted) return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the batch");
+    for (size_t i = 0; i < batch->count; i++) {
+        sorted[i] = batch->ids[i];
+        if (!why[0] && !llmgwi_public_tool_name(sorted[i]))
+            snprintf(why, sizeof why, "number %lu: expected [A-Za-z0-9_-]{1,64}", (unsigned long)i);
+    }
+    if (!why[0]) qsort((void *)(uintptr_t)sorted, batch->count, sizeof *sorted, llmgwi_public_batch_compare);
+    for (size_t i = 1; !why[0] && i < batch->count; i++)
+        if (strcmp(sorted[i - 1], sorted[i]) == 0) snprintf(why, sizeof why, "%.64s comes twice", sorted[i]);
+    llmgwi_base_free(&job->gw->mem, (void *)(uintptr_t)sorted, bytes);
+    return !why[0] || llmgwi_public_batch_wrong(job, "ids", why);
+}
+
+/* Text of a caller's JSON may be on several lines; between values they are white space. */
+static void llmgwi_public_batch_flat(llmgwi_base_buf *buf) {
+    for (size_t i = 0; i < buf->n; i++)
+        if (buf->p[i] == '\n' || buf->p[i] == '\r') buf->p[i] = ' ';
+}
+
+/* The i-th request as the provider wants it. False: error says why not. */
+static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
+    const llmgw_options *options = &job->gw->config.options;
+    llmgw_request request = job->how->requests[i];
+    llmgwi_dialect_target wire;
+    llmgwi_base_buf one;
+    llmgw_error why;
+    char id[80], field[40];
+    memset(&why, 0, sizeof why);
+    request.model = job->model;
+    request.stream = false;
+    request.key = NULL;
+    llmgwi_base_buf_init(&one, &job->gw->mem, options->max_request_bytes);
+    llmgwi_engine_aim(job->target, &wire);
+    bool good = llmgwi_public_check(&request, &why) &&
+                llmgwi_dialect_write(job->target->dialect, &wire, &request, NULL, &one, &why);
+    snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
+    if (!good) (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+    snprintf(id, sizeof id, "%lu", (unsigned long)i);
+    if (job->how->ids) snprintf(id, sizeof id, "%s", job->how->ids[i]);
+    llmgwi_public_batch_flat(&one);
+    llmgwi_base_buf_text(&job->body, !job->api->upload && i ? ",{\"custom_id\":\"" : "{\"custom_id\":\"");
+    llmgwi_base_buf_text(&job->body, id);
+    if (job->api->upload) {
+        llmgwi_base_buf_text(&job->body, "\",\"method\":\"POST\",\"url\":\"/v1");
+        llmgwi_base_buf_text(&job->body, job->target->dialect->path);
+        llmgwi_base_buf_text(&job->body, "\",\"body\":");
+    } else {
+        llmgwi_base_buf_text(&job->body, "\",\"params\":");
+    }
+    llmgwi_base_buf_view(&job->body, llmgwi_base_buf_str(&one));
+    llmgwi_base_buf_text(&job->body, job->api->upload ? "}\n" : "}");
+    llmgwi_base_buf_free(&one);
+    int64_t in = llmgwi_dialect_request_tokens(&request);
+    job->reserve.input += in + in * 15 / 100;
+    job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    return good;
+}
+
+/* All of them, as a form with a file of lines or as one object. */
+static bool llmgwi_public_batch_body(llmgwi_public_batching *job) {
+    const llmgw_batch *batch = job->how;
+    const llmgwi_base_clock *clock = &job->gw->clock;
+    size_t most = batch->max_bytes && batch->max_bytes < job->api->bytes ? batch->max_bytes : job->api->bytes;
+    if (!batch->requests || !batch->count || batch->count > job->api->count)
+        return llmgwi_public_batch_wrong(job, "count", "none, or more than the provider takes in one batch");
+    if (!llmgwi_public_batch_ids(job)) return false;
+    job->body.max = most + LLMGWI_PUBLIC_BATCH_FRAME;
+    snprintf(job->boundary, sizeof job->boundary, "llmgw-%016llx%016llx",
+             (unsigned long long)clock->random(clock->user), (unsigned long long)clock->random(clock->user));
+    if (job->api->upload) {
+        llmgwi_base_buf_text(&job->body, "--");
+        llmgwi_base_buf_text(&job->body, job->boundary);
+        llmgwi_base_buf_text(&job->body,
+                             "\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--");
+        llmgwi_base_buf_text(&job->body, job->boundary);
+        llmgwi_base_buf_text(&job->body,
+                             "\r\nContent-Disposition: form-data; name=\"file\"; "
+                             "filename=\"batch.jsonl\"\r\nContent-Type: application/jsonl\r\n\r\n");
+    } else {
+        llmgwi_base_buf_text(&job->body, "{\"requests\":[");
+    }
+    size_t from = job->body.n;
+    for (size_t i = 0; i < batch->count && !job->body.failed; i++)
+        if (!llmgwi_public_batch_one(job, i)) return false;
+    bool large = job->body.n - from > most;
+    if (job->api->upload) {
+        llmgwi_base_buf_text(&job->body, "\r\n--");
+        llmgwi_base_buf_text(&job->body, job->boundary);
+        llmgwi_base_buf_text(&job->body, "--\r\n");
+    } else {
+        llmgwi_base_buf_text(&job->body, "]}");
+    }
+    if (job->body.failed == LLMGWI_BASE_NO_MEMORY)
+        return !llmgwi_base_error(job->error, LLMGW_E_MEMORY, "out of memory for the batch");
+    return (!large && !job->body.failed) ||
+           llmgwi_public_batch_wrong(job, "max_bytes", "the requests are larger");
+}
+
+/* The upload: headers of its own, since it is no JSON. */
+static bool llmgwi_public_batch_upload(llmgwi_public_batching *job) {
+    llmgwi_engine_errand errand;
+    char type[96];
+    snprintf(type, sizeof type, "Content-Type: multipart/form-data; boundary=%s", job->boundary);
+    llmgwi_public_batch_errand(&errand, job->api->upload, "");
+    errand.body = llmgwi_base_buf_str(&job->body);
+    errand.reserve = &job->reserve;
+    errand.type = type;
+    if (!llmgwi_public_batch_get(job, &errand)) return false;
+    llmgwi_base_buf_clear(&job->body);
+    llmgwi_base_buf_text(&job->body, "{\"input_file_id\":\"");
+    llmgwi_base_buf_text(&job->body, job->state.id);
+    llmgwi_base_buf_text(&job->body, "\",\"endpoint\":\"/v1");
+    llmgwi_base_buf_text(&job->body, job->target->dialect->path);
+    llmgwi_base_buf_text(&job->body, "\",\"completion_window\":\"24h\"}");
+    return true;
+}
+
+static void llmgwi_public_batch_submit(llmgwi_public_batching *job, char id[LLMGW_BATCH_ID]) {
+    llmgwi_engine_errand errand;
+    job->reserve.known = job->reserve.estimated = true;
+    job->reserve.tier = LLMGW_TIER_BATCH;
+    if (!llmgwi_public_batch_open(job) || !llmgwi_public_batch_body(job)) return;
+    if (job->api->upload && !llmgwi_public_batch_upload(job)) return;
+    llmgwi_public_batch_errand(&errand, job->api->create, "");
+    errand.body = llmgwi_base_buf_str(&job->body);
+    errand.once = true;
+    if (!job->api->upload) errand.reserve = &job->reserve;
+    if (!llmgwi_public_batch_get(job, &errand)) return;
+    if ((size_t)snprintf(id, LLMGW_BATCH_ID, "%s/%s", job->model, job->state.id) < LLMGW_BATCH_ID) return;
+    id[0] = 0; /* LLMGW_BATCH_ID holds 256 bytes of model and 128 of id */
+}
+
+LLMGW_API llmgw_code llmgw_batch_submit(llmgw *gw, const llmgw_batch *batch, char id[LLMGW_BATCH_ID],
+                                        llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    if (!error) error = &local;
+    if (id) id[0] = 0;
+    if (!llmgwi_public_batch_init(&job, gw, batch, batch ? batch->model : NULL, true, error))
+        return error->code;
+    if (!id)
+        (void)llmgwi_public_batch_wrong(&job, "id", "NULL");
+    else
+        llmgwi_public_batch_submit(&job, id);
+    return llmgwi_public_batch_close(&job);
+}
+
+/* ---- batches: how they stand ---- */
+
+static bool llmgwi_public_batch_look(llmgwi_public_batching *job) {
+    llmgwi_engine_errand errand;
+    llmgwi_public_batch_errand(&errand, job->api->status, job->number);
+    errand.get = true;
+    return llmgwi_public_batch_get(job, &errand);
+}
+
+LLMGW_API llmgw_code llmgw_batch_status(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_batch_info *info, llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    if (!error) error = &local;
+    if (info) memset(info, 0, sizeof *info);
+    if (!llmgwi_public_batch_init(&job, gw, how, id, false, error)) return error->code;
+    if (llmgwi_public_batch_open(&job) && llmgwi_public_batch_look(&job) && info) *info = job.state.info;
+    return llmgwi_public_batch_close(&job);
+}
+
+LLMGW_API llmgw_code llmgw_batch_cancel(llmgw *gw, const char *id, const llmgw_batch *how,
+                                        llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    llmgwi_engine_errand errand;
+    if (!error) error = &local;
+    if (!llmgwi_public_batch_init(&job, gw, how, id, false, error)) return error->code;
+    if (llmgwi_public_batch_open(&job)) {
+        llmgwi_public_batch_errand(&errand, job.api->cancel, job.number);
+        (void)llmgwi_public_batch_get(&job, &errand);
+    }
+    return llmgwi_public_batch_close(&job);
+}
+
+LLMGW_API const char *llmgw_batch_state_name(llmgw_batch_state state) {
+    static const char *const names[] = {"validating", "running", "finishing", "ended",
+                                        "failed",     "expired", "cancelled", "cancelling"};
+    return (unsigned)state < LLMGWI_BASE_COUNT(names) ? names[state] : "?";
+}
+
+/* ---- batches: results ---- */
+
+/* Fills a reply from a line of results. False: out of memory. */
+static bool llmgwi_public_batch_fill(llmgwi_public_batching *job, const llmgwi_dialect_result *result,
+                                     llmgwi_engine_reply *reply) {
+    const llmgw_options *options = &job->gw->config.options;
+    const llmgwi_config_provider *provider = job->target->provider;
+    llmgwi_dialect_target wire;
+    llmgwi_dialect_answer *answer = &reply->answer;
+    llmgwi_engine_aim(job->target, &wire);
+    llmgwi_dialect_answer_init(answer, &reply->mem, &wire, options->max_reply_bytes, options->max_json_depth);
+    answer->salt = job->gw->clock.random(job->gw->clock.user);
+    llmgwi_dialect_result_answer(result, job->target->dialect, answer);
+    answer->target = NULL;
+    llmgwi_engine_show(&reply->pub, answer);
+    reply->pub.error = answer->error;
+    if (answer->error.code) llmgwi_config_redact(&job->gw->config, reply->pub.error.text);
+    if (answer->error.code) reply->pub.finish = LLMGW_FINISH_NONE;
+    if (answer->usage.known)
+        reply->pub.cost = llmgwi_engine_cost(&job->rates, &answer->usage);
+    else
+        reply->pub.cost.known = answer->error.code != LLMGW_OK; /* what failed is not charged */
+    reply->pub.provider = llmgwi_base_arena_dup(&reply->arena, provider->name);
+    reply->pub.model = llmgwi_base_arena_dup(&reply->arena, job->target->model);
+    return llmgwi_engine_export(&reply->pub, &reply->arena, answer, provider->flavour);
+}
+
+static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_reply *reply) {
+    const llmgw_usage *from = &reply->usage;
+    llmgw_usage *to = &job->usage;
+    llmgwi_price_total(&job->cost, reply->cost);
+    if (!from->known) return;
+    to->input += from->input;
+    to->output += from->output;
+    to->cached += from->cached;
+    to->cache_write += from->cache_write;
+    to->cache_write_1h += from->cache_write_1h;
+    to->reasoning += from->reasoning;
+}
+
+/* A line of results. False: it makes no sense. */
+static bool llmgwi_public_batch_line(llmgwi_public_batching *job, llmgwi_base_str line) {
+    llmgwi_dialect_result result;
+    if (!llmgwi_dialect_result_read(&result, line, job->gw->config.options.max_json_depth))
+        return !llmgwi_base_error(&job->why, LLMGW_E_PROTOCOL, "line %lld of the results makes no sense",
+                                  (long long)job->at);
+    llmgwi_engine_reply *reply = llmgwi_engine_reply_new(&job->gw->mem);
+    char *id = reply ? (char *)llmgwi_base_arena_get(&reply->arena, result.id.raw.n + 1) : NULL;
+    bool good = id && llmgwi_public_batch_fill(job, &result, reply);
+    if (good) {
+        id[llmgwi_json_decode(result.id, id)] = 0;
+        llmgwi_public_batch_count(job, &reply->pub);
+        job->given++;
+        job->stopped = !job->result(id, &reply->pub, job->user);
+    } else {
+        (void)llmgwi_base_error(&job->why, LLMGW_E_MEMORY, "out of memory for a result");
+    }
+    llmgwi_engine_reply_drop(reply);
+    return good;
+}
+
+/* An attempt after one that was cut begins at the file's first line again. */
+static void llmgwi_public_batch_event(const llmgw_event *event, void *user) {
+    llmgwi_public_batching *job = (llmgwi_public_batching *)user;
+    if (event->kind != LLMGW_EVENT_REASONING || job->stopped || job->why.code) return;
+    if (event->epoch != job->epoch) job->at = 0;
+    job->epoch = event->epoch;
+    if (job->at++ < job->given - job->before) return;
+    if (!llmgwi_public_batch_line(job, llmgwi_base_view(event->text, event->text_len)) || job->stopped)
+        llmgw_cancel(job->gw, event->call);
+}
+
+/* Reads one file of results. False: error says why not, or the caller has stopped. */
+static bool llmgwi_public_batch_file(llmgwi_public_batching *job, const char *id) {
+    llmgwi_engine_errand errand;
+    llmgwi_public_batch_errand(&errand, job->api->results, id);
+    errand.get = true;
+    job->epoch = 0;
+    job->at = 0;
+    job->before = job->given;
+    job->form.stream = true;
+    job->form.on_event = llmgwi_public_batch_event;
+    job->form.user = job;
+    llmgwi_engine_reply *reply = llmgwi_public_batch_ask(job, &errand);
+    llmgwi_engine_reply_drop(reply);
+    job->form.stream = false;
+    job->form.on_event = NULL;
+    if (job->stopped) memset(job->error, 0, sizeof *job->error);
+    if (job->why.code) *job->error = job->why;
+    return reply && !job->stopped && !job->error->code;
+}
+
+/* All was read: its cost is written down, once for all who share the store. */
+static void llmgwi_public_batch_record(llmgwi_public_batching *job) {
+    llmgw *gw = job->gw;
+    llmgwi_ledger_intent intent;
+    llmgw_ledger_row row;
+    if (!gw->ledger) return;
+    llmgwi_engine_row(&job->form, &job->asked.bearing, &row);
+    job->usage.known = true;
+    job->usage.tier = LLMGW_TIER_BATCH;
+    row.time_us = llmgwi_engine_wall_us(gw);
+    row.provider = job->target->provider->name;
+    row.model = job->target->model;
+    row.request_id = job->number;
+    row.usage = job->usage;
+    row.cost = job->cost;
+    row.price = job->rates.hash;
+    row.epoch = 1;
+    memset(&intent, 0, sizeof intent);
+    intent.route = row.route;
+    intent.provider = row.provider;
+    intent.model = row.model;
+    intent.key = row.key;
+    intent.tags = row.tags;
+    intent.tag_count = row.tag_count;
+    intent.epoch = 1;
+    intent.reserved_usage = row.usage;
+    intent.reserved = row.cost;
+    intent.rates = job->rates.hash ? &job->rates : NULL;
+    for (int per = 0; per < 3; per++)
+        intent.key_pico[per] = job->asked.bearing.bearer ? job->asked.bearing.pico[per] : -1;
+    intent.once = job->number;
+    llmgwi_engine_hold(gw);
+    bool done = llmgwi_ledger_paid(gw->ledger, &intent, &row);
+    llmgwi_engine_let_go(gw);
+    if (!done && LLMGWI_BASE_ADD(&gw->ledger_lost, 1) == 1)
+        llmgwi_engine_log(gw, LLMGW_LOG_LEDGER, "the ledger cannot be written: a batch goes unrecorded");
+}
+
+static void llmgwi_public_batch_results(llmgwi_public_batching *job) {
+    if (!llmgwi_public_batch_open(job) || !llmgwi_public_batch_look(job)) return;
+    if (!job->state.info.over) {
+        (void)llmgwi_base_error(job->error, LLMGW_E_LIMIT, "the batch is not over yet: %s",
+                                llmgw_batch_state_name(job->state.info.state));
+        return;
+    }
+    job->cost.known = true;
+    job->book = llmgwi_engine_quote(job->gw, job->target, &job->rates);
+    const char *files[2] = {job->state.output, job->state.errors};
+    if (!job->api->upload) files[0] = job->number, files[1] = "";
+    for (size_t i = 0; i < 2; i++)
+        if (files[i][0] && !llmgwi_public_batch_file(job, files[i])) return;
+    if (job->given) llmgwi_public_batch_record(job);
+}
+
+LLMGW_API int64_t llmgw_batch_results(llmgw *gw, const char *id, const llmgw_batch *how,
+                                      llmgw_batch_fn result, void *user, llmgw_error *error) {
+    llmgw_error local;
+    llmgwi_public_batching job;
+    if (!error) error = &local;
+    if (!llmgwi_public_batch_init(&job, gw, how, id, false, error)) return -(int64_t)error->code;
+    job.result = result;
+    job.user = user;
+    if (!result)
+        (void)llmgwi_public_batch_wrong(&job, "result", "NULL");
+    else
+        llmgwi_public_batch_results(&job);
+    llmgw_code code = llmgwi_public_batch_close(&job);
+    return code ? -(int64_t)code : job.given;
 }
 
 /* ---- open and close ---- */

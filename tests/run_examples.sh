@@ -167,6 +167,32 @@ test_keys() {
     unset LLMGW_STORE
 }
 
+test_embed() {
+    case $dialect in
+        openai) export LLMGW_MODEL=openai/text-embedding-3-small ;;
+        gemini) export LLMGW_MODEL=gemini/gemini-embedding-001 ;;
+    esac
+    run embed
+    if [ "$dialect" = anthropic ]; then
+        expect 1 "embed: $LLMGW_MODEL: nothing is known of embeddings there"
+    else
+        expect 0 "A refund is paid" "tokens, 64 numbers each, "
+        name=embed-nearest
+        output=$(sort -rn <<<"$output" | grep '^ ' | head -n 1)
+        expect 0 "A refund is paid to your account"
+    fi
+}
+
+test_batch() {
+    [ "$dialect" != gemini ] || return 0 # none of ours
+    run batch
+    expect 0 "$dialect/$model/"
+    name=batch-later # another process
+    local id=$output
+    for _ in 1 2 3 4; do run batch "$id"; done
+    expect 0 "ended: 3 of 3 answered" "sky: Echo from $model: Why is the sky blue?" "snow: Echo"
+}
+
 # ---- all of them ----
 
 for source in examples/*.c; do

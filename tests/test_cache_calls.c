@@ -782,6 +782,14 @@ static void vectors_come_from_a_provider(void **state) {
     expect(gw, &request, LLMGW_VERDICT_SEMANTIC, NULL);
     assert_int_equal(provider_asked(&provider, "m"), 1);
     llmgw_close(gw);
+    options.cache.embed_model = "gemini/embedding"; /* any dialect that gives vectors */
+    gw = t_open(&provider, &options);
+    request.prompt = "Which river runs through the city of Prague?";
+    expect(gw, &request, LLMGW_VERDICT_MISS, NULL);
+    request.prompt = "Which river runs through Prague, the city?";
+    expect(gw, &request, LLMGW_VERDICT_SEMANTIC, NULL);
+    assert_int_equal(provider_asked(&provider, "embedding"), 2);
+    llmgw_close(gw);
 }
 
 /* A dead endpoint delays a call by its own deadline at most, and in the end not at all. */

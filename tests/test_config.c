@@ -2302,7 +2302,7 @@ static void test_durable_wrong(void **state) {
         {"{" LOCAL ",'routes':{'r':{'try':['l/x']}},'cache':{'on':false,'embed_model':'r'}}",
          "cache.embed_model: expected a model, not a route"},
         {"{'providers':{'anthropic':{'key':'k'}},'cache':{'on':false,'embed_model':'anthropic/x'}}",
-         "cache.embed_model: expected a model of a provider that speaks the openai dialect"},
+         "cache.embed_model: its provider's dialect gives no embeddings"},
         {"{'cache':{'on':false,'max_ask_bytes':8193}}", "cache.max_ask_bytes: expected 1 to 8192"},
         {ROUTE("'ttl':'soon'"), "routes.r.ttl: expected seconds"},
         {ROUTE("'ttl':-1"), "routes.r.ttl: expected seconds"},
