@@ -26,7 +26,7 @@ typedef struct row {
 } row;
 
 static const row rows[] = {
-    {"openai", NULL, "/v1", "gpt-4o", false, false},
+    {"openai", NULL, "/v1", "gpt-5.2", false, false},
     {"anthropic", NULL, "", "claude-sonnet-4-5", false, false},
     {"anthropic", NULL, "", "claude-3-5-haiku", true, false},
     {"gemini", NULL, "/v1beta", "gemini-2.5-flash", false, false},
