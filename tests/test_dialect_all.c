@@ -79,7 +79,7 @@ static void check_roles(json_t *turns, bool alternate) {
     json_array_foreach(turns, i, turn) {
         const char *role = json_string_value(json_object_get(turn, "role"));
         assert_non_null(role);
-        assert_non_null(strstr("system user assistant tool model", role));
+        assert_non_null(strstr("system developer user assistant tool model", role));
         if (alternate) assert_string_not_equal(role, last);
         last = role;
     }
