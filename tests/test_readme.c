@@ -270,6 +270,7 @@ static void expect_fields(const llmgwi_config_field *fields, const char *prefix)
 }
 
 static void test_fields(void **state) {
+    expect_fields(llmgwi_config_capability_fields, "capabilities.N");
     expect_fields(llmgwi_config_provider_fields, "providers.N");
     expect_fields(llmgwi_config_model_fields, "models.N");
     expect_fields(llmgwi_config_route_fields, "routes.N");
@@ -277,6 +278,19 @@ static void test_fields(void **state) {
     expect_fields(llmgwi_config_cache_fields, "cache");
     expect_fields(llmgwi_config_ledger_fields, "ledger");
     expect_fields(llmgwi_config_budget_fields, "budget");
+}
+
+/* The words of capabilities are those that the README has. */
+static void test_capability_words(void **state) {
+    const char *table = strstr(readme, "| `capabilities.N.like`");
+    char word[40];
+    assert_non_null(table);
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_fields); i++)
+        for (const char *p = llmgwi_dialect_fields[i].words; *p; p += strcspn(p, " "), p += *p == ' ') {
+            snprintf(word, sizeof word, "`%.*s`", (int)strcspn(p, " "), p);
+            if (*p < '0' || *p > '9')
+                if (!strstr(table, word)) fail_msg("%s: %s", llmgwi_dialect_fields[i].name, word);
+        }
 }
 
 /* The example is accepted, and what it leaves out has the defaults that the table says. */
@@ -411,10 +425,11 @@ int main(void) {
         cmocka_unit_test(test_defaults),       cmocka_unit_test(test_durables),
         cmocka_unit_test(test_durables_taken), cmocka_unit_test(test_failures),
         cmocka_unit_test(test_sentences),      cmocka_unit_test(test_cold_start),
-        cmocka_unit_test(test_fields),         cmocka_unit_test(test_example),
-        cmocka_unit_test(test_cache_example),  cmocka_unit_test(test_flags),
-        cmocka_unit_test(test_width),          cmocka_unit_test(test_money_example),
-        cmocka_unit_test(test_log_items),      cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_fields),         cmocka_unit_test(test_capability_words),
+        cmocka_unit_test(test_example),        cmocka_unit_test(test_cache_example),
+        cmocka_unit_test(test_flags),          cmocka_unit_test(test_width),
+        cmocka_unit_test(test_money_example),  cmocka_unit_test(test_log_items),
+        cmocka_unit_test(test_metrics),
     };
     return cmocka_run_group_tests(tests, read_readme, NULL);
 }
