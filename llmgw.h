@@ -7830,7 +7830,7 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"tokenmix", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"compatible", NULL, LLMGWI_DIALECT_PREFILL(TURN)},
     {"openrouter", NULL, LLMGWI_DIALECT_REPLAY_DETAILS | LLMGWI_DIALECT_TOP_K(ANY)},
-    {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)},
+    {"openrouter", "claude*", LLMGWI_DIALECT_PREFILL(TURN)}, /* not "anthropic/claude": nobody knows whose */
     {"openrouter", "anthropic/* google/gemini*", LLMGWI_DIALECT_CACHE_PARTS},
     {"deepseek", NULL,
      LLMGWI_DIALECT_REPLAY_CONTENT | LLMGWI_DIALECT_THINK_OBJECT | LLMGWI_DIALECT_PREFILL(PREFIX) |
@@ -7877,7 +7877,8 @@ static const llmgwi_dialect_row llmgwi_dialect_rows[] = {
     {"bedrock", "*amazon-nova-2* *openai-gpt-*", LLMGWI_DIALECT_THINK_EFFORT},
     {"bedrock", "*openai-gpt-oss* moonshot*",
      LLMGWI_DIALECT_THINK_EFFORT | LLMGWI_DIALECT_THINKS | LLMGWI_DIALECT_OFF_LOW},
-    /* OpenAI's: chat models, then those that reason, whose sampling is fixed while they do (gpt-5.1 and later do not, unless they are told to) */
+    /* OpenAI's: chat models, then those that reason, whose sampling is fixed while they do; gpt-5.1 and some later
+       ones do not, unless they are told to */
     {LLMGWI_DIALECT_OPENAIS, "gpt-3*",
      LLMGWI_DIALECT_THINK_NONE | LLMGWI_DIALECT_SCHEMA_OBJECT | LLMGWI_DIALECT_NO_IMAGES},
     {LLMGWI_DIALECT_OPENAIS, "gpt-4*", LLMGWI_DIALECT_THINK_NONE},

@@ -240,6 +240,48 @@ static void nothing_to_say(void **state) {
     }
 }
 
+/* The Responses API takes the same key, of its own text. */
+static void responses(void **state) {
+    llmgw_message turns[2] = {unit_message(LLMGW_ROLE_USER, "long", NULL, 0),
+                              unit_message(LLMGW_ROLE_USER, "first question", NULL, 0)};
+    char first[64] = "";
+    for (int i = 0; i < 3; i++) {
+        llmgw_request request = talk(turns, 2, LLMGW_PROMPT_CACHE_1H, 1);
+        request.system = i < 2 ? "s" : "t";
+        turns[1].text = i ? "another" : "first question";
+        json_t *body = unit_body("openai:responses", "gpt-5.1", &request);
+        const char *key = json_string_value(json_object_get(body, "prompt_cache_key"));
+        assert_non_null(key);
+        if (i == 0) snprintf(first, sizeof first, "%s", key);
+        assert_int_equal(strcmp(first, key) == 0, i < 2);
+        unit_is(body, "prompt_cache_retention", "'24h'");
+        json_decref(body);
+    }
+}
+
+static void bedrock(void **state) {
+    llmgw_message turns[2] = {unit_message(LLMGW_ROLE_USER, "long", NULL, 0),
+                              unit_message(LLMGW_ROLE_USER, "short", NULL, 0)};
+    llmgw_request request = talk(turns, 2, LLMGW_PROMPT_CACHE_5M, 0);
+    request.tools = tools;
+    request.tool_count = 2;
+    request.system = "s";
+    json_t *body = unit_body("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", &request);
+    unit_is(body, "system", "[{'text':'s'},{'cachePoint':{'type':'default'}}]");
+    assert_int_equal(marks(body, "cachePoint"), 1);
+    json_decref(body);
+    request.system = NULL;
+    body = unit_body("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", &request);
+    unit_is(body, "toolConfig.tools.2", "{'cachePoint':{'type':'default'}}");
+    assert_int_equal(marks(body, "cachePoint"), 1);
+    json_decref(body);
+    request.prompt_cache_messages = 1;
+    body = unit_body("bedrock", "us.amazon.nova-pro-v1:0", &request);
+    unit_is(body, "messages.0.content",
+            "[{'text':'long'},{'cachePoint':{'type':'default'}},{'text':'short'}]");
+    json_decref(body);
+}
+
 /* What bedrock's dialect calls. */
 static void cache_points(void **state) {
     static const struct {
@@ -457,6 +499,8 @@ int main(void) {
         cmocka_unit_test(one_prefix_has_one_key),
         cmocka_unit_test(a_day_where_the_model_takes_it),
         cmocka_unit_test(nothing_to_say),
+        cmocka_unit_test(responses),
+        cmocka_unit_test(bedrock),
         cmocka_unit_test(cache_points),
         cmocka_unit_test(the_formula),
         cmocka_unit_test(a_marked_request_reserves_more),
