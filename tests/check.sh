@@ -28,7 +28,7 @@ unit_tests() {
 # Valgrind is 20 times slower: unit tests, and two over sockets that neither fork a child of their own nor time anything;
 # without those of the store, which fork, and one of which mounts a file system.
 fast_tests() { # without what computes for long, forks, or is a variant of another
-    unit_tests | grep -vE '^test_(ledger$|store|calibrate|index|drift|cache$|cache_sealed|cache_faults|cache_collisions)'
+    unit_tests | grep -vE '^test_(ledger$|auth$|store|calibrate|index|drift|cache$|cache_sealed|cache_faults|cache_collisions)'
     echo test_secrets test_tls
 }
 # Thread sanitizer: whatever talks over sockets; of the unit tests those that have more than one thread.
