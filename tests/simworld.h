@@ -920,7 +920,7 @@ static void world_spoil(world *w, world_transfer *t) {
         t->stop_at = at;
         t->code = world_chance(&t->rng, 0.5) ? LLMGW_E_TRUNCATED : LLMGW_E_NETWORK;
     } else if (world_struck(w, provider, WORLD_STALLS, key, &t->rng)) {
-        t->stop_at = at;
+        t->stop_at = at ? at : 1; /* before the first byte a plain call without a deadline waits for ever */
         t->stalls = true;
     } else if (t->stream && world_struck(w, provider, WORLD_ERROR_FIRST, key, &t->rng)) {
         t->body.n = 0;

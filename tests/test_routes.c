@@ -118,7 +118,7 @@ static const Race races[] = {
     /* a speaks first, but takes long to end */
     {"first_text", "\"first_ms\":10,\"chunk_ms\":60", "\"first_ms\":120", true, "a"},
     {"complete", "\"first_ms\":10,\"chunk_ms\":200", "\"first_ms\":120", true, "b"},
-    {"complete", "\"first_ms\":900", "\"first_ms\":10", false, "b"},
+    {"complete", "\"first_ms\":900", "\"first_ms\":100", false, "b"},
     {"complete", "\"status\":500", "\"first_ms\":10", true, "b"},
     {NULL, "\"status\":401", "\"first_ms\":100", false, "b"},
 };
@@ -180,8 +180,9 @@ static void a_race_goes_on_with_the_rest(void **state) {
 static void a_race_of_three(void **state) {
     llmgw_route route = {.how = "race", .width = 3};
     Rec rec = {0};
-    rule("a", "\"first_ms\":900");
-    rule("b", "\"first_ms\":900");
+    rule("a", "\"first_ms\":2000");
+    rule("b", "\"first_ms\":2000");
+    rule("c", "\"first_ms\":250"); /* the others have been asked by then, also on a slow machine */
     llmgw *gw = open_calm(&route);
     llmgw_request request = rec_request(&rec, "r", "x", true);
     expect_answer(rec_chat(gw, &rec, &request), "c", "Echo from c: x");
