@@ -1155,11 +1155,11 @@ LLMGW_API const char *llmgw_batch_state_name(llmgw_batch_state state); /* "ended
 
 typedef struct llmgw_batch {
     const char *model; /* required: "provider/model" or an alias; no route */
-    const llmgw_request
-        *requests; /* required, as for llmgw_chat. Their model, key, tags, priority, deadlines, cache,
-                                      stream, callbacks and what an answer must be valid for count for nothing A schema that a model
-       takes as a forced tool only comes back as that tool's call, unchecked. */
-    size_t count;  /* openai: at most 50,000 and 200 MB; anthropic: 100,000 and 256 MB */
+    /* Required, as for llmgw_chat. Their model, key, tags, priority, deadlines, cache, stream, callbacks and what an
+       answer must be valid for count for nothing. A schema that a model takes as a forced tool only comes back as a
+       call of that tool, unchecked. */
+    const llmgw_request *requests;
+    size_t count;           /* openai: at most 50,000 and 200 MB; anthropic: 100,000 and 256 MB */
     const char *const *ids; /* one for each: [A-Za-z0-9_-]{1,64}, no two alike. NULL: "0", "1", ... */
     size_t max_bytes; /* of all requests as they are sent; 0: what the provider takes. In memory at once */
     /* Also for the other functions: */
