@@ -4,7 +4,9 @@
 # given; JOBS (1) at a time: most of them wait more than they compute. The output of each is shown unfiltered when
 # it has ended, in the order in which they are given. Goes on after a failure. Ends with one line of totals:
 #     N passed, N failed, N skipped
-# TEST_SECONDS (120) is the time one program may take. Run from the top of the repository.
+# TEST_SECONDS (120) is the time one program may take. RUN_AGAIN=1: a program of which tests fail, without a crash,
+# has a second run at the end, when nothing else runs: other work on a shared machine ruins a measure of time. Both
+# runs are shown, and the last line but one names the program. Run from the top of the repository.
 set -u
 : "${TEST_SECONDS:=120}" "${BUILD:=build}" "${JOBS:=1}"
 export BUILD
@@ -12,7 +14,7 @@ passed=0 failed=0 skipped=0
 mkdir -p "$BUILD"
 work=$(mktemp -d "$BUILD/run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-kinds=() names=() shown=0
+kinds=() names=() shown=0 again=()
 
 # Sums the numbers of cmocka's summary lines of one kind: "[  PASSED  ] 3 test(s)."
 sum() { # sum KIND LOG
@@ -60,13 +62,23 @@ one_other() { # one_other NAME STATUS LOG
     fi
 }
 
+# Of the program that is to be shown. 124: its time was up; 126 and more: it was not started, or a signal ended it.
+may_run_again() { # may_run_again STATUS
+    [ "${RUN_AGAIN:-}" = 1 ] && [ "${kinds[$shown]}" = one_test ] && [ "$1" -gt 0 ] && [ "$1" -lt 124 ] &&
+        [ "$(sum FAILED "$work/$shown")" -gt 0 ]
+}
+
 # Shows those that have ended, as far as no earlier one still runs.
 show() {
     local log=$work/$shown
     while [ "$shown" -lt ${#names[@]} ] && [ -e "$log.status" ]; do
         [ "${kinds[$shown]}" = one_test ] && echo "== ${names[$shown]}"
         cat "$log"
-        "${kinds[$shown]}" "${names[$shown]}" "$(cat "$log.status")" "$log"
+        if may_run_again "$(cat "$log.status")"; then
+            again+=("${names[$shown]}")
+        else
+            "${kinds[$shown]}" "${names[$shown]}" "$(cat "$log.status")" "$log"
+        fi
         shown=$((shown + 1)) log=$work/$shown
     done
 }
@@ -115,5 +127,12 @@ while [ "$shown" -lt ${#names[@]} ]; do
     show
 done
 
+for name in ${again[@]+"${again[@]}"}; do
+    echo "== $name, a second run"
+    limited "$work/again" ${RUNNER:-} "$name"
+    cat "$work/again"
+    one_test "$name" "$(cat "$work/again.status")" "$work/again"
+done
+[ ${#again[@]} -eq 0 ] || echo "had a second run, since tests of it failed at the first: ${again[*]}"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

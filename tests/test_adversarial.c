@@ -6,21 +6,12 @@
 
 #include "adversarial.h"
 #include "testing.h"
+#include "group.h"
 
 /* The guards do the work: this lets through whatever shares a few words. */
 #define SIMILARITY 0.3
 
-static Provider provider;
 static char dir[64];
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 
 static llmgw_verdict ask(llmgw *gw, size_t row, const char *prompt) {
     char own[32]; /* each row by itself: what others share with it is not the question here */

@@ -4,25 +4,12 @@
 #define LLMGWI_STORE_FAULTS
 #include "unit.h"
 #include "storing.h"
+#include "faults.h"
 
 #include <limits.h>
 #include <math.h>
 
-/* ---- faults of LMDB, a store, keys ---- */
-
-static const char *fault_call;
-static int fault_at, fault_seen;
-
-static int llmgwi_store_fault(const char *call) {
-    if (!fault_at || strcmp(call, fault_call)) return 0;
-    return ++fault_seen == fault_at ? EIO : 0;
-}
-
-static void set_fault(const char *call, int at) {
-    fault_call = call;
-    fault_at = at;
-    fault_seen = 0;
-}
+/* ---- a store, keys ---- */
 
 /* In place of LMDB's own: the thousands of keys made here need not wait for the disk, but each has to say that it
    would. */
@@ -41,7 +28,7 @@ static llmgwi_store *store;
 static llmgw_error error;
 
 static int setup_plain(void **state) {
-    set_fault("", 0);
+    no_fault();
     memset(first_key, 11, sizeof first_key);
     memset(second_key, 22, sizeof second_key);
     int made = storing_setup(state);
@@ -926,13 +913,13 @@ static void test_faults(void **state) {
                 llmgw_key key = a_key("bob");
                 char made[LLMGW_KEY_TEXT];
                 memset(&error, 0, sizeof error);
-                set_fault(calls[c], at);
+                set_fault(calls[c], EIO, at, false);
                 int code = what == 0   ? (int)check(secret.of)
                            : what == 1 ? (int)llmgwi_auth_create(store, &key, NOW, made, &error)
                            : what == 2 ? (int)llmgwi_auth_revoke(store, "alice")
                                        : (int)llmgwi_auth_list(store, on_key_revoke, NULL);
                 bool hit = fault_seen >= at;
-                set_fault("", 0);
+                no_fault();
                 failed += hit;
                 if (hit && code != (what == 3 ? -LLMGW_E_STORE : LLMGW_E_STORE))
                     fail_msg("%s, %d, call %d: %d", calls[c], what, at, code);

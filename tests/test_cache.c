@@ -1,6 +1,7 @@
 /* The cache's core: entries, both tiers, evidence, duties; over real LMDB files. */
 #define LLMGWI_STORE_FAULTS
 #include "cachecheck.h"
+#include "faults.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -1503,16 +1504,6 @@ static void test_threads(void **state) {
 
 /* ---- a store that fails ---- */
 
-static int fault_at, fault_seen, fault_code; /* the so-manieth call fails; 0: none */
-static bool fault_for_ever;
-
-static int llmgwi_store_fault(const char *call) {
-    (void)call;
-    if (!fault_at) return 0;
-    fault_seen++;
-    return fault_seen == fault_at || (fault_for_ever && fault_seen > fault_at) ? fault_code : 0;
-}
-
 /* Everything that a cache does, in short; any answer that comes must be right. */
 static void live(world *w) {
     static const char *const asks[] = {"How do I renew my dentist?", "Where is the bicycle?",
@@ -1559,13 +1550,10 @@ static void test_failing_store(void **state) {
         world_shut(&w);
         w.options.similarity = at % 2 ? llmgw_set(.6) : w.options.similarity;
         world_open(&w);
-        fault_seen = 0;
-        fault_at = at;
-        fault_code = codes[at / 3 % 4];
-        fault_for_ever = at / 12 % 2;
+        set_fault(NULL, codes[at / 3 % 4], at, at / 12 % 2);
         live(&w);
-        fault_at = 0;
         bool ended = fault_seen < at;
+        no_fault();
         llmgwi_cache_close(w.cache, false);
         llmgwi_store_close(w.store, false);
         world_open(&w);

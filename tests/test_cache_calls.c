@@ -5,19 +5,9 @@
 #define LLMGWI_STORE_PAUSE_US 30000
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
+#include "faults.h"
 #include <sys/stat.h>
-
-/* Which call of LMDB fails, and with what code (0: none). Both are read by whoever drives. */
-static const char *fault_call = "";
-static int fault_code;
-static int llmgwi_store_fault(const char *call) {
-    int code = LLMGWI_BASE_LOAD(&fault_code);
-    return code && !strcmp(call, LLMGWI_BASE_LOAD(&fault_call)) ? code : 0;
-}
-static void fault(const char *call, int code) {
-    LLMGWI_BASE_STORE(&fault_call, call);
-    LLMGWI_BASE_STORE(&fault_code, code);
-}
 
 /* How often an item was logged, and its last line. */
 typedef struct Logged {
@@ -30,17 +20,7 @@ static void on_log(const llmgw_log_entry *entry, void *user) {
     snprintf(logged->line[entry->item], sizeof logged->line[entry->item], "%s", entry->line);
 }
 
-static Provider provider;
 static char dir[64];
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 
 /* Each test has a store of its own. */
 static int reset(void **state) {
@@ -507,7 +487,7 @@ static void a_failing_store_is_logged_once(void **state) {
     expect(gw, &request, LLMGW_VERDICT_MISS, NULL);
     assert_int_equal(llmgw_flush(gw), LLMGW_OK);
     assert_int_equal(logged.count[LLMGW_LOG_STORE], 0);
-    fault("mdb_txn_commit", ENOSPC);
+    set_fault("mdb_txn_commit", ENOSPC, 1, true);
     for (int i = 0; i < 4; i++) {
         char prompt[32];
         snprintf(prompt, sizeof prompt, "While it is full %d", i);
@@ -519,20 +499,20 @@ static void a_failing_store_is_logged_once(void **state) {
     assert_int_equal(logged.count[LLMGW_LOG_STORE], 1);
     assert_non_null(strstr(logged.line[LLMGW_LOG_STORE], "not written for now"));
     assert_non_null(strstr(logged.line[LLMGW_LOG_STORE], "No space"));
-    fault("", 0);
+    no_fault();
     t_sleep_ms(40);
     request.prompt = "After";
     expect(gw, &request, LLMGW_VERDICT_MISS, NULL);
     assert_int_equal(llmgw_flush(gw), LLMGW_OK);
     assert_int_equal(logged.count[LLMGW_LOG_STORE], 2);
     assert_non_null(strstr(logged.line[LLMGW_LOG_STORE], "written again"));
-    fault("mdb_get", MDB_CORRUPTED); /* met by a reader, not by a commit */
+    set_fault("mdb_get", MDB_CORRUPTED, 1, true); /* met by a reader, not by a commit */
     for (int i = 0; i < 3; i++) {
         llmgw_reply *reply = llmgw_chat(gw, &request);
         t_expect_code(reply, LLMGW_OK);
         llmgw_reply_free(reply);
     }
-    fault("", 0);
+    no_fault();
     assert_int_equal(logged.count[LLMGW_LOG_STORE], 3);
     assert_non_null(strstr(logged.line[LLMGW_LOG_STORE], "switched off"));
     llmgw_cache_numbers numbers;

@@ -3,20 +3,12 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 
 #define SLACK_MS 4000
 
-static Provider provider;
 static llmgw *gw;
 
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int start(void **state) {
     provider_reset(&provider);
     gw = t_open(&provider, NULL);

@@ -3,20 +3,12 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 
-static Provider provider;
 static const char *const keys[] = {"sk-first-0123456789abc", "sk-second-0123456789ab",
                                    "sk-third-0123456789abc"};
 static int dead_lines, telling_lines; /* one thread drives */
 
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     dead_lines = telling_lines = 0;

@@ -4,30 +4,11 @@
 #define LLMGWI_STORE_PAUSE_US 30000
 #include "unit.h"
 #include "storing.h"
+#include "faults.h"
 
 #include <pthread.h>
 
-/* ---- faults of LMDB, a clock, rows ---- */
-
-static const char *fault_call;
-static int fault_at, fault_seen, fault_code;
-static bool fault_for_ever;
-
-static int llmgwi_store_fault(const char *call) {
-    if (!fault_at || (fault_call && strcmp(call, fault_call))) return 0;
-    fault_seen++;
-    return fault_seen == fault_at || (fault_for_ever && fault_seen > fault_at) ? fault_code : 0;
-}
-
-static void set_fault(const char *call, int code, int at, bool for_ever) {
-    fault_call = call;
-    fault_code = code;
-    fault_at = at;
-    fault_for_ever = for_ever;
-    fault_seen = 0;
-}
-
-static void no_fault(void) { set_fault(NULL, 0, 0, false); }
+/* ---- a clock, rows ---- */
 
 #define START 1795000000 /* 2026-11-18 11:06:40 UTC */
 static int64_t wall_s = START, mono_us = 1000000;

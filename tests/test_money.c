@@ -5,6 +5,8 @@
 #define LLMGWI_STORE_PAUSE_US 30000
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
+#include "faults.h"
 #include <sys/stat.h>
 
 /* ---- a shop: a store, three providers of which each has one model, their prices ---- */
@@ -12,20 +14,7 @@
 #define USD(x) ((int64_t)((x)*1e12 + 0.5))
 #define IN_PICO ((int64_t)1000000000) /* a token of input: a thousandth of a dollar; of output: twice that */
 
-static Provider provider;
 static char dir[64], store_path[96];
-
-/* Which call of LMDB fails, and with what code (0: none). Both are read by whoever drives. */
-static const char *fault_call = "";
-static int fault_code;
-static int llmgwi_store_fault(const char *call) {
-    int code = LLMGWI_BASE_LOAD(&fault_code);
-    return code && !strcmp(call, LLMGWI_BASE_LOAD(&fault_call)) ? code : 0;
-}
-static void fault(const char *call, int code) {
-    LLMGWI_BASE_STORE(&fault_call, call);
-    LLMGWI_BASE_STORE(&fault_code, code);
-}
 
 /* How often an item was logged, its last line, and whether any line held what it must not. */
 typedef struct Logged {
@@ -53,14 +42,6 @@ static llmgw *with_clock(llmgw *gw) {
     return gw;
 }
 
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     strcpy(dir, "/tmp/llmgw-money-XXXXXX");
@@ -71,7 +52,7 @@ static int reset(void **state) {
     return 0;
 }
 static int clean(void **state) {
-    fault("", 0);
+    no_fault();
     t_remove_tree(dir);
     return 0;
 }
@@ -1473,7 +1454,7 @@ static void a_broken_ledger(void **state) {
         llmgw *gw = open_shop(&of);
         llmgw_request request = ask("a", "Still there?");
         expect(gw, &request, LLMGW_OK);
-        fault(calls[i / 3], EIO);
+        set_fault(calls[i / 3], EIO, 1, true);
         for (int n = 0; n < 3; n++) {
             llmgw_reply *reply = chat(gw, &request, kind == 2 ? LLMGW_E_STORE : LLMGW_OK);
             assert_int_equal(reply->attempts, kind != 2);
@@ -1485,7 +1466,7 @@ static void a_broken_ledger(void **state) {
         llmgw_target target[4];
         size_t n = llmgw_targets(gw, target, 4);
         for (size_t t = 0; t < n && t < 4; t++) assert_int_equal(target[t].in_flight, 0);
-        fault("", 0);
+        no_fault();
         llmgw_close(gw);
         clean(state);
         reset(state);

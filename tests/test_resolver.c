@@ -3,12 +3,12 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 #include <dlfcn.h>
 #include <netdb.h>
 
 #define SLACK_MS 4000
 
-static Provider provider;
 static int asked_never, asked_gone; /* atomically */
 
 typedef int (*resolve_fn)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
@@ -31,14 +31,6 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     return real(name, service, hints, out);
 }
 
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     return 0;

@@ -2,21 +2,11 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-static Provider provider;
 static char dir[64];
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 
 static int reset(void **state) {
     provider_reset(&provider);

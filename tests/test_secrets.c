@@ -3,6 +3,7 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 
 #define HEADER_KEY "header-secret-Zx81-qwertzuiopas"
 #define FIRST_KEY "first-of-two-Mk47-yxcvbnmasdf"
@@ -12,18 +13,9 @@
 static const char *const secrets[] = {OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY,
                                       HEADER_KEY, FIRST_KEY,     SECOND_KEY};
 
-static Provider provider;
 static char logged[1 << 16];
 static size_t logged_n;
 
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     return 0;

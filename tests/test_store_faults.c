@@ -4,26 +4,7 @@
 #define LLMGWI_STORE_PAUSE_US 30000
 #include "unit.h"
 #include "storing.h"
-
-static const char *fault_call; /* NULL: any */
-static int fault_code, fault_at, fault_seen;
-static bool fault_for_ever;
-
-static int llmgwi_store_fault(const char *call) {
-    if (!fault_at || (fault_call && strcmp(call, fault_call))) return 0;
-    fault_seen++;
-    return fault_seen == fault_at || (fault_for_ever && fault_seen > fault_at) ? fault_code : 0;
-}
-
-static void set_fault(const char *call, int code, int at, bool for_ever) {
-    fault_call = call;
-    fault_code = code;
-    fault_at = at;
-    fault_for_ever = for_ever;
-    fault_seen = 0;
-}
-
-static void no_fail(void) { set_fault(NULL, 0, 0, false); }
+#include "faults.h"
 
 static void test_switched_off(void **state) {
     (void)state;
@@ -36,7 +17,7 @@ static void test_switched_off(void **state) {
         assert_string_equal(llmgwi_store_why(store, why, sizeof why), "");
         set_fault("mdb_get", codes[i], 1, false);
         assert_string_equal(storing_get(store, LLMGWI_STORE_ENTRY, "k"), "");
-        no_fail();
+        no_fault();
         assert_false(llmgwi_store_on(store));
         unit_has(llmgwi_store_why(store, why, sizeof why), mdb_strerror(codes[i]));
         assert_false(llmgwi_store_read(store, &txn));
@@ -57,7 +38,7 @@ static void test_disk_full(void **state) {
     assert_true(storing_put(store, LLMGWI_STORE_ENTRY, "k", "before"));
     set_fault("mdb_txn_commit", ENOSPC, 1, false);
     assert_false(storing_put(store, LLMGWI_STORE_ENTRY, "k", "after"));
-    no_fail();
+    no_fault();
     assert_true(llmgwi_store_on(store));
     unit_has(llmgwi_store_why(store, why, sizeof why), "No space");
     assert_string_equal(storing_get(store, LLMGWI_STORE_ENTRY, "k"), "before");
@@ -69,7 +50,7 @@ static void test_disk_full(void **state) {
     assert_true(llmgwi_store_write(store, &txn, true));
     assert_false(llmgwi_store_put(&txn, LLMGWI_STORE_ENTRY, llmgwi_base_cstr("k"), llmgwi_base_cstr("x")));
     assert_true(llmgwi_store_was_full(&txn));
-    no_fail();
+    no_fault();
     assert_true(llmgwi_store_put(&txn, LLMGWI_STORE_ENTRY, llmgwi_base_cstr("l"), llmgwi_base_cstr("x")));
     assert_false(llmgwi_store_end(&txn, true)); /* a half group is not committed */
     assert_string_equal(storing_get(store, LLMGWI_STORE_ENTRY, "l"), "");
@@ -87,7 +68,7 @@ static void test_readers_full(void **state) {
     assert_true(llmgwi_store_end(&txn, false));
     set_fault("mdb_txn_renew", MDB_READERS_FULL, 1, true);
     assert_false(llmgwi_store_read(store, &txn));
-    no_fail();
+    no_fault();
     assert_true(llmgwi_store_on(store));
     assert_true(llmgwi_store_read(store, &txn));
     assert_true(llmgwi_store_end(&txn, false));
@@ -107,12 +88,12 @@ static void test_map_cannot_grow(void **state) {
     assert_true(storing_put(store, LLMGWI_STORE_ENTRY, "k", "w"));
     assert_int_equal(fault_seen, 3); /* the writer's, one to find the map, the writer's again */
     /* while somebody reads, the map stays, and it is a miss */
-    no_fail();
+    no_fault();
     llmgwi_store_txn other;
     assert_true(llmgwi_store_read(store, &other));
     set_fault("mdb_txn_begin", MDB_MAP_RESIZED, 1, true);
     assert_false(llmgwi_store_read(store, &txn));
-    no_fail();
+    no_fault();
     assert_true(llmgwi_store_on(store));
     assert_true(llmgwi_store_end(&other, false));
     assert_true(llmgwi_store_read(store, &txn));
@@ -179,7 +160,7 @@ static void test_each(void **state) {
             if (!store) assert_int_equal(storing_error.code, LLMGW_E_STORE);
             int committed = store ? scenario(store) : 0;
             done = fault_seen < at; /* nothing failed */
-            no_fail();
+            no_fault();
             if (store) no_slot_taken(store);
             llmgwi_store_close(store, false);
             store = storing_open();

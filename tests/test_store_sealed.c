@@ -3,13 +3,7 @@
 #define LLMGWI_STORE_FAULTS
 #include "unit.h"
 #include "storing.h"
-
-static int fault_at, fault_seen;
-
-static int llmgwi_store_fault(const char *call) {
-    (void)call;
-    return fault_at && ++fault_seen >= fault_at ? ENOMEM : 0;
-}
+#include "faults.h"
 
 static const char key_one[33] = "one one one one one one one one ",
                   key_two[33] = "two two two two two two two two ";
@@ -224,10 +218,9 @@ static void test_rekey_broken_off(void **state) {
         assert_int_equal(mkdir(storing_dir, 0700), 0);
         llmgwi_store *store = sealed_open(key_one);
         fill(store);
-        fault_at = at;
-        fault_seen = 0;
+        set_fault(NULL, ENOMEM, at, true);
         whole = llmgwi_store_rekey(store, key_two, find_sealed, NULL, &storing_error);
-        fault_at = 0;
+        no_fault();
         assert_int_equal(readable(store, &former), RECORDS);
         llmgwi_store_close(store, false);
         storing_at.key = key_two;
