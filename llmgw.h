@@ -12889,35 +12889,39 @@ typedef struct llmgwi_dialect {
     const char *accept;        /* header line of a stream; NULL: that of server-sent events */
 } llmgwi_dialect;
 
+/* It takes each of these macros for a part of the row before. */
+/* clang-format off */
 static const llmgwi_dialect llmgwi_dialect_table[] = {
-    LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
-                           NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
-                           llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
-        LLMGWI_BASE_IF_ANTHROPIC(
-            {"anthropic", "/messages", "/messages", "x-api-key", "", "anthropic-version: 2023-06-01", true,
-             llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
-             LLMGWI_FRAME_SSE,
-             NULL}, ) LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
-                                             "/models/{model}:streamGenerateContent?alt=sse",
-                                             "x-goog-api-key", "", NULL, false, llmgwi_dialect_gemini_build,
-                                             llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
-                                             LLMGWI_FRAME_SSE, NULL}, )
-            LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
-                                    "Authorization", "Bearer ", NULL, false, llmgwi_dialect_bedrock_build,
-                                    llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
-                                    LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"}, )
-                LLMGWI_BASE_IF_RESPONSES(
-                    {"responses", "/responses", "/responses", "Authorization", "Bearer ", NULL, true,
-                     llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply,
-                     llmgwi_dialect_responses_event, LLMGWI_FRAME_SSE,
-                     NULL}, ) LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization",
-                                                     "Bearer ", NULL, true, llmgwi_dialect_ollama_build,
-                                                     llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
-                                                     LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"}, )
-                    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
-                                           llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
-                                           llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
-                        NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+    LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions",
+        "Authorization", "Bearer ", NULL, false,
+        llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply, llmgwi_dialect_openai_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages",
+        "x-api-key", "", "anthropic-version: 2023-06-01", true,
+        llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse",
+        "x-goog-api-key", "", NULL, false,
+        llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
+        "Authorization", "Bearer ", NULL, false,
+        llmgwi_dialect_bedrock_build, llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
+        LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"},)
+    LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_ollama_build, llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
+        LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"},)
+    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply, llmgwi_dialect_cohere_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    {NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+/* clang-format on */
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
