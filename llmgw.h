@@ -37621,8 +37621,12 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     llmgwi_engine_aim(job->target, &wire);
     bool good = llmgwi_public_check(&request, &why) &&
                 llmgwi_dialect_write(job->target->dialect, &wire, &request, NULL, &one, &why);
-    snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
-    if (!good) (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+    if (!good) { /* it may be such that its tokens cannot be counted */
+        snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
+        (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+        llmgwi_base_buf_free(&one);
+        return false;
+    }
     snprintf(id, sizeof id, "%lu", (unsigned long)i);
     if (job->how->ids) snprintf(id, sizeof id, "%s", job->how->ids[i]);
     llmgwi_public_batch_flat(&one);
@@ -37641,7 +37645,7 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     int64_t in = llmgwi_dialect_request_tokens(&request);
     job->reserve.input += in + in * 15 / 100;
     job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
-    return good;
+    return true;
 }
 
 /* All of them, as a form with a file of lines or as one object. */
