@@ -37644,7 +37644,8 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     llmgwi_base_buf_free(&one);
     int64_t in = llmgwi_dialect_request_tokens(&request);
     job->reserve.input += in + in * 15 / 100;
-    job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    int64_t out = request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    job->reserve.output += out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX;
     return true;
 }
 
