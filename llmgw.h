@@ -37643,7 +37643,10 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     llmgwi_base_buf_text(&job->body, job->api->upload ? "}\n" : "}");
     llmgwi_base_buf_free(&one);
     int64_t in = llmgwi_dialect_request_tokens(&request);
-    job->reserve.input += in + in * 15 / 100;
+    in += in * 15 / 100;
+    job->reserve.input += in;
+    if (request.prompt_cache) job->reserve.cache_write += in; /* as llmgwi_engine_reserved */
+    if (request.prompt_cache == LLMGW_PROMPT_CACHE_1H) job->reserve.cache_write_1h += in;
     int64_t out = request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
     job->reserve.output += out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX;
     return true;
