@@ -37617,6 +37617,7 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     request.model = job->model;
     request.stream = false;
     request.key = NULL;
+    if (!request.unsupported) request.unsupported = options->unsupported;
     llmgwi_base_buf_init(&one, &job->gw->mem, options->max_request_bytes);
     llmgwi_engine_aim(job->target, &wire);
     bool good = llmgwi_public_check(&request, &why) &&
