@@ -32325,6 +32325,7 @@ static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size
 /* Is there another key of a target that may be used now? */
 static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t but, int64_t now) {
     const llmgwi_engine_target *target = call->states[i];
+    if (llmgwi_engine_is_batch(call)) return false; /* none that may know of it */
     call->bad_keys = (call->bad_target == i ? call->bad_keys : 0) | 1u << but;
     call->bad_target = i;
     for (size_t key = 0; key < target->provider->key_count; key++) {
