@@ -37482,7 +37482,7 @@ static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
     if (route) return llmgwi_public_batch_wrong(job, "model", "expected a model, not a route");
     job->target = &targets[0];
     job->api = llmgwi_dialect_batches_find(job->target->dialect);
-    if (!job->api)
+    if (!job->api || strstr(job->target->provider->url, "{model}")) /* azure's paths of deployments */
         return !llmgwi_base_error(job->error, LLMGW_E_UNSUPPORTED, "%.64s: nothing is known of batches there",
                                   job->target->provider->name);
     if (job->target->provider->missing)
