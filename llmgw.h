@@ -37295,6 +37295,12 @@ static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_
     return true;
 }
 
+/* Adds tokens of another reply. Each has 9e15 of a kind at most: so has the sum, as sums of sums must fit, too. */
+static void llmgwi_public_more(int64_t *to, int64_t more) {
+    *to += more;
+    if (*to > (int64_t)9e15) *to = (int64_t)9e15;
+}
+
 /* What a part's reply adds to the whole one's, besides vectors. False: out of memory. */
 static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_reply *reply, int64_t at_us) {
     llmgwi_public_vectors *to = job->to;
@@ -37325,7 +37331,8 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
         trace[to->pub.trace_count] = from->trace[i];
         trace[to->pub.trace_count++].start_us += at_us;
         if (from->trace[i].epoch != from->epoch || from->error.code) continue;
-        to->pub.usage.input += from->trace[i].usage.input; /* gemini does not tell: estimated */
+        llmgwi_public_more(&to->pub.usage.input,
+                           from->trace[i].usage.input); /* gemini does not tell: estimated */
         to->pub.usage.estimated = to->pub.usage.estimated || from->trace[i].usage.estimated;
     }
     return true;
@@ -37815,12 +37822,14 @@ static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_r
     llmgw_usage *to = &job->usage;
     llmgwi_price_total(&job->cost, reply->cost);
     if (!from->known) return;
-    to->input += from->input;
-    to->output += from->output;
-    to->cached += from->cached;
-    to->cache_write += from->cache_write;
-    to->cache_write_1h += from->cache_write_1h;
-    to->reasoning += from->reasoning;
+    llmgwi_public_more(&to->input, from->input);
+    llmgwi_public_more(&to->output, from->output);
+    llmgwi_public_more(&to->cached, from->cached);
+    llmgwi_public_more(&to->cache_write, from->cache_write);
+    llmgwi_public_more(&to->cache_write_1h, from->cache_write_1h);
+    llmgwi_public_more(&to->reasoning, from->reasoning);
+    llmgwi_public_more(&to->audio_input, from->audio_input);
+    llmgwi_public_more(&to->audio_output, from->audio_output);
 }
 
 /* A line of results. False: it makes no sense. */

@@ -406,6 +406,10 @@ static bool take(const char *id, const llmgw_reply *reply, void *user) {
     return results->count != results->stop_at;
 }
 
+static bool take_lie(const char *id, const llmgw_reply *reply, void *user) {
+    return id && reply && user;
+}
+
 static int64_t read_all(llmgw *gw, const char *id, const llmgw_batch *how, Results *results,
                         llmgw_error *error) {
     memset(results, 0, sizeof *results);
@@ -813,6 +817,104 @@ static void budgets_are_asked_first(void **state) {
     t_remove_tree(dir);
 }
 
+/* The largest caps on answers are no small sum, and a prefix that is written to a cache may cost more than its tokens. */
+static void estimates_are_no_less_than_the_bill(void **state) {
+    static char text[200001];
+    char id[LLMGW_BATCH_ID], dir[] = "/tmp/llmgw-batch-XXXXXX";
+    llmgw_error error;
+    assert_non_null(mkdtemp(dir));
+    llmgw *gw = open_with(
+        "{'models':{'mini':{'provider':'openai','model':'gpt-4o-mini','price':{'input':2,'output':8}},"
+        "'haiku':{'provider':'anthropic','model':'claude-haiku-4-5',"
+        "'price':{'input':1,'output':5,'cache_write':100,'cache_write_1h':200}}},'budgets':{'all':{'total_usd':1}}}",
+        dir);
+    llmgw_batch batch = batch_of("mini", 2);
+    requests[0].max_tokens = requests[1].max_tokens = INT64_MAX;
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_BUDGET);
+    batch = batch_of("haiku", 1);
+    memset(text, 'x', sizeof text - 1); /* at least 25,000 tokens: 0.0125 USD, or 2.5 if all of it is written */
+    requests[0].system = text;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    requests[0].prompt_cache = LLMGW_PROMPT_CACHE_1H;
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_BUDGET);
+    llmgw_close(gw);
+    t_remove_tree(dir);
+}
+
+/* A provider that lies about its tokens makes no sum run over. */
+static void sums_do_not_run_over(void **state) {
+    char id[LLMGW_BATCH_ID], dir[] = "/tmp/llmgw-batch-XXXXXX";
+    llmgw_error error;
+    assert_non_null(mkdtemp(dir));
+    llmgw *gw = open_with(money_config, dir);
+    llmgw_batch batch = batch_of("mini", 1200);
+    for (size_t i = 0; i < batch.count; i++) requests[i].max_tokens = 1;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    server.tokens = 9000000000000000;
+    memset(&results, 0, sizeof results);
+    assert_int_equal(llmgw_batch_results(gw, id, &batch, take_lie, &results, &error), 1200);
+    Rows rows = rows_of(gw);
+    assert_int_equal(rows.batches, 1);
+    assert_int_equal(rows.input, 9000000000000000);
+    llmgw_close(gw);
+    t_remove_tree(dir);
+}
+
+/* ---- where it is sent ---- */
+
+/* A gateway with one provider of these fields, and the model "m" of it. */
+static llmgw *open_one(const char *fields) {
+    char json[600];
+    llmgw_options options = t_calm();
+    llmgw_error error;
+    snprintf(json, sizeof json, "{'providers':{'p':{'url':'http://127.0.0.1:%d%s}},'unsupported':'refuse'}",
+             server.raw.port, fields);
+    options.no_environment = true;
+    options.config_json = unit_quoted(json);
+    llmgw *gw = llmgw_open(&options, &error);
+    if (!gw) fail_msg("llmgw_open: %s", error.text);
+    return gw;
+}
+
+/* It stays with its account: what another key could do at once, this one does when it may again. */
+static void one_key_is_asked_again(void **state) {
+    char id[LLMGW_BATCH_ID];
+    llmgw_error error;
+    llmgw *gw = open_one("/v1','dialect':'openai','keys':['key-one','key-two']");
+    llmgw_batch batch = batch_of("p/gpt-4o-mini", 2);
+    server.upload_failures = 1;
+    server.upload_status = 429;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    assert_int_equal(server.uploads, 2);
+    assert_string_equal(server.auth, " Bearer key-one");
+    llmgw_close(gw);
+}
+
+/* What the gateway does with a parameter that a model does not take holds for batches, too. */
+static void what_is_unsupported_is_refused(void **state) {
+    char id[LLMGW_BATCH_ID];
+    llmgw_error error;
+    llmgw *gw = open_one("/v1','dialect':'openai','key':'key-one'");
+    llmgw_batch batch = batch_of("p/gpt-4o-mini", 2);
+    requests[1].top_k = llmgw_set(3);
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_UNSUPPORTED);
+    unit_has(error.text, "batch.requests[1]: request.top_k");
+    requests[1].unsupported = LLMGW_UNSUPPORTED_DROP;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    llmgw_close(gw);
+}
+
+/* Azure's paths of deployments have no batches below them. */
+static void not_below_a_deployment(void **state) {
+    char id[LLMGW_BATCH_ID];
+    llmgw_error error;
+    llmgw *gw = open_one("/openai/deployments/{model}','dialect':'openai','key':'key-one'");
+    llmgw_batch batch = batch_of("p/gpt-4o-mini", 2);
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_UNSUPPORTED);
+    assert_int_equal(raw_requests(&server.raw), 0);
+    llmgw_close(gw);
+}
+
 /* ---- against the strict provider ---- */
 
 static bool take_any(const char *id, const llmgw_reply *reply, void *user) {
@@ -931,6 +1033,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stops_where_told, reset, stop),
         cmocka_unit_test_setup_teardown(counts_once, reset, stop),
         cmocka_unit_test_setup_teardown(budgets_are_asked_first, reset, stop),
+        cmocka_unit_test_setup_teardown(estimates_are_no_less_than_the_bill, reset, stop),
+        cmocka_unit_test_setup_teardown(sums_do_not_run_over, reset, stop),
+        cmocka_unit_test_setup_teardown(one_key_is_asked_again, reset, stop),
+        cmocka_unit_test_setup_teardown(what_is_unsupported_is_refused, reset, stop),
+        cmocka_unit_test_setup_teardown(not_below_a_deployment, reset, stop),
     };
     const char *only = getenv("ONLY");
     if (only) cmocka_set_test_filter(only);
