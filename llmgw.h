@@ -13358,6 +13358,7 @@ typedef struct llmgwi_dialect_embed {
     const char *const *texts;
     const size_t *lengths; /* NULL: they are NUL-terminated */
     size_t count;
+    size_t from;    /* the first of them as the caller counts them, for errors */
     int dimensions; /* 0: the model's own */
     llmgw_purpose purpose;
 } llmgwi_dialect_embed;
@@ -13372,9 +13373,10 @@ static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_
 }
 
 static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
+    const llmgwi_dialect_embed *embed = llmgwi_dialect_embed_of(build);
     char field[40];
-    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
-    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(llmgwi_dialect_embed_of(build), i));
+    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)(embed->from + i));
+    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(embed, i));
 }
 
 static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
@@ -13669,9 +13671,10 @@ static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
                              llmgwi_dialect_embed_nova),
 };
 
-/* NULL: it gives no vectors. */
+/* NULL: it gives no vectors. Vertex has another form of its own, for one text at a time, which is not written here. */
 static const llmgwi_dialect_embedder *llmgwi_dialect_embedder_find(const llmgwi_dialect *dialect,
-                                                                   const char *model) {
+                                                                   const char *flavour, const char *model) {
+    if (strcmp(flavour, "vertex") == 0) return NULL;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embedders); i++)
         if (strcmp(llmgwi_dialect_embedders[i].dialect, dialect->name) == 0 &&
             llmgwi_dialect_fits(llmgwi_base_cstr(model), llmgwi_dialect_embedders[i].model))
@@ -16646,7 +16649,7 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
     if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
-    return llmgwi_dialect_embedder_find(own.dialect, own.model) != NULL ||
+    return llmgwi_dialect_embedder_find(own.dialect, own.provider->flavour, own.model) != NULL ||
            llmgwi_config_wrong(error, "cache.embed_model", "", "its provider's dialect gives no embeddings");
 }
 
@@ -32873,7 +32876,7 @@ static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call
                                                   const llmgwi_config_target *target) {
     if (!call->errand) return target->dialect;
     if (!call->errand->embed) return &llmgwi_dialect_batch_wire;
-    return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
+    return &llmgwi_dialect_embedder_find(target->dialect, target->provider->flavour, target->model)->wire;
 }
 
 /* An attempt of a call, not begun. NULL: out of memory. */
@@ -37079,7 +37082,6 @@ typedef struct llmgwi_public_slice {
     llmgwi_dialect_embed embed;
     llmgwi_engine_errand errand;
     llmgwi_engine_call *call;
-    size_t from;
 } llmgwi_public_slice;
 
 typedef struct llmgwi_public_vectors {
@@ -37217,7 +37219,8 @@ static bool llmgwi_public_embed_targets(llmgwi_public_embedding *job, llmgw_erro
     job->most_tokens = LLMGWI_ENGINE_TOKENS_MAX;
     for (size_t i = 0; i < count; i++) {
         const llmgwi_config_target *to = &targets[i];
-        const llmgwi_dialect_embedder *row = llmgwi_dialect_embedder_find(to->dialect, to->model);
+        const llmgwi_dialect_embedder *row =
+            llmgwi_dialect_embedder_find(to->dialect, to->provider->flavour, to->model);
         if (!row)
             return !llmgwi_base_error(error, LLMGW_E_UNSUPPORTED,
                                       "%.64s/%.80s: nothing is known of embeddings there", to->provider->name,
@@ -37256,13 +37259,13 @@ static void llmgwi_public_embed_begin(llmgwi_public_embedding *job) {
     llmgwi_public_slice *part = &job->parts[(job->first + job->count) % LLMGWI_PUBLIC_EMBED_PARTS];
     int64_t left_us = job->until_us - llmgwi_engine_now(job->gw);
     memset(part, 0, sizeof *part);
-    part->from = job->next;
+    part->embed.from = job->next;
     part->embed.request = job->form;
     if (job->until_us != LLMGWI_BASE_NEVER)
         part->embed.request.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
-    part->embed.texts = job->request->texts + part->from;
-    part->embed.lengths = job->request->lengths ? job->request->lengths + part->from : NULL;
-    part->embed.count = llmgwi_public_embed_slice(job, part->from, &part->errand.tokens);
+    part->embed.texts = job->request->texts + part->embed.from;
+    part->embed.lengths = job->request->lengths ? job->request->lengths + part->embed.from : NULL;
+    part->embed.count = llmgwi_public_embed_slice(job, part->embed.from, &part->errand.tokens);
     part->embed.dimensions = job->request->dimensions;
     part->embed.purpose = job->request->purpose;
     part->errand.embed = &part->embed;
@@ -37291,7 +37294,7 @@ static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_
         return !llmgwi_base_error(error, LLMGW_E_PROTOCOL,
                                   "embedding: vectors of %lu numbers after some of %lu",
                                   (unsigned long)(each / sizeof(float)), (unsigned long)to->pub.dim);
-    memcpy(to->values + part->from * to->pub.dim, reply->answer.text.p, bytes);
+    memcpy(to->values + part->embed.from * to->pub.dim, reply->answer.text.p, bytes);
     return true;
 }
 

@@ -406,9 +406,7 @@ static bool take(const char *id, const llmgw_reply *reply, void *user) {
     return results->count != results->stop_at;
 }
 
-static bool take_lie(const char *id, const llmgw_reply *reply, void *user) {
-    return id && reply && user;
-}
+static bool take_lie(const char *id, const llmgw_reply *reply, void *user) { return id && reply && user; }
 
 static int64_t read_all(llmgw *gw, const char *id, const llmgw_batch *how, Results *results,
                         llmgw_error *error) {
@@ -826,13 +824,15 @@ static void estimates_are_no_less_than_the_bill(void **state) {
     llmgw *gw = open_with(
         "{'models':{'mini':{'provider':'openai','model':'gpt-4o-mini','price':{'input':2,'output':8}},"
         "'haiku':{'provider':'anthropic','model':'claude-haiku-4-5',"
-        "'price':{'input':1,'output':5,'cache_write':100,'cache_write_1h':200}}},'budgets':{'all':{'total_usd':1}}}",
+        "'price':{'input':1,'output':5,'cache_write':100,'cache_write_1h':200}}},'budgets':{'all':{'total_"
+        "usd':1}}}",
         dir);
     llmgw_batch batch = batch_of("mini", 2);
     requests[0].max_tokens = requests[1].max_tokens = INT64_MAX;
     assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_BUDGET);
     batch = batch_of("haiku", 1);
-    memset(text, 'x', sizeof text - 1); /* at least 25,000 tokens: 0.0125 USD, or 2.5 if all of it is written */
+    memset(text, 'x',
+           sizeof text - 1); /* at least 25,000 tokens: 0.0125 USD, or 2.5 if all of it is written */
     requests[0].system = text;
     if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
     requests[0].prompt_cache = LLMGW_PROMPT_CACHE_1H;
