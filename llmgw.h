@@ -36658,9 +36658,10 @@ static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, int64_t to
     }
     if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
         return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
+    int64_t out = request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens;
     if (!tokens)
         tokens = llmgwi_dialect_request_tokens(request) +
-                 (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+                 (out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX);
     if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
     if (!key->name_space[0]) return true;
     asked->changed = *request;
