@@ -13361,6 +13361,7 @@ typedef struct llmgwi_dialect_embed {
     const char *const *texts;
     const size_t *lengths; /* NULL: they are NUL-terminated */
     size_t count;
+    size_t from;    /* the first of them as the caller counts them, for errors */
     int dimensions; /* 0: the model's own */
     llmgw_purpose purpose;
 } llmgwi_dialect_embed;
@@ -13375,9 +13376,10 @@ static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_
 }
 
 static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
+    const llmgwi_dialect_embed *embed = llmgwi_dialect_embed_of(build);
     char field[40];
-    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
-    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(llmgwi_dialect_embed_of(build), i));
+    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)(embed->from + i));
+    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(embed, i));
 }
 
 static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
@@ -13672,9 +13674,10 @@ static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
                              llmgwi_dialect_embed_nova),
 };
 
-/* NULL: it gives no vectors. */
+/* NULL: it gives no vectors. Vertex has another form of its own, for one text at a time, which is not written here. */
 static const llmgwi_dialect_embedder *llmgwi_dialect_embedder_find(const llmgwi_dialect *dialect,
-                                                                   const char *model) {
+                                                                   const char *flavour, const char *model) {
+    if (strcmp(flavour, "vertex") == 0) return NULL;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embedders); i++)
         if (strcmp(llmgwi_dialect_embedders[i].dialect, dialect->name) == 0 &&
             llmgwi_dialect_fits(llmgwi_base_cstr(model), llmgwi_dialect_embedders[i].model))
@@ -16649,7 +16652,7 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
     if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
-    return llmgwi_dialect_embedder_find(own.dialect, own.model) != NULL ||
+    return llmgwi_dialect_embedder_find(own.dialect, own.provider->flavour, own.model) != NULL ||
            llmgwi_config_wrong(error, "cache.embed_model", "", "its provider's dialect gives no embeddings");
 }
 
@@ -32328,6 +32331,7 @@ static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size
 /* Is there another key of a target that may be used now? */
 static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t but, int64_t now) {
     const llmgwi_engine_target *target = call->states[i];
+    if (llmgwi_engine_is_batch(call)) return false; /* none that may know of it */
     call->bad_keys = (call->bad_target == i ? call->bad_keys : 0) | 1u << but;
     call->bad_target = i;
     for (size_t key = 0; key < target->provider->key_count; key++) {
@@ -32875,7 +32879,7 @@ static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call
                                                   const llmgwi_config_target *target) {
     if (!call->errand) return target->dialect;
     if (!call->errand->embed) return &llmgwi_dialect_batch_wire;
-    return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
+    return &llmgwi_dialect_embedder_find(target->dialect, target->provider->flavour, target->model)->wire;
 }
 
 /* An attempt of a call, not begun. NULL: out of memory. */
@@ -36657,9 +36661,10 @@ static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, int64_t to
     }
     if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
         return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
+    int64_t out = request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens;
     if (!tokens)
         tokens = llmgwi_dialect_request_tokens(request) +
-                 (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+                 (out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX);
     if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
     if (!key->name_space[0]) return true;
     asked->changed = *request;
@@ -37081,7 +37086,6 @@ typedef struct llmgwi_public_slice {
     llmgwi_dialect_embed embed;
     llmgwi_engine_errand errand;
     llmgwi_engine_call *call;
-    size_t from;
 } llmgwi_public_slice;
 
 typedef struct llmgwi_public_vectors {
@@ -37219,7 +37223,8 @@ static bool llmgwi_public_embed_targets(llmgwi_public_embedding *job, llmgw_erro
     job->most_tokens = LLMGWI_ENGINE_TOKENS_MAX;
     for (size_t i = 0; i < count; i++) {
         const llmgwi_config_target *to = &targets[i];
-        const llmgwi_dialect_embedder *row = llmgwi_dialect_embedder_find(to->dialect, to->model);
+        const llmgwi_dialect_embedder *row =
+            llmgwi_dialect_embedder_find(to->dialect, to->provider->flavour, to->model);
         if (!row)
             return !llmgwi_base_error(error, LLMGW_E_UNSUPPORTED,
                                       "%.64s/%.80s: nothing is known of embeddings there", to->provider->name,
@@ -37258,13 +37263,13 @@ static void llmgwi_public_embed_begin(llmgwi_public_embedding *job) {
     llmgwi_public_slice *part = &job->parts[(job->first + job->count) % LLMGWI_PUBLIC_EMBED_PARTS];
     int64_t left_us = job->until_us - llmgwi_engine_now(job->gw);
     memset(part, 0, sizeof *part);
-    part->from = job->next;
+    part->embed.from = job->next;
     part->embed.request = job->form;
     if (job->until_us != LLMGWI_BASE_NEVER)
         part->embed.request.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
-    part->embed.texts = job->request->texts + part->from;
-    part->embed.lengths = job->request->lengths ? job->request->lengths + part->from : NULL;
-    part->embed.count = llmgwi_public_embed_slice(job, part->from, &part->errand.tokens);
+    part->embed.texts = job->request->texts + part->embed.from;
+    part->embed.lengths = job->request->lengths ? job->request->lengths + part->embed.from : NULL;
+    part->embed.count = llmgwi_public_embed_slice(job, part->embed.from, &part->errand.tokens);
     part->embed.dimensions = job->request->dimensions;
     part->embed.purpose = job->request->purpose;
     part->errand.embed = &part->embed;
@@ -37293,8 +37298,14 @@ static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_
         return !llmgwi_base_error(error, LLMGW_E_PROTOCOL,
                                   "embedding: vectors of %lu numbers after some of %lu",
                                   (unsigned long)(each / sizeof(float)), (unsigned long)to->pub.dim);
-    memcpy(to->values + part->from * to->pub.dim, reply->answer.text.p, bytes);
+    memcpy(to->values + part->embed.from * to->pub.dim, reply->answer.text.p, bytes);
     return true;
+}
+
+/* Adds tokens of another reply. Each has 9e15 of a kind at most: so has the sum, as sums of sums must fit, too. */
+static void llmgwi_public_more(int64_t *to, int64_t more) {
+    *to += more;
+    if (*to > (int64_t)9e15) *to = (int64_t)9e15;
 }
 
 /* What a part's reply adds to the whole one's, besides vectors. False: out of memory. */
@@ -37327,7 +37338,8 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
         trace[to->pub.trace_count] = from->trace[i];
         trace[to->pub.trace_count++].start_us += at_us;
         if (from->trace[i].epoch != from->epoch || from->error.code) continue;
-        to->pub.usage.input += from->trace[i].usage.input; /* gemini does not tell: estimated */
+        llmgwi_public_more(&to->pub.usage.input,
+                           from->trace[i].usage.input); /* gemini does not tell: estimated */
         to->pub.usage.estimated = to->pub.usage.estimated || from->trace[i].usage.estimated;
     }
     return true;
@@ -37484,7 +37496,7 @@ static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
     if (route) return llmgwi_public_batch_wrong(job, "model", "expected a model, not a route");
     job->target = &targets[0];
     job->api = llmgwi_dialect_batches_find(job->target->dialect);
-    if (!job->api)
+    if (!job->api || strstr(job->target->provider->url, "{model}")) /* azure's paths of deployments */
         return !llmgwi_base_error(job->error, LLMGW_E_UNSUPPORTED, "%.64s: nothing is known of batches there",
                                   job->target->provider->name);
     if (job->target->provider->missing)
@@ -37620,12 +37632,17 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     request.model = job->model;
     request.stream = false;
     request.key = NULL;
+    if (!request.unsupported) request.unsupported = options->unsupported;
     llmgwi_base_buf_init(&one, &job->gw->mem, options->max_request_bytes);
     llmgwi_engine_aim(job->target, &wire);
     bool good = llmgwi_public_check(&request, &why) &&
                 llmgwi_dialect_write(job->target->dialect, &wire, &request, NULL, &one, &why);
-    snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
-    if (!good) (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+    if (!good) { /* it may be such that its tokens cannot be counted */
+        snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
+        (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+        llmgwi_base_buf_free(&one);
+        return false;
+    }
     snprintf(id, sizeof id, "%lu", (unsigned long)i);
     if (job->how->ids) snprintf(id, sizeof id, "%s", job->how->ids[i]);
     llmgwi_public_batch_flat(&one);
@@ -37642,9 +37659,13 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     llmgwi_base_buf_text(&job->body, job->api->upload ? "}\n" : "}");
     llmgwi_base_buf_free(&one);
     int64_t in = llmgwi_dialect_request_tokens(&request);
-    job->reserve.input += in + in * 15 / 100;
-    job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
-    return good;
+    in += in * 15 / 100;
+    job->reserve.input += in;
+    if (request.prompt_cache) job->reserve.cache_write += in; /* as llmgwi_engine_reserved */
+    if (request.prompt_cache == LLMGW_PROMPT_CACHE_1H) job->reserve.cache_write_1h += in;
+    int64_t out = request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    job->reserve.output += out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX;
+    return true;
 }
 
 /* All of them, as a form with a file of lines or as one object. */
@@ -37808,12 +37829,14 @@ static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_r
     llmgw_usage *to = &job->usage;
     llmgwi_price_total(&job->cost, reply->cost);
     if (!from->known) return;
-    to->input += from->input;
-    to->output += from->output;
-    to->cached += from->cached;
-    to->cache_write += from->cache_write;
-    to->cache_write_1h += from->cache_write_1h;
-    to->reasoning += from->reasoning;
+    llmgwi_public_more(&to->input, from->input);
+    llmgwi_public_more(&to->output, from->output);
+    llmgwi_public_more(&to->cached, from->cached);
+    llmgwi_public_more(&to->cache_write, from->cache_write);
+    llmgwi_public_more(&to->cache_write_1h, from->cache_write_1h);
+    llmgwi_public_more(&to->reasoning, from->reasoning);
+    llmgwi_public_more(&to->audio_input, from->audio_input);
+    llmgwi_public_more(&to->audio_output, from->audio_output);
 }
 
 /* A line of results. False: it makes no sense. */
