@@ -8471,10 +8471,11 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
     {"too many tokens per day", LLMGW_E_QUOTA},                     /* Bedrock, with 429 */
-    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
-    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
-    {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
-    {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH},     /* Nova */
+    {"wait before trying again", LLMGW_E_RATE_LIMITED},         /* Bedrock: "Too many tokens, please wait" */
+    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                /* Cohere */
+    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},     /* Ollama */
+    {"range of input length", LLMGW_E_CONTEXT_LENGTH},          /* Qwen */
+    {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH}, /* Nova */
     {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
     {"credit balance is too low", LLMGW_E_QUOTA},      /* Anthropic, with 400 */
     {"reached your specified api usage limits", LLMGW_E_QUOTA},
@@ -8655,7 +8656,8 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
         if (llmgwi_json_get_number(json, &number) && number.integer && number.i >= 300 && number.i < 600)
             said->status = (int)number.i;
     } else if (kind == LLMGWI_JSON_STRING && llmgwi_json_string(json, &text) && text.raw.n) {
-        bool message = llmgwi_base_same(key, "message") || llmgwi_base_same(key, "msg") || deeper;
+        bool message = llmgwi_base_is_nocase(key, "message") || /* "Message": AWS's gate before Bedrock */
+                       llmgwi_base_same(key, "msg") || deeper;
         if (message && !said->message.raw.n) said->message = text;
         if (llmgwi_base_same(key, "retryDelay")) said->retry_ms = llmgwi_dialect_seconds(text.raw);
         if (llmgwi_base_same(key, "quotaId") && llmgwi_base_has(text.raw, "PerDay")) said->per_day = true;
@@ -8687,8 +8689,10 @@ static llmgw_code llmgwi_dialect_classify(const llmgwi_dialect_said *said, int s
     if (code == LLMGW_E_AUTH && said->flagged) code = LLMGW_E_FILTERED;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_texts); i++)
         if (llmgwi_dialect_open_to_text(code) &&
-            llmgwi_base_has(said->message.raw, llmgwi_dialect_texts[i].word))
+            llmgwi_base_has(said->message.raw, llmgwi_dialect_texts[i].word)) {
             code = llmgwi_dialect_texts[i].code;
+            break;
+        }
     if (code == LLMGW_E_PROTOCOL && (status == 200 || status == 0)) code = LLMGW_E_PROVIDER;
     return code;
 }

@@ -496,6 +496,8 @@ static void test_exceptions(void **state) {
     } rows[] = {
         {"!throttlingException", "{'message':'Too many requests'}", LLMGW_E_RATE_LIMITED,
          "throttlingException: Too many requests"},
+        {"!throttlingException", "{'message':'Too many tokens, please wait before trying again.'}",
+         LLMGW_E_RATE_LIMITED, "Too many tokens"},
         {"!validationException", "{'message':'bad field'}", LLMGW_E_BAD_REQUEST, "bad field"},
         {"!validationException", "{'message':'Input is too long for requested model.'}",
          LLMGW_E_CONTEXT_LENGTH, "too long"},
@@ -533,6 +535,8 @@ static void test_errors(void **state) {
     } rows[] = {
         {429, "ThrottlingException", "{'message':'Too many requests, please wait.'}", LLMGW_E_RATE_LIMITED,
          "429"},
+        {429, "ThrottlingException", "{'message':'Too many tokens, please wait before trying again.'}",
+         LLMGW_E_RATE_LIMITED, "Too many tokens"},
         {429, "ThrottlingException",
          "{'message':'Too many tokens per day, please wait before trying again.'}", LLMGW_E_QUOTA, "per day"},
         {429, "ModelNotReadyException:http://internal.amazon.com/x", "{'message':'m'}", LLMGW_E_OVERLOADED,
@@ -553,7 +557,7 @@ static void test_errors(void **state) {
         {424, "ModelErrorException", "{'message':'m'}", LLMGW_E_PROVIDER, "m"},
         {500, "InternalServerException", "{'message':'m'}", LLMGW_E_PROVIDER, "m"},
         {503, "ServiceUnavailableException", "", LLMGW_E_OVERLOADED, "HTTP 503"},
-        {503, "NovelException", "{'Message':'m'}", LLMGW_E_OVERLOADED, "HTTP 503"},
+        {503, "NovelException", "{'Message':'m'}", LLMGW_E_OVERLOADED, "HTTP 503: m"},
     };
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgwi_dialect_meta meta;
