@@ -8046,6 +8046,7 @@ typedef struct llmgwi_dialect_answer {
     bool by_tool;   /* the one tool stands for a schema: its arguments are the text */
     bool args_path; /* gemini's partialArgs are open: state below */
     bool args_string;
+    bool halved;       /* a character's first half waits for its second: half, half_of */
     llmgw_error error; /* what the provider said, or what was wrong with it */
     const llmgwi_base_mem *mem;
     const llmgwi_dialect_target *target;
@@ -8056,6 +8057,8 @@ typedef struct llmgwi_dialect_answer {
     llmgwi_base_arena arena;
     const char *id, *model; /* "" until known */
     char args_open[256];
+    char half[6];                   /* "\\ud83d", at the end of what half_of was given last */
+    const llmgwi_base_buf *half_of; /* compared only: it may be gone */
     llmgw_usage usage;
     llmgw_cost reported; /* what the provider itself says that it cost */
     size_t vectors;      /* embeddings: how many are in text, one after the other, as floats */
@@ -8147,6 +8150,39 @@ static bool llmgwi_dialect_splice(llmgwi_dialect_answer *answer, size_t at, size
     return true;
 }
 
+/* Do six bytes begin with the escape of a surrogate: the first of a pair, or the second? */
+static bool llmgwi_dialect_surrogate(const char *p, bool second) {
+    return p[0] == '\\' && p[1] == 'u' && (p[2] | 32) == 'd' && p[3] &&
+           strchr(second ? "cdefCDEF" : "89abAB", p[3]);
+}
+
+/* A stream may cut an escaped character in two: the first half waits for the next text of its buffer. False: out of
+   memory. */
+static LLMGWI_BASE_COLD bool llmgwi_dialect_join(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
+                                                 llmgwi_json_text *text) {
+    llmgwi_base_str *raw = &text->raw;
+    char pair[12];
+    size_t n = raw->n, slashes = 0;
+    if (answer->halved && answer->half_of == buf) {
+        llmgwi_json_text whole;
+        bool fits = text->escaped && n >= 6 && llmgwi_dialect_surrogate(raw->p, true);
+        memcpy(pair, answer->half, 6);
+        if (fits) memcpy(pair + 6, raw->p, 6);
+        whole.raw = llmgwi_base_view(pair, fits ? 12 : 6);
+        whole.escaped = true;
+        answer->halved = false;
+        if (!llmgwi_json_unescape(whole, buf)) return false;
+        if (fits) *raw = llmgwi_base_view(raw->p + 6, n -= 6);
+    }
+    if (!text->escaped || n < 6 || !llmgwi_dialect_surrogate(raw->p + n - 6, false)) return true;
+    while (slashes < n - 6 && raw->p[n - 7 - slashes] == '\\') slashes++;
+    if (slashes % 2) return true; /* a backslash, and "ud83d" */
+    memcpy(answer->half, raw->p + n - 6, 6);
+    answer->half_of = buf;
+    raw->n -= 6;
+    return answer->halved = true;
+}
+
 /* Appends decoded text to a buffer of the answer, under the answer's cap. */
 static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
                                   llmgwi_json_text text) {
@@ -8154,7 +8190,8 @@ static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf
     size_t before = buf->n;
     if (answer->bytes + text.raw.n > answer->max_bytes)
         return llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE, "the answer is larger than max_reply_bytes");
-    if (!llmgwi_json_unescape(text, buf))
+    bool cut = answer->sink && (text.escaped || answer->halved);
+    if ((cut && !llmgwi_dialect_join(answer, buf, &text)) || !llmgwi_json_unescape(text, buf))
         return llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the answer");
     answer->bytes += buf->n - before;
     return true;
@@ -8200,7 +8237,7 @@ static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind k
     size_t before = buf->n;
     if (!piece || !llmgwi_dialect_append(answer, buf, text)) return false;
     piece->n += buf->n - before;
-    if (answer->sink)
+    if (answer->sink && buf->n > before)
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
     return true;
@@ -8279,8 +8316,9 @@ static bool llmgwi_dialect_arguments(llmgwi_dialect_answer *answer, llmgwi_diale
     size_t before = piece->arguments.n;
     if (text.raw.n == 0) return true;
     if (!llmgwi_dialect_append(answer, &piece->arguments, text)) return false;
-    llmgwi_dialect_tool_sink(answer, piece,
-                             llmgwi_base_view(piece->arguments.p + before, piece->arguments.n - before));
+    if (piece->arguments.n > before)
+        llmgwi_dialect_tool_sink(answer, piece,
+                                 llmgwi_base_view(piece->arguments.p + before, piece->arguments.n - before));
     return true;
 }
 
@@ -12333,7 +12371,7 @@ static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_p
     if (event->index >= 0) piece->wire_index = event->index;
     if (!piece->item) piece->item = llmgwi_dialect_responses_mark(event->item_id);
     piece->n += buf->n - before;
-    if (answer->sink)
+    if (answer->sink && buf->n > before)
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
 }
