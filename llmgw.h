@@ -611,7 +611,10 @@ struct llmgw_event {
    has waited past the token's end, or was refused, on the thread that drives, which moves nothing else meanwhile: a
    function that may be slow should fetch ahead on a thread of its own and only copy here. It may not call
    llmgw_chat, llmgw_ask, llmgw_send, llmgw_poll, llmgw_drain or llmgw_close. The token is kept in memory that is
-   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine. */
+   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine.
+   Of a provider that speaks bedrock it may also be credentials that end, such as those of a role: "ACCESS SECRET
+   SESSION", with a space between them (SESSION may be left out). Each request is signed with them, and a 403 that
+   says that they have expired counts as a 401. */
 typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, int64_t *expires_s,
                                void *user);
 #define LLMGW_MAX_TOKEN 16384
@@ -642,7 +645,8 @@ typedef struct llmgw_provider {
     /* "bedrock" without a key (that is the bearer token, AWS_BEARER_TOKEN_BEDROCK): each request is signed with these
        (AWS Signature Version 4). "env:NAME", or the value itself; NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
        AWS_SESSION_TOKEN. A given access_key goes before a bearer token of the environment, and brings its own
-       session_token or has none. They are read once, at open: a session ends when its token does. */
+       session_token or has none. They are read once, at open: a session ends when its token does (token gives
+       ones that do not end). */
     const char *access_key;
     const char *secret_key;
     const char *session_token;
@@ -14618,16 +14622,17 @@ typedef struct llmgwi_config_provider {
     llmgw_token_fn token;
     void *token_user;
     bool tls, loopback;
-    bool keyed;             /* some header is a secret */
-    bool listed;            /* at its known place: built-in prices hold */
-    bool named;             /* by its own name, not by dialect only: its key's variable holds */
-    bool discovered;        /* a local server that nobody configured */
-    int source;             /* which of C, file and environment defined it */
-    const char *missing;    /* NULL, or where the key should have come from */
-    const char *region;     /* providers of one region fail together: its name, or host[:port] of url */
-    bool domain_named;      /* region was given */
-    llmgwi_dialect_aws aws; /* bedrock: signs its requests, in the arena; access NULL: they are not signed */
-    llmgwi_config_limits limits;                   /* of each key */
+    bool keyed;                  /* some header is a secret */
+    bool listed;                 /* at its known place: built-in prices hold */
+    bool named;                  /* by its own name, not by dialect only: its key's variable holds */
+    bool discovered;             /* a local server that nobody configured */
+    int source;                  /* which of C, file and environment defined it */
+    const char *missing;         /* NULL, or where the key should have come from */
+    const char *region;          /* providers of one region fail together: its name, or host[:port] of url */
+    bool domain_named;           /* region was given */
+    llmgwi_dialect_aws aws;      /* bedrock: signs its requests, in the arena; access NULL: they are not
+                               signed, or with what token gives */
+    llmgwi_config_limits limits; /* of each key */
     llmgwi_config_header keys[LLMGWI_CONFIG_KEYS]; /* a line for each key; NULL: without a key */
     size_t key_count;                              /* at least 1, also without a key: the lanes */
     size_t lane_at; /* lanes of the providers before: its lane k is lane_at + k of config.lane_count */
@@ -15022,9 +15027,11 @@ static bool llmgwi_config_aws(llmgwi_config *config, llmgwi_config_provider *pro
         if (texts[i] && (!bedrock || !given))
             return llmgwi_config_wrong(error, path, names[i],
                                        bedrock ? "only with access_key" : "only with the dialect bedrock");
-    if (given && (from->key || from->keys))
-        return llmgwi_config_wrong(error, path, names[0], "not together with key");
-    if (!bedrock || provider->key_count || from->key || from->keys) return true;
+    if (given && (from->key || from->keys || from->token))
+        return llmgwi_config_wrong(error, path, names[0], "not together with key or token");
+    if (bedrock) provider->aws.service = "bedrock";
+    if (bedrock) provider->aws.region = provider->region;
+    if (!bedrock || provider->key_count || from->key || from->keys || from->token) return true;
     if (!given && !provider->named && !provider->listed) return true;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
         if (!llmgwi_config_credential(config, given ? texts[i] : variables[i], names[i], places[i],
@@ -15038,8 +15045,6 @@ static bool llmgwi_config_aws(llmgwi_config *config, llmgwi_config_provider *pro
         return true;
     }
     provider->missing = NULL;
-    provider->aws.service = "bedrock";
-    provider->aws.region = provider->region;
     return provider->keyed = true;
 }
 
@@ -15082,7 +15087,8 @@ static bool llmgwi_config_region(llmgwi_config *config, llmgwi_config_provider *
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(variables) && (!region || !region[0]); i++)
         region = getenv(variables[i]);
     if (!region || !region[0]) {
-        bool bearer = from->key || from->keys || llmgwi_config_set("AWS_BEARER_TOKEN_BEDROCK");
+        bool bearer =
+            !from->token && (from->key || from->keys || llmgwi_config_set("AWS_BEARER_TOKEN_BEDROCK"));
         if (from->url && !strstr(from->url, "{region}") && !from->access_key && bearer) return true;
         return llmgwi_config_wrong(error, path, "region", "required, or set AWS_REGION");
     }
@@ -15301,7 +15307,7 @@ static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *pr
     if (!from->token && !(several ? llmgwi_config_keys(config, provider, from, known, path, error)
                                   : llmgwi_config_key(config, provider, from, known, path, error)))
         return false;
-    if (!from->token && !llmgwi_config_aws(config, provider, from, path, error)) return false;
+    if (!llmgwi_config_aws(config, provider, from, path, error)) return false;
     if (!provider->key_count) provider->key_count = 1;
     if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
     if (provider->keyed && !provider->tls && !provider->loopback) {
@@ -30625,12 +30631,14 @@ typedef struct llmgwi_engine_prices {
 
 /* What a provider's token function has given. */
 typedef struct llmgwi_engine_token {
-    llmgwi_config_header now, before; /* the tokens themselves: wiped */
-    int64_t expires_s;                /* 0: not known */
-    int64_t again_us;                 /* not asked for another earlier, if this one holds */
-    int64_t failed_us;                /* nor if none does */
-    uint32_t number;                  /* of now: 1, 2, ... */
-    bool refused, busy;               /* busy: the function runs */
+    llmgwi_config_header now,
+        before;         /* the tokens themselves: wiped. AWS's credentials: two or three texts, each
+                                         with its NUL */
+    int64_t expires_s;  /* 0: not known */
+    int64_t again_us;   /* not asked for another earlier, if this one holds */
+    int64_t failed_us;  /* nor if none does */
+    uint32_t number;    /* of now: 1, 2, ... */
+    bool refused, busy; /* busy: the function runs */
 } llmgwi_engine_token;
 
 struct llmgw {
@@ -30741,6 +30749,16 @@ LLMGWI_BASE_SMALL_BEGIN
 #define LLMGWI_ENGINE_TOKEN_EARLY_S 120       /* a new one is fetched so long before the old one's end */
 #define LLMGWI_ENGINE_TOKEN_AGAIN_US 10000000 /* but not oftener, as long as the old one holds */
 
+/* What signs, in its parts: each becomes a text of its own. */
+static void llmgwi_engine_token_split(llmgwi_config_header *line) {
+    char *space = line->line;
+    for (int parts = 1; parts < 3 && space && (space = strchr(space, ' ')) != NULL; parts++) *space++ = 0;
+}
+
+static bool llmgwi_engine_token_signs(const llmgwi_config_header *line) {
+    return line->line && strlen(line->line) + 1 < line->size;
+}
+
 static bool llmgwi_engine_token_holds(const llmgwi_engine_token *token, int64_t wall_s, int64_t early_s) {
     return token->now.line && !token->refused && (!token->expires_s || token->expires_s - early_s > wall_s);
 }
@@ -30758,6 +30776,7 @@ static bool llmgwi_engine_token_ask(llmgw *gw, const llmgwi_config_provider *pro
     given = given && text[0] && llmgwi_config_clean(text);
     line->line = given ? (char *)llmgwi_base_realloc(&gw->mem, NULL, 0, line->size) : NULL;
     if (line->line) memcpy(line->line, text, line->size);
+    if (provider->aws.service) llmgwi_engine_token_split(line);
     llmgwi_base_wipe(text, LLMGW_MAX_TOKEN);
     llmgwi_base_free(&gw->mem, text, LLMGW_MAX_TOKEN);
     return line->line != NULL;
@@ -30804,16 +30823,17 @@ static bool llmgwi_engine_token_renew(llmgw *gw, const llmgwi_config_provider *p
     return given;
 }
 
-/* Puts the header line of a provider's token into an empty buffer, with its NUL, in one piece: a copy left behind would
-   not be wiped. Returns the token's number; out of memory: buf is failed. */
+/* Puts the header line of a provider's token into an empty buffer, or its credentials, with their NULs, in one piece: a
+   copy left behind would not be wiped. Returns the token's number; out of memory: buf is failed. */
 static uint32_t llmgwi_engine_token_line(llmgw *gw, const llmgwi_config_provider *provider,
-                                         llmgwi_base_buf *buf) {
+                                         llmgwi_base_buf *buf, bool *signs) {
     static const char head[] = "Authorization: Bearer ";
     const llmgwi_engine_token *token = &gw->tokens[provider->index];
     llmgwi_base_lock(&gw->token_lock);
     uint32_t number = token->number;
+    *signs = llmgwi_engine_token_signs(&token->now);
     if (llmgwi_base_buf_reserve(buf, sizeof head + token->now.size)) {
-        llmgwi_base_buf_text(buf, head);
+        if (!*signs) llmgwi_base_buf_text(buf, head);
         llmgwi_base_buf_add(buf, token->now.line, token->now.size);
     }
     llmgwi_base_unlock(&gw->token_lock);
@@ -30825,9 +30845,11 @@ static void llmgwi_engine_redact(llmgw *gw, char *text) {
     llmgwi_config_redact(&gw->config, text);
     if (!gw->tokens) return;
     llmgwi_base_lock(&gw->token_lock);
-    for (size_t i = 0; i < gw->config.provider_count; i++) {
-        llmgwi_config_blot(text, gw->tokens[i].now.line);
-        llmgwi_config_blot(text, gw->tokens[i].before.line); /* what is in flight may still hold it */
+    for (size_t i = 0; i < gw->config.provider_count * 2;
+         i++) { /* what is in flight may still hold the last one */
+        const llmgwi_config_header *line = i % 2 ? &gw->tokens[i / 2].before : &gw->tokens[i / 2].now;
+        for (const char *p = line->line; p && p < line->line + line->size; p += strlen(p) + 1)
+            llmgwi_config_blot(text, p);
     }
     llmgwi_base_unlock(&gw->token_lock);
 }
@@ -32344,14 +32366,23 @@ static void llmgwi_engine_bury_key(llmgwi_engine_attempt *attempt, const llmgw_e
     llmgwi_engine_log(gw, LLMGW_LOG_KEY_DEAD, line);
 }
 
-/* A 401 for a token of the caller's function: a new one is asked for, once in a call for each target. False: it
+/* Does an answer say that a token does not hold any more? AWS says it with 403, as much else. */
+static bool llmgwi_engine_token_over(const llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_base_str text = llmgwi_base_cstr(why->text);
+    return why->http_status == 401 ||
+           (why->http_status == 403 &&
+            (llmgwi_base_has(text, "expired") || llmgwi_base_has(text, "security token") ||
+             llmgwi_base_has(llmgwi_base_cstr(attempt->meta.exception), "expiredtoken")));
+}
+
+/* Such an answer to a token of the caller's function: a new one is asked for, once in a call for each target. False: it
    is refused for good. */
 static bool llmgwi_engine_token_refused(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
     uint64_t bit = (uint64_t)1 << attempt->target; /* LLMGWI_ROUTE_TARGETS are 64 */
-    if (!provider->token || why->http_status != 401) return false;
+    if (!provider->token || !llmgwi_engine_token_over(attempt, why)) return false;
     llmgwi_base_lock(&gw->token_lock);
     if (gw->tokens[provider->index].number == attempt->token) gw->tokens[provider->index].refused = true;
     llmgwi_base_unlock(&gw->token_lock);
@@ -33018,18 +33049,39 @@ static size_t llmgwi_engine_lines(const llmgwi_config_provider *provider, const 
 }
 
 /* Signs the request, as late as can be: a signature is good for five minutes. False: out of memory. */
-static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider) {
+static bool llmgwi_engine_sign_as(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider,
+                                  const llmgwi_dialect_aws *aws) {
     llmgw *gw = attempt->gw;
     const char *lines[LLMGWI_ENGINE_LINES + LLMGWI_DIALECT_SIGN_LINES], *line;
     size_t n =
         llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
-    size_t more = llmgwi_dialect_sign(&provider->aws, "POST", llmgwi_base_buf_cstr(&attempt->url),
-                                      "application/json", llmgwi_base_buf_str(&attempt->body),
-                                      gw->clock.wall_s(gw->clock.user), &attempt->lines);
+    size_t more = llmgwi_dialect_sign(aws, "POST", llmgwi_base_buf_cstr(&attempt->url), "application/json",
+                                      llmgwi_base_buf_str(&attempt->body), gw->clock.wall_s(gw->clock.user),
+                                      &attempt->lines);
     if (!more) return false;
     for (line = attempt->lines.p; more; more--, line += strlen(line) + 1) lines[n++] = line;
     attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
     return attempt->headers != NULL;
+}
+
+/* The same, with the provider's own credentials or those that its token function gave. */
+static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider) {
+    llmgwi_dialect_aws aws = provider->aws;
+    llmgwi_base_buf parts;
+    bool good = true;
+    llmgwi_base_buf_init(&parts, &attempt->gw->mem, LLMGW_MAX_TOKEN + 64);
+    if (provider->token) {
+        attempt->token = llmgwi_engine_token_line(attempt->gw, provider, &parts, &good);
+        good = good && !parts.failed; /* it may have become a bearer token since */
+        aws.access = good ? parts.p : "";
+        aws.secret = aws.access + strlen(aws.access) + 1;
+        aws.token = good ? aws.secret + strlen(aws.secret) + 1 : NULL;
+        if (good && aws.token >= parts.p + parts.n) aws.token = NULL;
+    }
+    good = good && llmgwi_engine_sign_as(attempt, provider, &aws);
+    if (parts.p) llmgwi_base_wipe(parts.p, parts.cap);
+    llmgwi_base_buf_free(&parts);
+    return good;
 }
 
 /* Gives an attempt its token, if its provider has a function for it. False: attempt->stop says why not. */
@@ -33045,7 +33097,13 @@ static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now)
         llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
         return false;
     }
-    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
+    bool signs = false;
+    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines, &signs);
+    if (signs) {
+        llmgwi_base_wipe(attempt->lines.p, attempt->lines.cap);
+        llmgwi_base_buf_clear(&attempt->lines);
+        return true;
+    }
     size_t n =
         llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
     for (size_t i = 0; type && i < n; i++)
@@ -33062,7 +33120,8 @@ static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
     llmgwi_http_request request;
-    if (provider->aws.access && !attempt->headers && !llmgwi_engine_sign(attempt, provider)) return NULL;
+    bool signs = provider->aws.access || provider->token; /* a bearer token has its headers already */
+    if (signs && !attempt->headers && !llmgwi_engine_sign(attempt, provider)) return NULL;
     memset(&request, 0, sizeof request);
     request.url = attempt->url.p;
     request.headers = attempt->headers;
