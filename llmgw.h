@@ -8467,6 +8467,8 @@ static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"RATE_LIMIT_EXCEEDED", LLMGW_E_RATE_LIMITED},
     {"RESOURCE_EXHAUSTED", LLMGW_E_RATE_LIMITED},
     {"overloaded_error", LLMGW_E_OVERLOADED},
+    {"server_is_overloaded", LLMGW_E_OVERLOADED}, /* responses, also inside a stream; so the next */
+    {"slow_down", LLMGW_E_OVERLOADED},
     {"engine_overloaded_error", LLMGW_E_OVERLOADED}, /* Moonshot, with 429 */
     {"UNAVAILABLE", LLMGW_E_OVERLOADED},
     {"tool_use_failed", LLMGW_E_PROVIDER},
