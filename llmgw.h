@@ -10967,8 +10967,9 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- gemini: generateContent ---- */
 
-/* An id that we made up for a call without one does not go back. */
+/* An id that we made up for a call without one does not go back. Vertex does not know the field, and refuses it. */
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
+    if (strcmp(build->target->flavour, "vertex") == 0) return;
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
     llmgwi_dialect_pair(build, "id", "id", llmgwi_base_cstr(id));
 }
