@@ -11618,16 +11618,16 @@ static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *i
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_base_str text = llmgwi_dialect_result_text(part);
+    if (llmgwi_dialect_white(text)) /* a blank text is refused, and by some models an empty list, too */
+        text = llmgwi_base_cstr(part->is_error ? "error" : "(nothing)");
     llmgwi_json_key(out, "toolResult");
     llmgwi_json_open(out, '{');
     llmgwi_dialect_bedrock_id(build, part->id);
     llmgwi_json_key(out, "content");
     llmgwi_json_open(out, '[');
-    if (!llmgwi_dialect_white(text)) {
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "text", "text", text);
-        llmgwi_json_close(out, '}');
-    }
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "text", "text", text);
+    llmgwi_json_close(out, '}');
     llmgwi_json_close(out, ']');
     if (part->is_error) llmgwi_json_pair(out, "status", "error"); /* only Claude and Nova know the field */
     llmgwi_json_close(out, '}');
