@@ -13167,7 +13167,13 @@ static void llmgwi_dialect_url_put(llmgwi_base_buf *url, const char *text, const
    for a query. */
 static bool llmgwi_dialect_url(const llmgwi_dialect *dialect, const char *base, const char *model,
                                bool stream, llmgwi_base_buf *url) {
-    llmgwi_dialect_url_put(url, base, model);
+    llmgwi_base_str root = llmgwi_base_cstr(base), cut = llmgwi_base_cstr("/deployments/{model}");
+    bool flat = strcmp(dialect->name, "responses") == 0 && root.n > cut.n && /* Azure by date */
+                memcmp(root.p + root.n - cut.n, cut.p, cut.n) == 0;
+    if (flat)
+        llmgwi_base_buf_add(url, root.p, root.n - cut.n);
+    else
+        llmgwi_dialect_url_put(url, base, model);
     llmgwi_dialect_url_put(url, stream ? dialect->stream_path : dialect->path, model);
     return !url->failed;
 }
