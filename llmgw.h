@@ -1,4 +1,4 @@
-/* llmgw.h - an LLM gateway in one C header.                                          version 0.4.0
+/* llmgw.h - an LLM gateway in one C header.                                          version 0.5.0
 
    Do this:
 
@@ -119,9 +119,9 @@
 #include <stdint.h>
 
 #define LLMGW_VERSION_MAJOR 0
-#define LLMGW_VERSION_MINOR 4
+#define LLMGW_VERSION_MINOR 5
 #define LLMGW_VERSION_PATCH 0
-#define LLMGW_VERSION "0.4.0"
+#define LLMGW_VERSION "0.5.0"
 
 #ifndef LLMGW_API
 #define LLMGW_API extern
@@ -660,14 +660,14 @@ typedef struct llmgw_provider {
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
 
-    llmgw_token_fn
-        token; /* instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a
-                             provider given here goes before the file's of the same name */
+    /* Instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a provider given here goes
+       before the file's of the same name. */
+    llmgw_token_fn token;
     void *token_user;
-    const char
-        *api_version;    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest;
-                                "preview": the same with ?api-version=preview; a date ("2024-10-21"):
-                                {url}/openai/deployments/{model}, for gateways and clouds without v1 */
+    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest; "preview": the same with
+       ?api-version=preview; a date ("2024-10-21"): {url}/openai/deployments/{model}, for gateways and clouds without
+       v1. */
+    const char *api_version;
     const char *project; /* vertex */
 } llmgw_provider;
 
@@ -1093,9 +1093,9 @@ typedef enum llmgw_purpose {
 
 /* Texts whose vectors are wanted. Zero-initialise, set model and texts. */
 typedef struct llmgw_embed_request {
-    const char
-        *model; /* required, as in llmgw_request. A route fails over as ever, but all its targets must be
-                          of one model (what follows the last "/" of its name): vectors of two do not mix */
+    /* Required, as in llmgw_request. A route fails over as ever, but all its targets must be of one model (what follows
+       the last "/" of its name): vectors of two do not mix. */
+    const char *model;
     const char *const *texts; /* required: UTF-8, none of them empty */
     size_t text_count;        /* at most 16,777,216; all vectors together 1 GiB */
     const size_t *lengths;    /* in bytes, one for each text; NULL: they are NUL-terminated */
@@ -1113,9 +1113,8 @@ typedef struct llmgw_embed_request {
 /* Vectors, in the order of the texts. Pointers in it live as long as it does. */
 typedef struct llmgw_vectors {
     llmgw_error error; /* error.code 0: success. Else there are no vectors, but there may be a cost */
-    const float
-        *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
-                            mostly of length 1 */
+    /* Vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them, mostly of length 1. */
+    const float *values;
     size_t count, dim;
     llmgw_usage usage; /* of all replies: input only; gemini does not tell, then it is estimated */
     llmgw_cost cost;   /* of all attempts; unknown if one is unknown */
@@ -4285,9 +4284,9 @@ enum {
 typedef struct llmgwi_text_guard_row {
     const char *why; /* what the veto says */
     int silence;
-    const char
-        *sides; /* sides parted by "/", their words by blanks, words of a phrase by "_". ^word: only with a
-                          capital that no sentence asks for; #word: only after a number; ~word: denies, too */
+    /* Sides parted by "/", their words by blanks, words of a phrase by "_". ^word: only with a capital that no sentence
+       asks for; #word: only after a number; ~word: denies, too. */
+    const char *sides;
 } llmgwi_text_guard_row;
 
 static const llmgwi_text_guard_row llmgwi_text_guard_rows[] = {
@@ -7099,7 +7098,7 @@ typedef struct llmgwi_frame {
     bool stopped;  /* fn said so */
     char name[64]; /* of the event, cut to fit: we know no longer one */
     llmgwi_base_buf
-        data;    /* data of the event so far, when it had to be kept; EVENTSTREAM: a message's beginning */
+        data;    /* of the event so far, when it had to be kept; EVENTSTREAM: a message's beginning */
     size_t want; /* EVENTSTREAM: bytes of the message in data, once its first 12 are there */
 } llmgwi_frame;
 
@@ -12939,35 +12938,39 @@ typedef struct llmgwi_dialect {
     const char *accept;        /* header line of a stream; NULL: that of server-sent events */
 } llmgwi_dialect;
 
+/* It takes each of these macros for a part of the row before. */
+/* clang-format off */
 static const llmgwi_dialect llmgwi_dialect_table[] = {
-    LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
-                           NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
-                           llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
-        LLMGWI_BASE_IF_ANTHROPIC(
-            {"anthropic", "/messages", "/messages", "x-api-key", "", "anthropic-version: 2023-06-01", true,
-             llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
-             LLMGWI_FRAME_SSE,
-             NULL}, ) LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
-                                             "/models/{model}:streamGenerateContent?alt=sse",
-                                             "x-goog-api-key", "", NULL, false, llmgwi_dialect_gemini_build,
-                                             llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
-                                             LLMGWI_FRAME_SSE, NULL}, )
-            LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
-                                    "Authorization", "Bearer ", NULL, false, llmgwi_dialect_bedrock_build,
-                                    llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
-                                    LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"}, )
-                LLMGWI_BASE_IF_RESPONSES(
-                    {"responses", "/responses", "/responses", "Authorization", "Bearer ", NULL, true,
-                     llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply,
-                     llmgwi_dialect_responses_event, LLMGWI_FRAME_SSE,
-                     NULL}, ) LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization",
-                                                     "Bearer ", NULL, true, llmgwi_dialect_ollama_build,
-                                                     llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
-                                                     LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"}, )
-                    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
-                                           llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
-                                           llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
-                        NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+    LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions",
+        "Authorization", "Bearer ", NULL, false,
+        llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply, llmgwi_dialect_openai_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages",
+        "x-api-key", "", "anthropic-version: 2023-06-01", true,
+        llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse",
+        "x-goog-api-key", "", NULL, false,
+        llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
+        "Authorization", "Bearer ", NULL, false,
+        llmgwi_dialect_bedrock_build, llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
+        LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"},)
+    LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_ollama_build, llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
+        LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"},)
+    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply, llmgwi_dialect_cohere_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    {NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+/* clang-format on */
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
@@ -30452,8 +30455,8 @@ typedef struct llmgwi_engine_job {
 /* A call that asks for something else than a model's answer: its request and its reply are of another kind, all
    between is the same. Its owner keeps it until the call ends. */
 typedef struct llmgwi_engine_errand {
-    const llmgwi_dialect_embed
-        *embed;            /* vectors: the call's request is the first thing in it; NULL: a batch's: */
+    /* Vectors: the call's request is the first thing in it. NULL: a batch's. */
+    const llmgwi_dialect_embed *embed;
     int64_t tokens;        /* estimate, of its input */
     const char *path, *id; /* as a dialect's path; what stands for {model} in it */
     llmgwi_base_str body;
@@ -38638,6 +38641,11 @@ LLMGWI_BASE_SMALL_END
 #endif /* LLMGW_IMPLEMENTATION */
 
 /* RELEASE NOTES
+     0.5.0  (2026-11-23)  dialects bedrock (Converse, signed or with a bearer key), responses, ollama (native) and
+                          cohere; providers azure and vertex, token functions; capabilities: what a model does not
+                          take is dropped or refused, by a table that a configuration extends; answers of a schema
+                          from every model, checked, with one repair; prompt_cache and what it saved; llmgw_embed;
+                          batches of OpenAI and Anthropic; LLMGW_LOG_DROPPED
      0.4.0  (2026-11-22)  money: a ledger of every attempt that survives crashes; hard and soft budgets for all, a
                           scoped key, a tag or a route; scoped keys; prices from LiteLLM's file, OpenRouter's list or a
                           URL; rates to 1e-18 USD, tiers, cached, audio; routes that are "cheapest"; reports, metrics
