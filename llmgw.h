@@ -8752,6 +8752,16 @@ static bool llmgwi_dialect_listen(llmgwi_dialect_said *said, llmgwi_base_str bod
     return llmgwi_json_end(&json);
 }
 
+/* The longest beginning of at most so many bytes that cuts no escape in two. */
+static size_t llmgwi_dialect_cut(llmgwi_json_text text, size_t most) {
+    size_t i = 0;
+    for (size_t step; i < text.raw.n; i += step) {
+        step = !text.escaped || text.raw.p[i] != '\\' ? 1 : text.raw.p[i + 1] == 'u' ? 6 : 2;
+        if (i + step > most) break;
+    }
+    return i;
+}
+
 /* An error body (or the value of "error" inside a 200) to an error: "HTTP 429: text". body may be
    anything. */
 static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str body, int max_depth) {
@@ -8759,11 +8769,13 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
     char text[512], where[24] = "";
     bool html = !llmgwi_dialect_listen(&said, body, max_depth);
     if (html) said.message = llmgwi_dialect_plain(llmgwi_base_trim(body));
-    size_t n = said.message.raw.n < sizeof text - 1 ? said.message.raw.n : sizeof text - 1;
-    if (said.message.escaped && n == said.message.raw.n)
-        n = llmgwi_json_decode(said.message, text);
+    llmgwi_json_text most = said.message; /* decoded also where it is cut: else an escaped key is not known */
+    most.raw.n = llmgwi_dialect_cut(most, sizeof text - 1);
+    size_t n = most.raw.n;
+    if (most.escaped)
+        n = llmgwi_json_decode(most, text);
     else
-        memcpy(text, said.message.raw.p, n);
+        memcpy(text, most.raw.p, n);
     text[n] = 0;
     for (size_t i = 0; i < n; i++)
         if (!text[i]) text[i] = '?';
