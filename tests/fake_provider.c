@@ -1284,7 +1284,8 @@ static const Field anthropic_fields[] = {
 
 /* State of a walk over Anthropic's messages. */
 typedef struct Walk {
-    json_t *ids;
+    json_t *ids;  /* calls that wait for their results */
+    json_t *used; /* all ids so far: of turns before, too (Switchyard issue 502) */
     Buf *text, *images;
     bool user, other_seen;
     size_t cache_marks;
@@ -1355,7 +1356,8 @@ static bool anthropic_use(Req *r, json_t *b, Walk *w, const char *where) {
     bool ok = name_ok(str_of(b, "id"), "_-", 256) && name_ok(str_of(b, "name"), "_-", 128) &&
               json_is_object(json_object_get(b, "input"));
     if (!ok) return bad(r, "%s: tool_use must be {id, name, input:{}}", where);
-    if (json_object_get(w->ids, str_of(b, "id"))) return bad(r, "%s: tool_use ids must be unique", where);
+    if (json_object_get(w->used, str_of(b, "id"))) return bad(r, "%s: tool_use ids must be unique", where);
+    json_object_set_new(w->used, str_of(b, "id"), json_true());
     json_object_set_new(w->ids, str_of(b, "id"), json_true());
     return true;
 }
@@ -1558,11 +1560,12 @@ static bool anthropic_validate(Req *r) {
     r->ask.usage_asked = true;
     r->ask.max_tokens = json_integer_value(json_object_get(r->root, "max_tokens"));
     r->ask.stop = json_object_get(r->root, "stop_sequences");
-    Walk w = {.ids = json_object()};
+    Walk w = {.ids = json_object(), .used = json_object()};
     bool ok = check_strings(r, r->ask.stop, 1000, "stop_sequences") && anthropic_tools(r, &w) &&
               anthropic_choice(r) && anthropic_think_config(r) && anthropic_output(r) &&
               anthropic_system(r, &w) && anthropic_messages(r, &w);
     json_decref(w.ids);
+    json_decref(w.used);
     return ok;
 }
 
