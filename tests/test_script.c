@@ -26,6 +26,7 @@ typedef struct row {
     const char *blind;   /* why it takes no images, NULL: it does */
     const char *mute;    /* why it shows no reasoning */
     const char *told;    /* why it enforces no schema: the fake provider is then told what to say */
+    const char *plain;   /* why it counts no tokens as cached */
     const char *version; /* azure's */
     bool token;          /* of a function, instead of a key */
 } row;
@@ -34,39 +35,42 @@ typedef struct row {
 #define NO_SCHEMA "it refuses json_schema; json_object does not hold it to anything"
 #define NO_THOUGHT "the model does not reason (WIRE.md 1: reasoning)"
 #define UNSAID "the model reasons unasked, takes no effort and shows nothing (docs.x.ai)"
+#define UNTOLD "it has no word for cached tokens (WIRE.md 5: prompt_eval_count)"
+#define BILLED "what is billed are billed_units, of which none are told to be cached"
 
 static const row rows[] = {
-    {"openai", NULL, "/v1", "gpt-5.2", NULL, NULL, NULL, NULL, false},
-    {"anthropic", NULL, "", "claude-sonnet-4-5", NULL, NULL, NULL, NULL, false},
-    {"anthropic", NULL, "", "claude-3-5-haiku", NULL, NO_THOUGHT, NULL, NULL, false},
-    {"gemini", NULL, "/v1beta", "gemini-2.5-flash", NULL, NULL, NULL, NULL, false},
-    {"gemini", NULL, "/v1beta", "gemini-3-pro", NULL, NULL, NULL, NULL, false},
-    {"deepseek", NULL, "/deepseek/v1", "deepseek-chat", TEXT_ONLY, NULL, NO_SCHEMA, NULL, false},
-    {"mistral", NULL, "/mistral/v1", "mistral-small", NULL, NO_THOUGHT, NULL, NULL, false},
-    {"mistral", NULL, "/mistral/v1", "magistral-medium", NULL, NULL, NULL, NULL, false},
-    {"openrouter", NULL, "/openrouter/v1", "x/y", NULL, NULL, NULL, NULL, false},
-    {"llamacpp", NULL, "/llamacpp/v1", "local", NULL, NULL, NULL, NULL, false},
-    {"vllm", NULL, "/vllm/v1", "local", NULL, NULL, NULL, NULL, false},
-    {"own", "openai", "/v1", "m", NULL, NULL, NULL, NULL, false},
-    {"mine", "responses", "/v1", "gpt-5.2", NULL, NULL, NULL, NULL, false},
-    {"bedrock", NULL, "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", NULL, NULL, NULL, NULL, false},
-    {"bedrock", NULL, "", "amazon.nova-pro-v1:0", NULL, NO_THOUGHT, NULL, NULL, false},
-    {"azure", NULL, "", "gpt-5.2", NULL, NULL, NULL, NULL, false},
-    {"azure", NULL, "", "our-deployment", NULL, NULL, NULL, "2024-10-21", true},
-    {"azure", "responses", "", "gpt-5.2", NULL, NULL, NULL, NULL, true},
-    {"vertex", NULL, "/v1", "gemini-3-pro", NULL, NULL, NULL, NULL, true},
-    {"vertex", NULL, "/v1", "gemini-2.5-flash", NULL, NULL, NULL, NULL, false},
-    {"cohere", NULL, "/v2", "command-a-03-2025", NULL, NULL, NULL, NULL, false},
-    {"ollama", "ollama", "", "llama3.2", NULL, NULL, NULL, NULL, false},
-    {"ollama", NULL, "/ollama/v1", "llama3.2", NULL, NULL, NULL, NULL, false},
-    {"groq", NULL, "/groq/v1", "openai/gpt-oss-120b", NULL, NULL, NULL, NULL, false},
-    {"groq", NULL, "/groq/v1", "llama-3.3-70b-versatile", NULL, NO_THOUGHT, NULL, NULL, false},
-    {"xai", NULL, "/xai/v1", "grok-4.5", NULL, NULL, NULL, NULL, false},
-    {"xai", NULL, "/xai/v1", "grok-4", NULL, UNSAID, NULL, NULL, false},
-    {"qwen", NULL, "/qwen/v1", "qwen3-vl-plus", NULL, NULL, NO_SCHEMA, NULL, false},
-    {"moonshot", NULL, "/moonshot/v1", "kimi-k3", NULL, NULL, NO_SCHEMA, NULL, false},
-    {"portkey", NULL, "/portkey/v1", "m", NULL, NULL, NULL, NULL, false},
-    {"tokenmix", NULL, "/tokenmix/v1", "m", NULL, NULL, NULL, NULL, false},
+    {"openai", NULL, "/v1", "gpt-5.2", NULL, NULL, NULL, NULL, NULL, false},
+    {"anthropic", NULL, "", "claude-sonnet-4-5", NULL, NULL, NULL, NULL, NULL, false},
+    {"anthropic", NULL, "", "claude-3-5-haiku", NULL, NO_THOUGHT, NULL, NULL, NULL, false},
+    {"gemini", NULL, "/v1beta", "gemini-2.5-flash", NULL, NULL, NULL, NULL, NULL, false},
+    {"gemini", NULL, "/v1beta", "gemini-3-pro", NULL, NULL, NULL, NULL, NULL, false},
+    {"deepseek", NULL, "/deepseek/v1", "deepseek-chat", TEXT_ONLY, NULL, NO_SCHEMA, NULL, NULL, false},
+    {"mistral", NULL, "/mistral/v1", "mistral-small", NULL, NO_THOUGHT, NULL, NULL, NULL, false},
+    {"mistral", NULL, "/mistral/v1", "magistral-medium", NULL, NULL, NULL, NULL, NULL, false},
+    {"openrouter", NULL, "/openrouter/v1", "x/y", NULL, NULL, NULL, NULL, NULL, false},
+    {"llamacpp", NULL, "/llamacpp/v1", "local", NULL, NULL, NULL, NULL, NULL, false},
+    {"vllm", NULL, "/vllm/v1", "local", NULL, NULL, NULL, NULL, NULL, false},
+    {"own", "openai", "/v1", "m", NULL, NULL, NULL, NULL, NULL, false},
+    {"openai", "responses", "/v1", "gpt-5.2", NULL, NULL, NULL, NULL, NULL, false},
+    {"bedrock", NULL, "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", NULL, NULL, NULL, NULL, NULL,
+     false},
+    {"bedrock", NULL, "", "amazon.nova-pro-v1:0", NULL, NO_THOUGHT, NULL, NULL, NULL, false},
+    {"azure", NULL, "", "gpt-5.2", NULL, NULL, NULL, NULL, NULL, false},
+    {"azure", NULL, "", "our-deployment", NULL, NULL, NULL, NULL, "2024-10-21", true},
+    {"azure", "responses", "", "gpt-5.2", NULL, NULL, NULL, NULL, NULL, true},
+    {"vertex", NULL, "/v1", "gemini-3-pro", NULL, NULL, NULL, NULL, NULL, true},
+    {"vertex", NULL, "/v1", "gemini-2.5-flash", NULL, NULL, NULL, NULL, NULL, false},
+    {"cohere", NULL, "/v2", "command-a-03-2025", NULL, NULL, NULL, BILLED, NULL, false},
+    {"ollama", "ollama", "", "llama3.2", NULL, NULL, NULL, UNTOLD, NULL, false},
+    {"ollama", NULL, "/ollama/v1", "llama3.2", NULL, NULL, NULL, NULL, NULL, false},
+    {"groq", NULL, "/groq/v1", "openai/gpt-oss-120b", NULL, NULL, NULL, NULL, NULL, false},
+    {"groq", NULL, "/groq/v1", "llama-3.3-70b-versatile", NULL, NO_THOUGHT, NULL, NULL, NULL, false},
+    {"xai", NULL, "/xai/v1", "grok-4.5", NULL, NULL, NULL, NULL, NULL, false},
+    {"xai", NULL, "/xai/v1", "grok-4", NULL, UNSAID, NULL, NULL, NULL, false},
+    {"qwen", NULL, "/qwen/v1", "qwen3-vl-plus", NULL, NULL, NO_SCHEMA, NULL, NULL, false},
+    {"moonshot", NULL, "/moonshot/v1", "kimi-k3", NULL, NULL, NO_SCHEMA, NULL, NULL, false},
+    {"portkey", NULL, "/portkey/v1", "m", NULL, NULL, NULL, NULL, NULL, false},
+    {"tokenmix", NULL, "/tokenmix/v1", "m", NULL, NULL, NULL, NULL, NULL, false},
 };
 
 /* ---- what all steps share ---- */
@@ -88,9 +92,19 @@ static void stage_open(stage *s, const row *r, bool stream) {
     static char url[128];
     llmgw_options options = t_calm();
     llmgw_error error;
+    llmgw_model model;
     memset(s, 0, sizeof *s);
     llmgw_provider made =
         t_provider(&provider, r->name, r->dialect, r->path, r->token ? NULL : "sk-script-0123456789", url);
+    memset(&model, 0, sizeof model);
+    model.name = "priced";
+    model.provider = r->name;
+    model.model = r->model;
+    model.price.input = llmgw_set(3);
+    model.price.output = llmgw_set(15);
+    model.price.cached = llmgw_set(0.3);
+    options.models = &model;
+    options.model_count = 1;
     made.api_version = r->version;
     if (r->token) made.token = give;
     if (strcmp(r->name, "vertex") == 0) made.project = "p-1";
@@ -279,6 +293,23 @@ static void reasoning(stage *s) {
     llmgw_reply_free(kept);
 }
 
+/* What it says it read, from its cache and not, is what is counted and paid for. */
+static void counted(stage *s) {
+    provider_model_rule(&provider, s->row->model, "\"usage_input\":1000,\"usage_output\":20,\"cached\":800");
+    llmgw_request request = stage_ask(s, "What do I pay?");
+    request.model = "priced";
+    const llmgw_reply *reply = stage_answer(s, &request, "usage");
+    const llmgw_usage *usage = &reply->usage;
+    if (!usage->known || usage->estimated || usage->input != 1000 || usage->output < 20 ||
+        usage->cached != (s->row->plain ? 0 : 800))
+        fail_msg("%s: %lld tokens, %lld cached, %lld out", s->model, (long long)usage->input,
+                 (long long)usage->cached, (long long)usage->output);
+    int64_t want = (1000 - usage->cached) * 3000000 + usage->cached * 300000 + usage->output * 15000000;
+    if (!reply->cost.known || reply->cost.pico_usd != want)
+        fail_msg("%s: %lld, not %lld", s->model, (long long)reply->cost.pico_usd, (long long)want);
+    provider_reset(&provider);
+}
+
 /* Cancelled after its first piece: END says so, the provider sees the connection go. */
 static void cancelled(stage *s) {
     provider_model_rule(&provider, s->row->model,
@@ -297,16 +328,18 @@ static void cancelled(stage *s) {
 }
 
 static void left_out(const row *r) {
-    const char *const why[][2] = {
-        {"images", r->blind}, {"reasoning shown", r->mute}, {"a schema enforced", r->told}};
+    const char *const why[][2] = {{"images", r->blind},
+                                  {"reasoning shown", r->mute},
+                                  {"a schema enforced", r->told},
+                                  {"cached tokens", r->plain}};
     for (size_t i = 0; i < COUNT_OF(why); i++)
         if (why[i][1])
             print_message("           %s/%s: not %s: %s\n", r->name, r->model, why[i][0], why[i][1]);
 }
 
 static void test_script(void **state) {
-    static void (*const steps[])(stage *) = {system_and_image, two_tools,         of_a_schema,
-                                             reasoning,        reasoning_in_loop, cancelled};
+    static void (*const steps[])(stage *) = {system_and_image,  two_tools, of_a_schema, reasoning,
+                                             reasoning_in_loop, counted,   cancelled};
     const char *only = getenv("ONLY");
     for (size_t i = 0; i < COUNT_OF(rows) * 2; i++) {
         stage s;
