@@ -732,7 +732,7 @@ typedef struct llmgw_capability {
     const char *schema;
     /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
     const char *stream_usage;
-    const char *images;  /* "no", "data" (bytes only), "url" (too) */
+    const char *images;  /* "no" (nor files), "data" (bytes only), "url" (too) */
     const char *user_id; /* "no", "yes" */
     /* How a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts", "point", "point_5m". */
     const char *prompt_cache;
@@ -9166,11 +9166,14 @@ static void llmgwi_dialect_fit_images(llmgwi_dialect_fit *fit, uint64_t quirks) 
     for (size_t i = 0; i < request->message_count; i++)
         for (size_t j = 0; j < request->messages[i].part_count; j++) {
             const llmgw_part *part = &request->messages[i].parts[j];
-            if (part->kind != LLMGW_PART_IMAGE || (!none && !part->url)) continue;
+            bool file = none && part->kind == LLMGW_PART_FILE; /* of pages, which it would look at */
+            if ((part->kind != LLMGW_PART_IMAGE && !file) || (!none && !part->url)) continue;
             snprintf(fit->place, sizeof fit->place, "messages[%lu].parts[%lu]%s", (unsigned long)i,
                      (unsigned long)j, none ? "" : ".url");
             llmgwi_dialect_cannot(fit, fit->place,
-                                  none ? "it takes no images" : "it takes images by bytes only");
+                                  file   ? "it takes no files"
+                                  : none ? "it takes no images"
+                                         : "it takes images by bytes only");
             return;
         }
 }
@@ -9235,6 +9238,7 @@ typedef struct llmgwi_dialect_build {
     bool last_system;               /* the last of the system texts is being written */
     uint64_t prefix;                /* hash of what was written of it */
     bool json_mode;                 /* without a schema: the reply is to be a JSON object */
+    uint64_t ids[2][64];            /* bits of hashes: ids of the calls so far, those that came again */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -9687,23 +9691,47 @@ static llmgwi_dialect_walk llmgwi_dialect_from(size_t turn) {
     return walk;
 }
 
+/* A hash for the id of a call, or of the call that a result is of, which is to be the only one of its kind in the
+   request: some models begin to count in each turn ("list_dir:0"), but Claude and the Responses API take an id once.
+   *again: calls of earlier turns have the same; their number is in the hash, else it is of the id alone. A turn is
+   looked at again only if a hash says so, so that this is linear but for who repeats them. */
+static uint64_t llmgwi_dialect_once(llmgwi_dialect_build *build, const llmgw_part *part, bool *again) {
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    uint64_t hash = XXH3_64bits(part->id, strlen(part->id)), bit = (uint64_t)1 << hash % 64, before = 0;
+    uint64_t *seen = &build->ids[0][hash / 64 % 64], *twice = &build->ids[1][hash / 64 % 64];
+    if (call && (*seen & bit)) *twice |= bit;
+    *seen |= bit;
+    size_t turns = *twice & bit && build->message != SIZE_MAX ? build->message : 0;
+    for (size_t i = 0; i < turns && i < build->request->message_count; i++) {
+        const llmgw_message *turn = &build->request->messages[i];
+        for (size_t j = 0; j < turn->part_count; j++)
+            before += turn->parts[j].kind == LLMGW_PART_TOOL_CALL && !strcmp(turn->parts[j].id, part->id);
+    }
+    if (!call && before) before--;
+    *again = before > 0;
+    return hash + before * 0x9E3779B97F4A7C15u;
+}
+
 /* The id of a call, or of the call that a result is of. Another provider's that this one would not take is hashed:
    more than most bytes, or others than letters, digits, "_" and "-" (also ruled: plain; nine: exactly nine letters
-   or digits). The same id gives the same. */
-static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const char *id, size_t most,
-                                   bool plain) {
+   or digits). The same id gives the same, unless once: then each call has its own. */
+static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const llmgw_part *part,
+                                   size_t most, bool plain, bool once) {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz_-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     bool nine = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    bool again = false;
+    const char *id = part->id;
     size_t n = strlen(id), good = strspn(id, digits), i = 0;
+    uint64_t hash = once ? llmgwi_dialect_once(build, part, &again) : XXH3_64bits(id, n);
     char out[32] = "";
     if (nine) plain = true;
-    if (n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
+    if (!again && n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
         llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(id, n));
         return;
     }
     if (!nine) i = (size_t)snprintf(out, sizeof out, "call_");
     size_t end = i + (nine ? 9 : 12);
-    for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
+    for (; i < end; hash /= 36) out[i++] = digits[hash % 36];
     llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
 }
 
@@ -9803,7 +9831,7 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
         }
         llmgwi_json_open(out, '{');
         if (!bare) {
-            llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_dialect_call_id(build, "id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
             llmgwi_json_pair(out, "type", "function");
         }
         llmgwi_json_key(out, "function");
@@ -9860,7 +9888,7 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
             llmgwi_dialect_pair(build, "tool_name", "name",
                                 llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
         else
-            llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_dialect_call_id(build, "tool_call_id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
         llmgwi_base_str text = llmgwi_dialect_result_text(&part);
         if (!text.n && build->style == LLMGWI_DIALECT_STYLE_COHERE) text = llmgwi_base_cstr("(nothing)");
         llmgwi_dialect_pair(build, "content", "text", text); /* cohere refuses an empty one */
@@ -10559,13 +10587,13 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
-        llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_call_id(build, "id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
         llmgwi_json_pair(out, "type", "tool_result");
-        llmgwi_dialect_call_id(build, "tool_use_id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_call_id(build, "tool_use_id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
         llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(part));
         if (part->is_error) llmgwi_dialect_raw(build, "is_error", "true");
         break;
@@ -11618,12 +11646,16 @@ static void llmgwi_dialect_bedrock_blob(llmgwi_dialect_build *build, const llmgw
 }
 
 /* An id is 1 to 64 of [a-zA-Z0-9_.:-]: another provider's that is not is hashed to one that is. */
-static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *id) {
+static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const llmgw_part *part) {
     char made[40];
+    bool again;
+    const char *id = part->id;
+    uint64_t hash = llmgwi_dialect_once(build, part, &again);
     size_t n = strlen(id),
            good = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
-    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)XXH3_64bits(id, n));
-    llmgwi_dialect_pair(build, "toolUseId", "id", llmgwi_base_cstr(n && n <= 64 && good == n ? id : made));
+    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)hash);
+    llmgwi_dialect_pair(build, "toolUseId", "id",
+                        llmgwi_base_cstr(!again && n && n <= 64 && good == n ? id : made));
 }
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
@@ -11633,7 +11665,7 @@ static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llm
         text = llmgwi_base_cstr(part->is_error ? "error" : "(nothing)");
     llmgwi_json_key(out, "toolResult");
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_bedrock_id(build, part->id);
+    llmgwi_dialect_bedrock_id(build, part);
     llmgwi_json_key(out, "content");
     llmgwi_json_open(out, '[');
     llmgwi_json_open(out, '{');
@@ -11695,7 +11727,7 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_key(out, "toolUse");
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_bedrock_id(build, part->id);
+        llmgwi_dialect_bedrock_id(build, part);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
@@ -12179,7 +12211,7 @@ static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llm
     bool call = part->kind == LLMGW_PART_TOOL_CALL;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
-    llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
+    llmgwi_dialect_call_id(build, "call_id", part, LLMGWI_DIALECT_RESPONSES_ID, false, true);
     if (call) {
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_pair(build, "arguments", "arguments",
