@@ -732,7 +732,7 @@ typedef struct llmgw_capability {
     const char *schema;
     /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
     const char *stream_usage;
-    const char *images;  /* "no", "data" (bytes only), "url" (too) */
+    const char *images;  /* "no" (nor files), "data" (bytes only), "url" (too) */
     const char *user_id; /* "no", "yes" */
     /* How a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts", "point", "point_5m". */
     const char *prompt_cache;
@@ -9166,11 +9166,14 @@ static void llmgwi_dialect_fit_images(llmgwi_dialect_fit *fit, uint64_t quirks) 
     for (size_t i = 0; i < request->message_count; i++)
         for (size_t j = 0; j < request->messages[i].part_count; j++) {
             const llmgw_part *part = &request->messages[i].parts[j];
-            if (part->kind != LLMGW_PART_IMAGE || (!none && !part->url)) continue;
+            bool file = none && part->kind == LLMGW_PART_FILE; /* of pages, which it would look at */
+            if ((part->kind != LLMGW_PART_IMAGE && !file) || (!none && !part->url)) continue;
             snprintf(fit->place, sizeof fit->place, "messages[%lu].parts[%lu]%s", (unsigned long)i,
                      (unsigned long)j, none ? "" : ".url");
             llmgwi_dialect_cannot(fit, fit->place,
-                                  none ? "it takes no images" : "it takes images by bytes only");
+                                  file   ? "it takes no files"
+                                  : none ? "it takes no images"
+                                         : "it takes images by bytes only");
             return;
         }
 }
@@ -9235,6 +9238,7 @@ typedef struct llmgwi_dialect_build {
     bool last_system;               /* the last of the system texts is being written */
     uint64_t prefix;                /* hash of what was written of it */
     bool json_mode;                 /* without a schema: the reply is to be a JSON object */
+    uint64_t ids[2][64];            /* bits of hashes: ids of the calls so far, those that came again */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -9687,23 +9691,47 @@ static llmgwi_dialect_walk llmgwi_dialect_from(size_t turn) {
     return walk;
 }
 
+/* A hash for the id of a call, or of the call that a result is of, which is to be the only one of its kind in the
+   request: some models begin to count in each turn ("list_dir:0"), but Claude and the Responses API take an id once.
+   *again: calls of earlier turns have the same; their number is in the hash, else it is of the id alone. A turn is
+   looked at again only if a hash says so, so that this is linear but for who repeats them. */
+static uint64_t llmgwi_dialect_once(llmgwi_dialect_build *build, const llmgw_part *part, bool *again) {
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    uint64_t hash = XXH3_64bits(part->id, strlen(part->id)), bit = (uint64_t)1 << hash % 64, before = 0;
+    uint64_t *seen = &build->ids[0][hash / 64 % 64], *twice = &build->ids[1][hash / 64 % 64];
+    if (call && (*seen & bit)) *twice |= bit;
+    *seen |= bit;
+    size_t turns = *twice & bit && build->message != SIZE_MAX ? build->message : 0;
+    for (size_t i = 0; i < turns && i < build->request->message_count; i++) {
+        const llmgw_message *turn = &build->request->messages[i];
+        for (size_t j = 0; j < turn->part_count; j++)
+            before += turn->parts[j].kind == LLMGW_PART_TOOL_CALL && !strcmp(turn->parts[j].id, part->id);
+    }
+    if (!call && before) before--;
+    *again = before > 0;
+    return hash + before * 0x9E3779B97F4A7C15u;
+}
+
 /* The id of a call, or of the call that a result is of. Another provider's that this one would not take is hashed:
    more than most bytes, or others than letters, digits, "_" and "-" (also ruled: plain; nine: exactly nine letters
-   or digits). The same id gives the same. */
-static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const char *id, size_t most,
-                                   bool plain) {
+   or digits). The same id gives the same, unless once: then each call has its own. */
+static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const llmgw_part *part,
+                                   size_t most, bool plain, bool once) {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz_-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     bool nine = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    bool again = false;
+    const char *id = part->id;
     size_t n = strlen(id), good = strspn(id, digits), i = 0;
+    uint64_t hash = once ? llmgwi_dialect_once(build, part, &again) : XXH3_64bits(id, n);
     char out[32] = "";
     if (nine) plain = true;
-    if (n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
+    if (!again && n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
         llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(id, n));
         return;
     }
     if (!nine) i = (size_t)snprintf(out, sizeof out, "call_");
     size_t end = i + (nine ? 9 : 12);
-    for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
+    for (; i < end; hash /= 36) out[i++] = digits[hash % 36];
     llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
 }
 
@@ -9803,7 +9831,7 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
         }
         llmgwi_json_open(out, '{');
         if (!bare) {
-            llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_dialect_call_id(build, "id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
             llmgwi_json_pair(out, "type", "function");
         }
         llmgwi_json_key(out, "function");
@@ -9860,7 +9888,7 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
             llmgwi_dialect_pair(build, "tool_name", "name",
                                 llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
         else
-            llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_dialect_call_id(build, "tool_call_id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
         llmgwi_base_str text = llmgwi_dialect_result_text(&part);
         if (!text.n && build->style == LLMGWI_DIALECT_STYLE_COHERE) text = llmgwi_base_cstr("(nothing)");
         llmgwi_dialect_pair(build, "content", "text", text); /* cohere refuses an empty one */
@@ -10559,13 +10587,13 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
-        llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_call_id(build, "id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
         llmgwi_json_pair(out, "type", "tool_result");
-        llmgwi_dialect_call_id(build, "tool_use_id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_call_id(build, "tool_use_id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
         llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(part));
         if (part->is_error) llmgwi_dialect_raw(build, "is_error", "true");
         break;
@@ -11618,12 +11646,16 @@ static void llmgwi_dialect_bedrock_blob(llmgwi_dialect_build *build, const llmgw
 }
 
 /* An id is 1 to 64 of [a-zA-Z0-9_.:-]: another provider's that is not is hashed to one that is. */
-static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *id) {
+static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const llmgw_part *part) {
     char made[40];
+    bool again;
+    const char *id = part->id;
+    uint64_t hash = llmgwi_dialect_once(build, part, &again);
     size_t n = strlen(id),
            good = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
-    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)XXH3_64bits(id, n));
-    llmgwi_dialect_pair(build, "toolUseId", "id", llmgwi_base_cstr(n && n <= 64 && good == n ? id : made));
+    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)hash);
+    llmgwi_dialect_pair(build, "toolUseId", "id",
+                        llmgwi_base_cstr(!again && n && n <= 64 && good == n ? id : made));
 }
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
@@ -11633,7 +11665,7 @@ static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llm
         text = llmgwi_base_cstr(part->is_error ? "error" : "(nothing)");
     llmgwi_json_key(out, "toolResult");
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_bedrock_id(build, part->id);
+    llmgwi_dialect_bedrock_id(build, part);
     llmgwi_json_key(out, "content");
     llmgwi_json_open(out, '[');
     llmgwi_json_open(out, '{');
@@ -11695,7 +11727,7 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_key(out, "toolUse");
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_bedrock_id(build, part->id);
+        llmgwi_dialect_bedrock_id(build, part);
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
@@ -12179,7 +12211,7 @@ static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llm
     bool call = part->kind == LLMGW_PART_TOOL_CALL;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
-    llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
+    llmgwi_dialect_call_id(build, "call_id", part, LLMGWI_DIALECT_RESPONSES_ID, false, true);
     if (call) {
         llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
         llmgwi_dialect_pair(build, "arguments", "arguments",
@@ -13428,6 +13460,7 @@ typedef struct llmgwi_dialect_embed {
     const char *const *texts;
     const size_t *lengths; /* NULL: they are NUL-terminated */
     size_t count;
+    size_t from;    /* the first of them as the caller counts them, for errors */
     int dimensions; /* 0: the model's own */
     llmgw_purpose purpose;
 } llmgwi_dialect_embed;
@@ -13442,9 +13475,10 @@ static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_
 }
 
 static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
+    const llmgwi_dialect_embed *embed = llmgwi_dialect_embed_of(build);
     char field[40];
-    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
-    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(llmgwi_dialect_embed_of(build), i));
+    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)(embed->from + i));
+    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(embed, i));
 }
 
 static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
@@ -13739,9 +13773,10 @@ static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
                              llmgwi_dialect_embed_nova),
 };
 
-/* NULL: it gives no vectors. */
+/* NULL: it gives no vectors. Vertex has another form of its own, for one text at a time, which is not written here. */
 static const llmgwi_dialect_embedder *llmgwi_dialect_embedder_find(const llmgwi_dialect *dialect,
-                                                                   const char *model) {
+                                                                   const char *flavour, const char *model) {
+    if (strcmp(flavour, "vertex") == 0) return NULL;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embedders); i++)
         if (strcmp(llmgwi_dialect_embedders[i].dialect, dialect->name) == 0 &&
             llmgwi_dialect_fits(llmgwi_base_cstr(model), llmgwi_dialect_embedders[i].model))
@@ -16718,7 +16753,7 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
     if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
-    return llmgwi_dialect_embedder_find(own.dialect, own.model) != NULL ||
+    return llmgwi_dialect_embedder_find(own.dialect, own.provider->flavour, own.model) != NULL ||
            llmgwi_config_wrong(error, "cache.embed_model", "", "its provider's dialect gives no embeddings");
 }
 
@@ -32422,6 +32457,7 @@ static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size
 /* Is there another key of a target that may be used now? */
 static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t but, int64_t now) {
     const llmgwi_engine_target *target = call->states[i];
+    if (llmgwi_engine_is_batch(call)) return false; /* none that may know of it */
     call->bad_keys = (call->bad_target == i ? call->bad_keys : 0) | 1u << but;
     call->bad_target = i;
     for (size_t key = 0; key < target->provider->key_count; key++) {
@@ -32969,7 +33005,7 @@ static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call
                                                   const llmgwi_config_target *target) {
     if (!call->errand) return target->dialect;
     if (!call->errand->embed) return &llmgwi_dialect_batch_wire;
-    return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
+    return &llmgwi_dialect_embedder_find(target->dialect, target->provider->flavour, target->model)->wire;
 }
 
 /* An attempt of a call, not begun. NULL: out of memory. */
@@ -36779,9 +36815,10 @@ static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, int64_t to
     }
     if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
         return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
+    int64_t out = request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens;
     if (!tokens)
         tokens = llmgwi_dialect_request_tokens(request) +
-                 (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+                 (out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX);
     if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
     if (!key->name_space[0]) return true;
     asked->changed = *request;
@@ -37203,7 +37240,6 @@ typedef struct llmgwi_public_slice {
     llmgwi_dialect_embed embed;
     llmgwi_engine_errand errand;
     llmgwi_engine_call *call;
-    size_t from;
 } llmgwi_public_slice;
 
 typedef struct llmgwi_public_vectors {
@@ -37341,7 +37377,8 @@ static bool llmgwi_public_embed_targets(llmgwi_public_embedding *job, llmgw_erro
     job->most_tokens = LLMGWI_ENGINE_TOKENS_MAX;
     for (size_t i = 0; i < count; i++) {
         const llmgwi_config_target *to = &targets[i];
-        const llmgwi_dialect_embedder *row = llmgwi_dialect_embedder_find(to->dialect, to->model);
+        const llmgwi_dialect_embedder *row =
+            llmgwi_dialect_embedder_find(to->dialect, to->provider->flavour, to->model);
         if (!row)
             return !llmgwi_base_error(error, LLMGW_E_UNSUPPORTED,
                                       "%.64s/%.80s: nothing is known of embeddings there", to->provider->name,
@@ -37380,13 +37417,13 @@ static void llmgwi_public_embed_begin(llmgwi_public_embedding *job) {
     llmgwi_public_slice *part = &job->parts[(job->first + job->count) % LLMGWI_PUBLIC_EMBED_PARTS];
     int64_t left_us = job->until_us - llmgwi_engine_now(job->gw);
     memset(part, 0, sizeof *part);
-    part->from = job->next;
+    part->embed.from = job->next;
     part->embed.request = job->form;
     if (job->until_us != LLMGWI_BASE_NEVER)
         part->embed.request.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
-    part->embed.texts = job->request->texts + part->from;
-    part->embed.lengths = job->request->lengths ? job->request->lengths + part->from : NULL;
-    part->embed.count = llmgwi_public_embed_slice(job, part->from, &part->errand.tokens);
+    part->embed.texts = job->request->texts + part->embed.from;
+    part->embed.lengths = job->request->lengths ? job->request->lengths + part->embed.from : NULL;
+    part->embed.count = llmgwi_public_embed_slice(job, part->embed.from, &part->errand.tokens);
     part->embed.dimensions = job->request->dimensions;
     part->embed.purpose = job->request->purpose;
     part->errand.embed = &part->embed;
@@ -37415,8 +37452,14 @@ static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_
         return !llmgwi_base_error(error, LLMGW_E_PROTOCOL,
                                   "embedding: vectors of %lu numbers after some of %lu",
                                   (unsigned long)(each / sizeof(float)), (unsigned long)to->pub.dim);
-    memcpy(to->values + part->from * to->pub.dim, reply->answer.text.p, bytes);
+    memcpy(to->values + part->embed.from * to->pub.dim, reply->answer.text.p, bytes);
     return true;
+}
+
+/* Adds tokens of another reply. Each has 9e15 of a kind at most: so has the sum, as sums of sums must fit, too. */
+static void llmgwi_public_more(int64_t *to, int64_t more) {
+    *to += more;
+    if (*to > (int64_t)9e15) *to = (int64_t)9e15;
 }
 
 /* What a part's reply adds to the whole one's, besides vectors. False: out of memory. */
@@ -37449,7 +37492,8 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
         trace[to->pub.trace_count] = from->trace[i];
         trace[to->pub.trace_count++].start_us += at_us;
         if (from->trace[i].epoch != from->epoch || from->error.code) continue;
-        to->pub.usage.input += from->trace[i].usage.input; /* gemini does not tell: estimated */
+        llmgwi_public_more(&to->pub.usage.input,
+                           from->trace[i].usage.input); /* gemini does not tell: estimated */
         to->pub.usage.estimated = to->pub.usage.estimated || from->trace[i].usage.estimated;
     }
     return true;
@@ -37606,7 +37650,7 @@ static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
     if (route) return llmgwi_public_batch_wrong(job, "model", "expected a model, not a route");
     job->target = &targets[0];
     job->api = llmgwi_dialect_batches_find(job->target->dialect);
-    if (!job->api)
+    if (!job->api || strstr(job->target->provider->url, "{model}")) /* azure's paths of deployments */
         return !llmgwi_base_error(job->error, LLMGW_E_UNSUPPORTED, "%.64s: nothing is known of batches there",
                                   job->target->provider->name);
     if (job->target->provider->missing)
@@ -37742,12 +37786,17 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     request.model = job->model;
     request.stream = false;
     request.key = NULL;
+    if (!request.unsupported) request.unsupported = options->unsupported;
     llmgwi_base_buf_init(&one, &job->gw->mem, options->max_request_bytes);
     llmgwi_engine_aim(job->target, &wire);
     bool good = llmgwi_public_check(&request, &why) &&
                 llmgwi_dialect_write(job->target->dialect, &wire, &request, NULL, &one, &why);
-    snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
-    if (!good) (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+    if (!good) { /* it may be such that its tokens cannot be counted */
+        snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
+        (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+        llmgwi_base_buf_free(&one);
+        return false;
+    }
     snprintf(id, sizeof id, "%lu", (unsigned long)i);
     if (job->how->ids) snprintf(id, sizeof id, "%s", job->how->ids[i]);
     llmgwi_public_batch_flat(&one);
@@ -37764,9 +37813,13 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     llmgwi_base_buf_text(&job->body, job->api->upload ? "}\n" : "}");
     llmgwi_base_buf_free(&one);
     int64_t in = llmgwi_dialect_request_tokens(&request);
-    job->reserve.input += in + in * 15 / 100;
-    job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
-    return good;
+    in += in * 15 / 100;
+    job->reserve.input += in;
+    if (request.prompt_cache) job->reserve.cache_write += in; /* as llmgwi_engine_reserved */
+    if (request.prompt_cache == LLMGW_PROMPT_CACHE_1H) job->reserve.cache_write_1h += in;
+    int64_t out = request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    job->reserve.output += out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX;
+    return true;
 }
 
 /* All of them, as a form with a file of lines or as one object. */
@@ -37930,12 +37983,14 @@ static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_r
     llmgw_usage *to = &job->usage;
     llmgwi_price_total(&job->cost, reply->cost);
     if (!from->known) return;
-    to->input += from->input;
-    to->output += from->output;
-    to->cached += from->cached;
-    to->cache_write += from->cache_write;
-    to->cache_write_1h += from->cache_write_1h;
-    to->reasoning += from->reasoning;
+    llmgwi_public_more(&to->input, from->input);
+    llmgwi_public_more(&to->output, from->output);
+    llmgwi_public_more(&to->cached, from->cached);
+    llmgwi_public_more(&to->cache_write, from->cache_write);
+    llmgwi_public_more(&to->cache_write_1h, from->cache_write_1h);
+    llmgwi_public_more(&to->reasoning, from->reasoning);
+    llmgwi_public_more(&to->audio_input, from->audio_input);
+    llmgwi_public_more(&to->audio_output, from->audio_output);
 }
 
 /* A line of results. False: it makes no sense. */
