@@ -32080,11 +32080,12 @@ static void llmgwi_engine_record(llmgwi_engine_attempt *attempt, const llmgw_tra
 static void llmgwi_engine_count_saved(llmgwi_engine_reply *reply, const llmgw_trace *item,
                                       const llmgwi_price_rates *rates) {
     llmgw_usage plain = item->usage;
-    if (!item->cost.known || item->cost.saturated) reply->saved_unknown = true;
+    const int64_t most = INT64_MAX / 128; /* of an attempt, so that the sum of all fits: 72,000 USD */
+    if (!item->cost.known || item->cost.pico_usd > most) reply->saved_unknown = true;
     if (!item->usage.known || !(plain.cached || plain.cache_write)) return;
     plain.cached = plain.cache_write = plain.cache_write_1h = 0;
     llmgw_cost without = llmgwi_engine_cost(rates, &plain);
-    if (!without.known || without.saturated) reply->saved_unknown = true;
+    if (!without.known || without.pico_usd > most) reply->saved_unknown = true;
     reply->saved_estimated = reply->saved_estimated || without.estimated;
     if (!reply->saved_unknown) reply->saved_pico += without.pico_usd - item->cost.pico_usd;
 }
