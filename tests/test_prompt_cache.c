@@ -403,7 +403,8 @@ static void the_formula(void **state) {
         if (reply.saved_pico != 2 * rows[i].saved) fail_msg("row %zu: %lld", i, (long long)reply.saved_pico);
     }
 
-    price.input.value = 0.001; /* 1,000 pico-dollars a token: what one attempt saved fits 64 bits, of two it does not */
+    price.input.value =
+        0.001; /* 1,000 pico-dollars a token: what one attempt saved fits 64 bits, of two it does not */
     price.cached.value = 0;
     assert_true(llmgwi_price_find(NULL, &what, &rates));
     llmgwi_engine_reply reply;
