@@ -38714,10 +38714,11 @@ LLMGWI_BASE_SMALL_END
 
 /* RELEASE NOTES
      0.5.0  (2026-11-23)  dialects bedrock (Converse, signed or with a bearer key), responses, ollama (native) and
-                          cohere; providers azure and vertex, token functions; capabilities: what a model does not
-                          take is dropped or refused, by a table that a configuration extends; answers of a schema
-                          from every model, checked, with one repair; prompt_cache and what it saved; llmgw_embed;
-                          batches of OpenAI and Anthropic; LLMGW_LOG_DROPPED
+                          cohere; providers azure and vertex, token functions, also for AWS credentials that end;
+                          capabilities: what a model does not take is dropped or refused, by a table that a
+                          configuration extends; answers of a schema from every model, checked, with one repair;
+                          prompt_cache and what it saved; llmgw_embed; batches of OpenAI and Anthropic;
+                          LLMGW_LOG_DROPPED
      0.4.0  (2026-11-22)  money: a ledger of every attempt that survives crashes; hard and soft budgets for all, a
                           scoped key, a tag or a route; scoped keys; prices from LiteLLM's file, OpenRouter's list or a
                           URL; rates to 1e-18 USD, tiers, cached, audio; routes that are "cheapest"; reports, metrics
