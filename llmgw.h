@@ -9798,9 +9798,10 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t fr
     }
     bool marked =
         build->mark == LLMGWI_DIALECT_MARK_PART && build->mark_message >= from && build->mark_message < to;
+    bool plans = calls && build->style == LLMGWI_DIALECT_STYLE_COHERE; /* beside calls a text is their plan */
+    if (plans) texts = 0;
     bool array = others || texts > 1 || (texts && marked);
-    if (!texts && !others && calls && build->style == LLMGWI_DIALECT_STYLE_COHERE)
-        return; /* nothing is not null */
+    if (!texts && !others && plans) return; /* nothing is not null */
     if (!texts && !others) {
         llmgwi_dialect_raw(build, "content", blanks || !calls ? "\"\"" : "null");
         return;
@@ -9808,7 +9809,7 @@ static void llmgwi_dialect_openai_content(llmgwi_dialect_build *build, size_t fr
     llmgwi_json_key(&build->out, "content");
     if (array) llmgwi_json_open(&build->out, '[');
     for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
-        if (llmgwi_dialect_blank(build, &part)) continue;
+        if (llmgwi_dialect_blank(build, &part) || (plans && part.kind == LLMGW_PART_TEXT)) continue;
         if (array)
             llmgwi_dialect_openai_part(build, &part);
         else if (part.kind == LLMGW_PART_TEXT)
@@ -9862,16 +9863,20 @@ static void llmgwi_dialect_openai_replay(llmgwi_dialect_build *build, size_t fro
     for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         llmgwi_base_str items = llmgwi_base_cstr(part.signature);
         bool array = items.n > 2 && items.p[0] == '[' && items.p[items.n - 1] == ']';
-        if (part.kind != LLMGW_PART_REASONING || !llmgwi_dialect_own(build, &part) || (details && !array) ||
-            llmgwi_dialect_cohere_thought(build, &part))
-            continue;
+        bool cohere = build->style == LLMGWI_DIALECT_STYLE_COHERE,
+             said = cohere && part.kind == LLMGW_PART_TEXT && !llmgwi_dialect_blank(build, &part);
+        bool thought = part.kind == LLMGW_PART_REASONING && llmgwi_dialect_own(build, &part) &&
+                       !(details && !array) && !llmgwi_dialect_cohere_thought(build, &part);
+        if (!said && !thought) continue;
+        if (cohere && open) llmgwi_base_buf_add(buf, "\\n", 2);
         if (!open) llmgwi_json_key(&build->out, details ? "reasoning_details" : keys[build->style]);
         if (details || !open) llmgwi_base_buf_add(buf, open ? "," : details ? "[" : "\"", 1);
         open = true;
         if (details)
             llmgwi_base_buf_add(buf, items.p + 1, items.n - 2);
-        else
-            (void)llmgwi_json_put_escaped(buf, llmgwi_dialect_part_text(&part));
+        else if (llmgwi_json_put_escaped(buf, llmgwi_dialect_part_text(&part)) !=
+                 llmgwi_dialect_part_text(&part).n)
+            llmgwi_dialect_refuse(build, LLMGW_E_ARGUMENT, "text", "bad UTF-8");
     }
     if (!open) return;
     llmgwi_base_buf_add(buf, details ? "]" : "\"", 1);
@@ -38737,10 +38742,11 @@ LLMGWI_BASE_SMALL_END
 
 /* RELEASE NOTES
      0.5.0  (2026-11-23)  dialects bedrock (Converse, signed or with a bearer key), responses, ollama (native) and
-                          cohere; providers azure and vertex, token functions; capabilities: what a model does not
-                          take is dropped or refused, by a table that a configuration extends; answers of a schema
-                          from every model, checked, with one repair; prompt_cache and what it saved; llmgw_embed;
-                          batches of OpenAI and Anthropic; LLMGW_LOG_DROPPED
+                          cohere; providers azure and vertex, token functions, also for AWS credentials that end;
+                          capabilities: what a model does not take is dropped or refused, by a table that a
+                          configuration extends; answers of a schema from every model, checked, with one repair;
+                          prompt_cache and what it saved; llmgw_embed; batches of OpenAI and Anthropic;
+                          LLMGW_LOG_DROPPED
      0.4.0  (2026-11-22)  money: a ledger of every attempt that survives crashes; hard and soft budgets for all, a
                           scoped key, a tag or a route; scoped keys; prices from LiteLLM's file, OpenRouter's list or a
                           URL; rates to 1e-18 USD, tiers, cached, audio; routes that are "cheapest"; reports, metrics

@@ -408,6 +408,12 @@ static bool cohere_message(Req *r, json_t *msg, json_t *ids, size_t i) {
         return bad(r, "%s: tool_calls and tool_plan are the assistant's", where);
     if (calls && !openai_calls(r, calls, ids, where)) return false;
     if (calls && (!c || json_is_null(c))) return true;
+    if (calls && (json_is_string(c) || !strcmp(str_of(last_of(c, 0), "type"), "text")))
+        return bad(
+            r,
+            "text content is not allowed when tool_calls are provided. If you wish to pass a tool plan, "
+            "either pass thinking content (with thinking enabled) or use 'tool_plan': '%s.content[0]'",
+            where);
     return cohere_content(r, c, role, user ? &r->ask.user : NULL, where);
 }
 

@@ -121,6 +121,19 @@ static void test_tool_loop(void **state) {
     unit_none(body, "messages.1.content");
     unit_none(body, "messages.1.tool_plan");
     json_decref(body);
+    /* beside calls no text is taken: "use 'tool_plan'" */
+    turns[1].text = "I look";
+    calls[1] = unit_part(LLMGW_PART_TEXT, "both \"up\"");
+    body = unit_body("cohere", "m", &request);
+    unit_none(body, "messages.1.content");
+    unit_is(body, "messages.1.tool_plan", "'I look\\nboth \\'up\\''");
+    unit_is(body, "messages.1.tool_calls.0.id", "'f_1'");
+    calls[0] = unit_thought("thought", NULL, "cohere");
+    json_decref(body);
+    body = unit_body("cohere", "m", &request);
+    unit_is(body, "messages.1.content", "[{'type':'thinking','thinking':'thought'}]");
+    unit_is(body, "messages.1.tool_plan", "'I look\\nboth \\'up\\''");
+    json_decref(body);
 }
 
 /* ---- replies ---- */
