@@ -214,8 +214,8 @@ static void test_resume(void **state) {
     llmgwi_dialect_resume resume;
     llmgwi_dialect_target target = {"anthropic/claude-3-haiku", "openrouter", 0, NULL};
     target.quirks = llmgwi_dialect_quirks_of("responses", "openrouter", target.model, NULL);
+    memset(&resume, 0, sizeof resume);
     resume.text = llmgwi_base_cstr("Once upon");
-    resume.turn = false;
     assert_false(llmgwi_dialect_prefills(&target, &request));
     json_t *body = body_for(0, "openai", &request, &resume), *input = unit_at(body, "input");
     unit_is(input, "1.role", "'assistant'");
@@ -705,6 +705,10 @@ static void test_stream_ends(void **state) {
         {"{'type':'response.incomplete','response':{}}", LLMGW_FINISH_LENGTH, LLMGW_OK, ""},
         {END("failed", "'status':'failed','error':{'code':'server_error','message':'broke'}"),
          LLMGW_FINISH_NONE, LLMGW_E_PROVIDER, "broke"},
+        {END("failed", "'status':'failed','error':{'code':'server_is_overloaded','message':'at capacity'}"),
+         LLMGW_FINISH_NONE, LLMGW_E_OVERLOADED, "at capacity"},
+        {"{'type':'error','error':{'type':'service_unavailable_error','code':'slow_down','message':'wait'}}",
+         LLMGW_FINISH_NONE, LLMGW_E_OVERLOADED, "wait"},
         {"{'type':'response.failed'}", LLMGW_FINISH_NONE, LLMGW_E_PROVIDER, "its response failed"},
         {"{'type':'error','code':'rate_limit_exceeded','message':'slow','param':null}", LLMGW_FINISH_NONE,
          LLMGW_E_RATE_LIMITED, "slow"},
