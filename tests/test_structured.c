@@ -36,6 +36,13 @@ typedef struct form {
 
 static const form forms[] = {
     {"openai", "gpt-4o", NATIVE, false, false, NULL},
+    {"openai", "gpt-4.1-mini", NATIVE, false, false, NULL},
+    {"openai", "gpt-4o-2024-08-06", NATIVE, false, false, NULL},
+    {"openai", "gpt-4o-2024-05-13", MODE, false, false, NULL}, /* older than schemas */
+    {"openai", "gpt-4-turbo-2024-04-09", MODE, false, false, NULL},
+    {"openai", "gpt-4-1106-preview", MODE, false, false, NULL},
+    {"openai", "gpt-4", "response_format", NULL, false, false, NULL}, /* older than JSON mode */
+    {"openai", "gpt-4-0613", "response_format", NULL, false, false, NULL},
     {"mistral", "mistral-large", NATIVE, false, false, NULL},
     {"vllm", "m", NATIVE, true, false, NULL},
     {"deepseek", "deepseek-chat", MODE, false, false, NULL},
