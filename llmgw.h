@@ -6682,6 +6682,21 @@ static void llmgwi_json_key(llmgwi_json_out *out, const char *key) {
     out->comma = false;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A key whose value is an object or an array. */
+static void llmgwi_json_begin(llmgwi_json_out *out, const char *key, char bracket) {
+    llmgwi_json_key(out, key);
+    llmgwi_json_open(out, bracket);
+}
+
+/* Several, the inmost first. */
+static void llmgwi_json_close_all(llmgwi_json_out *out, const char *brackets) {
+    while (*brackets) llmgwi_json_close(out, *brackets++);
+}
+
+LLMGWI_BASE_SMALL_END
+
 /* One character below 0x20, a quote or a backslash; returns the end. out has room for 6 bytes. */
 static LLMGWI_BASE_HOT char *llmgwi_json_put_escape(char *out, unsigned char c) {
     static const char hex[] = "0123456789abcdef", to[] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
@@ -6787,6 +6802,11 @@ static void llmgwi_json_put_double(llmgwi_json_out *out, double value) {
 static void llmgwi_json_pair(llmgwi_json_out *out, const char *key, const char *value) {
     llmgwi_json_key(out, key);
     (void)llmgwi_json_put(out, llmgwi_base_cstr(value));
+}
+
+static void llmgwi_json_pair_int(llmgwi_json_out *out, const char *key, int64_t value) {
+    llmgwi_json_key(out, key);
+    llmgwi_json_put_int(out, value);
 }
 
 static void llmgwi_json_put_base64(llmgwi_base_buf *buf, const unsigned char *p, size_t n) {
@@ -9208,6 +9228,11 @@ static void llmgwi_dialect_pair(llmgwi_dialect_build *build, const char *key, co
     llmgwi_dialect_put(build, field, text);
 }
 
+static void llmgwi_dialect_pair_text(llmgwi_dialect_build *build, const char *key, const char *field,
+                                     const char *text) {
+    llmgwi_dialect_pair(build, key, field, llmgwi_base_cstr(text));
+}
+
 static void llmgwi_dialect_number(llmgwi_dialect_build *build, const char *key, llmgw_opt opt) {
     if (!opt.set) return;
     llmgwi_json_key(&build->out, key);
@@ -9216,8 +9241,7 @@ static void llmgwi_dialect_number(llmgwi_dialect_build *build, const char *key, 
 
 static void llmgwi_dialect_whole(llmgwi_dialect_build *build, const char *key, llmgw_opt opt) {
     if (!opt.set) return;
-    llmgwi_json_key(&build->out, key);
-    llmgwi_json_put_int(&build->out, (int64_t)opt.value);
+    llmgwi_json_pair_int(&build->out, key, (int64_t)opt.value);
 }
 
 static void llmgwi_dialect_raw(llmgwi_dialect_build *build, const char *key, const char *json) {
@@ -9227,8 +9251,7 @@ static void llmgwi_dialect_raw(llmgwi_dialect_build *build, const char *key, con
 
 static void llmgwi_dialect_stops(llmgwi_dialect_build *build, const char *key) {
     if (!build->request->stop_count) return;
-    llmgwi_json_key(&build->out, key);
-    llmgwi_json_open(&build->out, '[');
+    llmgwi_json_begin(&build->out, key, '[');
     for (size_t i = 0; i < build->request->stop_count; i++)
         llmgwi_dialect_put(build, "stop", llmgwi_base_cstr(build->request->stop[i]));
     llmgwi_json_close(&build->out, ']');
@@ -9491,21 +9514,17 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
         if (first && turn.role == LLMGW_ROLE_ASSISTANT) { /* the user speaks first, or it is a 400 */
             llmgwi_json_open(out, '{');
             llmgwi_json_pair(out, "role", "user");
-            llmgwi_json_key(out, parts);
-            llmgwi_json_open(out, '[');
+            llmgwi_json_begin(out, parts, '[');
             put(build, &opening);
-            llmgwi_json_close(out, ']');
-            llmgwi_json_close(out, '}');
+            llmgwi_json_close_all(out, "]}");
         }
         first = false;
         end = llmgwi_dialect_group(build, i);
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "role", turn.role == LLMGW_ROLE_ASSISTANT ? assistant : "user");
-        llmgwi_json_key(out, parts);
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, parts, '[');
         llmgwi_dialect_group_parts(build, i, end, put);
-        llmgwi_json_close(out, ']');
-        llmgwi_json_close(out, '}');
+        llmgwi_json_close_all(out, "]}");
     }
     llmgwi_json_close(out, ']');
 }
@@ -9673,8 +9692,7 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
         llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
     } else if (image) {
         llmgwi_json_pair(out, "type", "image_url");
-        llmgwi_json_key(out, "image_url");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "image_url", '{');
         llmgwi_json_key(out, "url");
         if (part->url)
             llmgwi_dialect_put(build, "url", llmgwi_base_cstr(part->url));
@@ -9686,9 +9704,8 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
                                   "this dialect takes files by bytes only");
         llmgwi_json_pair(out, "type", "file");
-        llmgwi_json_key(out, "file");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+        llmgwi_json_begin(out, "file", '{');
+        llmgwi_dialect_pair_text(build, "filename", "name", part->name ? part->name : "file");
         llmgwi_json_key(out, "file_data");
         llmgwi_dialect_base64(build, part, true);
         llmgwi_json_close(out, '}');
@@ -9738,8 +9755,7 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
     for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_CALL) continue;
         if (!open) {
-            llmgwi_json_key(out, "tool_calls");
-            llmgwi_json_open(out, '[');
+            llmgwi_json_begin(out, "tool_calls", '[');
             open = true;
         }
         llmgwi_json_open(out, '{');
@@ -9747,16 +9763,14 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
             llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
             llmgwi_json_pair(out, "type", "function");
         }
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part.name));
+        llmgwi_json_begin(out, "function", '{');
+        llmgwi_dialect_pair_text(build, "name", "name", part.name);
         const char *arguments = llmgwi_dialect_part_arguments(&part);
         if (bare)
             llmgwi_dialect_raw(build, "arguments", arguments);
         else
-            llmgwi_dialect_pair(build, "arguments", "arguments", llmgwi_base_cstr(arguments));
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+            llmgwi_dialect_pair_text(build, "arguments", "arguments", arguments);
+        llmgwi_json_close_all(out, "}}");
     }
     if (open) llmgwi_json_close(out, ']');
     return open;
@@ -9798,8 +9812,7 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
         if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
-            llmgwi_dialect_pair(build, "tool_name", "name",
-                                llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
+            llmgwi_dialect_pair_text(build, "tool_name", "name", llmgwi_dialect_result_name(build, &part));
         else
             llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
         llmgwi_base_str text = llmgwi_dialect_result_text(&part);
@@ -9846,8 +9859,7 @@ static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, size_t fr
         if (part.url)
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
                                   "this provider takes images by bytes only");
-        if (!open) llmgwi_json_key(&build->out, "images");
-        if (!open) llmgwi_json_open(&build->out, '[');
+        if (!open) llmgwi_json_begin(&build->out, "images", '[');
         open = true;
         llmgwi_dialect_base64(build, &part, false);
     }
@@ -9954,8 +9966,7 @@ static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t fro
 static void llmgwi_dialect_openai_function(llmgwi_dialect_build *build, const char *name, bool flat) {
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "function");
-    if (!flat) llmgwi_json_key(&build->out, "function");
-    if (!flat) llmgwi_json_open(&build->out, '{');
+    if (!flat) llmgwi_json_begin(&build->out, "function", '{');
     llmgwi_json_pair(&build->out, "name", name);
 }
 
@@ -9968,15 +9979,13 @@ static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) 
 static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, bool flat, const char *only) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "tools");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "tools", '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
         if (only && strcmp(only, tool->name) != 0) continue;
         llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
-            llmgwi_dialect_pair(build, "description", "tools.description",
-                                llmgwi_base_cstr(tool->description));
+            llmgwi_dialect_pair_text(build, "description", "tools.description", tool->description);
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
         if ((tool->strict && !build->style) || flat)
@@ -10017,9 +10026,8 @@ static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat)
         llmgwi_json_close(out, '}');
         return;
     }
-    if (!flat) llmgwi_json_key(out, "json_schema");
-    if (!flat) llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
+    if (!flat) llmgwi_json_begin(out, "json_schema", '{');
+    llmgwi_dialect_pair_text(build, "name", "schema_name", llmgwi_dialect_schema_name(request));
     llmgwi_dialect_raw(build, "schema", request->schema);
     llmgwi_dialect_raw(build, "strict", "true");
     llmgwi_dialect_openai_close(build, flat);
@@ -10046,8 +10054,8 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     llmgwi_dialect_whole(build, mistral ? "random_seed" : "seed", request->seed);
     llmgwi_dialect_stops(build, "stop");
     if (request->max_tokens) {
-        llmgwi_json_key(out, quirks & LLMGWI_DIALECT_MAX_TOKENS ? "max_tokens" : "max_completion_tokens");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, quirks & LLMGWI_DIALECT_MAX_TOKENS ? "max_tokens" : "max_completion_tokens",
+                             request->max_tokens);
     }
     uint64_t think = quirks & LLMGWI_DIALECT_THINK;
     if (request->effort && think == LLMGWI_DIALECT_THINK_ENABLE) {
@@ -10057,7 +10065,7 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     } else if (request->effort && think != LLMGWI_DIALECT_THINK_NONE) {
         llmgwi_json_pair(out, "reasoning_effort", llmgwi_dialect_effort_word(build));
     }
-    if (request->user_id) llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->user_id) llmgwi_dialect_pair_text(build, "user", "user_id", request->user_id);
     if (!request->schema && !build->json_mode) return;
     llmgwi_json_key(out, "response_format");
     llmgwi_dialect_openai_schema(build, false);
@@ -10068,10 +10076,9 @@ static void llmgwi_dialect_openai_marked(llmgwi_dialect_build *build) {
     llmgwi_json_open(&build->out, '[');
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
-    llmgwi_dialect_pair(build, "text", "system", llmgwi_base_cstr(build->request->system));
+    llmgwi_dialect_pair_text(build, "text", "system", build->request->system);
     llmgwi_dialect_cache_control(build, true);
-    llmgwi_json_close(&build->out, '}');
-    llmgwi_json_close(&build->out, ']');
+    llmgwi_json_close_all(&build->out, "}]");
 }
 
 /* Opens the body: "model" and "messages". */
@@ -10079,9 +10086,8 @@ static void llmgwi_dialect_openai_messages(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
-    llmgwi_json_key(out, "messages");
-    llmgwi_json_open(out, '[');
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
+    llmgwi_json_begin(out, "messages", '[');
     size_t from = out->buf->n;
     if (!llmgwi_dialect_white(llmgwi_base_cstr(request->system))) {
         llmgwi_json_open(out, '{');
@@ -10456,14 +10462,13 @@ LLMGWI_BASE_SMALL_BEGIN
 
 static void llmgwi_dialect_anthropic_source(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "source");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "source", '{');
     if (part->url) {
         llmgwi_json_pair(out, "type", "url");
-        llmgwi_dialect_pair(build, "url", "url", llmgwi_base_cstr(part->url));
+        llmgwi_dialect_pair_text(build, "url", "url", part->url);
     } else {
         llmgwi_json_pair(out, "type", "base64");
-        llmgwi_dialect_pair(build, "media_type", "mime", llmgwi_base_cstr(llmgwi_dialect_part_mime(part)));
+        llmgwi_dialect_pair_text(build, "media_type", "mime", llmgwi_dialect_part_mime(part));
         llmgwi_json_key(out, "data");
         llmgwi_dialect_base64(build, part, false);
     }
@@ -10477,8 +10482,7 @@ static void llmgwi_dialect_anthropic_thinking(llmgwi_dialect_build *build, const
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", redacted ? "redacted_thinking" : "thinking");
     if (!redacted) llmgwi_dialect_pair(build, "thinking", "text", llmgwi_dialect_part_text(part));
-    llmgwi_dialect_pair(build, redacted ? "data" : "signature", "signature",
-                        llmgwi_base_cstr(part->signature));
+    llmgwi_dialect_pair_text(build, redacted ? "data" : "signature", "signature", part->signature);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -10496,12 +10500,12 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         llmgwi_json_pair(out, "type", part->kind == LLMGW_PART_IMAGE ? "image" : "document");
         llmgwi_dialect_anthropic_source(build, part);
         if (part->kind == LLMGW_PART_FILE && part->name)
-            llmgwi_dialect_pair(build, "title", "name", llmgwi_base_cstr(part->name));
+            llmgwi_dialect_pair_text(build, "title", "name", part->name);
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
         llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
@@ -10533,15 +10537,13 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     if (!request->tool_count) return;
-    llmgwi_json_key(out, "tools");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "tools", '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "name", tool->name);
         if (tool->description)
-            llmgwi_dialect_pair(build, "description", "tools.description",
-                                llmgwi_base_cstr(tool->description));
+            llmgwi_dialect_pair_text(build, "description", "tools.description", tool->description);
         llmgwi_dialect_raw(build, "input_schema",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\"}");
         if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
@@ -10550,8 +10552,7 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
     }
     llmgwi_json_close(out, ']');
     if (request->tool_mode == LLMGW_TOOLS_AUTO && !request->serial_tools) return;
-    llmgwi_json_key(out, "tool_choice");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "tool_choice", '{');
     llmgwi_json_pair(out, "type", modes[request->tool_mode]);
     if (request->tool_mode == LLMGW_TOOLS_ONE) llmgwi_json_pair(out, "name", request->tool_name);
     if (request->serial_tools && request->tool_mode != LLMGW_TOOLS_NONE)
@@ -10589,8 +10590,7 @@ static void llmgwi_dialect_anthropic_think(llmgwi_dialect_build *build) {
 static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
     int64_t tokens = build->request->max_tokens;
     if (!tokens) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + llmgwi_dialect_anthropic_tokens(build);
-    llmgwi_json_key(&build->out, "max_tokens");
-    llmgwi_json_put_int(&build->out, tokens);
+    llmgwi_json_pair_int(&build->out, "max_tokens", tokens);
     llmgwi_dialect_anthropic_think(build);
 }
 
@@ -10600,12 +10600,10 @@ static void llmgwi_dialect_anthropic_output(llmgwi_dialect_build *build) {
                   (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE;
     llmgwi_json_out *out = &build->out;
     if (!effort && !request->schema) return;
-    llmgwi_json_key(out, "output_config");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "output_config", '{');
     if (effort) llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
     if (request->schema) {
-        llmgwi_json_key(out, "format");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "format", '{');
         llmgwi_json_pair(out, "type", "json_schema");
         llmgwi_dialect_raw(build, "schema", request->schema);
         llmgwi_json_close(out, '}');
@@ -10618,11 +10616,10 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_anthropic_effort(build);
     if (llmgwi_dialect_has_system(request)) {
-        llmgwi_json_key(out, "system");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "system", '[');
         llmgwi_dialect_each_system(build, llmgwi_dialect_anthropic_system);
         llmgwi_json_close(out, ']');
     }
@@ -10635,9 +10632,8 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_whole(build, "top_k", request->top_k);
     llmgwi_dialect_stops(build, "stop_sequences");
     if (request->user_id) {
-        llmgwi_json_key(out, "metadata");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "user_id", "user_id", llmgwi_base_cstr(request->user_id));
+        llmgwi_json_begin(out, "metadata", '{');
+        llmgwi_dialect_pair_text(build, "user_id", "user_id", request->user_id);
         llmgwi_json_close(out, '}');
     }
     if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
@@ -10922,16 +10918,15 @@ LLMGWI_BASE_SMALL_BEGIN
 /* An id that we made up for a call without one does not go back. */
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
-    llmgwi_dialect_pair(build, "id", "id", llmgwi_base_cstr(id));
+    llmgwi_dialect_pair_text(build, "id", "id", id);
 }
 
 static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    llmgwi_json_key(out, "functionResponse");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "functionResponse", '{');
     llmgwi_dialect_gemini_id(build, part->id);
-    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_result_name(build, part)));
+    llmgwi_dialect_pair_text(build, "name", "name", llmgwi_dialect_result_name(build, part));
     llmgwi_json_key(out, "response");
     bool object =
         !part->is_error && !llmgwi_json_check(text, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL);
@@ -10947,12 +10942,11 @@ static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmg
 
 static void llmgwi_dialect_gemini_blob(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, part->url ? "fileData" : "inlineData");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, part->url ? "fileData" : "inlineData", '{');
     if (!part->url || part->mime)
-        llmgwi_dialect_pair(build, "mimeType", "mime", llmgwi_base_cstr(llmgwi_dialect_part_mime(part)));
+        llmgwi_dialect_pair_text(build, "mimeType", "mime", llmgwi_dialect_part_mime(part));
     if (part->url) {
-        llmgwi_dialect_pair(build, "fileUri", "url", llmgwi_base_cstr(part->url));
+        llmgwi_dialect_pair_text(build, "fileUri", "url", part->url);
     } else {
         llmgwi_json_key(out, "data");
         llmgwi_dialect_base64(build, part, false);
@@ -10981,10 +10975,9 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
     case LLMGW_PART_FILE: llmgwi_dialect_gemini_blob(build, part); break;
     case LLMGW_PART_TOOL_RESULT: llmgwi_dialect_gemini_result(build, part); break;
     case LLMGW_PART_TOOL_CALL:
-        llmgwi_json_key(out, "functionCall");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "functionCall", '{');
         llmgwi_dialect_gemini_id(build, part->id);
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "args", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
         break;
@@ -10995,7 +10988,7 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
         break;
     }
     if (own && part->signature)
-        llmgwi_dialect_pair(build, "thoughtSignature", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_dialect_pair_text(build, "thoughtSignature", "signature", part->signature);
     else if (llmgwi_dialect_gemini_unsigned(build, part))
         llmgwi_json_pair(out, "thoughtSignature", "skip_thought_signature_validator");
     llmgwi_json_close(out, '}');
@@ -11019,27 +11012,23 @@ static void llmgwi_dialect_gemini_tools(llmgwi_dialect_build *build) {
         const llmgw_tool *tool = &request->tools[i];
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "name", tool->name);
-        llmgwi_dialect_pair(build, "description", "tools.description",
-                            llmgwi_base_cstr(tool->description ? tool->description : tool->name));
+        llmgwi_dialect_pair_text(build, "description", "tools.description",
+                                 tool->description ? tool->description : tool->name);
         if (tool->parameters) llmgwi_dialect_raw(build, "parametersJsonSchema", tool->parameters);
         llmgwi_json_close(out, '}');
     }
     llmgwi_json_close(out, ']');
     llmgwi_base_buf_text(out->buf, "}]");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
-    llmgwi_json_key(out, "toolConfig");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "functionCallingConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "toolConfig", '{');
+    llmgwi_json_begin(out, "functionCallingConfig", '{');
     llmgwi_json_pair(out, "mode", modes[request->tool_mode]);
     if (request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_key(out, "allowedFunctionNames");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "allowedFunctionNames", '[');
         (void)llmgwi_json_put(out, llmgwi_base_cstr(request->tool_name));
         llmgwi_json_close(out, ']');
     }
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "}}");
 }
 
 /* Gemini 2 takes a budget of tokens, later ones a level. */
@@ -11049,12 +11038,10 @@ static void llmgwi_dialect_gemini_thinking(llmgwi_dialect_build *build) {
     llmgw_effort effort = build->request->effort;
     llmgwi_json_out *out = &build->out;
     if (effort == LLMGW_EFFORT_DEFAULT) return;
-    llmgwi_json_key(out, "thinkingConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "thinkingConfig", '{');
     llmgwi_dialect_raw(build, "includeThoughts", effort == LLMGW_EFFORT_NONE ? "false" : "true");
     if ((build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_BUDGET) {
-        llmgwi_json_key(out, "thinkingBudget");
-        llmgwi_json_put_int(out, budgets[effort]);
+        llmgwi_json_pair_int(out, "thinkingBudget", budgets[effort]);
     } else {
         llmgwi_json_pair(out, "thinkingLevel", levels[effort]);
     }
@@ -11064,8 +11051,7 @@ static void llmgwi_dialect_gemini_thinking(llmgwi_dialect_build *build) {
 static void llmgwi_dialect_gemini_config(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "generationConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "generationConfig", '{');
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "topP", request->top_p);
     llmgwi_dialect_whole(build, "topK", request->top_k);
@@ -11074,8 +11060,7 @@ static void llmgwi_dialect_gemini_config(llmgwi_dialect_build *build) {
     llmgwi_dialect_number(build, "presencePenalty", request->presence_penalty);
     llmgwi_dialect_stops(build, "stopSequences");
     if (request->max_tokens) {
-        llmgwi_json_key(out, "maxOutputTokens");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, "maxOutputTokens", request->max_tokens);
     }
     llmgwi_dialect_gemini_thinking(build);
     if (request->schema || build->json_mode) llmgwi_json_pair(out, "responseMimeType", "application/json");
@@ -11089,13 +11074,10 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(request)) {
-        llmgwi_json_key(out, "systemInstruction");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_key(out, "parts");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "systemInstruction", '{');
+        llmgwi_json_begin(out, "parts", '[');
         llmgwi_dialect_each_system(build, llmgwi_dialect_gemini_system);
-        llmgwi_json_close(out, ']');
-        llmgwi_json_close(out, '}');
+        llmgwi_json_close_all(out, "]}");
     }
     llmgwi_json_key(out, "contents");
     llmgwi_dialect_groups(build, "model", "parts", llmgwi_dialect_gemini_part);
@@ -11539,22 +11521,19 @@ static void llmgwi_dialect_bedrock_blob(llmgwi_dialect_build *build, const llmgw
     if (part->url && !s3)
         llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
                               "this dialect takes bytes, or what lies in S3 (s3://...)");
-    llmgwi_json_key(out, image ? "image" : "document");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, image ? "image" : "document", '{');
     llmgwi_json_pair(out, "format", format ? format : "");
     if (!image) llmgwi_dialect_bedrock_name(build, part);
-    llmgwi_json_key(out, "source");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "source", '{');
     llmgwi_json_key(out, s3 ? "s3Location" : "bytes");
     if (s3) {
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "uri", "url", llmgwi_base_cstr(part->url));
+        llmgwi_dialect_pair_text(build, "uri", "url", part->url);
         llmgwi_json_close(out, '}');
     } else {
         llmgwi_dialect_base64(build, part, false);
     }
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "}}");
 }
 
 /* An id is 1 to 64 of [a-zA-Z0-9_.:-]: another provider's that is not is hashed to one that is. */
@@ -11563,17 +11542,15 @@ static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *i
     size_t n = strlen(id),
            good = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
     snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)XXH3_64bits(id, n));
-    llmgwi_dialect_pair(build, "toolUseId", "id", llmgwi_base_cstr(n && n <= 64 && good == n ? id : made));
+    llmgwi_dialect_pair_text(build, "toolUseId", "id", n && n <= 64 && good == n ? id : made);
 }
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_base_str text = llmgwi_dialect_result_text(part);
-    llmgwi_json_key(out, "toolResult");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "toolResult", '{');
     llmgwi_dialect_bedrock_id(build, part->id);
-    llmgwi_json_key(out, "content");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "content", '[');
     if (!llmgwi_dialect_white(text)) {
         llmgwi_json_open(out, '{');
         llmgwi_dialect_pair(build, "text", "text", text);
@@ -11587,16 +11564,14 @@ static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llm
 /* Reasoning goes back word for word with its signature. */
 static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "reasoningContent");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "reasoningContent", '{');
     if (part->text) {
-        llmgwi_json_key(out, "reasoningText");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "reasoningText", '{');
         llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
-        llmgwi_dialect_pair(build, "signature", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_dialect_pair_text(build, "signature", "signature", part->signature);
         llmgwi_json_close(out, '}');
     } else {
-        llmgwi_dialect_pair(build, "redactedContent", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_dialect_pair_text(build, "redactedContent", "signature", part->signature);
     }
     llmgwi_json_close(out, '}');
 }
@@ -11633,10 +11608,9 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
     case LLMGW_PART_TOOL_RESULT: llmgwi_dialect_bedrock_result(build, part); break;
     case LLMGW_PART_REASONING: llmgwi_dialect_bedrock_reasoning(build, part); break;
     case LLMGW_PART_TOOL_CALL:
-        llmgwi_json_key(out, "toolUse");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "toolUse", '{');
         llmgwi_dialect_bedrock_id(build, part->id);
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
         break;
@@ -11663,18 +11637,15 @@ static const char *llmgwi_dialect_bedrock_called(const llmgw_request *request) {
 static void llmgwi_dialect_bedrock_tool(llmgwi_dialect_build *build, const llmgw_tool *tool) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "toolSpec");
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "tools.name", llmgwi_base_cstr(tool->name));
+    llmgwi_json_begin(out, "toolSpec", '{');
+    llmgwi_dialect_pair_text(build, "name", "tools.name", tool->name);
     if (tool->description && tool->description[0])
-        llmgwi_dialect_pair(build, "description", "tools.description", llmgwi_base_cstr(tool->description));
-    llmgwi_json_key(out, "inputSchema");
-    llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair_text(build, "description", "tools.description", tool->description);
+    llmgwi_json_begin(out, "inputSchema", '{');
     llmgwi_dialect_raw(build, "json", tool->parameters ? tool->parameters : "{\"type\":\"object\"}");
     llmgwi_json_close(out, '}');
     if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "}}");
 }
 
 /* toolConfig cannot be left out while the messages hold calls (then a tool called there stands for those that are no
@@ -11686,10 +11657,8 @@ static void llmgwi_dialect_bedrock_tools(llmgwi_dialect_build *build) {
     memset(&called, 0, sizeof called);
     called.name = llmgwi_dialect_bedrock_called(request);
     if (!called.name && (!request->tool_count || request->tool_mode == LLMGW_TOOLS_NONE)) return;
-    llmgwi_json_key(out, "toolConfig");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "tools");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "toolConfig", '{');
+    llmgwi_json_begin(out, "tools", '[');
     for (size_t i = 0; i < request->tool_count; i++) llmgwi_dialect_bedrock_tool(build, &request->tools[i]);
     if (!request->tool_count) llmgwi_dialect_bedrock_tool(build, &called);
     llmgwi_dialect_cache_point(build, build->mark == LLMGWI_DIALECT_MARK_TOOLS);
@@ -11697,13 +11666,10 @@ static void llmgwi_dialect_bedrock_tools(llmgwi_dialect_build *build) {
     if (request->tool_count && request->tool_mode == LLMGW_TOOLS_REQUIRED)
         llmgwi_dialect_raw(build, "toolChoice", "{\"any\":{}}");
     if (request->tool_count && request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_key(out, "toolChoice");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_key(out, "tool");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "name", "tool_name", llmgwi_base_cstr(request->tool_name));
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        llmgwi_json_begin(out, "toolChoice", '{');
+        llmgwi_json_begin(out, "tool", '{');
+        llmgwi_dialect_pair_text(build, "name", "tool_name", request->tool_name);
+        llmgwi_json_close_all(out, "}}");
     }
     llmgwi_json_close(out, '}');
 }
@@ -11743,24 +11709,21 @@ static void llmgwi_dialect_bedrock_extra(llmgwi_dialect_build *build) {
     const char *model = build->target->model;
     bool claude = strstr(model, "anthropic.claude") != NULL, nova = strstr(model, "amazon.nova") != NULL;
     size_t before = out->buf->n;
-    llmgwi_json_key(out, "additionalModelRequestFields");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "additionalModelRequestFields", '{');
     size_t open = out->buf->n;
     if (claude) {
         llmgwi_dialect_anthropic_think(build);
         llmgwi_dialect_whole(build, "top_k", request->top_k);
         if (request->effort >= LLMGW_EFFORT_LOW &&
             (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE) {
-            llmgwi_json_key(out, "output_config");
-            llmgwi_json_open(out, '{');
+            llmgwi_json_begin(out, "output_config", '{');
             llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
             llmgwi_json_close(out, '}');
         }
     } else {
         llmgwi_dialect_bedrock_effort(build);
         if (nova && request->top_k.set) {
-            llmgwi_json_key(out, "inferenceConfig");
-            llmgwi_json_open(out, '{');
+            llmgwi_json_begin(out, "inferenceConfig", '{');
             llmgwi_dialect_whole(build, "topK", request->top_k);
             llmgwi_json_close(out, '}');
         }
@@ -11777,11 +11740,9 @@ static void llmgwi_dialect_bedrock_inference(llmgwi_dialect_build *build) {
     bool claude = strstr(build->target->model, "anthropic.claude") != NULL;
     int64_t budget = claude ? llmgwi_dialect_anthropic_tokens(build) : 0;
     if (!tokens && budget) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + budget; /* it must exceed the budget */
-    llmgwi_json_key(out, "inferenceConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "inferenceConfig", '{');
     if (tokens) {
-        llmgwi_json_key(out, "maxTokens");
-        llmgwi_json_put_int(out, tokens);
+        llmgwi_json_pair_int(out, "maxTokens", tokens);
     }
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "topP", request->top_p);
@@ -11793,17 +11754,13 @@ static void llmgwi_dialect_bedrock_schema(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     if (!request->schema) return;
-    llmgwi_json_key(out, "outputConfig");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "textFormat");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "outputConfig", '{');
+    llmgwi_json_begin(out, "textFormat", '{');
     llmgwi_json_pair(out, "type", "json_schema");
-    llmgwi_json_key(out, "structure");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "jsonSchema");
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
-    llmgwi_dialect_pair(build, "schema", "schema", llmgwi_base_cstr(request->schema));
+    llmgwi_json_begin(out, "structure", '{');
+    llmgwi_json_begin(out, "jsonSchema", '{');
+    llmgwi_dialect_pair_text(build, "name", "schema_name", llmgwi_dialect_schema_name(request));
+    llmgwi_dialect_pair_text(build, "schema", "schema", request->schema);
     for (int i = 0; i < 4; i++) llmgwi_json_close(out, '}');
 }
 
@@ -11816,9 +11773,8 @@ static void llmgwi_dialect_bedrock_user(llmgwi_dialect_build *build) {
         llmgwi_dialect_refuse(
             build, LLMGW_E_UNSUPPORTED, "user_id",
             "this dialect takes 256 characters at most: letters, digits, space, :_@$#=/+,-.");
-    llmgwi_json_key(&build->out, "requestMetadata");
-    llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "user_id", "user_id", llmgwi_base_cstr(id));
+    llmgwi_json_begin(&build->out, "requestMetadata", '{');
+    llmgwi_dialect_pair_text(build, "user_id", "user_id", id);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -11827,8 +11783,7 @@ static void llmgwi_dialect_bedrock_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(build->request)) {
-        llmgwi_json_key(out, "system");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "system", '[');
         llmgwi_dialect_each_system(build, llmgwi_dialect_bedrock_system);
         llmgwi_json_close(out, ']');
     }
@@ -12082,7 +12037,7 @@ static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const 
     llmgwi_json_pair(out, "type", types[part->kind]);
     if (part->kind == LLMGW_PART_IMAGE) llmgwi_json_pair(out, "detail", "auto");
     if (part->kind == LLMGW_PART_FILE && !part->url)
-        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+        llmgwi_dialect_pair_text(build, "filename", "name", part->name ? part->name : "file");
     llmgwi_json_key(out, keys[part->kind]);
     if (part->kind == LLMGW_PART_TEXT)
         llmgwi_dialect_put(build, "text", llmgwi_dialect_part_text(part));
@@ -12121,9 +12076,8 @@ static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llm
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
     llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
     if (call) {
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
-        llmgwi_dialect_pair(build, "arguments", "arguments",
-                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
+        llmgwi_dialect_pair_text(build, "arguments", "arguments", llmgwi_dialect_part_arguments(part));
     } else {
         llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_result_text(part));
     }
@@ -12138,9 +12092,8 @@ static void llmgwi_dialect_responses_message(llmgwi_dialect_build *build, llmgw_
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", "message");
     llmgwi_json_pair(out, "role", roles[role]);
-    if (phase) llmgwi_dialect_pair(build, "phase", "signature", llmgwi_base_cstr(phase));
-    llmgwi_json_key(out, "content");
-    llmgwi_json_open(out, '[');
+    if (phase) llmgwi_dialect_pair_text(build, "phase", "signature", phase);
+    llmgwi_json_begin(out, "content", '[');
 }
 
 static void llmgwi_dialect_responses_shut(llmgwi_dialect_build *build, bool *open) {
@@ -12202,21 +12155,18 @@ static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
                             most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
     }
     if (request->effort && llmgwi_dialect_responses_reasons(build)) {
-        llmgwi_json_key(out, "reasoning");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "reasoning", '{');
         llmgwi_json_pair(out, "effort", llmgwi_dialect_effort_word(build));
         if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
         llmgwi_json_close(out, '}');
     }
     if (request->schema || build->json_mode) {
-        llmgwi_json_key(out, "text");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "text", '{');
         llmgwi_json_key(out, "format");
         llmgwi_dialect_openai_schema(build, true);
         llmgwi_json_close(out, '}');
     }
-    if (request->user_id)
-        llmgwi_dialect_pair(build, "safety_identifier", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->user_id) llmgwi_dialect_pair_text(build, "safety_identifier", "user_id", request->user_id);
     if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
 }
 
@@ -12225,13 +12175,11 @@ static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     size_t from = out->buf->n;
-    if (request->system)
-        llmgwi_dialect_pair(build, "instructions", "system", llmgwi_base_cstr(request->system));
+    if (request->system) llmgwi_dialect_pair_text(build, "instructions", "system", request->system);
     llmgwi_dialect_prefix(build, from);
-    llmgwi_json_key(out, "input");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "input", '[');
     for (size_t i = 0; i < llmgwi_dialect_turns(build); i++) {
         from = out->buf->n;
         llmgwi_dialect_responses_turn(build, i);
@@ -12627,8 +12575,7 @@ static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
         llmgwi_dialect_openai_functions(build, false, NULL);
     llmgwi_dialect_ollama_think(build);
     if (request->schema) llmgwi_dialect_raw(build, "format", request->schema);
-    llmgwi_json_key(out, "options");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "options", '{');
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "top_p", request->top_p);
     llmgwi_dialect_whole(build, "top_k", request->top_k);
@@ -12637,8 +12584,7 @@ static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
     llmgwi_dialect_stops(build, "stop");
     if (request->max_tokens) {
-        llmgwi_json_key(out, "num_predict");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, "num_predict", request->max_tokens);
     }
     llmgwi_json_close(out, '}');
     llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false"); /* unsaid, it streams */
@@ -12730,13 +12676,11 @@ static void llmgwi_dialect_cohere_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
     llmgwi_dialect_stops(build, "stop_sequences");
     if (request->max_tokens) {
-        llmgwi_json_key(out, "max_tokens");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, "max_tokens", request->max_tokens);
     }
     if (request->effort) llmgwi_dialect_raw(build, "thinking", thinking[request->effort]);
     if (request->schema) {
-        llmgwi_json_key(out, "response_format");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "response_format", '{');
         llmgwi_json_pair(out, "type", "json_object");
         llmgwi_dialect_raw(build, "json_schema", request->schema);
         llmgwi_json_close(out, '}');
@@ -13378,8 +13322,7 @@ static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
 }
 
 static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
-    llmgwi_json_key(&build->out, key);
-    llmgwi_json_open(&build->out, '[');
+    llmgwi_json_begin(&build->out, key, '[');
     for (size_t i = 0; i < llmgwi_dialect_embed_of(build)->count; i++) llmgwi_dialect_embed_put(build, i);
     llmgwi_json_close(&build->out, ']');
 }
@@ -13393,7 +13336,7 @@ static void llmgwi_dialect_embed_openai(llmgwi_dialect_build *build) {
     const char *flavour = build->target->flavour; /* these are known to write base64, which is half as long */
     bool packs = strcmp(flavour, "openai") == 0 || strcmp(flavour, "azure") == 0;
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_embed_all(build, "input");
     llmgwi_json_pair(&build->out, "encoding_format", packs ? "base64" : "float");
     llmgwi_dialect_embed_dim(build, build->target->quirks & LLMGWI_DIALECT_MISTRAL ? "output_dimension"
@@ -13408,11 +13351,10 @@ static void llmgwi_dialect_embed_gemini(llmgwi_dialect_build *build) {
     char model[280];
     snprintf(model, sizeof model, "models/%s", build->target->model);
     llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "requests");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "requests", '[');
     for (size_t i = 0; i < embed->count; i++) {
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(model));
+        llmgwi_dialect_pair_text(build, "model", "model", model);
         llmgwi_json_key(out, "content");
         llmgwi_json_raw(out, llmgwi_base_cstr("{\"parts\":[{\"text\":"));
         out->comma = false;
@@ -13422,13 +13364,12 @@ static void llmgwi_dialect_embed_gemini(llmgwi_dialect_build *build) {
         llmgwi_dialect_embed_dim(build, "outputDimensionality");
         llmgwi_json_close(out, '}');
     }
-    llmgwi_json_close(out, ']');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "]}");
 }
 
 static void llmgwi_dialect_embed_ollama(llmgwi_dialect_build *build) {
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_embed_all(build, "input");
     llmgwi_dialect_raw(build, "truncate", "false");
     llmgwi_dialect_embed_dim(build, "dimensions");
@@ -13447,7 +13388,7 @@ static void llmgwi_dialect_embed_cohere_body(llmgwi_dialect_build *build) {
 
 static void llmgwi_dialect_embed_cohere(llmgwi_dialect_build *build) {
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_raw(build, "embedding_types", "[\"float\"]");
     llmgwi_dialect_embed_cohere_body(build);
 }
@@ -13470,12 +13411,10 @@ static void llmgwi_dialect_embed_nova(llmgwi_dialect_build *build) {
     bool query = llmgwi_dialect_embed_of(build)->purpose == LLMGW_PURPOSE_QUERY;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "taskType", "SINGLE_EMBEDDING");
-    llmgwi_json_key(out, "singleEmbeddingParams");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "singleEmbeddingParams", '{');
     llmgwi_json_pair(out, "embeddingPurpose", query ? "GENERIC_RETRIEVAL" : "GENERIC_INDEX");
     llmgwi_dialect_embed_dim(build, "embeddingDimension");
-    llmgwi_json_key(out, "text");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "text", '{');
     llmgwi_json_pair(out, "truncationMode", "NONE");
     llmgwi_json_key(out, "value");
     llmgwi_dialect_embed_put(build, 0);
@@ -22705,10 +22644,8 @@ static void llmgwi_ledger_row_json(llmgwi_base_buf *buf, const llmgw_ledger_row 
     llmgwi_json_out out = {buf, false};
     char hex[20];
     llmgwi_json_open(&out, '{');
-    llmgwi_json_key(&out, "id");
-    llmgwi_json_put_int(&out, (int64_t)row->id);
-    llmgwi_json_key(&out, "time_us");
-    llmgwi_json_put_int(&out, row->time_us);
+    llmgwi_json_pair_int(&out, "id", (int64_t)row->id);
+    llmgwi_json_pair_int(&out, "time_us", row->time_us);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_ledger_texts); i++) {
         llmgwi_json_key(&out, llmgwi_ledger_texts[i].name);
         llmgwi_ledger_put_string(&out, llmgwi_ledger_row_text(row, i));
@@ -29065,15 +29002,11 @@ static bool llmgwi_cache_line_entry(const llmgwi_cache *cache, const llmgwi_cach
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_cache_line_rows); i++) {
         int64_t value;
         memcpy(&value, (const char *)&record->head + llmgwi_cache_line_rows[i].at, sizeof value);
-        llmgwi_json_key(&out, llmgwi_cache_line_rows[i].name);
-        llmgwi_json_put_int(&out, value);
+        llmgwi_json_pair_int(&out, llmgwi_cache_line_rows[i].name, value);
     }
-    llmgwi_json_key(&out, "flags");
-    llmgwi_json_put_int(&out, (int64_t)record->head.flags);
-    llmgwi_json_key(&out, "class");
-    llmgwi_json_put_int(&out, (int64_t)llmgwi_cache_class_abroad(cache, record->head.answer_class));
-    llmgwi_json_key(&out, "ask_bytes");
-    llmgwi_json_put_int(&out, (int64_t)record->head.ask_n);
+    llmgwi_json_pair_int(&out, "flags", (int64_t)record->head.flags);
+    llmgwi_json_pair_int(&out, "class", (int64_t)llmgwi_cache_class_abroad(cache, record->head.answer_class));
+    llmgwi_json_pair_int(&out, "ask_bytes", (int64_t)record->head.ask_n);
     llmgwi_cache_put_base64(&out, "request", record->form);
     llmgwi_json_close(&out, '}');
     return good && !line->failed;
