@@ -1552,12 +1552,28 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 #define LLMGWI_BASE_SMALL_BEGIN _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
 #define LLMGWI_BASE_SMALL_END _Pragma("clang attribute pop")
 #elif defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-/* One string: gcc reads every one of them again for each function. */
-/* clang-format off */
-#define LLMGWI_BASE_SMALL_BEGIN \
-    _Pragma("GCC push_options") \
-    _Pragma("GCC optimize(\"Os,no-tree-pre,no-gcse,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations,no-schedule-insns2,no-tree-tail-merge,no-store-merging,no-thread-jumps,no-caller-saves,no-cse-follow-jumps,no-lra-remat,no-partial-inlining,no-indirect-inlining,no-inline-functions,no-tree-switch-conversion,no-tree-slp-vectorize,no-ipa-vrp,no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1,align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim,no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce\")")
-/* clang-format on */
+#if __GNUC__ >= 12
+#define LLMGWI_BASE_SMALL_LEVEL "Oz"
+#else
+#define LLMGWI_BASE_SMALL_LEVEL "Os"
+#endif
+/* The compiler joins them to one string: it reads every one again for each function. */
+#define LLMGWI_BASE_SMALL_OPTIONS                                                                            \
+    ",no-tree-pre,no-gcse,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations"                \
+    ",no-schedule-insns2,no-tree-tail-merge,no-store-merging,no-thread-jumps,no-caller-saves"                \
+    ",no-cse-follow-jumps,no-lra-remat,no-partial-inlining,no-indirect-inlining"                             \
+    ",no-inline-functions,no-tree-switch-conversion,no-tree-slp-vectorize,no-ipa-vrp"                        \
+    ",no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen,no-tree-dominator-opts"                        \
+    ",no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks"               \
+    ",no-ipa-modref,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1"                     \
+    ",align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim"                        \
+    ",no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants"                      \
+    ",no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce"                  \
+    ",no-optimize-sibling-calls"
+#define LLMGWI_BASE_PRAGMA(text) _Pragma(#text)
+#define LLMGWI_BASE_OPTIMIZE(options) LLMGWI_BASE_PRAGMA(GCC optimize(options))
+#define LLMGWI_BASE_SMALL_BEGIN                                                                              \
+    _Pragma("GCC push_options") LLMGWI_BASE_OPTIMIZE(LLMGWI_BASE_SMALL_LEVEL LLMGWI_BASE_SMALL_OPTIONS)
 #define LLMGWI_BASE_SMALL_END _Pragma("GCC pop_options")
 #else
 #define LLMGWI_BASE_SMALL_BEGIN
