@@ -11106,50 +11106,48 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
 LLMGWI_BASE_UNUSED static LLMGWI_BASE_COLD int64_t llmgwi_dialect_gemini_audio(llmgwi_json *json) {
     llmgwi_base_str key;
     int64_t sum = 0;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return 0;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return 0;
     while (llmgwi_json_item(json)) {
         llmgwi_json_text modality = {{"", 0}, false};
         int64_t count = 0;
-        if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+        if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
         while (llmgwi_json_member(json, &key)) {
-            if (llmgwi_base_is(key, "modality"))
+            if (llmgwi_base_same(key, "modality"))
                 (void)llmgwi_json_maybe(json, &modality);
-            else if (llmgwi_base_is(key, "tokenCount"))
+            else if (llmgwi_base_same(key, "tokenCount"))
                 (void)llmgwi_json_count(json, &count);
         }
-        if (llmgwi_base_is(modality.raw, "AUDIO") && sum < INT64_MAX / 4) sum += count;
+        if (llmgwi_base_same(modality.raw, "AUDIO") && sum < INT64_MAX / 4) sum += count;
     }
     return sum;
 }
-
-LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgw_usage usage, before = answer->usage;
     int64_t tools = 0, candidates = 0, cached_audio = 0;
     llmgwi_base_str key;
     memset(&usage, 0, sizeof usage);
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     answer->usage.tier = LLMGW_TIER_STANDARD;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "promptTokenCount"))
+        if (llmgwi_base_same(key, "promptTokenCount"))
             usage.known = llmgwi_json_count(json, &usage.input);
-        else if (llmgwi_base_is(key, "toolUsePromptTokenCount"))
+        else if (llmgwi_base_same(key, "toolUsePromptTokenCount"))
             (void)llmgwi_json_count(json, &tools);
-        else if (llmgwi_base_is(key, "cachedContentTokenCount"))
+        else if (llmgwi_base_same(key, "cachedContentTokenCount"))
             (void)llmgwi_json_count(json, &usage.cached);
-        else if (llmgwi_base_is(key, "candidatesTokenCount"))
+        else if (llmgwi_base_same(key, "candidatesTokenCount"))
             (void)llmgwi_json_count(json, &candidates);
-        else if (llmgwi_base_is(key, "thoughtsTokenCount"))
+        else if (llmgwi_base_same(key, "thoughtsTokenCount"))
             (void)llmgwi_json_count(json, &usage.reasoning);
-        else if (llmgwi_base_is(key, "promptTokensDetails"))
+        else if (llmgwi_base_same(key, "promptTokensDetails"))
             usage.audio_input = llmgwi_dialect_gemini_audio(json);
-        else if (llmgwi_base_is(key, "cacheTokensDetails"))
+        else if (llmgwi_base_same(key, "cacheTokensDetails"))
             cached_audio = llmgwi_dialect_gemini_audio(json);
-        else if (llmgwi_base_is(key, "candidatesTokensDetails"))
+        else if (llmgwi_base_same(key, "candidatesTokensDetails"))
             usage.audio_output = llmgwi_dialect_gemini_audio(json);
         else if (!answer->usage.tier &&
-                 (llmgwi_base_is(key, "serviceTier") || llmgwi_base_is(key, "trafficType")))
+                 (llmgwi_base_same(key, "serviceTier") || llmgwi_base_same(key, "trafficType")))
             llmgwi_dialect_tier(answer, json);
     }
     usage.tier = answer->usage.tier;
@@ -11158,8 +11156,6 @@ static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_js
     usage.audio_input -= cached_audio < usage.audio_input ? cached_audio : usage.audio_input;
     answer->usage = usage.known ? usage : before; /* cumulative: the last one counts */
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* Vertex streams arguments as (path, value) pairs in document order. They become JSON text as they
    come: what is open stays open until a path leaves it. args_open holds the closing brackets owed. */
@@ -11337,21 +11333,19 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
     if (!llmgwi_base_same(more, "true")) llmgwi_dialect_gemini_shut(answer);
 }
 
-LLMGWI_BASE_SMALL_END
-
 static void llmgwi_dialect_gemini_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_json_text text = llmgwi_dialect_none(), signature = text;
     llmgwi_base_str key, call = llmgwi_base_view("", 0);
     bool thought = false;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "text"))
+        if (llmgwi_base_same(key, "text"))
             (void)llmgwi_json_maybe(json, &text);
-        else if (llmgwi_base_is(key, "thought"))
-            thought = llmgwi_json_peek(json) == LLMGWI_JSON_TRUE;
-        else if (llmgwi_base_is(key, "thoughtSignature"))
+        else if (llmgwi_base_same(key, "thought"))
+            thought = llmgwi_json_look(json) == LLMGWI_JSON_TRUE;
+        else if (llmgwi_base_same(key, "thoughtSignature"))
             (void)llmgwi_json_maybe(json, &signature);
-        else if (llmgwi_base_is(key, "functionCall") && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT)
+        else if (llmgwi_base_same(key, "functionCall") && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT)
             (void)llmgwi_json_skip(json, &call);
     }
     if (json->error) return;
@@ -11371,16 +11365,16 @@ static void llmgwi_dialect_gemini_candidate(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json_text reason = llmgwi_dialect_none();
     llmgwi_base_str key;
     int64_t index = 0;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "finishReason")) {
+        if (llmgwi_base_same(key, "finishReason")) {
             (void)llmgwi_json_maybe(json, &reason);
-        } else if (llmgwi_base_is(key, "index")) {
+        } else if (llmgwi_base_same(key, "index")) {
             (void)llmgwi_json_count(json, &index);
-        } else if (llmgwi_base_is(key, "content") && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT) {
+        } else if (llmgwi_base_same(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT) {
             if (!llmgwi_json_object(json)) return;
             while (llmgwi_json_member(json, &key)) {
-                if (!llmgwi_base_is(key, "parts") || llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY) continue;
+                if (!llmgwi_base_same(key, "parts") || llmgwi_json_look(json) != LLMGWI_JSON_ARRAY) continue;
                 if (!llmgwi_json_array(json)) return;
                 while (llmgwi_json_item(json)) llmgwi_dialect_gemini_item(answer, json);
             }
@@ -11391,8 +11385,6 @@ static void llmgwi_dialect_gemini_candidate(llmgwi_dialect_answer *answer, llmgw
     if (reason.raw.n) llmgwi_dialect_gemini_shut(answer);
     llmgwi_dialect_finish(answer, reason);
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* {"blockReason", "blockReasonMessage"}: the prompt was refused, no candidate comes. */
 static LLMGWI_BASE_COLD void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answer *answer,
@@ -11413,8 +11405,6 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answe
     (void)llmgwi_dialect_append(answer, &answer->refusal, message.raw.n ? message : reason);
 }
 
-LLMGWI_BASE_SMALL_END
-
 static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
                                        const char *what) {
     llmgwi_json json;
@@ -11423,19 +11413,19 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "candidates") && llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) {
+            if (llmgwi_base_same(key, "candidates") && llmgwi_json_look(&json) == LLMGWI_JSON_ARRAY) {
                 if (!llmgwi_json_array(&json)) break;
                 for (bool first = true; llmgwi_json_item(&json); first = false)
                     if (first) llmgwi_dialect_gemini_candidate(answer, &json);
-            } else if (llmgwi_base_is(key, "usageMetadata"))
+            } else if (llmgwi_base_same(key, "usageMetadata"))
                 llmgwi_dialect_gemini_usage(answer, &json);
-            else if (llmgwi_base_is(key, "promptFeedback"))
+            else if (llmgwi_base_same(key, "promptFeedback"))
                 llmgwi_dialect_gemini_feedback(answer, &json);
-            else if (llmgwi_base_is(key, "responseId"))
+            else if (llmgwi_base_same(key, "responseId"))
                 (void)llmgwi_json_maybe(&json, &id);
-            else if (llmgwi_base_is(key, "modelVersion"))
+            else if (llmgwi_base_same(key, "modelVersion"))
                 (void)llmgwi_json_maybe(&json, &model);
-            else if (llmgwi_base_is(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL)
+            else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL)
                 (void)llmgwi_json_skip(&json, &error);
         }
     if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
@@ -11469,8 +11459,6 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
     (void)name;
     return llmgwi_dialect_gemini_bodies(answer, data, "stream event");
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- bedrock: converse ---- */
 
@@ -11873,33 +11861,31 @@ static LLMGWI_BASE_COLD bool llmgwi_dialect_bedrock_exception(llmgwi_dialect_ans
     return false;
 }
 
-LLMGWI_BASE_SMALL_END
-
 /* A block of a reply, or the start or a delta of one: {"text"}, {"toolUse": {"toolUseId", "name", "input"}},
    {"reasoningContent": {"text", "signature" | "redactedContent" | "reasoningText": {"text", "signature"}}}. */
 static void llmgwi_dialect_bedrock_read(llmgwi_json *json, llmgwi_dialect_block *block, int level) {
     llmgwi_base_str key;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "text")) {
+        if (llmgwi_base_same(key, "text")) {
             (void)llmgwi_json_maybe(json, level ? &block->thinking : &block->text);
-        } else if (llmgwi_base_is(key, "input")) {
-            if (llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT)
+        } else if (llmgwi_base_same(key, "input")) {
+            if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT)
                 (void)llmgwi_json_skip(json, &block->input);
             else
                 (void)llmgwi_json_maybe(json, &block->partial);
-        } else if (llmgwi_base_is(key, "toolUse") || llmgwi_base_is(key, "reasoningContent") ||
-                   llmgwi_base_is(key, "reasoningText")) {
+        } else if (llmgwi_base_same(key, "toolUse") || llmgwi_base_same(key, "reasoningContent") ||
+                   llmgwi_base_same(key, "reasoningText")) {
             if (level < 2) llmgwi_dialect_bedrock_read(json, block, level + 1);
-        } else if (llmgwi_base_is(key, "signature")) {
+        } else if (llmgwi_base_same(key, "signature")) {
             (void)llmgwi_json_maybe(json, &block->signature);
-        } else if (llmgwi_base_is(key, "redactedContent")) {
+        } else if (llmgwi_base_same(key, "redactedContent")) {
             (void)llmgwi_json_maybe(json, &block->data);
-        } else if (llmgwi_base_is(key, "toolUseId")) {
+        } else if (llmgwi_base_same(key, "toolUseId")) {
             (void)llmgwi_json_maybe(json, &block->id);
-        } else if (llmgwi_base_is(key, "name")) {
+        } else if (llmgwi_base_same(key, "name")) {
             (void)llmgwi_json_maybe(json, &block->name);
-        } else if (llmgwi_base_is(key, "type")) {
+        } else if (llmgwi_base_same(key, "type")) {
             (void)llmgwi_json_maybe(json, &block->type);
         }
     }
@@ -11966,22 +11952,22 @@ static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_b
     size_t kind = 0;
     if (name.n && name.p[0] == '!')
         return llmgwi_dialect_bedrock_exception(answer, llmgwi_base_view(name.p + 1, name.n - 1), data);
-    while (kind < LLMGWI_BASE_COUNT(names) && !llmgwi_base_is(name, names[kind])) kind++;
+    while (kind < LLMGWI_BASE_COUNT(names) && !llmgwi_base_same(name, names[kind])) kind++;
     if (kind == LLMGWI_BASE_COUNT(names)) return true;
     llmgwi_dialect_bedrock_clear(&block);
     llmgwi_dialect_clear(&reason);
     llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "delta") || llmgwi_base_is(key, "start"))
+            if (llmgwi_base_same(key, "delta") || llmgwi_base_same(key, "start"))
                 llmgwi_dialect_bedrock_read(&json, &block, 0);
-            else if (llmgwi_base_is(key, "contentBlockIndex"))
+            else if (llmgwi_base_same(key, "contentBlockIndex"))
                 (void)llmgwi_json_count(&json, &index);
-            else if (llmgwi_base_is(key, "stopReason"))
+            else if (llmgwi_base_same(key, "stopReason"))
                 (void)llmgwi_json_maybe(&json, &reason);
-            else if (llmgwi_base_is(key, "usage"))
+            else if (llmgwi_base_same(key, "usage"))
                 llmgwi_dialect_bedrock_usage(answer, &json);
-            else if (llmgwi_base_is(key, "serviceTier"))
+            else if (llmgwi_base_same(key, "serviceTier"))
                 llmgwi_dialect_bedrock_tier(answer, &json);
         }
     if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
@@ -11991,8 +11977,6 @@ static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_b
     llmgwi_dialect_bedrock_finish(answer, reason);
     return !answer->error.code;
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* {"message": {"content": [...]}} */
 static void llmgwi_dialect_bedrock_output(llmgwi_dialect_answer *answer, llmgwi_json *json, int level) {
@@ -12037,11 +12021,7 @@ static bool llmgwi_dialect_bedrock_reply(llmgwi_dialect_answer *answer, llmgwi_b
     return !answer->error.code && llmgwi_dialect_whole_reply(answer, "reply: no content");
 }
 
-LLMGWI_BASE_SMALL_END
-
 /* ---- responses: openai ---- */
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* Text, image or file of a message. */
 static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const llmgw_part *part,
@@ -12214,8 +12194,6 @@ static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
     llmgwi_json_close(out, '}');
 }
 
-LLMGWI_BASE_SMALL_END
-
 /* An event, or an item: found before it is acted on. Each has some of these fields. */
 typedef struct llmgwi_dialect_item {
     llmgwi_json_text type, id, item_id, call_id, name, arguments, delta, encrypted, phase;
@@ -12238,9 +12216,9 @@ static void llmgwi_dialect_responses_read(llmgwi_json *json, llmgwi_dialect_item
     item->index = item->part = -1;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "output_index"))
+        if (llmgwi_base_same(key, "output_index"))
             (void)llmgwi_json_count(json, &item->index);
-        else if (llmgwi_base_is(key, "summary_index"))
+        else if (llmgwi_base_same(key, "summary_index"))
             (void)llmgwi_json_count(json, &item->part);
         for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts) && json->pending; i++)
             if (llmgwi_base_same(key, names[i])) (void)llmgwi_json_maybe(json, texts[i]);
@@ -12297,8 +12275,6 @@ static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_p
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* A call begins, or one that has begun is told again. fresh: ids may not be unique, the number tells too. NULL:
    answer->error. */
@@ -12538,14 +12514,13 @@ static void llmgwi_dialect_responses_other(llmgwi_dialect_answer *answer, llmgwi
     }
 }
 
-LLMGWI_BASE_SMALL_END
-
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
                                            llmgwi_base_str data) {
     llmgwi_json json;
     llmgwi_dialect_item event;
-    if (llmgwi_base_is(data, "[DONE]")) return true; /* OpenRouter's, after the last event or instead of it */
+    if (llmgwi_base_same(data, "[DONE]"))
+        return true; /* OpenRouter's, after the last event or instead of it */
     llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
     llmgwi_dialect_responses_read(&json, &event);
     if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
@@ -12829,11 +12804,9 @@ LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
                                         llmgwi_base_str data) {
     (void)name;
-    if (llmgwi_base_is(data, "[DONE]")) return true; /* its own SDK skips it */
+    if (llmgwi_base_same(data, "[DONE]")) return true; /* its own SDK skips it */
     return llmgwi_dialect_cohere_body(answer, data, "stream event");
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- the table: one more dialect is a row and its functions ---- */
 
