@@ -8044,8 +8044,6 @@ typedef struct llmgwi_dialect_target {
     const char *url;     /* base, without a last slash; NULL: not known */
 } llmgwi_dialect_target;
 
-LLMGWI_BASE_SMALL_END
-
 /* ---- the answer being put together ---- */
 
 typedef struct llmgwi_dialect_piece {
@@ -8132,8 +8130,6 @@ static bool llmgwi_dialect_fail(llmgwi_dialect_answer *answer, llmgw_code code, 
     return false;
 }
 
-LLMGWI_BASE_SMALL_BEGIN
-
 /* The service tier, by whatever name the providers call it: "flex", "batch", "priority" (openai, anthropic, gemini),
    ON_DEMAND_PRIORITY (Vertex); "fast" is openai's newer name of priority. All else, such as "default", "standard",
    "on_demand", is billed as standard. */
@@ -8153,8 +8149,6 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_reported(llmgwi_dialect_answer *answ
     if (llmgwi_json_look(json) == LLMGWI_JSON_NUMBER && llmgwi_json_skip(json, &raw))
         answer->reported.known = llmgwi_json_decimal(raw, 12, &answer->reported.pico_usd);
 }
-
-LLMGWI_BASE_SMALL_END
 
 /* Where a byte of the text stands after `drop` bytes at `at` have become `put`. */
 static size_t llmgwi_dialect_shift(size_t x, size_t at, size_t drop, size_t put) {
@@ -8183,6 +8177,8 @@ static bool llmgwi_dialect_splice(llmgwi_dialect_answer *answer, size_t at, size
     return true;
 }
 
+LLMGWI_BASE_SMALL_END
+
 /* Appends decoded text to a buffer of the answer, under the answer's cap. */
 static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
                                   llmgwi_json_text text) {
@@ -8195,6 +8191,8 @@ static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf
     answer->bytes += buf->n - before;
     return true;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 static llmgwi_dialect_piece *llmgwi_dialect_piece_new(llmgwi_dialect_answer *answer, llmgw_part_kind kind) {
     llmgwi_dialect_piece *pieces =
@@ -8219,6 +8217,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_piece_new(llmgwi_dialect_answer *ans
     return piece;
 }
 
+LLMGWI_BASE_SMALL_END
+
 static llmgwi_dialect_piece *llmgwi_dialect_last(llmgwi_dialect_answer *answer, llmgw_part_kind kind) {
     if (!answer->piece_count || answer->pieces[answer->piece_count - 1].kind != kind) return NULL;
     return &answer->pieces[answer->piece_count - 1];
@@ -8241,6 +8241,8 @@ static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind k
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
     return true;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* Puts what a cut attempt had brought into a fresh answer, before its sink is set or told: the resumed
    stream's text goes on in the same piece. Reasoning has lost its signature. False: answer->error. */
@@ -8308,6 +8310,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_tool(llmgwi_dialect_answer *answer, 
     llmgwi_dialect_tool_sink(answer, piece, llmgwi_base_view("", 0));
     return piece;
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* More of a call's arguments: the decoded text of a JSON string. */
 static bool llmgwi_dialect_arguments(llmgwi_dialect_answer *answer, llmgwi_dialect_piece *piece,
@@ -10204,12 +10208,12 @@ static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_jso
     llmgwi_json_text text = llmgwi_dialect_none();
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "text")) {
+        if (llmgwi_base_same(key, "text")) {
             (void)llmgwi_json_maybe(json, &text);
-        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
+        } else if (llmgwi_base_same(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
             (void)llmgwi_json_string(json, &text); /* cohere */
             kind = LLMGW_PART_REASONING;
-        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
+        } else if (llmgwi_base_same(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
                    json->depth < 4) {
             if (!llmgwi_json_array(json)) return;
             while (llmgwi_json_item(json)) llmgwi_dialect_openai_item(answer, json, LLMGW_PART_REASONING);
@@ -10719,6 +10723,8 @@ static void llmgwi_dialect_anthropic_read(llmgwi_json *json, llmgwi_dialect_bloc
     }
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 static void llmgwi_dialect_anthropic_sign(llmgwi_dialect_answer *answer, llmgwi_json_text signature) {
     llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_REASONING);
     if (!signature.raw.n) return;
@@ -10759,6 +10765,8 @@ static void llmgwi_dialect_anthropic_input(llmgwi_dialect_answer *answer, llmgwi
         return;
     }
 }
+
+LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_anthropic_delta(llmgwi_dialect_answer *answer, const llmgwi_dialect_block *delta,
                                            int64_t index) {
@@ -10804,19 +10812,19 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_anthropic_message(llmgwi_dialect_ans
     int64_t index = 0;
     if (!llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "id"))
+        if (llmgwi_base_same(key, "id"))
             (void)llmgwi_json_maybe(json, &id);
-        else if (llmgwi_base_is(key, "model"))
+        else if (llmgwi_base_same(key, "model"))
             (void)llmgwi_json_maybe(json, &model);
-        else if (llmgwi_base_is(key, "stop_reason"))
+        else if (llmgwi_base_same(key, "stop_reason"))
             (void)llmgwi_json_maybe(json, &reason);
-        else if (llmgwi_base_is(key, "stop_details"))
+        else if (llmgwi_base_same(key, "stop_details"))
             (void)llmgwi_json_skip(json, &details);
-        else if (llmgwi_base_is(key, "error"))
+        else if (llmgwi_base_same(key, "error"))
             (void)llmgwi_json_skip(json, &error);
-        else if (llmgwi_base_is(key, "usage"))
+        else if (llmgwi_base_same(key, "usage"))
             llmgwi_dialect_anthropic_usage(answer, json);
-        else if (llmgwi_base_is(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
+        else if (llmgwi_base_same(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
             if (!llmgwi_json_array(json)) return;
             for (answer->any = true; llmgwi_json_item(json); index++) {
                 llmgwi_dialect_block block;
@@ -10877,6 +10885,8 @@ static bool llmgwi_dialect_anthropic_packet(llmgwi_dialect_answer *answer, llmgw
     return llmgwi_dialect_parsed(answer, &json, "stream event");
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* message_delta: the stop reason, and usage so far (it replaces, it does not add). */
 static void llmgwi_dialect_anthropic_closing(llmgwi_dialect_answer *answer,
                                              const llmgwi_dialect_packet *packet) {
@@ -10884,17 +10894,19 @@ static void llmgwi_dialect_anthropic_closing(llmgwi_dialect_answer *answer,
     llmgwi_base_str key, details = llmgwi_base_view("", 0);
     llmgwi_json_text reason = llmgwi_dialect_none();
     llmgwi_json_init(&json, packet->delta.p, packet->delta.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
+    if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "stop_reason"))
+            if (llmgwi_base_same(key, "stop_reason"))
                 (void)llmgwi_json_maybe(&json, &reason);
-            else if (llmgwi_base_is(key, "stop_details"))
+            else if (llmgwi_base_same(key, "stop_details"))
                 (void)llmgwi_json_skip(&json, &details);
         }
     llmgwi_dialect_anthropic_stop(answer, reason, details);
     llmgwi_json_init(&json, packet->usage.p, packet->usage.n, answer->max_depth);
     if (packet->usage.n) llmgwi_dialect_anthropic_usage(answer, &json);
 }
+
+LLMGWI_BASE_SMALL_END
 
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_anthropic_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
