@@ -1559,17 +1559,15 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 #endif
 /* The compiler joins them to one string: it reads every one again for each function. */
 #define LLMGWI_BASE_SMALL_OPTIONS                                                                            \
-    ",no-tree-pre,no-gcse,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations"                \
-    ",no-schedule-insns2,no-tree-tail-merge,no-store-merging,no-thread-jumps,no-caller-saves"                \
-    ",no-cse-follow-jumps,no-lra-remat,no-partial-inlining,no-indirect-inlining"                             \
-    ",no-inline-functions,no-tree-switch-conversion,no-tree-slp-vectorize,no-ipa-vrp"                        \
-    ",no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen,no-tree-dominator-opts"                        \
-    ",no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks"               \
-    ",no-ipa-modref,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1"                     \
-    ",align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim"                        \
-    ",no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants"                      \
-    ",no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce"                  \
-    ",no-optimize-sibling-calls"
+    ",no-tree-pre,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations"                        \
+    ",no-schedule-insns2,no-tree-tail-merge,no-caller-saves,no-lra-remat"                                    \
+    ",no-partial-inlining,no-indirect-inlining,no-inline-functions,no-tree-switch-conversion"                \
+    ",no-tree-slp-vectorize,no-ipa-vrp,no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen"              \
+    ",no-tree-dominator-opts,no-tree-loop-optimize,no-tree-pta,no-ivopts,no-shrink-wrap"                     \
+    ",no-reorder-blocks,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1"                 \
+    ",align-loops=1,align-jumps=1,align-labels=1,no-compare-elim,no-combine-stack-adjustments"               \
+    ",no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability"          \
+    ",no-tree-dse,no-tree-builtin-call-dce,no-optimize-sibling-calls"
 #define LLMGWI_BASE_PRAGMA(text) _Pragma(#text)
 #define LLMGWI_BASE_OPTIMIZE(options) LLMGWI_BASE_PRAGMA(GCC optimize(options))
 #define LLMGWI_BASE_SMALL_BEGIN                                                                              \
@@ -2839,7 +2837,7 @@ static size_t llmgwi_text_decode(const char *p, size_t n, bool whole, uint32_t *
     static const uint8_t bits[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
     unsigned char c = (unsigned char)*p;
     size_t need = c < 0xC2 || c > 0xF4 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    size_t size = llmgwi_base_char(p, n);
+    size_t size = llmgwi_base_char_at(p, n);
     *point = 0xFFFD;
     if (size == 0) return need > n && !whole ? 0 : 1;
     *point = c & bits[size];
@@ -6961,7 +6959,7 @@ static bool llmgwi_json_canon_number(llmgwi_json_canon *canon) {
     canon->json.pending = canon->json.fresh = false;
     if (!llmgwi_json_scan_number(&canon->json, &raw, &whole)) return false;
     if (whole)
-        return llmgwi_base_buf_view(canon->out, llmgwi_base_is(raw, "-0") ? llmgwi_base_cstr("0") : raw);
+        return llmgwi_base_buf_view(canon->out, llmgwi_base_same(raw, "-0") ? llmgwi_base_cstr("0") : raw);
     if (raw.n > sizeof digits) return llmgwi_json_fail(&canon->json, "no canonical text");
     for (; i < raw.n && (raw.p[i] | 32) != 'e'; i++) {
         if (raw.p[i] == '.') point = true;
@@ -7044,7 +7042,7 @@ static bool llmgwi_json_canon_object(llmgwi_json_canon *canon, bool ordered) {
     while (llmgwi_json_canon_key(canon, canon->count == first)) {
         size_t i = canon->count - 1, at = canon->members[i].at;
         llmgwi_base_str key = llmgwi_base_view(canon->out->p + at, canon->members[i].key);
-        if (!llmgwi_json_canon_value(canon, llmgwi_base_is(key, "\"properties\""))) return false;
+        if (!llmgwi_json_canon_value(canon, llmgwi_base_same(key, "\"properties\""))) return false;
         canon->members[i].n = (uint32_t)(canon->out->n - at);
     }
     if (canon->json.error || canon->out->failed) return false;
@@ -7066,7 +7064,7 @@ static bool llmgwi_json_canon_array(llmgwi_json_canon *canon) {
 static bool llmgwi_json_canon_value(llmgwi_json_canon *canon, bool ordered) {
     llmgwi_json_text text;
     llmgwi_base_str raw;
-    llmgwi_json_kind kind = llmgwi_json_peek(&canon->json);
+    llmgwi_json_kind kind = llmgwi_json_look(&canon->json);
     if (kind == LLMGWI_JSON_OBJECT) return llmgwi_json_canon_object(canon, ordered);
     if (kind == LLMGWI_JSON_ARRAY) return llmgwi_json_canon_array(canon);
     if (kind == LLMGWI_JSON_NUMBER) return llmgwi_json_canon_number(canon);
@@ -7277,6 +7275,8 @@ static uint32_t llmgwi_frame_u32(const char *bytes) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 static LLMGWI_BASE_COLD bool llmgwi_frame_bad(llmgwi_frame *frame, const char *what) {
     frame->wrong = what;
     return false;
@@ -7339,7 +7339,7 @@ static bool llmgwi_frame_headers(llmgwi_frame *frame, const char *p, const char 
             if (seen[i].n == name && memcmp(seen[i].p, seen[count].p, name) == 0)
                 return llmgwi_frame_bad(frame, "a message has the same header twice");
         for (size_t i = 0; type == 7 && i < LLMGWI_FRAME_FIELDS; i++)
-            if (llmgwi_base_is(seen[count], names[i])) fields[i] = llmgwi_base_view(p, size);
+            if (llmgwi_base_same(seen[count], names[i])) fields[i] = llmgwi_base_view(p, size);
         p += size;
     }
     return true;
@@ -7353,8 +7353,8 @@ static bool llmgwi_frame_message(llmgwi_frame *frame, const char *p, size_t n) {
         return llmgwi_frame_bad(frame, "a message has a wrong checksum");
     for (size_t i = 0; i < LLMGWI_FRAME_FIELDS; i++) fields[i] = llmgwi_base_view("", 0);
     if (!llmgwi_frame_headers(frame, p + LLMGWI_FRAME_PRELUDE, payload, fields)) return false;
-    bool error = llmgwi_base_is(fields[LLMGWI_FRAME_TYPE], "error"),
-         exception = llmgwi_base_is(fields[LLMGWI_FRAME_TYPE], "exception");
+    bool error = llmgwi_base_same(fields[LLMGWI_FRAME_TYPE], "error"),
+         exception = llmgwi_base_same(fields[LLMGWI_FRAME_TYPE], "exception");
     llmgwi_base_str name = fields[error       ? LLMGWI_FRAME_CODE
                                   : exception ? LLMGWI_FRAME_EXCEPTION
                                               : LLMGWI_FRAME_EVENT];
@@ -7365,6 +7365,8 @@ static bool llmgwi_frame_message(llmgwi_frame *frame, const char *p, size_t n) {
     frame->stopped = !frame->fn(frame->user, llmgwi_base_cstr(frame->name), data);
     return !frame->stopped;
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* Feeds n bytes of messages. One that is not whole is gathered in data: first its prelude, then the rest. */
 static bool llmgwi_frame_messages(llmgwi_frame *frame, const char *p, size_t n) {
@@ -28853,7 +28855,7 @@ static bool llmgwi_cache_wanted(llmgwi_cache *cache, const llmgw_cache_filter *f
     if (filter->older_s > 0 && now_s - record->head.created_s < filter->older_s) return false;
     llmgwi_base_str echo =
         llmgwi_base_view(record->texts + lengths[0] + lengths[1] + lengths[2] + lengths[3] + 4, lengths[4]);
-    if (filter->answered_by && !llmgwi_base_is(echo, filter->answered_by)) return false;
+    if (filter->answered_by && !llmgwi_base_same(echo, filter->answered_by)) return false;
     if (!filter->cache_namespace && !filter->model) return true;
     llmgwi_base_arena_init(&arena, cache->mem);
     bool wanted = llmgwi_cache_form_read(record->form, &arena, &request);
@@ -36356,7 +36358,7 @@ static bool llmgwi_public_text(const char *text, size_t max) {
     llmgwi_base_str view = llmgwi_base_cstr(text);
     if (view.n > max || (view.n && !llmgwi_config_clean(view.p))) return false;
     for (size_t i = 0, size; i < view.n; i += size)
-        if (!(size = llmgwi_base_char(view.p + i, view.n - i))) return false;
+        if (!(size = llmgwi_base_char_at(view.p + i, view.n - i))) return false;
     return true;
 }
 
