@@ -1,4 +1,4 @@
-/* llmgw.h - an LLM gateway in one C header.                                          version 0.4.0
+/* llmgw.h - an LLM gateway in one C header.                                          version 0.5.0
 
    Do this:
 
@@ -119,9 +119,9 @@
 #include <stdint.h>
 
 #define LLMGW_VERSION_MAJOR 0
-#define LLMGW_VERSION_MINOR 4
+#define LLMGW_VERSION_MINOR 5
 #define LLMGW_VERSION_PATCH 0
-#define LLMGW_VERSION "0.4.0"
+#define LLMGW_VERSION "0.5.0"
 
 #ifndef LLMGW_API
 #define LLMGW_API extern
@@ -611,7 +611,10 @@ struct llmgw_event {
    has waited past the token's end, or was refused, on the thread that drives, which moves nothing else meanwhile: a
    function that may be slow should fetch ahead on a thread of its own and only copy here. It may not call
    llmgw_chat, llmgw_ask, llmgw_send, llmgw_poll, llmgw_drain or llmgw_close. The token is kept in memory that is
-   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine. */
+   wiped, stands in no log and no error, and travels as a key does: never over plain http but to this machine.
+   Of a provider that speaks bedrock it may also be credentials that end, such as those of a role: "ACCESS SECRET
+   SESSION", with a space between them (SESSION may be left out). Each request is signed with them, and a 403 that
+   says that they have expired counts as a 401. */
 typedef bool (*llmgw_token_fn)(const char *provider, char *token, size_t size, int64_t *expires_s,
                                void *user);
 #define LLMGW_MAX_TOKEN 16384
@@ -642,7 +645,8 @@ typedef struct llmgw_provider {
     /* "bedrock" without a key (that is the bearer token, AWS_BEARER_TOKEN_BEDROCK): each request is signed with these
        (AWS Signature Version 4). "env:NAME", or the value itself; NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
        AWS_SESSION_TOKEN. A given access_key goes before a bearer token of the environment, and brings its own
-       session_token or has none. They are read once, at open: a session ends when its token does. */
+       session_token or has none. They are read once, at open: a session ends when its token does (token gives
+       ones that do not end). */
     const char *access_key;
     const char *secret_key;
     const char *session_token;
@@ -656,14 +660,14 @@ typedef struct llmgw_provider {
     const char *const *headers; /* more request headers, "Name: value" or "Name: env:NAME"; secret too */
     size_t header_count;
 
-    llmgw_token_fn
-        token; /* instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a
-                             provider given here goes before the file's of the same name */
+    /* Instead of key and keys: "Authorization: Bearer" with what it gives. Not in a file: a provider given here goes
+       before the file's of the same name. */
+    llmgw_token_fn token;
     void *token_user;
-    const char
-        *api_version;    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest;
-                                "preview": the same with ?api-version=preview; a date ("2024-10-21"):
-                                {url}/openai/deployments/{model}, for gateways and clouds without v1 */
+    /* azure. NULL or "v1": {url}/openai/v1, which needs no version and knows the newest; "preview": the same with
+       ?api-version=preview; a date ("2024-10-21"): {url}/openai/deployments/{model}, for gateways and clouds without
+       v1. */
+    const char *api_version;
     const char *project; /* vertex */
 } llmgw_provider;
 
@@ -728,7 +732,7 @@ typedef struct llmgw_capability {
     const char *schema;
     /* stream_options: {include_usage}: "no" (it tells unasked), "yes" (openai dialect) */
     const char *stream_usage;
-    const char *images;  /* "no", "data" (bytes only), "url" (too) */
+    const char *images;  /* "no" (nor files), "data" (bytes only), "url" (too) */
     const char *user_id; /* "no", "yes" */
     /* How a prefix is marked, see request.prompt_cache: "no", "key", "key_24h", "parts", "point", "point_5m". */
     const char *prompt_cache;
@@ -1089,9 +1093,9 @@ typedef enum llmgw_purpose {
 
 /* Texts whose vectors are wanted. Zero-initialise, set model and texts. */
 typedef struct llmgw_embed_request {
-    const char
-        *model; /* required, as in llmgw_request. A route fails over as ever, but all its targets must be
-                          of one model (what follows the last "/" of its name): vectors of two do not mix */
+    /* Required, as in llmgw_request. A route fails over as ever, but all its targets must be of one model (what follows
+       the last "/" of its name): vectors of two do not mix. */
+    const char *model;
     const char *const *texts; /* required: UTF-8, none of them empty */
     size_t text_count;        /* at most 16,777,216; all vectors together 1 GiB */
     const size_t *lengths;    /* in bytes, one for each text; NULL: they are NUL-terminated */
@@ -1109,9 +1113,8 @@ typedef struct llmgw_embed_request {
 /* Vectors, in the order of the texts. Pointers in it live as long as it does. */
 typedef struct llmgw_vectors {
     llmgw_error error; /* error.code 0: success. Else there are no vectors, but there may be a cost */
-    const float
-        *values; /* vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them,
-                            mostly of length 1 */
+    /* Vector i is values[i * dim] to values[i * dim + dim - 1]; as the provider gave them, mostly of length 1. */
+    const float *values;
     size_t count, dim;
     llmgw_usage usage; /* of all replies: input only; gemini does not tell, then it is estimated */
     llmgw_cost cost;   /* of all attempts; unknown if one is unknown */
@@ -4295,9 +4298,9 @@ enum {
 typedef struct llmgwi_text_guard_row {
     const char *why; /* what the veto says */
     int silence;
-    const char
-        *sides; /* sides parted by "/", their words by blanks, words of a phrase by "_". ^word: only with a
-                          capital that no sentence asks for; #word: only after a number; ~word: denies, too */
+    /* Sides parted by "/", their words by blanks, words of a phrase by "_". ^word: only with a capital that no sentence
+       asks for; #word: only after a number; ~word: denies, too. */
+    const char *sides;
 } llmgwi_text_guard_row;
 
 static const llmgwi_text_guard_row llmgwi_text_guard_rows[] = {
@@ -7129,7 +7132,7 @@ typedef struct llmgwi_frame {
     bool stopped;  /* fn said so */
     char name[64]; /* of the event, cut to fit: we know no longer one */
     llmgwi_base_buf
-        data;    /* data of the event so far, when it had to be kept; EVENTSTREAM: a message's beginning */
+        data;    /* of the event so far, when it had to be kept; EVENTSTREAM: a message's beginning */
     size_t want; /* EVENTSTREAM: bytes of the message in data, once its first 12 are there */
 } llmgwi_frame;
 
@@ -8082,6 +8085,7 @@ typedef struct llmgwi_dialect_answer {
     bool by_tool;   /* the one tool stands for a schema: its arguments are the text */
     bool args_path; /* gemini's partialArgs are open: state below */
     bool args_string;
+    bool halved;       /* a character's first half waits for its second: half, half_of */
     llmgw_error error; /* what the provider said, or what was wrong with it */
     const llmgwi_base_mem *mem;
     const llmgwi_dialect_target *target;
@@ -8092,6 +8096,8 @@ typedef struct llmgwi_dialect_answer {
     llmgwi_base_arena arena;
     const char *id, *model; /* "" until known */
     char args_open[256];
+    char half[6];                   /* "\\ud83d", at the end of what half_of was given last */
+    const llmgwi_base_buf *half_of; /* compared only: it may be gone */
     llmgw_usage usage;
     llmgw_cost reported; /* what the provider itself says that it cost */
     size_t vectors;      /* embeddings: how many are in text, one after the other, as floats */
@@ -8179,6 +8185,39 @@ static bool llmgwi_dialect_splice(llmgwi_dialect_answer *answer, size_t at, size
     return true;
 }
 
+/* Do six bytes begin with the escape of a surrogate: the first of a pair, or the second? */
+static bool llmgwi_dialect_surrogate(const char *p, bool second) {
+    return p[0] == '\\' && p[1] == 'u' && (p[2] | 32) == 'd' && p[3] &&
+           strchr(second ? "cdefCDEF" : "89abAB", p[3]);
+}
+
+/* A stream may cut an escaped character in two: the first half waits for the next text of its buffer. False: out of
+   memory. */
+static LLMGWI_BASE_COLD bool llmgwi_dialect_join(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
+                                                 llmgwi_json_text *text) {
+    llmgwi_base_str *raw = &text->raw;
+    char pair[12];
+    size_t n = raw->n, slashes = 0;
+    if (answer->halved && answer->half_of == buf) {
+        llmgwi_json_text whole;
+        bool fits = text->escaped && n >= 6 && llmgwi_dialect_surrogate(raw->p, true);
+        memcpy(pair, answer->half, 6);
+        if (fits) memcpy(pair + 6, raw->p, 6);
+        whole.raw = llmgwi_base_view(pair, fits ? 12 : 6);
+        whole.escaped = true;
+        answer->halved = false;
+        if (!llmgwi_json_unescape(whole, buf)) return false;
+        if (fits) *raw = llmgwi_base_view(raw->p + 6, n -= 6);
+    }
+    if (!text->escaped || n < 6 || !llmgwi_dialect_surrogate(raw->p + n - 6, false)) return true;
+    while (slashes < n - 6 && raw->p[n - 7 - slashes] == '\\') slashes++;
+    if (slashes % 2) return true; /* a backslash, and "ud83d" */
+    memcpy(answer->half, raw->p + n - 6, 6);
+    answer->half_of = buf;
+    raw->n -= 6;
+    return answer->halved = true;
+}
+
 LLMGWI_BASE_SMALL_END
 
 /* Appends decoded text to a buffer of the answer, under the answer's cap. */
@@ -8188,7 +8227,8 @@ static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf
     size_t before = buf->n;
     if (answer->bytes + text.raw.n > answer->max_bytes)
         return llmgwi_dialect_fail(answer, LLMGW_E_TOO_LARGE, "the answer is larger than max_reply_bytes");
-    if (!llmgwi_json_unescape(text, buf))
+    bool cut = answer->sink && (text.escaped || answer->halved);
+    if ((cut && !llmgwi_dialect_join(answer, buf, &text)) || !llmgwi_json_unescape(text, buf))
         return llmgwi_dialect_fail(answer, LLMGW_E_MEMORY, "out of memory for the answer");
     answer->bytes += buf->n - before;
     return true;
@@ -8238,7 +8278,7 @@ static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind k
     size_t before = buf->n;
     if (!piece || !llmgwi_dialect_append(answer, buf, text)) return false;
     piece->n += buf->n - before;
-    if (answer->sink)
+    if (answer->sink && buf->n > before)
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
     return true;
@@ -8321,8 +8361,9 @@ static bool llmgwi_dialect_arguments(llmgwi_dialect_answer *answer, llmgwi_diale
     size_t before = piece->arguments.n;
     if (text.raw.n == 0) return true;
     if (!llmgwi_dialect_append(answer, &piece->arguments, text)) return false;
-    llmgwi_dialect_tool_sink(answer, piece,
-                             llmgwi_base_view(piece->arguments.p + before, piece->arguments.n - before));
+    if (piece->arguments.n > before)
+        llmgwi_dialect_tool_sink(answer, piece,
+                                 llmgwi_base_view(piece->arguments.p + before, piece->arguments.n - before));
     return true;
 }
 
@@ -8467,6 +8508,8 @@ static const llmgwi_dialect_class llmgwi_dialect_classes[] = {
     {"RATE_LIMIT_EXCEEDED", LLMGW_E_RATE_LIMITED},
     {"RESOURCE_EXHAUSTED", LLMGW_E_RATE_LIMITED},
     {"overloaded_error", LLMGW_E_OVERLOADED},
+    {"server_is_overloaded", LLMGW_E_OVERLOADED}, /* responses, also inside a stream; so the next */
+    {"slow_down", LLMGW_E_OVERLOADED},
     {"engine_overloaded_error", LLMGW_E_OVERLOADED}, /* Moonshot, with 429 */
     {"UNAVAILABLE", LLMGW_E_OVERLOADED},
     {"tool_use_failed", LLMGW_E_PROVIDER},
@@ -8513,10 +8556,11 @@ static const llmgwi_dialect_class llmgwi_dialect_texts[] = {
     {"maximum prompt length", LLMGW_E_CONTEXT_LENGTH},              /* xAI */
     {"exceeded model token limit", LLMGW_E_CONTEXT_LENGTH},         /* Moonshot */
     {"too many tokens per day", LLMGW_E_QUOTA},                     /* Bedrock, with 429 */
-    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                    /* Cohere */
-    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},         /* Ollama */
-    {"range of input length", LLMGW_E_CONTEXT_LENGTH},              /* Qwen */
-    {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH},     /* Nova */
+    {"wait before trying again", LLMGW_E_RATE_LIMITED},         /* Bedrock: "Too many tokens, please wait" */
+    {"too many tokens", LLMGW_E_CONTEXT_LENGTH},                /* Cohere */
+    {"exceeds the context length", LLMGW_E_CONTEXT_LENGTH},     /* Ollama */
+    {"range of input length", LLMGW_E_CONTEXT_LENGTH},          /* Qwen */
+    {"number of input tokens exceeds", LLMGW_E_CONTEXT_LENGTH}, /* Nova */
     {"request too large for", LLMGW_E_CONTEXT_LENGTH}, /* OpenAI, Groq: over a whole minute's tokens */
     {"credit balance is too low", LLMGW_E_QUOTA},      /* Anthropic, with 400 */
     {"reached your specified api usage limits", LLMGW_E_QUOTA},
@@ -8697,7 +8741,8 @@ static void llmgwi_dialect_said_value(llmgwi_dialect_said *said, llmgwi_json *js
         if (llmgwi_json_get_number(json, &number) && number.integer && number.i >= 300 && number.i < 600)
             said->status = (int)number.i;
     } else if (kind == LLMGWI_JSON_STRING && llmgwi_json_string(json, &text) && text.raw.n) {
-        bool message = llmgwi_base_same(key, "message") || llmgwi_base_same(key, "msg") || deeper;
+        bool message = llmgwi_base_is_nocase(key, "message") || /* "Message": AWS's gate before Bedrock */
+                       llmgwi_base_same(key, "msg") || deeper;
         if (message && !said->message.raw.n) said->message = text;
         if (llmgwi_base_same(key, "retryDelay")) said->retry_ms = llmgwi_dialect_seconds(text.raw);
         if (llmgwi_base_same(key, "quotaId") && llmgwi_base_has(text.raw, "PerDay")) said->per_day = true;
@@ -8729,8 +8774,10 @@ static llmgw_code llmgwi_dialect_classify(const llmgwi_dialect_said *said, int s
     if (code == LLMGW_E_AUTH && said->flagged) code = LLMGW_E_FILTERED;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_texts); i++)
         if (llmgwi_dialect_open_to_text(code) &&
-            llmgwi_base_has(said->message.raw, llmgwi_dialect_texts[i].word))
+            llmgwi_base_has(said->message.raw, llmgwi_dialect_texts[i].word)) {
             code = llmgwi_dialect_texts[i].code;
+            break;
+        }
     if (code == LLMGW_E_PROTOCOL && (status == 200 || status == 0)) code = LLMGW_E_PROVIDER;
     return code;
 }
@@ -8747,6 +8794,16 @@ static bool llmgwi_dialect_listen(llmgwi_dialect_said *said, llmgwi_base_str bod
     return llmgwi_json_end(&json);
 }
 
+/* The longest beginning of at most so many bytes that cuts no escape in two. */
+static size_t llmgwi_dialect_cut(llmgwi_json_text text, size_t most) {
+    size_t i = 0;
+    for (size_t step; i < text.raw.n; i += step) {
+        step = !text.escaped || text.raw.p[i] != '\\' ? 1 : text.raw.p[i + 1] == 'u' ? 6 : 2;
+        if (i + step > most) break;
+    }
+    return i;
+}
+
 /* An error body (or the value of "error" inside a 200) to an error: "HTTP 429: text". body may be
    anything. */
 static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str body, int max_depth) {
@@ -8754,11 +8811,13 @@ static void llmgwi_dialect_error(llmgw_error *error, int status, llmgwi_base_str
     char text[512], where[24] = "";
     bool html = !llmgwi_dialect_listen(&said, body, max_depth);
     if (html) said.message = llmgwi_dialect_plain(llmgwi_base_trim(body));
-    size_t n = said.message.raw.n < sizeof text - 1 ? said.message.raw.n : sizeof text - 1;
-    if (said.message.escaped && n == said.message.raw.n)
-        n = llmgwi_json_decode(said.message, text);
+    llmgwi_json_text most = said.message; /* decoded also where it is cut: else an escaped key is not known */
+    most.raw.n = llmgwi_dialect_cut(most, sizeof text - 1);
+    size_t n = most.raw.n;
+    if (most.escaped)
+        n = llmgwi_json_decode(most, text);
     else
-        memcpy(text, said.message.raw.p, n);
+        memcpy(text, most.raw.p, n);
     text[n] = 0;
     for (size_t i = 0; i < n; i++)
         if (!text[i]) text[i] = '?';
@@ -9149,11 +9208,14 @@ static void llmgwi_dialect_fit_images(llmgwi_dialect_fit *fit, uint64_t quirks) 
     for (size_t i = 0; i < request->message_count; i++)
         for (size_t j = 0; j < request->messages[i].part_count; j++) {
             const llmgw_part *part = &request->messages[i].parts[j];
-            if (part->kind != LLMGW_PART_IMAGE || (!none && !part->url)) continue;
+            bool file = none && part->kind == LLMGW_PART_FILE; /* of pages, which it would look at */
+            if ((part->kind != LLMGW_PART_IMAGE && !file) || (!none && !part->url)) continue;
             snprintf(fit->place, sizeof fit->place, "messages[%lu].parts[%lu]%s", (unsigned long)i,
                      (unsigned long)j, none ? "" : ".url");
             llmgwi_dialect_cannot(fit, fit->place,
-                                  none ? "it takes no images" : "it takes images by bytes only");
+                                  file   ? "it takes no files"
+                                  : none ? "it takes no images"
+                                         : "it takes images by bytes only");
             return;
         }
 }
@@ -9218,6 +9280,7 @@ typedef struct llmgwi_dialect_build {
     bool last_system;               /* the last of the system texts is being written */
     uint64_t prefix;                /* hash of what was written of it */
     bool json_mode;                 /* without a schema: the reply is to be a JSON object */
+    uint64_t ids[2][64];            /* bits of hashes: ids of the calls so far, those that came again */
 } llmgwi_dialect_build;
 
 static void llmgwi_dialect_refuse(llmgwi_dialect_build *build, llmgw_code code, const char *field,
@@ -9669,23 +9732,47 @@ static llmgwi_dialect_walk llmgwi_dialect_from(size_t turn) {
     return walk;
 }
 
+/* A hash for the id of a call, or of the call that a result is of, which is to be the only one of its kind in the
+   request: some models begin to count in each turn ("list_dir:0"), but Claude and the Responses API take an id once.
+   *again: calls of earlier turns have the same; their number is in the hash, else it is of the id alone. A turn is
+   looked at again only if a hash says so, so that this is linear but for who repeats them. */
+static uint64_t llmgwi_dialect_once(llmgwi_dialect_build *build, const llmgw_part *part, bool *again) {
+    bool call = part->kind == LLMGW_PART_TOOL_CALL;
+    uint64_t hash = XXH3_64bits(part->id, strlen(part->id)), bit = (uint64_t)1 << hash % 64, before = 0;
+    uint64_t *seen = &build->ids[0][hash / 64 % 64], *twice = &build->ids[1][hash / 64 % 64];
+    if (call && (*seen & bit)) *twice |= bit;
+    *seen |= bit;
+    size_t turns = *twice & bit && build->message != SIZE_MAX ? build->message : 0;
+    for (size_t i = 0; i < turns && i < build->request->message_count; i++) {
+        const llmgw_message *turn = &build->request->messages[i];
+        for (size_t j = 0; j < turn->part_count; j++)
+            before += turn->parts[j].kind == LLMGW_PART_TOOL_CALL && !strcmp(turn->parts[j].id, part->id);
+    }
+    if (!call && before) before--;
+    *again = before > 0;
+    return hash + before * 0x9E3779B97F4A7C15u;
+}
+
 /* The id of a call, or of the call that a result is of. Another provider's that this one would not take is hashed:
    more than most bytes, or others than letters, digits, "_" and "-" (also ruled: plain; nine: exactly nine letters
-   or digits). The same id gives the same. */
-static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const char *id, size_t most,
-                                   bool plain) {
+   or digits). The same id gives the same, unless once: then each call has its own. */
+static void llmgwi_dialect_call_id(llmgwi_dialect_build *build, const char *key, const llmgw_part *part,
+                                   size_t most, bool plain, bool once) {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz_-ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     bool nine = (build->target->quirks & LLMGWI_DIALECT_MISTRAL) != 0;
+    bool again = false;
+    const char *id = part->id;
     size_t n = strlen(id), good = strspn(id, digits), i = 0;
+    uint64_t hash = once ? llmgwi_dialect_once(build, part, &again) : XXH3_64bits(id, n);
     char out[32] = "";
     if (nine) plain = true;
-    if (n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
+    if (!again && n <= most && (good == n || !plain) && !(nine && (n != 9 || strpbrk(id, "_-")))) {
         llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(id, n));
         return;
     }
     if (!nine) i = (size_t)snprintf(out, sizeof out, "call_");
     size_t end = i + (nine ? 9 : 12);
-    for (uint64_t hash = XXH3_64bits(id, n); i < end; hash /= 36) out[i++] = digits[hash % 36];
+    for (; i < end; hash /= 36) out[i++] = digits[hash % 36];
     llmgwi_dialect_pair(build, key, "id", llmgwi_base_view(out, end));
 }
 
@@ -9782,7 +9869,7 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
         }
         llmgwi_json_open(out, '{');
         if (!bare) {
-            llmgwi_dialect_call_id(build, "id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_dialect_call_id(build, "id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
             llmgwi_json_pair(out, "type", "function");
         }
         llmgwi_json_begin(out, "function", '{');
@@ -9836,7 +9923,7 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
         if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
             llmgwi_dialect_pair_text(build, "tool_name", "name", llmgwi_dialect_result_name(build, &part));
         else
-            llmgwi_dialect_call_id(build, "tool_call_id", part.id, LLMGWI_DIALECT_OPENAI_ID, false);
+            llmgwi_dialect_call_id(build, "tool_call_id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
         llmgwi_base_str text = llmgwi_dialect_result_text(&part);
         if (!text.n && build->style == LLMGWI_DIALECT_STYLE_COHERE) text = llmgwi_base_cstr("(nothing)");
         llmgwi_dialect_pair(build, "content", "text", text); /* cohere refuses an empty one */
@@ -10526,13 +10613,13 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
-        llmgwi_dialect_call_id(build, "id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_call_id(build, "id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
         llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
         llmgwi_json_pair(out, "type", "tool_result");
-        llmgwi_dialect_call_id(build, "tool_use_id", part->id, LLMGWI_DIALECT_ANTHROPIC_ID, true);
+        llmgwi_dialect_call_id(build, "tool_use_id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
         llmgwi_dialect_pair(build, "content", "text", llmgwi_dialect_result_text(part));
         if (part->is_error) llmgwi_dialect_raw(build, "is_error", "true");
         break;
@@ -10945,8 +11032,9 @@ LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- gemini: generateContent ---- */
 
-/* An id that we made up for a call without one does not go back. */
+/* An id that we made up for a call without one does not go back. Vertex does not know the field, and refuses it. */
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
+    if (strcmp(build->target->flavour, "vertex") == 0) return;
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
     llmgwi_dialect_pair_text(build, "id", "id", id);
 }
@@ -11555,26 +11643,28 @@ static void llmgwi_dialect_bedrock_blob(llmgwi_dialect_build *build, const llmgw
 }
 
 /* An id is 1 to 64 of [a-zA-Z0-9_.:-]: another provider's that is not is hashed to one that is. */
-static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const char *id) {
+static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const llmgw_part *part) {
     char made[40];
+    bool again;
+    const char *id = part->id;
+    uint64_t hash = llmgwi_dialect_once(build, part, &again);
     size_t n = strlen(id),
            good = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
-    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)XXH3_64bits(id, n));
-    llmgwi_dialect_pair_text(build, "toolUseId", "id", n && n <= 64 && good == n ? id : made);
+    snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)hash);
+    llmgwi_dialect_pair_text(build, "toolUseId", "id", !again && n && n <= 64 && good == n ? id : made);
 }
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_base_str text = llmgwi_dialect_result_text(part);
+    if (llmgwi_dialect_white(text)) /* a blank text is refused, and by some models an empty list, too */
+        text = llmgwi_base_cstr(part->is_error ? "error" : "(nothing)");
     llmgwi_json_begin(out, "toolResult", '{');
-    llmgwi_dialect_bedrock_id(build, part->id);
+    llmgwi_dialect_bedrock_id(build, part);
     llmgwi_json_begin(out, "content", '[');
-    if (!llmgwi_dialect_white(text)) {
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "text", "text", text);
-        llmgwi_json_close(out, '}');
-    }
-    llmgwi_json_close(out, ']');
+    llmgwi_json_open(out, '{');
+    llmgwi_dialect_pair(build, "text", "text", text);
+    llmgwi_json_close_all(out, "}]");
     if (part->is_error) llmgwi_json_pair(out, "status", "error"); /* only Claude and Nova know the field */
     llmgwi_json_close(out, '}');
 }
@@ -11627,7 +11717,7 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
     case LLMGW_PART_REASONING: llmgwi_dialect_bedrock_reasoning(build, part); break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_begin(out, "toolUse", '{');
-        llmgwi_dialect_bedrock_id(build, part->id);
+        llmgwi_dialect_bedrock_id(build, part);
         llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
@@ -12084,7 +12174,7 @@ static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llm
     bool call = part->kind == LLMGW_PART_TOOL_CALL;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
-    llmgwi_dialect_call_id(build, "call_id", part->id, LLMGWI_DIALECT_RESPONSES_ID, false);
+    llmgwi_dialect_call_id(build, "call_id", part, LLMGWI_DIALECT_RESPONSES_ID, false, true);
     if (call) {
         llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_pair_text(build, "arguments", "arguments", llmgwi_dialect_part_arguments(part));
@@ -12285,7 +12375,7 @@ static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_p
     if (event->index >= 0) piece->wire_index = event->index;
     if (!piece->item) piece->item = llmgwi_dialect_responses_mark(event->item_id);
     piece->n += buf->n - before;
-    if (answer->sink)
+    if (answer->sink && buf->n > before)
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
 }
@@ -12837,35 +12927,39 @@ typedef struct llmgwi_dialect {
     const char *accept;        /* header line of a stream; NULL: that of server-sent events */
 } llmgwi_dialect;
 
+/* It takes each of these macros for a part of the row before. */
+/* clang-format off */
 static const llmgwi_dialect llmgwi_dialect_table[] = {
-    LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions", "Authorization", "Bearer ",
-                           NULL, false, llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply,
-                           llmgwi_dialect_openai_event, LLMGWI_FRAME_SSE, NULL}, )
-        LLMGWI_BASE_IF_ANTHROPIC(
-            {"anthropic", "/messages", "/messages", "x-api-key", "", "anthropic-version: 2023-06-01", true,
-             llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
-             LLMGWI_FRAME_SSE,
-             NULL}, ) LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent",
-                                             "/models/{model}:streamGenerateContent?alt=sse",
-                                             "x-goog-api-key", "", NULL, false, llmgwi_dialect_gemini_build,
-                                             llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
-                                             LLMGWI_FRAME_SSE, NULL}, )
-            LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
-                                    "Authorization", "Bearer ", NULL, false, llmgwi_dialect_bedrock_build,
-                                    llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
-                                    LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"}, )
-                LLMGWI_BASE_IF_RESPONSES(
-                    {"responses", "/responses", "/responses", "Authorization", "Bearer ", NULL, true,
-                     llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply,
-                     llmgwi_dialect_responses_event, LLMGWI_FRAME_SSE,
-                     NULL}, ) LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat", "Authorization",
-                                                     "Bearer ", NULL, true, llmgwi_dialect_ollama_build,
-                                                     llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
-                                                     LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"}, )
-                    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat", "Authorization", "Bearer ", NULL, true,
-                                           llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply,
-                                           llmgwi_dialect_cohere_event, LLMGWI_FRAME_SSE, NULL}, ){
-                        NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+    LLMGWI_BASE_IF_OPENAI({"openai", "/chat/completions", "/chat/completions",
+        "Authorization", "Bearer ", NULL, false,
+        llmgwi_dialect_openai_build, llmgwi_dialect_openai_reply, llmgwi_dialect_openai_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_ANTHROPIC({"anthropic", "/messages", "/messages",
+        "x-api-key", "", "anthropic-version: 2023-06-01", true,
+        llmgwi_dialect_anthropic_build, llmgwi_dialect_anthropic_reply, llmgwi_dialect_anthropic_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_GEMINI({"gemini", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse",
+        "x-goog-api-key", "", NULL, false,
+        llmgwi_dialect_gemini_build, llmgwi_dialect_gemini_reply, llmgwi_dialect_gemini_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_BEDROCK({"bedrock", "/model/{model}/converse", "/model/{model}/converse-stream",
+        "Authorization", "Bearer ", NULL, false,
+        llmgwi_dialect_bedrock_build, llmgwi_dialect_bedrock_reply, llmgwi_dialect_bedrock_event,
+        LLMGWI_FRAME_EVENTSTREAM, "Accept: application/vnd.amazon.eventstream"},)
+    LLMGWI_BASE_IF_RESPONSES({"responses", "/responses", "/responses",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_responses_build, llmgwi_dialect_responses_reply, llmgwi_dialect_responses_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    LLMGWI_BASE_IF_OLLAMA({"ollama", "/api/chat", "/api/chat",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_ollama_build, llmgwi_dialect_ollama_reply, llmgwi_dialect_ollama_event,
+        LLMGWI_FRAME_LINES, "Accept: application/x-ndjson"},)
+    LLMGWI_BASE_IF_COHERE({"cohere", "/chat", "/chat",
+        "Authorization", "Bearer ", NULL, true,
+        llmgwi_dialect_cohere_build, llmgwi_dialect_cohere_reply, llmgwi_dialect_cohere_event,
+        LLMGWI_FRAME_SSE, NULL},)
+    {NULL, NULL, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, LLMGWI_FRAME_SSE, NULL}};
+/* clang-format on */
 
 static const llmgwi_dialect *llmgwi_dialect_find(const char *name) {
     for (size_t i = 0; llmgwi_dialect_table[i].name; i++)
@@ -13065,7 +13159,13 @@ static void llmgwi_dialect_url_put(llmgwi_base_buf *url, const char *text, const
    for a query. */
 static bool llmgwi_dialect_url(const llmgwi_dialect *dialect, const char *base, const char *model,
                                bool stream, llmgwi_base_buf *url) {
-    llmgwi_dialect_url_put(url, base, model);
+    llmgwi_base_str root = llmgwi_base_cstr(base), cut = llmgwi_base_cstr("/deployments/{model}");
+    bool flat = strcmp(dialect->name, "responses") == 0 && root.n > cut.n && /* Azure by date */
+                memcmp(root.p + root.n - cut.n, cut.p, cut.n) == 0;
+    if (flat)
+        llmgwi_base_buf_add(url, root.p, root.n - cut.n);
+    else
+        llmgwi_dialect_url_put(url, base, model);
     llmgwi_dialect_url_put(url, stream ? dialect->stream_path : dialect->path, model);
     return !url->failed;
 }
@@ -13305,6 +13405,7 @@ typedef struct llmgwi_dialect_embed {
     const char *const *texts;
     const size_t *lengths; /* NULL: they are NUL-terminated */
     size_t count;
+    size_t from;    /* the first of them as the caller counts them, for errors */
     int dimensions; /* 0: the model's own */
     llmgw_purpose purpose;
 } llmgwi_dialect_embed;
@@ -13319,9 +13420,10 @@ static const llmgwi_dialect_embed *llmgwi_dialect_embed_of(const llmgwi_dialect_
 }
 
 static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
+    const llmgwi_dialect_embed *embed = llmgwi_dialect_embed_of(build);
     char field[40];
-    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)i);
-    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(llmgwi_dialect_embed_of(build), i));
+    snprintf(field, sizeof field, "texts[%lu]", (unsigned long)(embed->from + i));
+    llmgwi_dialect_put(build, field, llmgwi_dialect_embed_text(embed, i));
 }
 
 static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
@@ -13611,9 +13713,10 @@ static const llmgwi_dialect_embedder llmgwi_dialect_embedders[] = {
                              llmgwi_dialect_embed_nova),
 };
 
-/* NULL: it gives no vectors. */
+/* NULL: it gives no vectors. Vertex has another form of its own, for one text at a time, which is not written here. */
 static const llmgwi_dialect_embedder *llmgwi_dialect_embedder_find(const llmgwi_dialect *dialect,
-                                                                   const char *model) {
+                                                                   const char *flavour, const char *model) {
+    if (strcmp(flavour, "vertex") == 0) return NULL;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_embedders); i++)
         if (strcmp(llmgwi_dialect_embedders[i].dialect, dialect->name) == 0 &&
             llmgwi_dialect_fits(llmgwi_base_cstr(model), llmgwi_dialect_embedders[i].model))
@@ -14518,16 +14621,17 @@ typedef struct llmgwi_config_provider {
     llmgw_token_fn token;
     void *token_user;
     bool tls, loopback;
-    bool keyed;             /* some header is a secret */
-    bool listed;            /* at its known place: built-in prices hold */
-    bool named;             /* by its own name, not by dialect only: its key's variable holds */
-    bool discovered;        /* a local server that nobody configured */
-    int source;             /* which of C, file and environment defined it */
-    const char *missing;    /* NULL, or where the key should have come from */
-    const char *region;     /* providers of one region fail together: its name, or host[:port] of url */
-    bool domain_named;      /* region was given */
-    llmgwi_dialect_aws aws; /* bedrock: signs its requests, in the arena; access NULL: they are not signed */
-    llmgwi_config_limits limits;                   /* of each key */
+    bool keyed;                  /* some header is a secret */
+    bool listed;                 /* at its known place: built-in prices hold */
+    bool named;                  /* by its own name, not by dialect only: its key's variable holds */
+    bool discovered;             /* a local server that nobody configured */
+    int source;                  /* which of C, file and environment defined it */
+    const char *missing;         /* NULL, or where the key should have come from */
+    const char *region;          /* providers of one region fail together: its name, or host[:port] of url */
+    bool domain_named;           /* region was given */
+    llmgwi_dialect_aws aws;      /* bedrock: signs its requests, in the arena; access NULL: they are not
+                               signed, or with what token gives */
+    llmgwi_config_limits limits; /* of each key */
     llmgwi_config_header keys[LLMGWI_CONFIG_KEYS]; /* a line for each key; NULL: without a key */
     size_t key_count;                              /* at least 1, also without a key: the lanes */
     size_t lane_at; /* lanes of the providers before: its lane k is lane_at + k of config.lane_count */
@@ -14922,9 +15026,11 @@ static bool llmgwi_config_aws(llmgwi_config *config, llmgwi_config_provider *pro
         if (texts[i] && (!bedrock || !given))
             return llmgwi_config_wrong(error, path, names[i],
                                        bedrock ? "only with access_key" : "only with the dialect bedrock");
-    if (given && (from->key || from->keys))
-        return llmgwi_config_wrong(error, path, names[0], "not together with key");
-    if (!bedrock || provider->key_count || from->key || from->keys) return true;
+    if (given && (from->key || from->keys || from->token))
+        return llmgwi_config_wrong(error, path, names[0], "not together with key or token");
+    if (bedrock) provider->aws.service = "bedrock";
+    if (bedrock) provider->aws.region = provider->region;
+    if (!bedrock || provider->key_count || from->key || from->keys || from->token) return true;
     if (!given && !provider->named && !provider->listed) return true;
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(names); i++)
         if (!llmgwi_config_credential(config, given ? texts[i] : variables[i], names[i], places[i],
@@ -14938,8 +15044,6 @@ static bool llmgwi_config_aws(llmgwi_config *config, llmgwi_config_provider *pro
         return true;
     }
     provider->missing = NULL;
-    provider->aws.service = "bedrock";
-    provider->aws.region = provider->region;
     return provider->keyed = true;
 }
 
@@ -14982,7 +15086,8 @@ static bool llmgwi_config_region(llmgwi_config *config, llmgwi_config_provider *
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(variables) && (!region || !region[0]); i++)
         region = getenv(variables[i]);
     if (!region || !region[0]) {
-        bool bearer = from->key || from->keys || llmgwi_config_set("AWS_BEARER_TOKEN_BEDROCK");
+        bool bearer =
+            !from->token && (from->key || from->keys || llmgwi_config_set("AWS_BEARER_TOKEN_BEDROCK"));
         if (from->url && !strstr(from->url, "{region}") && !from->access_key && bearer) return true;
         return llmgwi_config_wrong(error, path, "region", "required, or set AWS_REGION");
     }
@@ -15201,7 +15306,7 @@ static bool llmgwi_config_auth(llmgwi_config *config, llmgwi_config_provider *pr
     if (!from->token && !(several ? llmgwi_config_keys(config, provider, from, known, path, error)
                                   : llmgwi_config_key(config, provider, from, known, path, error)))
         return false;
-    if (!from->token && !llmgwi_config_aws(config, provider, from, path, error)) return false;
+    if (!llmgwi_config_aws(config, provider, from, path, error)) return false;
     if (!provider->key_count) provider->key_count = 1;
     if (!llmgwi_config_headers(config, provider, from, path, error)) return false;
     if (provider->keyed && !provider->tls && !provider->loopback) {
@@ -16588,7 +16693,7 @@ static bool llmgwi_config_durable_models(const llmgwi_config *config, llmgw_erro
     if (!llmgwi_config_resolve(config, cache->embed_model, &own, &targets, &count, &route, &why))
         return llmgwi_config_wrong(error, "cache.embed_model", "", why.text);
     if (route) return llmgwi_config_wrong(error, "cache.embed_model", "", "expected a model, not a route");
-    return llmgwi_dialect_embedder_find(own.dialect, own.model) != NULL ||
+    return llmgwi_dialect_embedder_find(own.dialect, own.provider->flavour, own.model) != NULL ||
            llmgwi_config_wrong(error, "cache.embed_model", "", "its provider's dialect gives no embeddings");
 }
 
@@ -30331,8 +30436,8 @@ typedef struct llmgwi_engine_job {
 /* A call that asks for something else than a model's answer: its request and its reply are of another kind, all
    between is the same. Its owner keeps it until the call ends. */
 typedef struct llmgwi_engine_errand {
-    const llmgwi_dialect_embed
-        *embed;            /* vectors: the call's request is the first thing in it; NULL: a batch's: */
+    /* Vectors: the call's request is the first thing in it. NULL: a batch's. */
+    const llmgwi_dialect_embed *embed;
     int64_t tokens;        /* estimate, of its input */
     const char *path, *id; /* as a dialect's path; what stands for {model} in it */
     llmgwi_base_str body;
@@ -30519,12 +30624,14 @@ typedef struct llmgwi_engine_prices {
 
 /* What a provider's token function has given. */
 typedef struct llmgwi_engine_token {
-    llmgwi_config_header now, before; /* the tokens themselves: wiped */
-    int64_t expires_s;                /* 0: not known */
-    int64_t again_us;                 /* not asked for another earlier, if this one holds */
-    int64_t failed_us;                /* nor if none does */
-    uint32_t number;                  /* of now: 1, 2, ... */
-    bool refused, busy;               /* busy: the function runs */
+    llmgwi_config_header now,
+        before;         /* the tokens themselves: wiped. AWS's credentials: two or three texts, each
+                                         with its NUL */
+    int64_t expires_s;  /* 0: not known */
+    int64_t again_us;   /* not asked for another earlier, if this one holds */
+    int64_t failed_us;  /* nor if none does */
+    uint32_t number;    /* of now: 1, 2, ... */
+    bool refused, busy; /* busy: the function runs */
 } llmgwi_engine_token;
 
 struct llmgw {
@@ -30635,6 +30742,16 @@ LLMGWI_BASE_SMALL_BEGIN
 #define LLMGWI_ENGINE_TOKEN_EARLY_S 120       /* a new one is fetched so long before the old one's end */
 #define LLMGWI_ENGINE_TOKEN_AGAIN_US 10000000 /* but not oftener, as long as the old one holds */
 
+/* What signs, in its parts: each becomes a text of its own. */
+static void llmgwi_engine_token_split(llmgwi_config_header *line) {
+    char *space = line->line;
+    for (int parts = 1; parts < 3 && space && (space = strchr(space, ' ')) != NULL; parts++) *space++ = 0;
+}
+
+static bool llmgwi_engine_token_signs(const llmgwi_config_header *line) {
+    return line->line && strlen(line->line) + 1 < line->size;
+}
+
 static bool llmgwi_engine_token_holds(const llmgwi_engine_token *token, int64_t wall_s, int64_t early_s) {
     return token->now.line && !token->refused && (!token->expires_s || token->expires_s - early_s > wall_s);
 }
@@ -30652,6 +30769,7 @@ static bool llmgwi_engine_token_ask(llmgw *gw, const llmgwi_config_provider *pro
     given = given && text[0] && llmgwi_config_clean(text);
     line->line = given ? (char *)llmgwi_base_realloc(&gw->mem, NULL, 0, line->size) : NULL;
     if (line->line) memcpy(line->line, text, line->size);
+    if (provider->aws.service) llmgwi_engine_token_split(line);
     llmgwi_base_wipe(text, LLMGW_MAX_TOKEN);
     llmgwi_base_free(&gw->mem, text, LLMGW_MAX_TOKEN);
     return line->line != NULL;
@@ -30698,16 +30816,17 @@ static bool llmgwi_engine_token_renew(llmgw *gw, const llmgwi_config_provider *p
     return given;
 }
 
-/* Puts the header line of a provider's token into an empty buffer, with its NUL, in one piece: a copy left behind would
-   not be wiped. Returns the token's number; out of memory: buf is failed. */
+/* Puts the header line of a provider's token into an empty buffer, or its credentials, with their NULs, in one piece: a
+   copy left behind would not be wiped. Returns the token's number; out of memory: buf is failed. */
 static uint32_t llmgwi_engine_token_line(llmgw *gw, const llmgwi_config_provider *provider,
-                                         llmgwi_base_buf *buf) {
+                                         llmgwi_base_buf *buf, bool *signs) {
     static const char head[] = "Authorization: Bearer ";
     const llmgwi_engine_token *token = &gw->tokens[provider->index];
     llmgwi_base_lock(&gw->token_lock);
     uint32_t number = token->number;
+    *signs = llmgwi_engine_token_signs(&token->now);
     if (llmgwi_base_buf_reserve(buf, sizeof head + token->now.size)) {
-        llmgwi_base_buf_text(buf, head);
+        if (!*signs) llmgwi_base_buf_text(buf, head);
         llmgwi_base_buf_add(buf, token->now.line, token->now.size);
     }
     llmgwi_base_unlock(&gw->token_lock);
@@ -30719,9 +30838,11 @@ static void llmgwi_engine_redact(llmgw *gw, char *text) {
     llmgwi_config_redact(&gw->config, text);
     if (!gw->tokens) return;
     llmgwi_base_lock(&gw->token_lock);
-    for (size_t i = 0; i < gw->config.provider_count; i++) {
-        llmgwi_config_blot(text, gw->tokens[i].now.line);
-        llmgwi_config_blot(text, gw->tokens[i].before.line); /* what is in flight may still hold it */
+    for (size_t i = 0; i < gw->config.provider_count * 2;
+         i++) { /* what is in flight may still hold the last one */
+        const llmgwi_config_header *line = i % 2 ? &gw->tokens[i / 2].before : &gw->tokens[i / 2].now;
+        for (const char *p = line->line; p && p < line->line + line->size; p += strlen(p) + 1)
+            llmgwi_config_blot(text, p);
     }
     llmgwi_base_unlock(&gw->token_lock);
 }
@@ -32238,14 +32359,23 @@ static void llmgwi_engine_bury_key(llmgwi_engine_attempt *attempt, const llmgw_e
     llmgwi_engine_log(gw, LLMGW_LOG_KEY_DEAD, line);
 }
 
-/* A 401 for a token of the caller's function: a new one is asked for, once in a call for each target. False: it
+/* Does an answer say that a token does not hold any more? AWS says it with 403, as much else. */
+static bool llmgwi_engine_token_over(const llmgwi_engine_attempt *attempt, const llmgw_error *why) {
+    llmgwi_base_str text = llmgwi_base_cstr(why->text);
+    return why->http_status == 401 ||
+           (why->http_status == 403 &&
+            (llmgwi_base_has(text, "expired") || llmgwi_base_has(text, "security token") ||
+             llmgwi_base_has(llmgwi_base_cstr(attempt->meta.exception), "expiredtoken")));
+}
+
+/* Such an answer to a token of the caller's function: a new one is asked for, once in a call for each target. False: it
    is refused for good. */
 static bool llmgwi_engine_token_refused(llmgwi_engine_attempt *attempt, const llmgw_error *why) {
     llmgwi_engine_call *call = attempt->call;
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
     uint64_t bit = (uint64_t)1 << attempt->target; /* LLMGWI_ROUTE_TARGETS are 64 */
-    if (!provider->token || why->http_status != 401) return false;
+    if (!provider->token || !llmgwi_engine_token_over(attempt, why)) return false;
     llmgwi_base_lock(&gw->token_lock);
     if (gw->tokens[provider->index].number == attempt->token) gw->tokens[provider->index].refused = true;
     llmgwi_base_unlock(&gw->token_lock);
@@ -32261,6 +32391,7 @@ static bool llmgwi_engine_bad_key(const llmgwi_engine_call *call, size_t i, size
 /* Is there another key of a target that may be used now? */
 static bool llmgwi_engine_other_key(llmgwi_engine_call *call, size_t i, size_t but, int64_t now) {
     const llmgwi_engine_target *target = call->states[i];
+    if (llmgwi_engine_is_batch(call)) return false; /* none that may know of it */
     call->bad_keys = (call->bad_target == i ? call->bad_keys : 0) | 1u << but;
     call->bad_target = i;
     for (size_t key = 0; key < target->provider->key_count; key++) {
@@ -32808,7 +32939,7 @@ static const llmgwi_dialect *llmgwi_engine_speaks(const llmgwi_engine_call *call
                                                   const llmgwi_config_target *target) {
     if (!call->errand) return target->dialect;
     if (!call->errand->embed) return &llmgwi_dialect_batch_wire;
-    return &llmgwi_dialect_embedder_find(target->dialect, target->model)->wire;
+    return &llmgwi_dialect_embedder_find(target->dialect, target->provider->flavour, target->model)->wire;
 }
 
 /* An attempt of a call, not begun. NULL: out of memory. */
@@ -32912,18 +33043,39 @@ static size_t llmgwi_engine_lines(const llmgwi_config_provider *provider, const 
 }
 
 /* Signs the request, as late as can be: a signature is good for five minutes. False: out of memory. */
-static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider) {
+static bool llmgwi_engine_sign_as(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider,
+                                  const llmgwi_dialect_aws *aws) {
     llmgw *gw = attempt->gw;
     const char *lines[LLMGWI_ENGINE_LINES + LLMGWI_DIALECT_SIGN_LINES], *line;
     size_t n =
         llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
-    size_t more = llmgwi_dialect_sign(&provider->aws, "POST", llmgwi_base_buf_cstr(&attempt->url),
-                                      "application/json", llmgwi_base_buf_str(&attempt->body),
-                                      gw->clock.wall_s(gw->clock.user), &attempt->lines);
+    size_t more = llmgwi_dialect_sign(aws, "POST", llmgwi_base_buf_cstr(&attempt->url), "application/json",
+                                      llmgwi_base_buf_str(&attempt->body), gw->clock.wall_s(gw->clock.user),
+                                      &attempt->lines);
     if (!more) return false;
     for (line = attempt->lines.p; more; more--, line += strlen(line) + 1) lines[n++] = line;
     attempt->headers = gw->http.headers_make(gw->http.self, lines, n);
     return attempt->headers != NULL;
+}
+
+/* The same, with the provider's own credentials or those that its token function gave. */
+static bool llmgwi_engine_sign(llmgwi_engine_attempt *attempt, const llmgwi_config_provider *provider) {
+    llmgwi_dialect_aws aws = provider->aws;
+    llmgwi_base_buf parts;
+    bool good = true;
+    llmgwi_base_buf_init(&parts, &attempt->gw->mem, LLMGW_MAX_TOKEN + 64);
+    if (provider->token) {
+        attempt->token = llmgwi_engine_token_line(attempt->gw, provider, &parts, &good);
+        good = good && !parts.failed; /* it may have become a bearer token since */
+        aws.access = good ? parts.p : "";
+        aws.secret = aws.access + strlen(aws.access) + 1;
+        aws.token = good ? aws.secret + strlen(aws.secret) + 1 : NULL;
+        if (good && aws.token >= parts.p + parts.n) aws.token = NULL;
+    }
+    good = good && llmgwi_engine_sign_as(attempt, provider, &aws);
+    if (parts.p) llmgwi_base_wipe(parts.p, parts.cap);
+    llmgwi_base_buf_free(&parts);
+    return good;
 }
 
 /* Gives an attempt its token, if its provider has a function for it. False: attempt->stop says why not. */
@@ -32939,7 +33091,13 @@ static bool llmgwi_engine_authorize(llmgwi_engine_attempt *attempt, int64_t now)
         llmgwi_engine_bury_key(attempt, &attempt->stop, 0, now);
         return false;
     }
-    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines);
+    bool signs = false;
+    if (provider->token) attempt->token = llmgwi_engine_token_line(gw, provider, &attempt->lines, &signs);
+    if (signs) {
+        llmgwi_base_wipe(attempt->lines.p, attempt->lines.cap);
+        llmgwi_base_buf_clear(&attempt->lines);
+        return true;
+    }
     size_t n =
         llmgwi_engine_lines(provider, attempt->dialect, attempt->key, attempt->call->request->stream, lines);
     for (size_t i = 0; type && i < n; i++)
@@ -32956,7 +33114,8 @@ static void *llmgwi_engine_transfer(llmgwi_engine_attempt *attempt) {
     llmgw *gw = attempt->gw;
     const llmgwi_config_provider *provider = call->targets[attempt->target].provider;
     llmgwi_http_request request;
-    if (provider->aws.access && !attempt->headers && !llmgwi_engine_sign(attempt, provider)) return NULL;
+    bool signs = provider->aws.access || provider->token; /* a bearer token has its headers already */
+    if (signs && !attempt->headers && !llmgwi_engine_sign(attempt, provider)) return NULL;
     memset(&request, 0, sizeof request);
     request.url = attempt->url.p;
     request.headers = attempt->headers;
@@ -36590,9 +36749,10 @@ static bool llmgwi_public_bear(llmgw *gw, llmgwi_public_asked *asked, int64_t to
     }
     if (!gw->ledger && (key->day_pico >= 0 || key->month_pico >= 0 || key->total_pico >= 0))
         return !llmgwi_base_error(error, LLMGW_E_STORE, "key: it has a budget, and there is no ledger");
+    int64_t out = request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens;
     if (!tokens)
         tokens = llmgwi_dialect_request_tokens(request) +
-                 (request->max_tokens ? request->max_tokens : gw->config.options.reserve_output_tokens);
+                 (out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX);
     if (llmgwi_engine_bear(gw, key, tokens, &asked->bearing, error)) return false;
     if (!key->name_space[0]) return true;
     asked->changed = *request;
@@ -37014,7 +37174,6 @@ typedef struct llmgwi_public_slice {
     llmgwi_dialect_embed embed;
     llmgwi_engine_errand errand;
     llmgwi_engine_call *call;
-    size_t from;
 } llmgwi_public_slice;
 
 typedef struct llmgwi_public_vectors {
@@ -37152,7 +37311,8 @@ static bool llmgwi_public_embed_targets(llmgwi_public_embedding *job, llmgw_erro
     job->most_tokens = LLMGWI_ENGINE_TOKENS_MAX;
     for (size_t i = 0; i < count; i++) {
         const llmgwi_config_target *to = &targets[i];
-        const llmgwi_dialect_embedder *row = llmgwi_dialect_embedder_find(to->dialect, to->model);
+        const llmgwi_dialect_embedder *row =
+            llmgwi_dialect_embedder_find(to->dialect, to->provider->flavour, to->model);
         if (!row)
             return !llmgwi_base_error(error, LLMGW_E_UNSUPPORTED,
                                       "%.64s/%.80s: nothing is known of embeddings there", to->provider->name,
@@ -37191,13 +37351,13 @@ static void llmgwi_public_embed_begin(llmgwi_public_embedding *job) {
     llmgwi_public_slice *part = &job->parts[(job->first + job->count) % LLMGWI_PUBLIC_EMBED_PARTS];
     int64_t left_us = job->until_us - llmgwi_engine_now(job->gw);
     memset(part, 0, sizeof *part);
-    part->from = job->next;
+    part->embed.from = job->next;
     part->embed.request = job->form;
     if (job->until_us != LLMGWI_BASE_NEVER)
         part->embed.request.deadline_ms = left_us > 1000 ? (int)((left_us + 999) / 1000) : 1;
-    part->embed.texts = job->request->texts + part->from;
-    part->embed.lengths = job->request->lengths ? job->request->lengths + part->from : NULL;
-    part->embed.count = llmgwi_public_embed_slice(job, part->from, &part->errand.tokens);
+    part->embed.texts = job->request->texts + part->embed.from;
+    part->embed.lengths = job->request->lengths ? job->request->lengths + part->embed.from : NULL;
+    part->embed.count = llmgwi_public_embed_slice(job, part->embed.from, &part->errand.tokens);
     part->embed.dimensions = job->request->dimensions;
     part->embed.purpose = job->request->purpose;
     part->errand.embed = &part->embed;
@@ -37226,8 +37386,14 @@ static bool llmgwi_public_embed_take(llmgwi_public_embedding *job, const llmgwi_
         return !llmgwi_base_error(error, LLMGW_E_PROTOCOL,
                                   "embedding: vectors of %lu numbers after some of %lu",
                                   (unsigned long)(each / sizeof(float)), (unsigned long)to->pub.dim);
-    memcpy(to->values + part->from * to->pub.dim, reply->answer.text.p, bytes);
+    memcpy(to->values + part->embed.from * to->pub.dim, reply->answer.text.p, bytes);
     return true;
+}
+
+/* Adds tokens of another reply. Each has 9e15 of a kind at most: so has the sum, as sums of sums must fit, too. */
+static void llmgwi_public_more(int64_t *to, int64_t more) {
+    *to += more;
+    if (*to > (int64_t)9e15) *to = (int64_t)9e15;
 }
 
 /* What a part's reply adds to the whole one's, besides vectors. False: out of memory. */
@@ -37260,7 +37426,8 @@ static bool llmgwi_public_embed_add(llmgwi_public_embedding *job, llmgwi_engine_
         trace[to->pub.trace_count] = from->trace[i];
         trace[to->pub.trace_count++].start_us += at_us;
         if (from->trace[i].epoch != from->epoch || from->error.code) continue;
-        to->pub.usage.input += from->trace[i].usage.input; /* gemini does not tell: estimated */
+        llmgwi_public_more(&to->pub.usage.input,
+                           from->trace[i].usage.input); /* gemini does not tell: estimated */
         to->pub.usage.estimated = to->pub.usage.estimated || from->trace[i].usage.estimated;
     }
     return true;
@@ -37417,7 +37584,7 @@ static bool llmgwi_public_batch_open(llmgwi_public_batching *job) {
     if (route) return llmgwi_public_batch_wrong(job, "model", "expected a model, not a route");
     job->target = &targets[0];
     job->api = llmgwi_dialect_batches_find(job->target->dialect);
-    if (!job->api)
+    if (!job->api || strstr(job->target->provider->url, "{model}")) /* azure's paths of deployments */
         return !llmgwi_base_error(job->error, LLMGW_E_UNSUPPORTED, "%.64s: nothing is known of batches there",
                                   job->target->provider->name);
     if (job->target->provider->missing)
@@ -37553,12 +37720,17 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     request.model = job->model;
     request.stream = false;
     request.key = NULL;
+    if (!request.unsupported) request.unsupported = options->unsupported;
     llmgwi_base_buf_init(&one, &job->gw->mem, options->max_request_bytes);
     llmgwi_engine_aim(job->target, &wire);
     bool good = llmgwi_public_check(&request, &why) &&
                 llmgwi_dialect_write(job->target->dialect, &wire, &request, NULL, &one, &why);
-    snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
-    if (!good) (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+    if (!good) { /* it may be such that its tokens cannot be counted */
+        snprintf(field, sizeof field, "requests[%lu]", (unsigned long)i);
+        (void)llmgwi_base_error(job->error, why.code, "batch.%s: %s", field, why.text);
+        llmgwi_base_buf_free(&one);
+        return false;
+    }
     snprintf(id, sizeof id, "%lu", (unsigned long)i);
     if (job->how->ids) snprintf(id, sizeof id, "%s", job->how->ids[i]);
     llmgwi_public_batch_flat(&one);
@@ -37575,9 +37747,13 @@ static bool llmgwi_public_batch_one(llmgwi_public_batching *job, size_t i) {
     llmgwi_base_buf_text(&job->body, job->api->upload ? "}\n" : "}");
     llmgwi_base_buf_free(&one);
     int64_t in = llmgwi_dialect_request_tokens(&request);
-    job->reserve.input += in + in * 15 / 100;
-    job->reserve.output += request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
-    return good;
+    in += in * 15 / 100;
+    job->reserve.input += in;
+    if (request.prompt_cache) job->reserve.cache_write += in; /* as llmgwi_engine_reserved */
+    if (request.prompt_cache == LLMGW_PROMPT_CACHE_1H) job->reserve.cache_write_1h += in;
+    int64_t out = request.max_tokens ? request.max_tokens : options->reserve_output_tokens;
+    job->reserve.output += out < LLMGWI_ENGINE_TOKENS_MAX ? out : LLMGWI_ENGINE_TOKENS_MAX;
+    return true;
 }
 
 /* All of them, as a form with a file of lines or as one object. */
@@ -37741,12 +37917,14 @@ static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_r
     llmgw_usage *to = &job->usage;
     llmgwi_price_total(&job->cost, reply->cost);
     if (!from->known) return;
-    to->input += from->input;
-    to->output += from->output;
-    to->cached += from->cached;
-    to->cache_write += from->cache_write;
-    to->cache_write_1h += from->cache_write_1h;
-    to->reasoning += from->reasoning;
+    llmgwi_public_more(&to->input, from->input);
+    llmgwi_public_more(&to->output, from->output);
+    llmgwi_public_more(&to->cached, from->cached);
+    llmgwi_public_more(&to->cache_write, from->cache_write);
+    llmgwi_public_more(&to->cache_write_1h, from->cache_write_1h);
+    llmgwi_public_more(&to->reasoning, from->reasoning);
+    llmgwi_public_more(&to->audio_input, from->audio_input);
+    llmgwi_public_more(&to->audio_output, from->audio_output);
 }
 
 /* A line of results. False: it makes no sense. */
@@ -38464,6 +38642,11 @@ LLMGWI_BASE_SMALL_END
 #endif /* LLMGW_IMPLEMENTATION */
 
 /* RELEASE NOTES
+     0.5.0  (2026-11-23)  dialects bedrock (Converse, signed or with a bearer key), responses, ollama (native) and
+                          cohere; providers azure and vertex, token functions; capabilities: what a model does not
+                          take is dropped or refused, by a table that a configuration extends; answers of a schema
+                          from every model, checked, with one repair; prompt_cache and what it saved; llmgw_embed;
+                          batches of OpenAI and Anthropic; LLMGW_LOG_DROPPED
      0.4.0  (2026-11-22)  money: a ledger of every attempt that survives crashes; hard and soft budgets for all, a
                           scoped key, a tag or a route; scoped keys; prices from LiteLLM's file, OpenRouter's list or a
                           URL; rates to 1e-18 USD, tiers, cached, audio; routes that are "cheapest"; reports, metrics

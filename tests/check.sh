@@ -342,13 +342,13 @@ step_symbols() {
 }
 
 step_dialects() {
-    local without
-    for without in OPENAI ANTHROPIC GEMINI "OPENAI ANTHROPIC" "OPENAI GEMINI" "ANTHROPIC GEMINI"; do
-        local flags=" $without"
-        flags=${flags// / -DLLMGW_NO_}
-        job "dialects: without $without (gcc)" \
-            gcc -std=c11 $WARN_C -O0 $flags -I. -c "$OUT/src/implement.c" -o /dev/null
-        job "dialects: without $without (clang++)" \
+    local all="OPENAI ANTHROPIC GEMINI BEDROCK RESPONSES OLLAMA COHERE" one other flags
+    for one in $all; do
+        job "dialects: without $one (gcc)" \
+            gcc -std=c11 $WARN_C -O0 -DLLMGW_NO_$one -I. -c "$OUT/src/implement.c" -o /dev/null
+        flags=
+        for other in $all; do [ "$other" = "$one" ] || flags="$flags -DLLMGW_NO_$other"; done
+        job "dialects: $one alone (clang++)" \
             clang++ -std=c++17 $WARN -O0 $flags -I. -c "$OUT/src/implement.cpp" -o /dev/null
     done
     report

@@ -983,6 +983,13 @@ static bool openai_file(Req *r, json_t *part, const char *where) {
     return take_data_url(r, NULL, data, where);
 }
 
+/* The vendor's name in the path. */
+static bool at_vendor(const Req *r, const char *name) {
+    char part[40];
+    snprintf(part, sizeof part, "/%s/", name);
+    return strstr(r->uri, part) != NULL;
+}
+
 /* user: all kinds of parts are allowed, elsewhere only text. */
 static bool openai_part(Req *r, json_t *part, bool user, Buf *text, Buf *images, const char *where) {
     const char *type = str_of(part, "type");
@@ -992,6 +999,8 @@ static bool openai_part(Req *r, json_t *part, bool user, Buf *text, Buf *images,
         take_text(r, text, s);
         return true;
     }
+    if (strcmp(type, "text") && at_vendor(r, "deepseek"))
+        return bad(r, "%s: unknown variant `%s`, expected `text`", where, type);
     if (user && !strcmp(type, "image_url")) return openai_image(r, part, images, where);
     if (user && !strcmp(type, "input_audio")) return openai_audio(r, part, where);
     if (user && !strcmp(type, "file")) return openai_file(r, part, where);
@@ -1195,15 +1204,48 @@ static bool openai_limits(Req *r) {
     return true;
 }
 
+/* In a loop of tools these two want to read again what they thought before the calls (WIRE.md 5). */
+static bool openai_loop(Req *r) {
+    json_t *list = json_object_get(r->root, "messages");
+    size_t at = json_array_size(list);
+    if (!r->ask.reasoning || !(at_vendor(r, "deepseek") || at_vendor(r, "moonshot"))) return true;
+    while (at && !strcmp(str_of(json_array_get(list, at - 1), "role"), "tool")) at--;
+    if (!at || at == json_array_size(list)) return true;
+    return *str_of(json_array_get(list, at - 1), "reasoning_content") ||
+           bad(r,
+               "thinking is enabled but reasoning_content is missing in assistant tool call message at "
+               "index %zu",
+               at - 1);
+}
+
+/* Who thinks by another word than reasoning_effort, by no word, or not at all (WIRE.md 5, docs.x.ai, groq). */
+static bool openai_thinks(Req *r, const char *effort) {
+    json_t *enable = json_object_get(r->root, "enable_thinking"),
+           *think = json_object_get(r->root, "thinking");
+    const char *type = str_of(think, "type");
+    if (enable && !(at_vendor(r, "qwen") && json_is_boolean(enable)))
+        return bad(r, "enable_thinking: only qwen's, a boolean");
+    if (think &&
+        !((at_vendor(r, "deepseek") || at_vendor(r, "moonshot")) && ONE_OF(type, "enabled", "disabled")))
+        return bad(r, "thinking: only deepseek's and moonshot's, {type: enabled or disabled}");
+    if (*effort && at_vendor(r, "groq") && !strstr(r->model, "gpt-oss") && !strstr(r->model, "qwen3"))
+        return bad(r, "`reasoning_effort` is not supported with this model");
+    if (*effort && at_vendor(r, "xai") && ONE_OF(r->model, "grok-4", "grok-3"))
+        return bad(r, "Model %s does not support parameter reasoningEffort.", r->model);
+    r->ask.reasoning = (*effort && strcmp(effort, "none")) || json_is_true(enable) ||
+                       !strcmp(type, "enabled") ||
+                       (at_vendor(r, "mistral") && starts_with(r->model, "magistral"));
+    return openai_loop(r);
+}
+
 static bool openai_validate(Req *r) {
     const char *effort = str_of(r->root, "reasoning_effort");
     if (!CHECK_FIELDS(r, r->root, openai_fields, "")) return false;
     if (*effort && !ONE_OF(effort, "none", "minimal", "low", "medium", "high", "xhigh", "max"))
         return bad(r, "reasoning_effort: invalid value '%s'", effort);
-    r->ask.reasoning = *effort && strcmp(effort, "none");
     r->ask.one_call = json_is_false(json_object_get(r->root, "parallel_tool_calls"));
-    return openai_stream(r) && openai_limits(r) && openai_gates(r) && openai_tools(r) && openai_choice(r) &&
-           openai_format(r) && openai_messages(r);
+    return openai_thinks(r, effort) && openai_stream(r) && openai_limits(r) && openai_gates(r) &&
+           openai_tools(r) && openai_choice(r) && openai_format(r) && openai_messages(r);
 }
 
 /* ---------------------------------------------------------------- validation, anthropic */
@@ -1242,7 +1284,8 @@ static const Field anthropic_fields[] = {
 
 /* State of a walk over Anthropic's messages. */
 typedef struct Walk {
-    json_t *ids;
+    json_t *ids;  /* calls that wait for their results */
+    json_t *used; /* all ids so far: of turns before, too (Switchyard issue 502) */
     Buf *text, *images;
     bool user, other_seen;
     size_t cache_marks;
@@ -1313,7 +1356,8 @@ static bool anthropic_use(Req *r, json_t *b, Walk *w, const char *where) {
     bool ok = name_ok(str_of(b, "id"), "_-", 256) && name_ok(str_of(b, "name"), "_-", 128) &&
               json_is_object(json_object_get(b, "input"));
     if (!ok) return bad(r, "%s: tool_use must be {id, name, input:{}}", where);
-    if (json_object_get(w->ids, str_of(b, "id"))) return bad(r, "%s: tool_use ids must be unique", where);
+    if (json_object_get(w->used, str_of(b, "id"))) return bad(r, "%s: tool_use ids must be unique", where);
+    json_object_set_new(w->used, str_of(b, "id"), json_true());
     json_object_set_new(w->ids, str_of(b, "id"), json_true());
     return true;
 }
@@ -1516,11 +1560,12 @@ static bool anthropic_validate(Req *r) {
     r->ask.usage_asked = true;
     r->ask.max_tokens = json_integer_value(json_object_get(r->root, "max_tokens"));
     r->ask.stop = json_object_get(r->root, "stop_sequences");
-    Walk w = {.ids = json_object()};
+    Walk w = {.ids = json_object(), .used = json_object()};
     bool ok = check_strings(r, r->ask.stop, 1000, "stop_sequences") && anthropic_tools(r, &w) &&
               anthropic_choice(r) && anthropic_think_config(r) && anthropic_output(r) &&
               anthropic_system(r, &w) && anthropic_messages(r, &w);
     json_decref(w.ids);
+    json_decref(w.used);
     return ok;
 }
 
@@ -2688,12 +2733,36 @@ static void azure_choice(Req *r, Buf *b) {
                                                          : AZURE_RESULT("false", "safe"));
 }
 
+/* What was thought, by the names that vendors have for it: Mistral's is in the content. */
+static void openai_thought(Req *r, Buf *b, const char *p, size_t n) {
+    bool router = at_vendor(r, "openrouter");
+    if (at_vendor(r, "mistral")) {
+        buf_str(b, "{\"type\":\"thinking\",\"thinking\":[{\"type\":\"text\",\"text\":");
+        buf_json(b, p, n);
+        return buf_str(b, "}]}");
+    }
+    bool brief = router || at_vendor(r, "vllm") || at_vendor(r, "ollama") || at_vendor(r, "groq");
+    buf_str(b, brief ? "\"reasoning\":" : "\"reasoning_content\":");
+    buf_json(b, p, n);
+    if (!router) return;
+    buf_str(b, ",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":");
+    buf_json(b, p, n);
+    buf_str(b, ",\"format\":\"unknown\",\"index\":0}]");
+}
+
 static void openai_plain(Req *r) {
     Buf *b = &r->out.body;
     Answer *a = &r->ans;
+    bool listed = a->reasoning.n && at_vendor(r, "mistral");
     openai_head(r, b, "chat.completion");
     buf_str(b, "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-    if (a->refusal.n || (a->ncalls && !a->text.n))
+    if (listed) {
+        buf_str(b, "[");
+        openai_thought(r, b, a->reasoning.p, a->reasoning.n);
+        buf_str(b, ",{\"type\":\"text\",\"text\":");
+        put_plain_text(r);
+        buf_str(b, "}]");
+    } else if (a->refusal.n || (a->ncalls && !a->text.n))
         buf_str(b, "null");
     else
         put_plain_text(r);
@@ -2702,9 +2771,9 @@ static void openai_plain(Req *r) {
         buf_json(b, a->refusal.p, a->refusal.n);
     else
         buf_str(b, "null");
-    if (a->reasoning.n) {
-        buf_str(b, ",\"reasoning_content\":");
-        buf_json(b, a->reasoning.p, a->reasoning.n);
+    if (a->reasoning.n && !listed) {
+        buf_str(b, ",");
+        openai_thought(r, b, a->reasoning.p, a->reasoning.n);
     }
     for (size_t i = 0; i < a->ncalls; i++) {
         buf_str(b, i ? "," : ",\"tool_calls\":[");
@@ -2761,6 +2830,16 @@ static void openai_delta(Req *r, void *arg, const char *p, size_t n) {
     openai_close(r, d->frame, d->kind, NULL);
 }
 
+static void openai_thought_delta(Req *r, void *arg, const char *p, size_t n) {
+    Delta *d = arg;
+    bool listed = at_vendor(r, "mistral");
+    openai_open(r, d->frame);
+    if (listed) buf_str(&r->out.tmp, "\"content\":[");
+    openai_thought(r, &r->out.tmp, p, n);
+    if (listed) buf_str(&r->out.tmp, "]");
+    openai_close(r, d->frame, d->kind, NULL);
+}
+
 static void openai_arg_delta(Req *r, void *arg, const char *p, size_t n) {
     Delta *d = arg;
     openai_open(r, d->frame);
@@ -2810,8 +2889,9 @@ static void openai_stream_out(Req *r) {
     buf_fmt(&r->out.tmp, "\"role\":\"assistant\",\"content\":%s,\"refusal\":null",
             a->ncalls && !a->text.n ? "null" : "\"\"");
     openai_close(r, &c, EV_PRE, NULL);
-    Delta d = {&c, "reasoning_content", EV_PRE, 0};
-    each_chunk(r, CUT_REASONING, buf_text(&a->reasoning), a->reasoning.n, chunk_chars(r), openai_delta, &d);
+    Delta d = {&c, NULL, EV_PRE, 0};
+    each_chunk(r, CUT_REASONING, buf_text(&a->reasoning), a->reasoning.n, chunk_chars(r),
+               openai_thought_delta, &d);
     d.kind = EV_TEXT;
     d.key = "refusal";
     each_chunk(r, CUT_TEXT, buf_text(&a->refusal), a->refusal.n, chunk_chars(r), openai_delta, &d);
@@ -3519,7 +3599,9 @@ static bool azure_auth(Req *r) {
 
 static bool openai_auth(Req *r) {
     if (r->azure) return azure_auth(r);
-    const char *a = header(r, "authorization");
+    const char *a = header(r, "authorization"), *portkey = header(r, "x-portkey-api-key");
+    if (at_vendor(r, "portkey"))
+        return key_ok(portkey) || refuse(r, 401, NULL, "Either x-portkey-api-key or a virtual key is needed");
     if (!starts_with(a, "Bearer "))
         return refuse(r, 401, NULL,
                       "You didn't provide an API key. You need to provide your "
@@ -3558,6 +3640,7 @@ static bool gemini_auth(Req *r) {
 }
 
 static const char *bearer_key(Req *r) {
+    if (at_vendor(r, "portkey")) return header(r, "x-portkey-api-key");
     return r->azure && *header(r, "api-key") ? header(r, "api-key") : header(r, "authorization") + 7;
 }
 static const char *anthropic_key(Req *r) { return header(r, "x-api-key"); }

@@ -72,6 +72,14 @@ static void test_azure_places(void **state) {
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgw_provider provider = make("azure", rows[i].url, rows[i].version, NULL, NULL, "the-key");
         check_place(&provider, false, LLMGW_OK, rows[i].want, "api-key: the-key");
+        provider.dialect = "responses"; /* by date, too, it stands under no deployment */
+        check_place(&provider, false, LLMGW_OK,
+                    i < 4    ? RES "/openai/v1/responses"
+                    : i == 4 ? RES "/openai/v1/responses?api-version=preview"
+                    : i == 5 ? RES "/openai/responses?api-version=2024-10-21"
+                    : i == 6 ? RES "/openai/responses?api-version=2024-12-01-preview"
+                             : "https://gw.example/azure/x/openai/responses?api-version=2024-10-21",
+                    "api-key: the-key");
         provider.name = "corp";
         provider.dialect = "azure"; /* by any other name */
         check_place(&provider, true, LLMGW_OK, rows[i].want, "api-key: the-key");

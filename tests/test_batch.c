@@ -14,10 +14,12 @@ typedef struct Server {
     char endpoint[64], file[64];
     int uploads, creates, looks, contents, cancels;
     int polls_left;      /* looks that still find it running */
-    int upload_failures; /* 500 so often */
+    int upload_failures; /* so often */
+    int upload_status;   /* with this; 0: 500 */
     int create_status;   /* 0: good; 1: the connection is closed after the request was read */
     int cut_after;       /* results: the connection is closed after so many lines, once */
     int slow_ms;         /* between two lines */
+    json_int_t tokens;   /* of each prompt, as it says; 0: 10 */
     bool junk;           /* a line of results makes no sense */
     bool cancelled, failed;
     char auth[128];
@@ -92,7 +94,7 @@ static void serve_line(const char *text) {
 
 static int serve_upload(const char *head, char *body, size_t n, char *answer, size_t cap) {
     server.uploads++;
-    if (server.upload_failures-- > 0) return 500;
+    if (server.upload_failures-- > 0) return server.upload_status ? server.upload_status : 500;
     char *file = serve_form(head, body, n), *save = NULL;
     json_decref(server.lines);
     server.lines = json_array();
@@ -174,11 +176,12 @@ static char *serve_result(bool anthropic, size_t i, bool error) {
                          "too long, this one", "code", "context_length_exceeded", "error");
     else
         line = json_pack(
-            "{s:s,s:O,s:{s:i,s:s,s:{s:s,s:s,s:s,s:[{s:i,s:{s:s,s:s},s:s}],s:{s:i,s:i,s:i}}},s:n}", "id",
+            "{s:s,s:O,s:{s:i,s:s,s:{s:s,s:s,s:s,s:[{s:i,s:{s:s,s:s},s:s}],s:{s:I,s:i,s:i}}},s:n}", "id",
             "batch_req_1", "custom_id", id, "response", "status_code", 200, "request_id", "req_1", "body",
             "id", "chatcmpl-1", "object", "chat.completion", "model", "gpt-4o-mini-2024-07-18", "choices",
             "index", 0, "message", "role", "assistant", "content", text, "finish_reason", "stop", "usage",
-            "prompt_tokens", 10, "completion_tokens", 5, "total_tokens", 15, "error");
+            "prompt_tokens", server.tokens ? server.tokens : (json_int_t)10, "completion_tokens", 5,
+            "total_tokens", 15, "error");
     char *out = json_dumps(line, JSON_COMPACT);
     json_decref(line);
     return out;
@@ -403,6 +406,8 @@ static bool take(const char *id, const llmgw_reply *reply, void *user) {
     return results->count != results->stop_at;
 }
 
+static bool take_lie(const char *id, const llmgw_reply *reply, void *user) { return id && reply && user; }
+
 static int64_t read_all(llmgw *gw, const char *id, const llmgw_batch *how, Results *results,
                         llmgw_error *error) {
     memset(results, 0, sizeof *results);
@@ -532,11 +537,18 @@ static void refuses(void **state) {
         const char *part;
         llmgw_code code;
         llmgw_batch batch;
-    } rows[10];
-    const char *twice[] = {"a", "b", "a"}, *odd[] = {"a", "b/c", "d"};
-    llmgw_request bad[3];
+    } rows[13];
+    const char *twice[] = {"a", "b", "a"}, *odd[] = {"a", "b/c", "d"}, *restrictions[] = {"region=eu"};
+    llmgw_request bad[3], none[3], few[3], restricted[3];
     memcpy(bad, requests, sizeof bad);
     bad[1].temperature = llmgw_set(7);
+    memcpy(none, requests, sizeof none);
+    none[1].message_count = 3; /* without messages */
+    memcpy(few, requests, sizeof few);
+    few[2].tool_count = 2;
+    memcpy(restricted, requests, sizeof restricted);
+    restricted[0].require = restrictions;
+    restricted[0].require_count = 1;
     for (size_t i = 0; i < COUNT_OF(rows); i++) rows[i].batch = good, rows[i].code = LLMGW_E_ARGUMENT;
     rows[0].part = "batch.model: required", rows[0].batch.model = NULL;
     rows[1].part = "batch.count: none", rows[1].batch.count = 0;
@@ -548,6 +560,10 @@ static void refuses(void **state) {
     rows[7].part = "batch.max_bytes: the requests are larger", rows[7].batch.max_bytes = 1;
     rows[8].part = "batch.count: none, or more", rows[8].batch.count = 50001;
     rows[9].part = "nobody", rows[9].batch.model = "nobody/m", rows[9].code = LLMGW_E_MODEL;
+    rows[10].part = "batch.requests[1]: request.messages", rows[10].batch.requests = none;
+    rows[11].part = "batch.requests[2]: request.tools", rows[11].batch.requests = few;
+    rows[12].part = "batch.requests[0]: request.require", rows[12].batch.requests = restricted;
+    rows[12].code = LLMGW_E_RESTRICTED;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         llmgw_code code = llmgw_batch_submit(gw, &rows[i].batch, id, &error);
         if (code != rows[i].code) fail_msg("row %zu: %s: %s", i, llmgw_code_name(code), error.text);
@@ -572,6 +588,16 @@ static void refuses(void **state) {
     llmgw_close(gw);
 }
 
+/* Sets how the next creation ends; returns how many there were. Under lock, as no reply of a connection that is closed
+   says that the server is done. */
+static int next_create(int status) {
+    pthread_mutex_lock(&server.lock);
+    server.create_status = status;
+    int creates = server.creates;
+    pthread_mutex_unlock(&server.lock);
+    return creates;
+}
+
 /* An upload is sent again; what may have begun a batch is not. */
 static void what_is_repeated(void **state) {
     char id[LLMGW_BATCH_ID];
@@ -586,18 +612,16 @@ static void what_is_repeated(void **state) {
     const char *const models[] = {"mini", "haiku"};
     for (size_t m = 0; m < 2; m++)
         for (size_t i = 0; i < COUNT_OF(doubtful); i++) {
-            int before = server.creates;
+            int before = next_create(doubtful[i]);
             batch.model = models[m];
-            server.create_status = doubtful[i];
             llmgw_code code = llmgw_batch_submit(gw, &batch, id, &error);
             assert_int_equal(code, doubtful[i] == 1 ? LLMGW_E_NETWORK : LLMGW_E_PROVIDER);
-            assert_int_equal(server.creates, before + 1);
+            assert_int_equal(next_create(0), before + 1);
             unit_has(error.text, "may exist all the same");
             assert_false(error.retryable);
             assert_string_equal(id, "");
         }
-    int before = server.creates;
-    server.create_status = 429; /* it was refused: again */
+    int before = next_create(429); /* it was refused: again */
     assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_RATE_LIMITED);
     assert_true(server.creates > before + 1);
     assert_null(strstr(error.text, "may exist"));
@@ -791,6 +815,106 @@ static void budgets_are_asked_first(void **state) {
     t_remove_tree(dir);
 }
 
+/* The largest caps on answers are no small sum, and a prefix that is written to a cache may cost more than its tokens. */
+static void estimates_are_no_less_than_the_bill(void **state) {
+    static char text[200001];
+    char id[LLMGW_BATCH_ID], dir[] = "/tmp/llmgw-batch-XXXXXX";
+    llmgw_error error;
+    assert_non_null(mkdtemp(dir));
+    llmgw *gw = open_with(
+        "{'models':{'mini':{'provider':'openai','model':'gpt-4o-mini','price':{'input':2,'output':8}},"
+        "'haiku':{'provider':'anthropic','model':'claude-haiku-4-5',"
+        "'price':{'input':1,'output':5,'cache_write':100,'cache_write_1h':200}}},'budgets':{'all':{'total_"
+        "usd':1}}}",
+        dir);
+    llmgw_batch batch = batch_of("mini", 2);
+    requests[0].max_tokens = requests[1].max_tokens = INT64_MAX;
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_BUDGET);
+    batch = batch_of("haiku", 1);
+    memset(text, 'x',
+           sizeof text - 1); /* at least 25,000 tokens: 0.0125 USD, or 2.5 if all of it is written */
+    requests[0].system = text;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    requests[0].prompt_cache = LLMGW_PROMPT_CACHE_1H;
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_BUDGET);
+    llmgw_close(gw);
+    t_remove_tree(dir);
+}
+
+/* A provider that lies about its tokens makes no sum run over. */
+static void sums_do_not_run_over(void **state) {
+    char id[LLMGW_BATCH_ID], dir[] = "/tmp/llmgw-batch-XXXXXX";
+    llmgw_error error;
+    assert_non_null(mkdtemp(dir));
+    llmgw *gw = open_with(money_config, dir);
+    llmgw_batch batch = batch_of("mini", 1200);
+    for (size_t i = 0; i < batch.count; i++) requests[i].max_tokens = 1;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    server.tokens = 9000000000000000;
+    memset(&results, 0, sizeof results);
+    assert_int_equal(llmgw_batch_results(gw, id, &batch, take_lie, &results, &error), 1200);
+    Rows rows = rows_of(gw);
+    assert_int_equal(rows.batches, 1);
+    assert_int_equal(rows.input, 9000000000000000);
+    llmgw_close(gw);
+    t_remove_tree(dir);
+}
+
+/* ---- where it is sent ---- */
+
+/* A gateway with one provider of these fields, and the model "m" of it. */
+static llmgw *open_one(const char *fields) {
+    char json[600];
+    llmgw_options options = t_calm();
+    llmgw_error error;
+    snprintf(json, sizeof json, "{'providers':{'p':{'url':'http://127.0.0.1:%d%s}},'unsupported':'refuse'}",
+             server.raw.port, fields);
+    options.no_environment = true;
+    options.config_json = unit_quoted(json);
+    llmgw *gw = llmgw_open(&options, &error);
+    if (!gw) fail_msg("llmgw_open: %s", error.text);
+    return gw;
+}
+
+/* It stays with its account: what another key could do at once, this one does when it may again. */
+static void one_key_is_asked_again(void **state) {
+    char id[LLMGW_BATCH_ID];
+    llmgw_error error;
+    llmgw *gw = open_one("/v1','dialect':'openai','keys':['key-one','key-two']");
+    llmgw_batch batch = batch_of("p/gpt-4o-mini", 2);
+    server.upload_failures = 1;
+    server.upload_status = 429;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    assert_int_equal(server.uploads, 2);
+    assert_string_equal(server.auth, " Bearer key-one");
+    llmgw_close(gw);
+}
+
+/* What the gateway does with a parameter that a model does not take holds for batches, too. */
+static void what_is_unsupported_is_refused(void **state) {
+    char id[LLMGW_BATCH_ID];
+    llmgw_error error;
+    llmgw *gw = open_one("/v1','dialect':'openai','key':'key-one'");
+    llmgw_batch batch = batch_of("p/gpt-4o-mini", 2);
+    requests[1].top_k = llmgw_set(3);
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_UNSUPPORTED);
+    unit_has(error.text, "batch.requests[1]: request.top_k");
+    requests[1].unsupported = LLMGW_UNSUPPORTED_DROP;
+    if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
+    llmgw_close(gw);
+}
+
+/* Azure's paths of deployments have no batches below them. */
+static void not_below_a_deployment(void **state) {
+    char id[LLMGW_BATCH_ID];
+    llmgw_error error;
+    llmgw *gw = open_one("/openai/deployments/{model}','dialect':'openai','key':'key-one'");
+    llmgw_batch batch = batch_of("p/gpt-4o-mini", 2);
+    assert_int_equal(llmgw_batch_submit(gw, &batch, id, &error), LLMGW_E_UNSUPPORTED);
+    assert_int_equal(raw_requests(&server.raw), 0);
+    llmgw_close(gw);
+}
+
 /* ---- against the strict provider ---- */
 
 static bool take_any(const char *id, const llmgw_reply *reply, void *user) {
@@ -809,20 +933,21 @@ static bool take_any(const char *id, const llmgw_reply *reply, void *user) {
 }
 
 static void the_strict_provider(void **state) {
-    static const char *const models[] = {"openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"};
+    static const char *const models[] = {"openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "newer/gpt-5.2"};
     Provider provider;
     provider_start(&provider, NULL);
     llmgw_error error;
     llmgw_batch_info info;
-    char id[LLMGW_BATCH_ID], urls[2][128];
+    char id[LLMGW_BATCH_ID], urls[3][128];
     llmgw_provider all[] = {t_provider(&provider, "openai", NULL, "/v1", OPENAI_KEY, urls[0]),
-                            t_provider(&provider, "anthropic", NULL, "/v1", ANTHROPIC_KEY, urls[1])};
+                            t_provider(&provider, "anthropic", NULL, "/v1", ANTHROPIC_KEY, urls[1]),
+                            t_provider(&provider, "newer", "responses", "/v1", OPENAI_KEY, urls[2])};
     llmgw_options options = t_calm();
     options.providers = all;
-    options.provider_count = 2;
+    options.provider_count = 3;
     options.no_environment = true;
     llmgw *gw = llmgw_open(&options, NULL);
-    for (size_t m = 0; m < 2; m++) {
+    for (size_t m = 0; m < 3; m++) {
         for (int errors = 0; errors < 2; errors++) {
             llmgw_batch batch = batch_of(models[m], 60);
             provider_rule(&provider, errors ? "{\"batch\":{\"polls\":3,\"errors\":0.5,\"seed\":7}}"
@@ -847,7 +972,7 @@ static void the_strict_provider(void **state) {
         } while (!info.over);
         memset(&results, 0, sizeof results);
         int64_t n = llmgw_batch_results(gw, id, NULL, take_any, &results, &error);
-        assert_int_equal(n, m ? 10 : results.count); /* openai leaves the cancelled ones out */
+        assert_int_equal(n, m == 1 ? 10 : results.count); /* openai leaves the cancelled ones out */
         assert_true(results.count - results.errors > 0);
     }
     llmgw_close(gw);
@@ -909,6 +1034,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stops_where_told, reset, stop),
         cmocka_unit_test_setup_teardown(counts_once, reset, stop),
         cmocka_unit_test_setup_teardown(budgets_are_asked_first, reset, stop),
+        cmocka_unit_test_setup_teardown(estimates_are_no_less_than_the_bill, reset, stop),
+        cmocka_unit_test_setup_teardown(sums_do_not_run_over, reset, stop),
+        cmocka_unit_test_setup_teardown(one_key_is_asked_again, reset, stop),
+        cmocka_unit_test_setup_teardown(what_is_unsupported_is_refused, reset, stop),
+        cmocka_unit_test_setup_teardown(not_below_a_deployment, reset, stop),
     };
     const char *only = getenv("ONLY");
     if (only) cmocka_set_test_filter(only);

@@ -156,6 +156,127 @@ static void bearer_tokens(void **state) {
     llmgw_close(gw);
 }
 
+/* ---- credentials that end ---- */
+
+static int given;
+static bool twice; /* the second are as bad as the first */
+
+/* A role's: of a new session each time, or a bearer token. */
+static bool give(const char *name, char *token, size_t size, int64_t *expires_s, void *user) {
+    given++;
+    if (user)
+        snprintf(token, size, "bedrock-bearer-token-%d", given);
+    else
+        snprintf(token, size, ACCESS " " SECRET " " TOKEN "%d", twice ? 1 : given);
+    return strcmp(name, "bedrock") == 0;
+}
+
+static llmgw *open_giving(bool bearer) {
+    llmgw_options options = t_calm();
+    char url[128];
+    llmgw_provider bedrock = t_provider(&provider, "bedrock", NULL, "", NULL, url);
+    bedrock.region = "eu-central-1";
+    bedrock.token = give;
+    bedrock.token_user = bearer ? url : NULL;
+    options.providers = &bedrock;
+    options.provider_count = 1;
+    options.key_dead_ms = 1;
+    given = 0;
+    twice = false;
+    return t_open(&provider, &options);
+}
+
+static void expect_session(int number, const char *more) {
+    char rule[400];
+    snprintf(rule, sizeof rule, "{\"aws\":{" AWS ",\"token\":\"" TOKEN "%d\"%s}}", number, more);
+    provider_rule(&provider, rule);
+}
+
+static void credentials_of_a_function(void **state) {
+    llmgw *gw = open_giving(false);
+    expect_session(1, "");
+    echoes(gw, NOVA, true);
+    echoes(gw, PROFILE, false);
+    assert_int_equal(given, 1);
+    for (int stream = 0; stream < 2; stream++) { /* the session is over: another, in the same call */
+        Rec rec = {0};
+        expect_session(2 + stream, "");
+        llmgw_request request = rec_request(&rec, "bedrock/" NOVA, "hi", stream == 1);
+        const llmgw_reply *reply = rec_chat(gw, &rec, &request);
+        t_expect_code(reply, LLMGW_OK);
+        assert_int_equal(t_sent(reply), 2);
+        assert_int_equal(given, 2 + stream);
+        for (size_t i = 0; i < reply->trace_count; i++)
+            assert_null(strstr(reply->trace[i].reason, "SESSION/TOKEN"));
+        rec_free(&rec);
+    }
+    llmgw_close(gw);
+}
+
+static void credentials_that_stay_bad(void **state) {
+    llmgw *gw = open_giving(false);
+    twice = true;
+    expect_session(1, ",\"expired\":true");
+    Rec rec = {0};
+    llmgw_request request = rec_request(&rec, "bedrock/" NOVA, "hi", false);
+    const llmgw_reply *reply = rec_chat(gw, &rec, &request);
+    t_expect_code(reply, LLMGW_E_AUTH);
+    assert_int_equal(t_sent(reply), 2);
+    assert_int_equal(given, 2);
+    rec_free(&rec);
+    llmgw_close(gw);
+}
+
+static void a_function_gives_bearer_tokens_too(void **state) {
+    llmgw *gw = open_giving(true);
+    echoes(gw, NOVA, true);
+    assert_int_equal(provider_key(&provider, "bedrock-bearer-token-1", "requests"), 1);
+    llmgw_close(gw);
+}
+
+/* A server that repeats what it was sent. */
+static void repeats(Raw *raw, int fd, int number) {
+    char head[8192], body[512];
+    while (raw_request(raw, fd, head, sizeof head)) {
+        const char *at = strstr(head, "x-amz-security-token: "), *as = strstr(head, "Credential=");
+        snprintf(body, sizeof body, "{\"message\":\"you sent %.80s, %.26s\"}", at ? at + 22 : "nothing",
+                 as ? as + 11 : "nobody");
+        for (char *p = body; *p; p++)
+            if ((unsigned char)*p < ' ') *p = ' ';
+        if (!raw_reply(fd, "400 Bad Request", RAW_IS_JSON, body)) return;
+    }
+}
+
+static void they_stand_in_no_error(void **state) {
+    Raw raw;
+    char url[128];
+    raw_start(&raw, repeats, NULL);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d", raw.port);
+    for (int function = 0; function < 2; function++) {
+        llmgw_options options = t_calm();
+        llmgw_provider bedrock = t_provider(&provider, "bedrock", NULL, "", NULL, url);
+        snprintf(url, sizeof url, "http://127.0.0.1:%d", raw.port);
+        bedrock.region = "eu-central-1";
+        bedrock.access_key = function ? NULL : ACCESS;
+        bedrock.secret_key = function ? NULL : SECRET;
+        bedrock.session_token = function ? NULL : TOKEN "1";
+        bedrock.token = function ? give : NULL;
+        options.providers = &bedrock;
+        options.provider_count = 1;
+        given = 0;
+        twice = false;
+        llmgw *gw = t_open(&provider, &options);
+        llmgw_reply *reply = llmgw_ask(gw, "bedrock/" NOVA, "x");
+        t_expect_text(reply, "you sent [key]");
+        t_expect_text(reply, ", [key]/");
+        assert_null(strstr(reply->error.text, "SESSION"));
+        assert_null(strstr(reply->error.text, ACCESS));
+        llmgw_reply_free(reply);
+        llmgw_close(gw);
+    }
+    raw_stop(&raw);
+}
+
 /* ---- conversations ---- */
 
 /* Two calls at once, their results, the answer: each request is of the form that the server demands. */
@@ -400,6 +521,10 @@ int main(void) {
         TEST(wrong_credentials),
         TEST(a_wrong_clock),
         TEST(bearer_tokens),
+        TEST(credentials_of_a_function),
+        TEST(credentials_that_stay_bad),
+        TEST(a_function_gives_bearer_tokens_too),
+        TEST(they_stand_in_no_error),
         TEST(a_retry_is_signed_again),
         TEST(tools_there_and_back),
         TEST(all_kinds_of_parts),

@@ -311,6 +311,9 @@ static void images(void **state) {
     parts[1].data = "png";
     parts[1].data_len = 3;
     unit_has(unit_refusal("openai", "o3-mini", &request).text, "it takes no images");
+    parts[1].kind = LLMGW_PART_FILE; /* who cannot look cannot read its pages */
+    unit_has(unit_refusal("deepseek", "m", &request).text, "request.messages[0].parts[1]: it takes no files");
+    parts[1].kind = LLMGW_PART_IMAGE;
     json_t *body = unit_body("ollama", "m", &request);
     unit_is(body, "messages.0.content.1.type", "'image_url'");
     json_decref(body);

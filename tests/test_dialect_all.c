@@ -127,6 +127,68 @@ static void test_random_requests(void **state) {
     assert_true(written > 5000);
 }
 
+/* ---- a character whose two escapes stand in two events ---- */
+
+static void test_halves(void **state) {
+    static const struct {
+        const char *provider, *name, *event; /* %s: where the text stands */
+        int where;                           /* text, reasoning, arguments */
+        const char *begin;                   /* an event before */
+    } rows[] = {
+        {"openai", "", "{'choices':[{'index':0,'delta':{'content':'%s'}}]}", 0, NULL},
+        {"openai", "",
+         "{'choices':[{'index':0,'delta':{'tool_calls':[{'index':0,'id':'','function':{'arguments':"
+         "'%s'}}]}}]}",
+         2,
+         "{'choices':[{'index':0,'delta':{'tool_calls':[{'index':0,'id':'a','function':{'name':'f'}}"
+         "]}}]}"},
+        {"anthropic", "",
+         "{'type':'content_block_delta','index':0,'delta':{'type':'text_delta','text':'%s'}}", 0, NULL},
+        {"gemini", "", "{'candidates':[{'content':{'parts':[{'text':'%s'}]}}]}", 0, NULL},
+        {"bedrock", "contentBlockDelta", "{'contentBlockIndex':0,'delta':{'text':'%s'}}", 0, NULL},
+        {"bedrock", "contentBlockDelta", "{'contentBlockIndex':0,'delta':{'reasoningContent':{'text':'%s'}}}",
+         1, NULL},
+        {"openai:responses", "", "{'type':'response.output_text.delta','output_index':0,'delta':'%s'}", 0,
+         NULL},
+        {"openai:responses", "",
+         "{'type':'response.reasoning_summary_text.delta','output_index':0,'delta':'%s'}", 1, NULL},
+        {"ollama:ollama", "", "{'message':{'content':'%s'},'done':false}", 0, NULL},
+        {"cohere", "", "{'type':'content-delta','delta':{'message':{'content':{'text':'%s'}}}}", 0, NULL},
+    };
+    static const struct {
+        const char *texts[4], *want;
+    } cuts[] = {
+        {{"a\\ud83d", "\\ude00b", NULL},
+         "a\xF0\x9F\x98\x80"
+         "b"},
+        {{"\\uD83D", "\\uDe00", NULL}, "\xF0\x9F\x98\x80"},
+        {{"x", "\\ud83d", "\\ude00\\ud83d", "\\ude01"}, "x\xF0\x9F\x98\x80\xF0\x9F\x98\x81"},
+        {{"\\ud83d", "b", NULL},
+         "\xEF\xBF\xBD"
+         "b"}, /* its second half never comes */
+        {{"\\ud83d", "\\u00e9", NULL}, "\xEF\xBF\xBD\xC3\xA9"},
+        {{"\\\\ud83d", "\\u00e9", NULL}, "\\ud83d\xC3\xA9"}, /* a backslash is one */
+        {{"\\\\\\ud83d", "\\ude00", NULL}, "\\\xF0\x9F\x98\x80"},
+    };
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++)
+        for (size_t c = 0; c < LLMGWI_BASE_COUNT(cuts); c++) {
+            unit_answer u;
+            char event[400];
+            unit_begin(&u, rows[i].provider, true);
+            if (rows[i].begin) assert_true(unit_event(&u, rows[i].begin));
+            for (size_t k = 0; k < 4 && cuts[c].texts[k]; k++) {
+                snprintf(event, sizeof event, rows[i].event, cuts[c].texts[k]);
+                assert_true(unit_event_named(&u, rows[i].name, event));
+            }
+            const llmgwi_base_buf *told[] = {&u.text, &u.reasoning, &u.arguments[0]};
+            const llmgwi_base_buf *kept[] = {&u.answer->text, &u.answer->reasoning,
+                                             rows[i].where == 2 ? &u.answer->pieces[0].arguments : NULL};
+            assert_string_equal(llmgwi_base_buf_cstr(kept[rows[i].where]), cuts[c].want);
+            assert_string_equal(llmgwi_base_buf_cstr(told[rows[i].where]), cuts[c].want);
+            unit_end(&u);
+        }
+}
+
 /* ---- damaged input: law 12 ---- */
 
 static const char *const samples[] = {
@@ -225,6 +287,7 @@ static void test_damaged_input(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_requests),
+        cmocka_unit_test(test_halves),
         cmocka_unit_test(test_damaged_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,9 +178,14 @@ static void test_tool_loop(void **state) {
     unit_is(body, "messages.1.content.1", "{'toolUse':{'toolUseId':'c1','name':'f','input':{'a':1}}}");
     unit_is(body, "messages.1.content.2.toolUse.input", "{}");
     unit_is(body, "messages.2.content.0", "{'toolResult':{'toolUseId':'c1','content':[{'text':'sunny'}]}}");
-    unit_is(body, "messages.2.content.1", "{'toolResult':{'toolUseId':'c2','content':[]}}");
+    unit_is(body, "messages.2.content.1", /* neither an empty list nor an empty text is taken by all models */
+            "{'toolResult':{'toolUseId':'c2','content':[{'text':'(nothing)'}]}}");
     unit_is(body, "messages.2.content.2.toolResult.content", "[{'text':'it broke'}]");
     unit_is(body, "messages.2.content.2.toolResult.status", "'error'");
+    results[2].text = " \n";
+    json_t *blank = unit_body("bedrock", NOVA, &request);
+    unit_is(blank, "messages.2.content.2.toolResult.content", "[{'text':'error'}]");
+    json_decref(blank);
     unit_is(body, "messages.2.content.3", "{'text':'and now?'}");
     const char *id = json_string_value(unit_at(body, "messages.1.content.3.toolUse.toolUseId"));
     assert_string_equal(id, json_string_value(unit_at(body, "messages.2.content.2.toolResult.toolUseId")));
@@ -496,6 +501,8 @@ static void test_exceptions(void **state) {
     } rows[] = {
         {"!throttlingException", "{'message':'Too many requests'}", LLMGW_E_RATE_LIMITED,
          "throttlingException: Too many requests"},
+        {"!throttlingException", "{'message':'Too many tokens, please wait before trying again.'}",
+         LLMGW_E_RATE_LIMITED, "Too many tokens"},
         {"!validationException", "{'message':'bad field'}", LLMGW_E_BAD_REQUEST, "bad field"},
         {"!validationException", "{'message':'Input is too long for requested model.'}",
          LLMGW_E_CONTEXT_LENGTH, "too long"},
@@ -533,6 +540,8 @@ static void test_errors(void **state) {
     } rows[] = {
         {429, "ThrottlingException", "{'message':'Too many requests, please wait.'}", LLMGW_E_RATE_LIMITED,
          "429"},
+        {429, "ThrottlingException", "{'message':'Too many tokens, please wait before trying again.'}",
+         LLMGW_E_RATE_LIMITED, "Too many tokens"},
         {429, "ThrottlingException",
          "{'message':'Too many tokens per day, please wait before trying again.'}", LLMGW_E_QUOTA, "per day"},
         {429, "ModelNotReadyException:http://internal.amazon.com/x", "{'message':'m'}", LLMGW_E_OVERLOADED,
@@ -553,7 +562,7 @@ static void test_errors(void **state) {
         {424, "ModelErrorException", "{'message':'m'}", LLMGW_E_PROVIDER, "m"},
         {500, "InternalServerException", "{'message':'m'}", LLMGW_E_PROVIDER, "m"},
         {503, "ServiceUnavailableException", "", LLMGW_E_OVERLOADED, "HTTP 503"},
-        {503, "NovelException", "{'Message':'m'}", LLMGW_E_OVERLOADED, "HTTP 503"},
+        {503, "NovelException", "{'Message':'m'}", LLMGW_E_OVERLOADED, "HTTP 503: m"},
     };
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(rows); i++) {
         llmgwi_dialect_meta meta;

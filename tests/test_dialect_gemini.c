@@ -122,6 +122,10 @@ static void test_tool_loop(void **state) {
             "{'functionResponse':{'id':'real3','name':'h','response':{'error':'broke'}}},{'text':'also'}]}");
     unit_none(body, "contents.3");
     json_decref(body);
+    body = unit_body("vertex", "m", &request); /* it refuses ids: "Cannot find field" */
+    unit_is(body, "contents.1.parts.0", "{'functionCall':{'name':'f','args':{'a':1}}}");
+    unit_is(body, "contents.2.parts.0", "{'functionResponse':{'name':'g','response':{'temp':21}}}");
+    json_decref(body);
 }
 
 /* What is no object is wrapped: JSON of another kind, bad JSON, nothing. */

@@ -86,7 +86,7 @@ static const llmgwi_dialect_embedder *row_of(const char *dialect, const char *mo
     llmgwi_dialect named;
     memset(&named, 0, sizeof named);
     named.name = dialect;
-    return llmgwi_dialect_embedder_find(&named, model);
+    return llmgwi_dialect_embedder_find(&named, dialect, model);
 }
 
 static void writes_each_dialect(void **state) {
@@ -410,7 +410,7 @@ static void one_failure_fails_all(void **state) {
     llmgw *gw = t_open(&provider, &options);
     llmgw_embed_request request = asks("qwen/text-embedding-v4", texts, N);
     llmgw_vectors *v = llmgw_embed(gw, &request);
-    expect(v, LLMGW_E_ARGUMENT, "texts[5]: bad UTF-8");
+    expect(v, LLMGW_E_ARGUMENT, "texts[35]: bad UTF-8");
     assert_true(v->attempts < 6);
     assert_int_equal(llmgw_pending(gw), 0);
     llmgw_vectors_free(v);
@@ -430,7 +430,8 @@ static void fails_over_to_the_same_model_only(void **state) {
                             t_provider(&provider, "two", "openai", "/v1", OPENAI_KEY, urls[1])};
     options.providers = two;
     options.provider_count = 2;
-    options.config_json = "{\"routes\":{\"same\":{\"try\":[\"one/bge-m3\",\"two/baai/bge-m3\"]},"
+    options.config_json = "{\"providers\":{\"v\":{\"dialect\":\"vertex\",\"project\":\"p\",\"key\":\"k\"}},"
+                          "\"routes\":{\"same\":{\"try\":[\"one/bge-m3\",\"two/baai/bge-m3\"]},"
                           "\"mixed\":{\"try\":[\"one/bge-m3\",\"two/e5\"]},\"none\":{\"try\":[\"one/"
                           "claude\",\"anthropic/claude\"]}}}";
     llmgw *gw = t_open(&provider, &options);
@@ -448,6 +449,10 @@ static void fails_over_to_the_same_model_only(void **state) {
     request.model = "none";
     v = llmgw_embed(gw, &request);
     expect(v, LLMGW_E_UNSUPPORTED, "anthropic/claude");
+    llmgw_vectors_free(v);
+    request.model = "v/gemini-embedding-001"; /* Vertex has no :batchEmbedContents */
+    v = llmgw_embed(gw, &request);
+    expect(v, LLMGW_E_UNSUPPORTED, "v/gemini-embedding-001");
     llmgw_vectors_free(v);
     llmgw_close(gw);
 }
@@ -564,6 +569,10 @@ static void each_provider(void **state) {
         {"ollama7", "openai", "/v1", "nomic-embed-text", 1},
         {"cohere", NULL, "/v2", "embed-v4.0", 3},
         {"vllm", NULL, "/v1", "bge-m3", 1},
+        {"llamacpp", NULL, "/llamacpp/v1", "bge-m3", 1},
+        {"azure", NULL, "", "text-embedding-3-small", 1},
+        {"openrouter", NULL, "/openrouter/v1", "openai/text-embedding-3-small", 1},
+        {"qwen", NULL, "/qwen/v1", "text-embedding-v4", 25},
         {"bedrock", NULL, "", "cohere.embed-v4:0", 3},
         {"bedrock", NULL, "", "amazon.titan-embed-text-v2:0", N},
         {"bedrock", NULL, "", "amazon.nova-2-multimodal-embeddings-v1:0", N},

@@ -285,6 +285,23 @@ static void test_foreign_bytes(void **state) {
             }
 }
 
+/* A long message is cut, and decoded all the same: a key with a slash in it is known by its letters only. */
+static void test_long_escapes(void **state) {
+    static const char *const ends[] = {"\\/", "\\u00e9", "\\n", "e"};
+    for (size_t e = 0; e < LLMGWI_BASE_COUNT(ends); e++)
+        for (size_t fill = 480; fill < 530; fill++) {
+            char body[1200] = "{\"error\":{\"message\":\"you sent a\\/b+c\\u002fd ";
+            llmgw_error error;
+            size_t n = strlen(body);
+            memset(body + n, 'x', fill);
+            snprintf(body + n + fill, sizeof body - n - fill, "%s%s\"}}", ends[e], ends[e]);
+            memset(&error, 0, sizeof error);
+            llmgwi_dialect_error(&error, 400, llmgwi_base_cstr(body), 64);
+            unit_has(error.text, "you sent a/b+c/d xxx");
+            assert_null(strchr(error.text, '\\'));
+        }
+}
+
 static void test_body_with_nul(void **state) {
     static const char body[] = "{\"error\":{\"message\":\"a\\u0000b\"}}";
     llmgw_error error = read_error(500, body);
@@ -430,25 +447,16 @@ static void test_dates(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_statuses),
-        cmocka_unit_test(test_openai_table),
-        cmocka_unit_test(test_azure_filter),
-        cmocka_unit_test(test_anthropic_table),
-        cmocka_unit_test(test_gemini_table),
-        cmocka_unit_test(test_gemini_retry_info),
-        cmocka_unit_test(test_gemini_daily_quota),
-        cmocka_unit_test(test_other_shapes),
-        cmocka_unit_test(test_not_json),
-        cmocka_unit_test(test_foreign_bytes),
-        cmocka_unit_test(test_body_with_nul),
-        cmocka_unit_test(test_deep_body),
-        cmocka_unit_test(test_retry_after),
-        cmocka_unit_test(test_retry_after_huge),
-        cmocka_unit_test(test_retry_after_ms),
-        cmocka_unit_test(test_retry_after_both),
-        cmocka_unit_test(test_should_retry),
-        cmocka_unit_test(test_content_type),
-        cmocka_unit_test(test_dates),
+        cmocka_unit_test(test_statuses),           cmocka_unit_test(test_openai_table),
+        cmocka_unit_test(test_azure_filter),       cmocka_unit_test(test_anthropic_table),
+        cmocka_unit_test(test_gemini_table),       cmocka_unit_test(test_gemini_retry_info),
+        cmocka_unit_test(test_gemini_daily_quota), cmocka_unit_test(test_other_shapes),
+        cmocka_unit_test(test_not_json),           cmocka_unit_test(test_foreign_bytes),
+        cmocka_unit_test(test_long_escapes),       cmocka_unit_test(test_body_with_nul),
+        cmocka_unit_test(test_deep_body),          cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_retry_after_huge),   cmocka_unit_test(test_retry_after_ms),
+        cmocka_unit_test(test_retry_after_both),   cmocka_unit_test(test_should_retry),
+        cmocka_unit_test(test_content_type),       cmocka_unit_test(test_dates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -900,6 +900,8 @@ static void limits_of_a_key(void **state) {
     t_expect_text(reply, "tpm");
     assert_true(reply->error.retry_after_ms > 0);
     llmgw_reply_free(reply);
+    request.max_tokens = INT64_MAX; /* does not run over into a negative sum */
+    expect(gw, &request, LLMGW_E_LIMIT);
     llmgw_close(gw);
 }
 

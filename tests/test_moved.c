@@ -19,28 +19,47 @@ static int group_stop(void **state) {
 
 /* ---- where they go ---- */
 
+/* Which of its own reasoning a home has back. */
+typedef enum back {
+    NEVER,
+    ALWAYS,
+    LOOP,    /* that of a turn with calls */
+    FOLLOWED /* with something said or called after it in its turn */
+} back;
+
 typedef struct home {
     const char *dialect, *flavour, *path, *model;
-    bool replays; /* its own signed reasoning goes back */
+    back back;
     bool idless;  /* a call may have no id on this wire */
+    bool unique;  /* takes an id once in a request */
     size_t share; /* of the conversations that it gets, in percent */
 } home;
 
 /* A dialect of llmgw.h that is not here is spoken to at the path of its name: one line makes it right. */
 static const home homes[] = {
-    {"openai", "openai", "/v1", "gpt-4o", false, false, 100},
-    {"openai", "mistral", "/mistral/v1", "mistral-large", false, false, 20},
-    {"openai", "deepseek", "/deepseek/v1", "deepseek-chat", false, false, 20},
-    {"openai", "openrouter", "/openrouter/v1", "x/y", true, false, 20},
-    {"openai", "ollama", "/v1", "llama", false, false, 20},
-    {"anthropic", "anthropic", "", "claude-sonnet-4-5", true, false, 100},
-    {"gemini", "gemini", "/v1beta", "gemini-2.5-flash", true, true, 50},
-    {"gemini", "gemini", "/v1beta", "gemini-3-pro", true, true, 100},
-    {"responses", "responses", "/v1", "gpt-5.2", false, false, 100},
-    {"ollama", "ollama", "", "llama3.2", true, true, 20},
-    {"cohere", "cohere", "/v2", "command-a-03-2025", false, false, 20},
-    {"bedrock", "bedrock", "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", true, false, 100},
-    {"bedrock", "bedrock", "", "amazon.nova-pro-v1:0", true, false, 20},
+    {"openai", "openai", "/v1", "gpt-4o", NEVER, false, false, 100},
+    {"openai", "azure", "/openai/v1", "gpt-4o", NEVER, false, false, 100},
+    {"openai", "mistral", "/mistral/v1", "mistral-large", NEVER, false, false, 20},
+    {"openai", "deepseek", "/deepseek/v1", "deepseek-chat", LOOP, false, false, 100},
+    {"openai", "moonshot", "/moonshot/v1", "kimi-k3", LOOP, false, false, 20},
+    {"openai", "qwen", "/qwen/v1", "qwen3-vl-plus", NEVER, false, false, 20},
+    {"openai", "openrouter", "/openrouter/v1", "x/y", ALWAYS, false, false, 20},
+    {"openai", "groq", "/groq/v1", "openai/gpt-oss-20b", NEVER, false, false, 20},
+    {"openai", "xai", "/xai/v1", "grok-4.5", NEVER, false, false, 20},
+    {"openai", "llamacpp", "/llamacpp/v1", "m", NEVER, false, false, 20},
+    {"openai", "vllm", "/vllm/v1", "m", NEVER, false, false, 20},
+    {"openai", "ollama", "/v1", "llama", NEVER, false, false, 20},
+    {"anthropic", "anthropic", "", "claude-sonnet-4-5", ALWAYS, false, true, 100},
+    {"gemini", "gemini", "/v1beta", "gemini-2.5-flash", ALWAYS, true, false, 50},
+    {"gemini", "gemini", "/v1beta", "gemini-3-pro", ALWAYS, true, false, 100},
+    {"gemini", "vertex", "/v1/projects/p-1/locations/global/publishers/google", "gemini-3-pro", ALWAYS, true,
+     false, 100},
+    {"responses", "responses", "/v1", "gpt-5.2", FOLLOWED, false, true, 100},
+    {"responses", "azure", "/openai/v1", "gpt-5.2", NEVER, false, true, 20},
+    {"ollama", "ollama", "", "llama3.2", FOLLOWED, true, false, 100},
+    {"cohere", "cohere", "/v2", "command-a-03-2025", FOLLOWED, false, false, 100},
+    {"bedrock", "bedrock", "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", ALWAYS, false, true, 100},
+    {"bedrock", "bedrock", "", "amazon.nova-pro-v1:0", ALWAYS, false, true, 20},
 };
 
 /* ---- a conversation ---- */
@@ -54,9 +73,10 @@ typedef enum kind { TEXT, SYSTEM, CALL, RESULT, IMAGE, SIGNATURE, KINDS } kind;
 
 typedef struct mark {
     kind kind;
-    char text[40];      /* what is looked for in the body */
-    const char *origin; /* SIGNATURE: whose */
-    size_t call;        /* RESULT: the mark of its call */
+    char text[40];       /* what is looked for in the body */
+    const char *origin;  /* SIGNATURE: whose */
+    bool loop, followed; /* what a home may want of it */
+    size_t call;         /* RESULT: the mark of its call */
 } mark;
 
 typedef struct talk {
@@ -67,7 +87,9 @@ typedef struct talk {
     llmgw_tool tools[4];
     mark marks[MAX_MARKS];
     size_t turn_count, part_count, mark_count;
-    bool urls; /* not every provider fetches */
+    const char *ids[MAX_PARTS]; /* of all calls */
+    size_t id_count, old_ids;   /* those of the turns before */
+    bool urls;                  /* not every provider fetches */
     char room[256 << 10];
     size_t used;
 } talk;
@@ -100,6 +122,7 @@ static size_t mark_new(talk *t, kind k, const char *text) {
     m->kind = k;
     snprintf(m->text, sizeof m->text, "%s", text);
     m->origin = NULL;
+    m->loop = m->followed = false;
     m->call = SIZE_MAX;
     return t->mark_count++;
 }
@@ -186,29 +209,57 @@ static char *base64(talk *t, const char *text) {
     return out;
 }
 
-/* Reasoning of one of the providers, as its reply gave it. */
-static void add_reasoning(talk *t) {
-    static const char *const origins[] = {"anthropic", "gemini",  "openrouter",
-                                          "openai",    "bedrock", "responses"};
+/* An item of the Responses API, whose id and secret belong together as the fake provider has it. */
+static char *reasoning_item(talk *t) {
+    char *id = say(t, "rs_%05u", (unsigned)t->mark_count);
+    char *secret = base64(t, say(t, "enc-%u-enc-enc", fnv(id)));
+    return say(t,
+               "{\"id\":\"%s\",\"type\":\"reasoning\",\"encrypted_content\":\"gAAAAABo%s\",\"summary\":[]}",
+               id, secret);
+}
+
+/* Reasoning of one of the providers, as its reply gave it: signed, or a text alone. */
+static void add_reasoning(talk *t, bool loop, bool followed) {
+    static const struct {
+        const char *origin;
+        char sign; /* hash of the text, base64, details, item, 0: none */
+    } kinds[] = {{"anthropic", 'h'},  {"bedrock", 'h'},   {"gemini", 'b'}, {"vertex", 'b'},
+                 {"openrouter", 'd'}, {"responses", 'i'}, {"openai", 0},   {"cohere", 0},
+                 {"deepseek", 0},     {"moonshot", 0},    {"ollama", 0}};
     llmgw_part *part = part_new(t, LLMGW_PART_REASONING);
-    const char *m = mark_text(t);
-    part->origin = origins[below(t, COUNT_OF(origins))];
+    size_t which = below(t, COUNT_OF(kinds));
+    const char *m = mark_text(t), *find = m;
+    part->origin = kinds[which].origin;
     part->text = say(t, "Hm %s", m);
-    if (strcmp(part->origin, "openai") == 0) return; /* it shows none: not signed */
-    if (strcmp(part->origin, "openrouter") == 0)
-        part->signature = say(t, "[{\"type\":\"reasoning.text\",\"text\":\"%s\"}]", m);
-    else if (strcmp(part->origin, "anthropic") == 0 || strcmp(part->origin, "bedrock") == 0)
-        part->signature = say(t, "sig-%u", fnv(part->text));
-    else
-        part->signature = base64(t, m);
-    size_t at = mark_new(t, SIGNATURE, strcmp(part->origin, "openrouter") == 0 ? m : part->signature);
+    switch (kinds[which].sign) {
+    case 'h': part->signature = find = say(t, "sig-%u", fnv(part->text)); break;
+    case 'b': part->signature = find = base64(t, m); break;
+    case 'd': part->signature = say(t, "[{\"type\":\"reasoning.text\",\"text\":\"%s\"}]", m); break;
+    case 'i':
+        part->signature = reasoning_item(t);
+        find = say(t, "rs_%05u", (unsigned)t->mark_count);
+        break;
+    }
+    size_t at = mark_new(t, SIGNATURE, find);
     t->marks[at].origin = part->origin;
+    t->marks[at].loop = loop;
+    t->marks[at].followed = followed;
 }
 
 static const char *const names[] = {"get_weather", "lookup", "Search-2"};
 
+/* One that a call of an earlier turn has: some models begin to count anew in each (vllm issue 50295). */
+static const char *old_id(talk *t) {
+    const char *id = t->ids[below(t, t->old_ids)];
+    for (size_t i = t->old_ids; i < t->id_count; i++)
+        if (strcmp(t->ids[i], id) == 0) return NULL;
+    return id;
+}
+
 /* Ids as the providers make them. */
 static const char *call_id(talk *t, unsigned n) {
+    const char *old = t->old_ids && chance(t, 20) ? old_id(t) : NULL;
+    if (old) return old;
     switch (below(t, 7)) {
     case 0: return say(t, "call_%024u", n);
     case 1: return say(t, "toolu_01%022u", n);
@@ -231,11 +282,14 @@ static asked add_call(talk *t) {
     llmgw_part *part = part_new(t, LLMGW_PART_TOOL_CALL);
     a.mark = mark_new(t, CALL, m);
     a.name = part->name = names[below(t, COUNT_OF(names))];
-    a.id = part->id = call_id(t, (unsigned)t->mark_count);
+    a.id = part->id = t->ids[t->id_count] = call_id(t, (unsigned)t->mark_count);
+    t->id_count++;
     part->arguments = say(t, "{\"q\": \"%s\", \"deep\": {\"list\": [1, 2.50, null]}}", m);
     if (chance(t, 20)) {
         part->origin = "gemini";
         part->signature = base64(t, say(t, "sig-%u", fnv(part->name)));
+        size_t at = mark_new(t, SIGNATURE, part->signature);
+        t->marks[at].origin = part->origin;
     }
     return a;
 }
@@ -298,13 +352,15 @@ static void user_turn(talk *t) {
 /* One turn of the assistant, or two; its calls. */
 static size_t assistant_turns(talk *t, asked *calls) {
     size_t count = chance(t, 50) ? 1 + below(t, 3) : 0, turns = chance(t, 20) ? 2 : 1;
+    t->old_ids = t->id_count;
     for (size_t i = 0; i < turns; i++) {
         llmgw_message *turn = turn_new(t, LLMGW_ROLE_ASSISTANT);
-        if (chance(t, 30)) add_reasoning(t);
-        if (chance(t, 70)) add_text(t, TEXT);
+        bool says = chance(t, 70), adds = chance(t, 10);
+        if (chance(t, 30)) add_reasoning(t, count > 0, says || adds || (count && i == 0));
+        if (says) add_text(t, TEXT);
         if (chance(t, 10)) add_blank(t);
         for (size_t k = 0; k < count && i == 0; k++) calls[k] = add_call(t);
-        if (chance(t, 10)) add_text(t, TEXT);
+        if (adds) add_text(t, TEXT);
         if (turn->parts == &t->parts[t->part_count]) add_blank(t);
         turn_end(t, turn);
     }
@@ -414,6 +470,19 @@ static size_t find(const leaves *all, const char *text) {
 
 static const char *const kind_names[KINDS] = {"text", "system text", "call", "result", "image", "signature"};
 
+static bool goes_back(const home *h, const mark *m) {
+    if (strcmp(m->origin, h->flavour) != 0) return false;
+    return h->back == ALWAYS || (h->back == LOOP && m->loop) || (h->back == FOLLOWED && m->followed);
+}
+
+/* The mark of another call with the same id on this wire; SIZE_MAX: none. */
+static size_t same_id(const talk *t, const leaves *all, const size_t *at, size_t i) {
+    const char *id = all->list[at[i]].id;
+    for (size_t k = 0; id && k < i; k++)
+        if (t->marks[k].kind == CALL && strcmp(all->list[at[k]].id, id) == 0) return k;
+    return SIZE_MAX;
+}
+
 /* Is everything there, in order? NULL, or what is wrong. */
 static const char *check_body(const talk *t, const home *h, const json_t *body) {
     static char why[256];
@@ -428,7 +497,7 @@ static const char *check_body(const talk *t, const home *h, const json_t *body) 
         at[i] = find(&all, m->text);
         if (m->kind == SIGNATURE) {
             bool own = strcmp(m->origin, h->flavour) == 0;
-            if (own && h->replays && at[i] == SIZE_MAX)
+            if (goes_back(h, m) && at[i] == SIZE_MAX)
                 snprintf(why, sizeof why, "lost: own reasoning %s", m->text);
             if (!own && at[i] != SIZE_MAX)
                 snprintf(why, sizeof why, "another's reasoning went along: %s", m->text);
@@ -442,6 +511,8 @@ static const char *check_body(const talk *t, const home *h, const json_t *body) 
             snprintf(why, sizeof why, "before its call: %s %s", kind_names[m->kind], m->text);
         if (why[0]) break;
         last[k] = at[i];
+        if (h->unique && m->kind == CALL && same_id(t, &all, at, i) != SIZE_MAX)
+            snprintf(why, sizeof why, "call %s: its id comes twice: %s", m->text, all.list[at[i]].id);
         if (m->call == SIZE_MAX) continue;
         const char *call = all.list[at[m->call]].id, *result = all.list[at[i]].id;
         if (!call != !result || (!call && !h->idless) || (call && strcmp(call, result) != 0))
@@ -464,6 +535,7 @@ typedef struct wire {
 } wire;
 
 static void wire_open(wire *w, const home *h, const llmgwi_dialect *dialect) {
+    bool bearer = strcmp(h->flavour, "vertex") == 0;
     char base[128], line[256];
     llmgwi_base_buf url;
     memset(w, 0, sizeof *w);
@@ -476,8 +548,12 @@ static void wire_open(wire *w, const home *h, const llmgwi_dialect *dialect) {
     w->headers = curl_slist_append(w->headers, "Expect:");
     if (dialect->header) w->headers = curl_slist_append(w->headers, dialect->header);
     snprintf(line, sizeof line, "%s: %ssk-moved-0123456789",
-             dialect->key_header ? dialect->key_header : "X-None",
-             dialect->key_prefix ? dialect->key_prefix : "");
+             bearer                ? "Authorization"
+             : dialect->key_header ? dialect->key_header
+                                   : "X-None",
+             bearer                ? "Bearer "
+             : dialect->key_prefix ? dialect->key_prefix
+                                   : "");
     w->headers = curl_slist_append(w->headers, line);
     w->easy = curl_easy_init();
     curl_easy_setopt(w->easy, CURLOPT_URL, w->url);
@@ -567,8 +643,14 @@ static void test_moved(void **state) {
 static void test_others(void **state) {
     for (size_t d = 0; llmgwi_dialect_table[d].name; d++) {
         char path[80];
-        home own = {
-            llmgwi_dialect_table[d].name, llmgwi_dialect_table[d].name, path, "model", false, true, 100};
+        home own = {llmgwi_dialect_table[d].name,
+                    llmgwi_dialect_table[d].name,
+                    path,
+                    "model",
+                    NEVER,
+                    true,
+                    false,
+                    100};
         bool known = false;
         snprintf(path, sizeof path, "/%s", own.dialect);
         for (size_t i = 0; i < COUNT_OF(homes); i++)

@@ -210,14 +210,17 @@ static void a_day_where_the_model_takes_it(void **state) {
                 {"gpt-5.1", LLMGW_PROMPT_CACHE_5M, NULL},
                 {"gpt-4o", LLMGW_PROMPT_CACHE_1H, NULL},
                 {"gpt-4.1-mini", LLMGW_PROMPT_CACHE_1H, NULL}};
+    static const char *const places[] = {"openai", "azure"};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         llmgw_request request = unit_ask("q");
         request.system = "s";
         request.prompt_cache = rows[i].how;
-        json_t *body = unit_body("openai", rows[i].model, &request);
-        assert_non_null(json_object_get(body, "prompt_cache_key"));
-        unit_is(body, "prompt_cache_retention", rows[i].want);
-        json_decref(body);
+        for (size_t k = 0; k < COUNT_OF(places); k++) {
+            json_t *body = unit_body(places[k], rows[i].model, &request);
+            assert_non_null(json_object_get(body, "prompt_cache_key"));
+            unit_is(body, "prompt_cache_retention", rows[i].want);
+            json_decref(body);
+        }
     }
 }
 

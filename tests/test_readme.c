@@ -403,6 +403,132 @@ static void test_flags(void **state) {
     }
 }
 
+/* ---- the table of providers ---- */
+
+static const char *const feature_names[] = {
+    "provider",  "chat",         "stream, cancel", "tools",         "images",     "schema",
+    "reasoning", "tokens, cost", "cached tokens",  "prefix marked", "embeddings", "batches"};
+enum { FEATURES = sizeof feature_names / sizeof *feature_names, SCRIPT_FIELDS = 10 };
+
+/* A file's text; free it. NULL: there is no such file. */
+static char *text_of(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file) return NULL;
+    char *text = calloc(1, 256 << 10);
+    assert_non_null(text);
+    assert_true(fread(text, 1, (256 << 10) - 1, file) < (256 << 10) - 1);
+    (void)fclose(file);
+    return text;
+}
+
+/* The text of the test that a letter of the section stands for. */
+static char *test_of(const char *section, char letter) {
+    char mark[8], path[80];
+    snprintf(mark, sizeof mark, "`%c` ", letter);
+    const char *at = strstr(section, mark);
+    at = at ? strstr(at, "](") : NULL;
+    if (!at) fail_msg("nobody says what %c is", letter);
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(at + 2, ")"), at + 2);
+    char *text = text_of(path);
+    if (!text) fail_msg("%c: there is no %s", letter, path);
+    return text;
+}
+
+/* Does a test say this word as a string, or as the start of one ("openai/gpt-4o", "openai:responses")? */
+static bool says(const char *test, const char *word) {
+    char quoted[80];
+    static const char ends[] = "\"/:";
+    for (const char *end = ends; *end; end++) {
+        snprintf(quoted, sizeof quoted, "\"%s%c", word, *end);
+        if (strstr(test, quoted)) return true;
+    }
+    snprintf(quoted, sizeof quoted, ":%s\"", word);
+    return strstr(test, quoted) != NULL;
+}
+
+/* Rows of the script that speak a dialect (NULL: by the name alone) with a provider: how many there are, and how many
+   do what their fields 4 (images) to 7 (cached tokens) may say why not. */
+static int script_rows(const char *test, const char *name, const char *dialect, int field, int *doing) {
+    char begin[120], value[16];
+    int count = 0;
+    snprintf(begin, sizeof begin, dialect ? "    {\"%s\", \"%s\"," : "    {\"%s\", NULL,", name, dialect);
+    *doing = 0;
+    for (const char *at = test; (at = strstr(at, begin)) != NULL; at++, count++) {
+        const char *cell = at;
+        for (int i = 0; i < field; i++) cell += strcspn(cell, ",") + 1;
+        cell += strspn(cell, " \n");
+        snprintf(value, sizeof value, "%.*s", (int)strcspn(cell, ",}"), cell);
+        *doing += strcmp(value, "NULL") == 0;
+    }
+    return count;
+}
+
+/* One cell: "no", "-", or letters of tests that speak of the provider. */
+static void expect_feature(const char *section, const char *script, const char *name, const char *dialect,
+                           int feature, const char *cell) {
+    static const int fields[FEATURES] = {0, 0, 0, 0, 4, 6, 5, 0, 7, 0, 0, 0};
+    int doing, rows = script_rows(script, name, dialect, fields[feature], &doing);
+    bool by_script = strchr(cell, 'S') != NULL, does = rows && (!fields[feature] || doing);
+    if (!rows) fail_msg("%s: the script has no row of it", name);
+    if (feature <= 8 && by_script != does)
+        fail_msg("%s: %s: the script %s, the table says %s", name, feature_names[feature],
+                 does ? "has it" : "has it not", cell);
+    if (strcmp(cell, "no") == 0 || strcmp(cell, "-") == 0) return;
+    for (; *cell; cell++) {
+        char *test = test_of(section, *cell);
+        if (!says(test, name) || (dialect && !says(test, dialect)))
+            fail_msg("%s, %s: %c does not speak of it", name, feature_names[feature], *cell);
+        free(test);
+    }
+}
+
+/* All known providers have a row, whose cells the tests bear out. */
+static void test_providers(void **state) {
+    char cell[512], row[160], *script = text_of("tests/test_script.c");
+    const char *section = strstr(readme, "\n### Providers\n");
+    assert_true(section && script);
+    const char *table = strstr(section, "\n| provider |") + 1;
+    for (int i = 0; i < FEATURES; i++) {
+        assert_true(cell_of(table, i + 1, cell, sizeof cell));
+        assert_string_equal(cell, feature_names[i]);
+    }
+    const char *line = strstr(strstr(table, "\n|") + 1, "\n|"); /* past the line of dashes */
+    for (; line && line[1] == '|'; line = strchr(line + 1, '\n')) {
+        char name[64] = "", dialect[64] = "";
+        assert_true(cell_of(line + 1, 1, cell, sizeof cell));
+        int n = sscanf(cell, "`%63[^`]` as `%63[^`]`", name, dialect);
+        if (n < 1 || !llmgwi_dialect_known_find(name, NULL)) fail_msg("no known provider: %s", cell);
+        for (int i = 1; i < FEATURES; i++) {
+            assert_true(cell_of(line + 1, i + 1, cell, sizeof cell));
+            expect_feature(flat + (section - readme), script, name, n > 1 ? dialect : NULL, i, cell);
+        }
+    }
+    for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_dialect_knowns); i++) {
+        const llmgwi_dialect_known *known = &llmgwi_dialect_knowns[i];
+        bool second = llmgwi_dialect_known_find(known->name, NULL) != known;
+        snprintf(row, sizeof row, second ? "\n| `%s` as `%s` |" : "\n| `%s` |", known->name, known->dialect);
+        if (!strstr(table, row)) fail_msg("the table of providers has no%s", row);
+    }
+    free(script);
+}
+
+/* The header's manual is as long as the README says, to the next ten lines. */
+static void test_manual(void **state) {
+    char *header = calloc(1, 8 << 20), want[80];
+    FILE *file = fopen("llmgw.h", "rb");
+    int lines = 1;
+    assert_true(header && file && fread(header, 1, (8 << 20) - 1, file));
+    (void)fclose(file);
+    const char *end = strstr(header, "#endif /* LLMGW_H */");
+    assert_non_null(end);
+    for (const char *p = header; p < end; p++) lines += *p == '\n';
+    lines = (lines + 9) / 10 * 10;
+    snprintf(want, sizeof want, "The first %d,%03d lines of the header are the manual", lines / 1000,
+             lines % 1000);
+    if (!strstr(flat, want)) fail_msg("the README does not say: %s", want);
+    free(header);
+}
+
 /* A race that says nothing of its width. */
 static void test_width(void **state) {
     llmgwi_config config;
@@ -429,7 +555,8 @@ int main(void) {
         cmocka_unit_test(test_example),        cmocka_unit_test(test_cache_example),
         cmocka_unit_test(test_flags),          cmocka_unit_test(test_width),
         cmocka_unit_test(test_money_example),  cmocka_unit_test(test_log_items),
-        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics),        cmocka_unit_test(test_providers),
+        cmocka_unit_test(test_manual),
     };
     return cmocka_run_group_tests(tests, read_readme, NULL);
 }
