@@ -32134,11 +32134,12 @@ static void llmgwi_engine_record(llmgwi_engine_attempt *attempt, const llmgw_tra
 static void llmgwi_engine_count_saved(llmgwi_engine_reply *reply, const llmgw_trace *item,
                                       const llmgwi_price_rates *rates) {
     llmgw_usage plain = item->usage;
-    if (!item->cost.known || item->cost.saturated) reply->saved_unknown = true;
+    const int64_t most = INT64_MAX / 128; /* of an attempt, so that the sum of all fits: 72,000 USD */
+    if (!item->cost.known || item->cost.pico_usd > most) reply->saved_unknown = true;
     if (!item->usage.known || !(plain.cached || plain.cache_write)) return;
     plain.cached = plain.cache_write = plain.cache_write_1h = 0;
     llmgw_cost without = llmgwi_engine_cost(rates, &plain);
-    if (!without.known || without.saturated) reply->saved_unknown = true;
+    if (!without.known || without.pico_usd > most) reply->saved_unknown = true;
     reply->saved_estimated = reply->saved_estimated || without.estimated;
     if (!reply->saved_unknown) reply->saved_pico += without.pico_usd - item->cost.pico_usd;
 }
@@ -37525,6 +37526,8 @@ LLMGW_API void llmgw_vectors_free(llmgw_vectors *vectors) {
 /* ---- batches ---- */
 
 #define LLMGWI_PUBLIC_BATCH_FRAME 1024 /* bytes around the requests, at most */
+#define LLMGWI_PUBLIC_BATCH_SEEN                                                                             \
+    ((size_t)1 << 18) /* ids of results, of which 3 in 4 can be: more than any batch has */
 
 /* One of the functions at work. */
 typedef struct llmgwi_public_batching {
@@ -37547,8 +37550,10 @@ typedef struct llmgwi_public_batching {
     /* results */
     llmgw_batch_fn result;
     void *user;
-    uint32_t epoch;            /* of the lines that come; what an earlier attempt gave is passed over */
-    int64_t at, given, before; /* lines of this attempt; of this file; results of earlier files */
+    uint32_t epoch;    /* of the lines that come */
+    int64_t at, given; /* lines of this attempt; results so far */
+    uint64_t *seen;    /* hashes of their ids; 0: a free place. NULL: there are none */
+    uint64_t salt;
     bool stopped;
     llmgw_error why; /* a line that makes no sense */
     llmgw_usage usage;
@@ -37603,6 +37608,7 @@ static llmgw_code llmgwi_public_batch_close(llmgwi_public_batching *job) {
     llmgwi_engine_unbear(job->gw, &job->asked.bearing, 0);
     llmgwi_base_buf_free(&job->body);
     if (job->book) llmgwi_price_book_free(job->book, &job->gw->mem);
+    llmgwi_base_free(&job->gw->mem, job->seen, LLMGWI_PUBLIC_BATCH_SEEN * sizeof *job->seen);
     if (job->error->code) llmgwi_config_redact(&job->gw->config, job->error->text);
     llmgwi_public_leave(job->gw);
     return job->error->code;
@@ -37927,6 +37933,24 @@ static void llmgwi_public_batch_count(llmgwi_public_batching *job, const llmgw_r
     llmgwi_public_more(&to->audio_output, from->audio_output);
 }
 
+/* Is a result's id new? An attempt after one that was cut begins at the file's first line again, in whatever order, and
+   what a provider gives twice is neither shown nor paid twice. False with why set: out of memory, or too many. */
+static bool llmgwi_public_batch_fresh(llmgwi_public_batching *job, const char *id, size_t n) {
+    const size_t mask = LLMGWI_PUBLIC_BATCH_SEEN - 1;
+    uint64_t hash = XXH3_64bits_withSeed(id, n, job->salt) | 1;
+    size_t at = (size_t)(hash >> 20) & mask;
+    if (!job->seen)
+        job->seen =
+            (uint64_t *)llmgwi_base_zalloc(&job->gw->mem, LLMGWI_PUBLIC_BATCH_SEEN * sizeof *job->seen);
+    if (!job->seen) return !llmgwi_base_error(&job->why, LLMGW_E_MEMORY, "out of memory for the results");
+    if ((size_t)job->given >= LLMGWI_PUBLIC_BATCH_SEEN / 4 * 3)
+        return !llmgwi_base_error(&job->why, LLMGW_E_PROTOCOL, "more results than any batch has");
+    while (job->seen[at] && job->seen[at] != hash) at = (at + 1) & mask;
+    if (job->seen[at]) return false;
+    job->seen[at] = hash;
+    return true;
+}
+
 /* A line of results. False: it makes no sense. */
 static bool llmgwi_public_batch_line(llmgwi_public_batching *job, llmgwi_base_str line) {
     llmgwi_dialect_result result;
@@ -37935,9 +37959,14 @@ static bool llmgwi_public_batch_line(llmgwi_public_batching *job, llmgwi_base_st
                                   (long long)job->at);
     llmgwi_engine_reply *reply = llmgwi_engine_reply_new(&job->gw->mem);
     char *id = reply ? (char *)llmgwi_base_arena_get(&reply->arena, result.id.raw.n + 1) : NULL;
+    size_t n = id ? llmgwi_json_decode(result.id, id) : 0;
+    if (id) id[n] = 0;
+    if (id && !llmgwi_public_batch_fresh(job, id, n)) {
+        llmgwi_engine_reply_drop(reply);
+        return !job->why.code;
+    }
     bool good = id && llmgwi_public_batch_fill(job, &result, reply);
     if (good) {
-        id[llmgwi_json_decode(result.id, id)] = 0;
         llmgwi_public_batch_count(job, &reply->pub);
         job->given++;
         job->stopped = !job->result(id, &reply->pub, job->user);
@@ -37948,13 +37977,12 @@ static bool llmgwi_public_batch_line(llmgwi_public_batching *job, llmgwi_base_st
     return good;
 }
 
-/* An attempt after one that was cut begins at the file's first line again. */
 static void llmgwi_public_batch_event(const llmgw_event *event, void *user) {
     llmgwi_public_batching *job = (llmgwi_public_batching *)user;
     if (event->kind != LLMGW_EVENT_REASONING || job->stopped || job->why.code) return;
     if (event->epoch != job->epoch) job->at = 0;
     job->epoch = event->epoch;
-    if (job->at++ < job->given - job->before) return;
+    job->at++;
     if (!llmgwi_public_batch_line(job, llmgwi_base_view(event->text, event->text_len)) || job->stopped)
         llmgw_cancel(job->gw, event->call);
 }
@@ -37966,7 +37994,6 @@ static bool llmgwi_public_batch_file(llmgwi_public_batching *job, const char *id
     errand.get = true;
     job->epoch = 0;
     job->at = 0;
-    job->before = job->given;
     job->form.stream = true;
     job->form.on_event = llmgwi_public_batch_event;
     job->form.user = job;
@@ -38025,6 +38052,7 @@ static void llmgwi_public_batch_results(llmgwi_public_batching *job) {
         return;
     }
     job->cost.known = true;
+    job->salt = job->gw->clock.random(job->gw->clock.user);
     job->book = llmgwi_engine_quote(job->gw, job->target, &job->rates);
     const char *files[2] = {job->state.output, job->state.errors};
     if (!job->api->upload) files[0] = job->number, files[1] = "";

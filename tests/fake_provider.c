@@ -1659,6 +1659,8 @@ static bool gemini_call(Req *r, json_t *part, Turn *t, const char *where) {
     if (!name_ok(str_of(c, "name"), "_-.:", 128))
         return bad(r, "%s.functionCall.name: missing or invalid", where);
     if (args && !json_is_object(args)) return bad(r, "%s.functionCall.args: must be an object", where);
+    if (r->vertex && json_object_get(c, "id"))
+        return bad(r, "Unknown name \"id\" at '%s.function_call'", where);
     return (t->calls++, gemini_check_signature(r, part, where));
 }
 
@@ -1679,6 +1681,8 @@ static bool gemini_response(Req *r, json_t *part, Turn *t, const char *where) {
     if (!name_ok(str_of(f, "name"), "_-.:", 128))
         return bad(r, "%s.functionResponse.name: missing or invalid", where);
     if (!json_is_object(response)) return bad(r, "%s.functionResponse.response: must be an object", where);
+    if (r->vertex && json_object_get(f, "id"))
+        return bad(r, "Unknown name \"id\" at '%s.function_response'", where);
     bool named = false;
     size_t i;
     json_t *p;

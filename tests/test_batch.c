@@ -21,6 +21,8 @@ typedef struct Server {
     int slow_ms;         /* between two lines */
     json_int_t tokens;   /* of each prompt, as it says; 0: 10 */
     bool junk;           /* a line of results makes no sense */
+    bool twice;          /* each line of results comes twice */
+    bool turned;         /* every second time they are read, in the order of the requests */
     bool cancelled, failed;
     char auth[128];
 } Server;
@@ -197,9 +199,17 @@ static void serve_results(int fd, bool anthropic, bool errors) {
                 ? "HTTP/1.1 200 OK\r\nContent-Type: application/x-jsonl\r\nTransfer-Encoding: chunked\r\n\r\n"
                 : "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: "
                   "chunked\r\n\r\n");
-    for (size_t i = to; i-- > from; sent++) { /* not in the order of the requests */
+    bool turn = server.turned && server.contents % 2 == 0;
+    for (size_t k = to; k-- > from; sent++) { /* not in the order of the requests */
+        size_t i = turn ? to - 1 - (k - from) : k;
         char *line = server.junk && sent == 2 ? strdup("{\"custom_id\": nonsense}")
                                               : serve_result(anthropic, i, errors);
+        for (int again = 0; again < server.twice; again++) {
+            snprintf(chunk, sizeof chunk, "%zx\r\n", strlen(line) + 1);
+            raw_puts(fd, chunk);
+            raw_puts(fd, line);
+            raw_puts(fd, "\n\r\n");
+        }
         if (server.cut_after && sent == server.cut_after) {
             server.cut_after = 0;
             free(line);
@@ -644,6 +654,7 @@ static void cut_results_go_on(void **state) {
         if (llmgw_batch_submit(gw, &batch, id, &error)) fail_msg("%s", error.text);
         server.cut_after = 117;
         server.contents = 0;
+        server.turned = true; /* nobody promises their order */
         int64_t n = read_all(gw, id, NULL, &results, &error);
         if (n != 300) fail_msg("%lld: %s", (long long)n, error.text);
         assert_int_equal(server.contents, i ? 2 : 3);
@@ -774,6 +785,8 @@ static void counts_once(void **state) {
     assert_int_equal(spent(gw, "bulk", false), all);
     assert_int_equal(spent(gw, "all", false), all);
 
+    assert_int_equal(read_all(gw, id, &batch, &results, &error), 11);
+    server.twice = true; /* a provider's error: each is given once, and paid once */
     assert_int_equal(read_all(gw, id, &batch, &results, &error), 11);
     llmgw_close(gw);
     gw = open_with(money_config, dir);

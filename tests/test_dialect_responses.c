@@ -214,8 +214,8 @@ static void test_resume(void **state) {
     llmgwi_dialect_resume resume;
     llmgwi_dialect_target target = {"anthropic/claude-3-haiku", "openrouter", 0, NULL};
     target.quirks = llmgwi_dialect_quirks_of("responses", "openrouter", target.model, NULL);
+    memset(&resume, 0, sizeof resume);
     resume.text = llmgwi_base_cstr("Once upon");
-    resume.turn = false;
     assert_false(llmgwi_dialect_prefills(&target, &request));
     json_t *body = body_for(0, "openai", &request, &resume), *input = unit_at(body, "input");
     unit_is(input, "1.role", "'assistant'");

@@ -405,6 +405,20 @@ static void the_formula(void **state) {
         assert_false(reply.saved_unknown);
         if (reply.saved_pico != 2 * rows[i].saved) fail_msg("row %zu: %lld", i, (long long)reply.saved_pico);
     }
+
+    price.input.value =
+        0.001; /* 1,000 pico-dollars a token: what one attempt saved fits 64 bits, of two it does not */
+    price.cached.value = 0;
+    assert_true(llmgwi_price_find(NULL, &what, &rates));
+    llmgwi_engine_reply reply;
+    llmgw_trace item;
+    memset(&reply, 0, sizeof reply);
+    memset(&item, 0, sizeof item);
+    item.usage.known = true;
+    item.usage.input = item.usage.cached = INT64_C(9000000000000000);
+    item.cost = llmgwi_engine_cost(&rates, &item.usage);
+    for (int i = 0; i < 2; i++) llmgwi_engine_count_saved(&reply, &item, &rates);
+    assert_true(reply.saved_unknown);
 }
 
 static void unknown_is_not_nothing(void **state) {

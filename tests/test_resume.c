@@ -50,6 +50,10 @@ static const Vendor vendors[] = {
     {"openrouter", "openai", "/openrouter/v1", "anthropic/claude-sonnet-4-5", true},
     {"groq", "openai", "/v1", "llama", false},
     {"responses", "responses", "/v1", "gpt-4o-mini", false},
+    {"bedrock", "bedrock", "", "us.amazon.nova-micro-v1:0", false},
+    {"bedrock", "bedrock", "", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", true},
+    {"ollama", "ollama", "", "llama3", false},
+    {"cohere", "cohere", "/v2", "command-a-03-2025", false},
 };
 
 /* One provider of each name; more: routes and numbers. */
@@ -65,6 +69,7 @@ static llmgw *open_vendors(const llmgw_options *more) {
         for (size_t k = 0; k < n; k++) known = known || !strcmp(all[k].name, v->name);
         if (known) continue;
         all[n] = t_provider(&provider, v->name, v->dialect, v->path, "sk-resume-0123456789", urls[n]);
+        if (strcmp(v->dialect, "bedrock") == 0) all[n].region = "us-east-1";
         n++;
     }
     options.providers = all;

@@ -138,7 +138,15 @@ typedef struct Ask {
     int attempts;  /* when nothing fails, at least */
 } Ask;
 
-typedef enum How { ONE_BY_ONE, AT_ONCE, BY_FD, CANCELLED, CLOSED } How;
+typedef enum How {
+    ONE_BY_ONE,
+    AT_ONCE,
+    BY_FD,
+    CANCELLED,
+    CLOSED,
+    EMBED,
+    BATCH
+} How; /* the last two ask for no answer */
 
 typedef struct Scenario {
     const char *name;
@@ -204,11 +212,18 @@ static const Scenario scenarios[] = {
     {"vectors",
      ONE_BY_ONE, 1, 0, 0, "'cache':{'semantic':true,'embed_model':'o/embed','embed_ms':300}",
      {{"o/m", "How do I reset password %ld of mine?", STREAM, 1}}},
+    {"embed", EMBED, 1, 0, 0, "'routes':{'r':{'try':['q/e','q2/e']}}", {{"r", NULL, 0, 0}}},
+    {"batch",
+     BATCH, 1, 0, 0,
+     "'models':{'b':{'provider':'o','model':'m','price':{'input':1,'output':2}}}",
+     {{"b", NULL, 0, 0}}},
+    {"batch_a", BATCH, 1, 0, 0, "'max_attempts':2", {{"a/m", NULL, 0, 0}}},
 };
 
 /* What the provider does for models and keys of these names. */
 static const char *const rules[] = {
     "{\"model\":\"fails\",\"status\":500}",
+    "{\"batch\":{\"polls\":1,\"errors\":0,\"seed\":7}}",
     "{\"model\":\"cut\",\"cut_after\":300}",
     "{\"model\":\"slow\",\"first_ms\":300}",
     "{\"model\":\"never\",\"never\":true}",
@@ -278,6 +293,8 @@ static llmgw *open_gateway(const Scenario *scenario) {
         "'a':{'dialect':'anthropic','url':'http://127.0.0.1:%1$d/v1','key':'ka','region':'2'},"
         "'g':{'dialect':'gemini','url':'http://127.0.0.1:%1$d/v1beta','key':'kg','region':'3'},"
         "'k':{'dialect':'openai','url':'http://127.0.0.1:%1$d/v1','keys':['key-dead','key-live']},"
+        "'q':{'dialect':'qwen','url':'http://127.0.0.1:%1$d/v1','key':'kq'},"
+        "'q2':{'dialect':'qwen','url':'http://127.0.0.1:%1$d/v1','key':'kq2'},"
         "'one':{'dialect':'openai','url':'http://127.0.0.1:%1$d/v1','key':'k1','concurrency':1},"
         "'far':{'dialect':'openai','url':'http://127.0.0.1:%2$d/v1','key':'kf'}},%3$s}";
     char json[4096];
@@ -288,7 +305,7 @@ static llmgw *open_gateway(const Scenario *scenario) {
     for (char *p = json; *p; p++)
         if (*p == '\'') *p = '"';
     options.config_json = json;
-    if (strstr(json, "\"cache\"")) options.store.path = store_dir;
+    if (strstr(json, "\"cache\"") || scenario->how == BATCH) options.store.path = store_dir;
     options.store.no_sync = true;
     options.store.max_bytes = 8 << 20;
     options.no_environment = true;
@@ -362,9 +379,74 @@ static void look(llmgw *gw) {
         if (targets[i].in_flight && all_ended()) misled = "llmgw_targets: in flight, after the last END";
 }
 
+/* Some parts: all vectors, or none and why. */
+static void embed(llmgw *gw, const char *model) {
+    static const char *texts[45];
+    llmgw_embed_request request;
+    memset(&request, 0, sizeof request);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) texts[i] = "one of many texts";
+    request.model = model;
+    request.texts = texts;
+    request.text_count = sizeof texts / sizeof texts[0];
+    int64_t begun_us = now_us();
+    llmgw_vectors *v = llmgw_embed(gw, &request);
+    if (now_us() - begun_us > (int64_t)(DEADLINE_MS + SLACK_MS) * 1000) misled = "llmgw_embed: late";
+    if (v->error.code ? !v->error.text[0] || v->values || v->count || v->dim
+                      : v->count != request.text_count || !v->dim)
+        misled = "llmgw_embed: an error with vectors, or neither";
+    for (size_t i = 0; i < v->count; i++)
+        if (memcmp(v->values, v->values + i * v->dim, v->dim * sizeof(float)) != 0)
+            misled = "llmgw_embed: equal texts, other vectors";
+    if (!fail_at && v->error.code) misled = "llmgw_embed: fails although nothing does";
+    if (llmgw_pending(gw)) misled = "llmgw_embed: a part is left";
+    llmgw_vectors_free(v);
+}
+
+typedef struct Lines {
+    int count, wrong;
+} Lines;
+
+static bool on_result(const char *id, const llmgw_reply *reply, void *user) {
+    Lines *lines = (Lines *)user;
+    lines->count++;
+    if (!id[0] || !reply->text || (reply->error.code && !reply->error.text[0])) lines->wrong++;
+    return true;
+}
+
+/* What fails has a text; results are all there, or the call says that they are not. */
+static void batch(llmgw *gw, const char *model) {
+    enum { COUNT = 5 };
+    llmgw_request requests[COUNT];
+    llmgw_batch one;
+    llmgw_batch_info info;
+    llmgw_error error;
+    Lines lines = {0, 0};
+    char id[LLMGW_BATCH_ID];
+    memset(requests, 0, sizeof requests);
+    memset(&one, 0, sizeof one);
+    for (int i = 0; i < COUNT; i++) requests[i].prompt = "one of many questions", requests[i].max_tokens = 10;
+    one.model = model;
+    one.requests = requests;
+    one.count = COUNT;
+    one.deadline_ms = 300;
+    if (llmgw_batch_submit(gw, &one, id, &error)) {
+        if (!error.text[0] || id[0] || !fail_at) misled = "llmgw_batch_submit";
+        return;
+    }
+    for (int i = 0; i < 9 && !llmgw_batch_status(gw, id, &one, &info, &error) && !info.over; i++) continue;
+    int64_t n = llmgw_batch_results(gw, id, &one, on_result, &lines, &error);
+    if (lines.wrong || (n < 0 ? !error.text[0] || !fail_at : n != COUNT || lines.count != COUNT))
+        misled = "llmgw_batch_results";
+    if (llmgw_batch_cancel(gw, id, &one, &error) && !error.text[0]) misled = "llmgw_batch_cancel";
+    if (llmgw_pending(gw)) misled = "llmgw_batch_...: a call is left";
+}
+
 static void work(llmgw *gw, const Scenario *scenario) {
     llmgw_call handles[CALLS] = {0};
     How how = scenario->how;
+    if (how == EMBED) embed(gw, scenario->asks[0].model);
+    if (how == BATCH) batch(gw, scenario->asks[0].model);
+    if (how == EMBED || how == BATCH) return;
     for (int i = 0; i < CALLS && scenario->asks[i].model; i++) {
         handles[i] = send_one(gw, &scenario->asks[i], &calls[i]);
         if (how == ONE_BY_ONE || how == BY_FD) drive(gw, how == BY_FD);
@@ -417,7 +499,7 @@ static int complain(const Scenario *scenario, const char *what) {
 static int check_good(const Scenario *scenario) {
     char what[400];
     int waits = 0;
-    for (int i = 0; i < CALLS && scenario->asks[i].model; i++) {
+    for (int i = 0; i < CALLS && scenario->asks[i].model && scenario->how < EMBED; i++) {
         const llmgw_reply *reply = calls[i].reply;
         llmgw_code want = scenario->how == CANCELLED ? LLMGW_E_CANCELLED
                           : scenario->how == CLOSED  ? LLMGW_E_CLOSED

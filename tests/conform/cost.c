@@ -64,12 +64,15 @@ static void body(char *const field[FIELDS]) {
     llmgwi_base_buf text = slurp(field[6]);
     reading r;
     memset(&r, 0, sizeof r);
-    r.dialect = vectors ? &llmgwi_dialect_embeddings : llmgwi_dialect_find(field[2]);
+    r.dialect =
+        vectors ? &llmgwi_dialect_embedder_find(llmgwi_dialect_find("openai"), target.flavour, field[5])->wire
+                : llmgwi_dialect_find(field[2]);
     llmgwi_dialect_answer_init(&r.answer, &mem, &target, (size_t)16 << 20, 128);
     if (strcmp(field[4], "stream") == 0) {
         llmgwi_frame frame;
         r.answer.sink = on_event;
         llmgwi_frame_init(&frame, &mem, (size_t)16 << 20, on_frame, &r);
+        frame.kind = r.dialect->framing;
         if (llmgwi_frame_feed(&frame, text.p, text.n)) (void)llmgwi_frame_finish(&frame);
         llmgwi_frame_free(&frame);
     } else {

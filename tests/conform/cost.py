@@ -43,7 +43,10 @@ STAND_INS = [("openai", "gpt-5.4"), ("openai", "gpt-4o-audio-preview"), ("anthro
 
 # Bodies that are an error to llmgw.h (see differences.py): what the second message in them used is not the first's.
 BROKEN = {"anthropic-messages/vercel__spliced-message-start.sse",
-          "anthropic-messages/vercel__spliced-message-start.chunks.txt"}
+          "anthropic-messages/vercel__spliced-message-start.chunks.txt",
+          # several replies, one behind the other
+          "openai-responses/vercel__openai-reasoning-encrypted-content.1.sse",
+          "openai-responses/vercel__openai-reasoning-encrypted-content.1.chunks.txt"}
 
 
 # ---- the raw usage ------------------------------------------------------------------------------
@@ -172,6 +175,7 @@ def usage_of(docs):
             bill = u["cost"] if isinstance(u.get("cost"), (int, float)) else bill
         elif "input_tokens" in u and (inner.get("object") == "response" or inner is not d):
             found, tier = ("responses", u), inner.get("service_tier")
+            bill = u["cost"] if isinstance(u.get("cost"), (int, float)) else bill
         elif "input_tokens" in u:
             found = ("anthropic", u)
     if not found:
@@ -255,6 +259,8 @@ def cost(row, n, whole_atto=False):
         if r is None:
             return None
         total += tokens * (Fraction(round(r * 10**18), 10**18) if whole_atto else r)
+    if TIERS[n["tier"]] == "_batches" and not any(k.endswith("_batches") for k in row):
+        total /= 2  # no price of its own: OpenAI's and Anthropic's batches, of all models, are half price (litellm, too)
     name = ["input_cost_per_request"]
     total += rate(row, name, TIERS[n["tier"]], n["input"]) or 0
     return round(total * 10**12)  # half to even
@@ -322,11 +328,8 @@ def main():
     dice, all_rows = random.Random(5), sorted(k for k in prices if k != "sample_spec")
     found = list(blocks(root))
     for key, dialect, flavour, kind, model, n, bill, path, body in found:
-        if dialect in ("openai", "anthropic", "gemini", "embeddings"):
-            path = framed(body, dialect, path, key, out)
-            job("\t".join(["body", "#", dialect, flavour, kind, model, path]), "read", key, flavour, model, n, bill)
-        else:
-            job(usage_job(flavour, model, n), "counted", key, flavour, model, n, None)
+        path = framed(body, dialect, path, key, out)
+        job("\t".join(["body", "#", dialect, flavour, kind, model, path]), "read", key, flavour, model, n, bill)
         rows = STAND_INS + [(prices[k]["litellm_provider"], k) for k in dice.sample(all_rows, 12)]
         for sf, sm in rows:
             for factor in (1, 997):
