@@ -1555,12 +1555,26 @@ LLMGW_API llmgw_code llmgw_store_rekey(llmgw *gw, const void *key, llmgw_error *
 #define LLMGWI_BASE_SMALL_BEGIN _Pragma("clang attribute push(__attribute__((minsize)), apply_to = function)")
 #define LLMGWI_BASE_SMALL_END _Pragma("clang attribute pop")
 #elif defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
-/* One string: gcc reads every one of them again for each function. */
-/* clang-format off */
-#define LLMGWI_BASE_SMALL_BEGIN \
-    _Pragma("GCC push_options") \
-    _Pragma("GCC optimize(\"Os,no-tree-pre,no-gcse,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations,no-schedule-insns2,no-tree-tail-merge,no-store-merging,no-thread-jumps,no-caller-saves,no-cse-follow-jumps,no-lra-remat,no-partial-inlining,no-indirect-inlining,no-inline-functions,no-tree-switch-conversion,no-tree-slp-vectorize,no-ipa-vrp,no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen,no-tree-dominator-opts,no-tree-loop-optimize,no-tree-ch,no-tree-pta,no-ivopts,no-shrink-wrap,no-reorder-blocks,no-ipa-modref,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1,align-loops=1,align-jumps=1,align-labels=1,no-split-wide-types,no-compare-elim,no-combine-stack-adjustments,no-dse,no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability,no-tree-dse,no-tree-builtin-call-dce\")")
-/* clang-format on */
+#if __GNUC__ >= 12
+#define LLMGWI_BASE_SMALL_LEVEL "Oz"
+#else
+#define LLMGWI_BASE_SMALL_LEVEL "Os"
+#endif
+/* The compiler joins them to one string: it reads every one again for each function. */
+#define LLMGWI_BASE_SMALL_OPTIONS                                                                            \
+    ",no-tree-pre,no-tree-vrp,no-code-hoisting,no-ipa-icf,no-expensive-optimizations"                        \
+    ",no-schedule-insns2,no-tree-tail-merge,no-caller-saves,no-lra-remat"                                    \
+    ",no-partial-inlining,no-indirect-inlining,no-inline-functions,no-tree-switch-conversion"                \
+    ",no-tree-slp-vectorize,no-ipa-vrp,no-ipa-bit-cp,no-tree-loop-vectorize,no-optimize-strlen"              \
+    ",no-tree-dominator-opts,no-tree-loop-optimize,no-tree-pta,no-ivopts,no-shrink-wrap"                     \
+    ",no-reorder-blocks,no-ipa-pure-const,no-ipa-reference,ira-region=one,align-functions=1"                 \
+    ",align-loops=1,align-jumps=1,align-labels=1,no-compare-elim,no-combine-stack-adjustments"               \
+    ",no-forward-propagate,no-move-loop-invariants,no-branch-count-reg,no-guess-branch-probability"          \
+    ",no-tree-dse,no-tree-builtin-call-dce,no-optimize-sibling-calls"
+#define LLMGWI_BASE_PRAGMA(text) _Pragma(#text)
+#define LLMGWI_BASE_OPTIMIZE(options) LLMGWI_BASE_PRAGMA(GCC optimize(options))
+#define LLMGWI_BASE_SMALL_BEGIN                                                                              \
+    _Pragma("GCC push_options") LLMGWI_BASE_OPTIMIZE(LLMGWI_BASE_SMALL_LEVEL LLMGWI_BASE_SMALL_OPTIONS)
 #define LLMGWI_BASE_SMALL_END _Pragma("GCC pop_options")
 #else
 #define LLMGWI_BASE_SMALL_BEGIN
@@ -2826,7 +2840,7 @@ static size_t llmgwi_text_decode(const char *p, size_t n, bool whole, uint32_t *
     static const uint8_t bits[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
     unsigned char c = (unsigned char)*p;
     size_t need = c < 0xC2 || c > 0xF4 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    size_t size = llmgwi_base_char(p, n);
+    size_t size = llmgwi_base_char_at(p, n);
     *point = 0xFFFD;
     if (size == 0) return need > n && !whole ? 0 : 1;
     *point = c & bits[size];
@@ -6685,6 +6699,21 @@ static void llmgwi_json_key(llmgwi_json_out *out, const char *key) {
     out->comma = false;
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
+/* A key whose value is an object or an array. */
+static void llmgwi_json_begin(llmgwi_json_out *out, const char *key, char bracket) {
+    llmgwi_json_key(out, key);
+    llmgwi_json_open(out, bracket);
+}
+
+/* Several, the inmost first. */
+static void llmgwi_json_close_all(llmgwi_json_out *out, const char *brackets) {
+    while (*brackets) llmgwi_json_close(out, *brackets++);
+}
+
+LLMGWI_BASE_SMALL_END
+
 /* One character below 0x20, a quote or a backslash; returns the end. out has room for 6 bytes. */
 static LLMGWI_BASE_HOT char *llmgwi_json_put_escape(char *out, unsigned char c) {
     static const char hex[] = "0123456789abcdef", to[] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
@@ -6790,6 +6819,11 @@ static void llmgwi_json_put_double(llmgwi_json_out *out, double value) {
 static void llmgwi_json_pair(llmgwi_json_out *out, const char *key, const char *value) {
     llmgwi_json_key(out, key);
     (void)llmgwi_json_put(out, llmgwi_base_cstr(value));
+}
+
+static void llmgwi_json_pair_int(llmgwi_json_out *out, const char *key, int64_t value) {
+    llmgwi_json_key(out, key);
+    llmgwi_json_put_int(out, value);
 }
 
 static void llmgwi_json_put_base64(llmgwi_base_buf *buf, const unsigned char *p, size_t n) {
@@ -6928,7 +6962,7 @@ static bool llmgwi_json_canon_number(llmgwi_json_canon *canon) {
     canon->json.pending = canon->json.fresh = false;
     if (!llmgwi_json_scan_number(&canon->json, &raw, &whole)) return false;
     if (whole)
-        return llmgwi_base_buf_view(canon->out, llmgwi_base_is(raw, "-0") ? llmgwi_base_cstr("0") : raw);
+        return llmgwi_base_buf_view(canon->out, llmgwi_base_same(raw, "-0") ? llmgwi_base_cstr("0") : raw);
     if (raw.n > sizeof digits) return llmgwi_json_fail(&canon->json, "no canonical text");
     for (; i < raw.n && (raw.p[i] | 32) != 'e'; i++) {
         if (raw.p[i] == '.') point = true;
@@ -7011,7 +7045,7 @@ static bool llmgwi_json_canon_object(llmgwi_json_canon *canon, bool ordered) {
     while (llmgwi_json_canon_key(canon, canon->count == first)) {
         size_t i = canon->count - 1, at = canon->members[i].at;
         llmgwi_base_str key = llmgwi_base_view(canon->out->p + at, canon->members[i].key);
-        if (!llmgwi_json_canon_value(canon, llmgwi_base_is(key, "\"properties\""))) return false;
+        if (!llmgwi_json_canon_value(canon, llmgwi_base_same(key, "\"properties\""))) return false;
         canon->members[i].n = (uint32_t)(canon->out->n - at);
     }
     if (canon->json.error || canon->out->failed) return false;
@@ -7033,7 +7067,7 @@ static bool llmgwi_json_canon_array(llmgwi_json_canon *canon) {
 static bool llmgwi_json_canon_value(llmgwi_json_canon *canon, bool ordered) {
     llmgwi_json_text text;
     llmgwi_base_str raw;
-    llmgwi_json_kind kind = llmgwi_json_peek(&canon->json);
+    llmgwi_json_kind kind = llmgwi_json_look(&canon->json);
     if (kind == LLMGWI_JSON_OBJECT) return llmgwi_json_canon_object(canon, ordered);
     if (kind == LLMGWI_JSON_ARRAY) return llmgwi_json_canon_array(canon);
     if (kind == LLMGWI_JSON_NUMBER) return llmgwi_json_canon_number(canon);
@@ -7244,6 +7278,8 @@ static uint32_t llmgwi_frame_u32(const char *bytes) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 static LLMGWI_BASE_COLD bool llmgwi_frame_bad(llmgwi_frame *frame, const char *what) {
     frame->wrong = what;
     return false;
@@ -7306,7 +7342,7 @@ static bool llmgwi_frame_headers(llmgwi_frame *frame, const char *p, const char 
             if (seen[i].n == name && memcmp(seen[i].p, seen[count].p, name) == 0)
                 return llmgwi_frame_bad(frame, "a message has the same header twice");
         for (size_t i = 0; type == 7 && i < LLMGWI_FRAME_FIELDS; i++)
-            if (llmgwi_base_is(seen[count], names[i])) fields[i] = llmgwi_base_view(p, size);
+            if (llmgwi_base_same(seen[count], names[i])) fields[i] = llmgwi_base_view(p, size);
         p += size;
     }
     return true;
@@ -7320,8 +7356,8 @@ static bool llmgwi_frame_message(llmgwi_frame *frame, const char *p, size_t n) {
         return llmgwi_frame_bad(frame, "a message has a wrong checksum");
     for (size_t i = 0; i < LLMGWI_FRAME_FIELDS; i++) fields[i] = llmgwi_base_view("", 0);
     if (!llmgwi_frame_headers(frame, p + LLMGWI_FRAME_PRELUDE, payload, fields)) return false;
-    bool error = llmgwi_base_is(fields[LLMGWI_FRAME_TYPE], "error"),
-         exception = llmgwi_base_is(fields[LLMGWI_FRAME_TYPE], "exception");
+    bool error = llmgwi_base_same(fields[LLMGWI_FRAME_TYPE], "error"),
+         exception = llmgwi_base_same(fields[LLMGWI_FRAME_TYPE], "exception");
     llmgwi_base_str name = fields[error       ? LLMGWI_FRAME_CODE
                                   : exception ? LLMGWI_FRAME_EXCEPTION
                                               : LLMGWI_FRAME_EVENT];
@@ -7332,6 +7368,8 @@ static bool llmgwi_frame_message(llmgwi_frame *frame, const char *p, size_t n) {
     frame->stopped = !frame->fn(frame->user, llmgwi_base_cstr(frame->name), data);
     return !frame->stopped;
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* Feeds n bytes of messages. One that is not whole is gathered in data: first its prelude, then the rest. */
 static bool llmgwi_frame_messages(llmgwi_frame *frame, const char *p, size_t n) {
@@ -8013,8 +8051,6 @@ typedef struct llmgwi_dialect_target {
     const char *url;     /* base, without a last slash; NULL: not known */
 } llmgwi_dialect_target;
 
-LLMGWI_BASE_SMALL_END
-
 /* ---- the answer being put together ---- */
 
 typedef struct llmgwi_dialect_piece {
@@ -8104,8 +8140,6 @@ static bool llmgwi_dialect_fail(llmgwi_dialect_answer *answer, llmgw_code code, 
     return false;
 }
 
-LLMGWI_BASE_SMALL_BEGIN
-
 /* The service tier, by whatever name the providers call it: "flex", "batch", "priority" (openai, anthropic, gemini),
    ON_DEMAND_PRIORITY (Vertex); "fast" is openai's newer name of priority. All else, such as "default", "standard",
    "on_demand", is billed as standard. */
@@ -8125,8 +8159,6 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_reported(llmgwi_dialect_answer *answ
     if (llmgwi_json_look(json) == LLMGWI_JSON_NUMBER && llmgwi_json_skip(json, &raw))
         answer->reported.known = llmgwi_json_decimal(raw, 12, &answer->reported.pico_usd);
 }
-
-LLMGWI_BASE_SMALL_END
 
 /* Where a byte of the text stands after `drop` bytes at `at` have become `put`. */
 static size_t llmgwi_dialect_shift(size_t x, size_t at, size_t drop, size_t put) {
@@ -8188,6 +8220,8 @@ static LLMGWI_BASE_COLD bool llmgwi_dialect_join(llmgwi_dialect_answer *answer, 
     return answer->halved = true;
 }
 
+LLMGWI_BASE_SMALL_END
+
 /* Appends decoded text to a buffer of the answer, under the answer's cap. */
 static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf *buf,
                                   llmgwi_json_text text) {
@@ -8201,6 +8235,8 @@ static bool llmgwi_dialect_append(llmgwi_dialect_answer *answer, llmgwi_base_buf
     answer->bytes += buf->n - before;
     return true;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 static llmgwi_dialect_piece *llmgwi_dialect_piece_new(llmgwi_dialect_answer *answer, llmgw_part_kind kind) {
     llmgwi_dialect_piece *pieces =
@@ -8225,6 +8261,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_piece_new(llmgwi_dialect_answer *ans
     return piece;
 }
 
+LLMGWI_BASE_SMALL_END
+
 static llmgwi_dialect_piece *llmgwi_dialect_last(llmgwi_dialect_answer *answer, llmgw_part_kind kind) {
     if (!answer->piece_count || answer->pieces[answer->piece_count - 1].kind != kind) return NULL;
     return &answer->pieces[answer->piece_count - 1];
@@ -8247,6 +8285,8 @@ static bool llmgwi_dialect_more(llmgwi_dialect_answer *answer, llmgw_part_kind k
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
     return true;
 }
+
+LLMGWI_BASE_SMALL_BEGIN
 
 /* Puts what a cut attempt had brought into a fresh answer, before its sink is set or told: the resumed
    stream's text goes on in the same piece. Reasoning has lost its signature. False: answer->error. */
@@ -8314,6 +8354,8 @@ static llmgwi_dialect_piece *llmgwi_dialect_tool(llmgwi_dialect_answer *answer, 
     llmgwi_dialect_tool_sink(answer, piece, llmgwi_base_view("", 0));
     return piece;
 }
+
+LLMGWI_BASE_SMALL_END
 
 /* More of a call's arguments: the decoded text of a JSON string. */
 static bool llmgwi_dialect_arguments(llmgwi_dialect_answer *answer, llmgwi_dialect_piece *piece,
@@ -9273,6 +9315,11 @@ static void llmgwi_dialect_pair(llmgwi_dialect_build *build, const char *key, co
     llmgwi_dialect_put(build, field, text);
 }
 
+static void llmgwi_dialect_pair_text(llmgwi_dialect_build *build, const char *key, const char *field,
+                                     const char *text) {
+    llmgwi_dialect_pair(build, key, field, llmgwi_base_cstr(text));
+}
+
 static void llmgwi_dialect_number(llmgwi_dialect_build *build, const char *key, llmgw_opt opt) {
     if (!opt.set) return;
     llmgwi_json_key(&build->out, key);
@@ -9281,8 +9328,7 @@ static void llmgwi_dialect_number(llmgwi_dialect_build *build, const char *key, 
 
 static void llmgwi_dialect_whole(llmgwi_dialect_build *build, const char *key, llmgw_opt opt) {
     if (!opt.set) return;
-    llmgwi_json_key(&build->out, key);
-    llmgwi_json_put_int(&build->out, (int64_t)opt.value);
+    llmgwi_json_pair_int(&build->out, key, (int64_t)opt.value);
 }
 
 static void llmgwi_dialect_raw(llmgwi_dialect_build *build, const char *key, const char *json) {
@@ -9292,8 +9338,7 @@ static void llmgwi_dialect_raw(llmgwi_dialect_build *build, const char *key, con
 
 static void llmgwi_dialect_stops(llmgwi_dialect_build *build, const char *key) {
     if (!build->request->stop_count) return;
-    llmgwi_json_key(&build->out, key);
-    llmgwi_json_open(&build->out, '[');
+    llmgwi_json_begin(&build->out, key, '[');
     for (size_t i = 0; i < build->request->stop_count; i++)
         llmgwi_dialect_put(build, "stop", llmgwi_base_cstr(build->request->stop[i]));
     llmgwi_json_close(&build->out, ']');
@@ -9556,21 +9601,17 @@ static void llmgwi_dialect_groups(llmgwi_dialect_build *build, const char *assis
         if (first && turn.role == LLMGW_ROLE_ASSISTANT) { /* the user speaks first, or it is a 400 */
             llmgwi_json_open(out, '{');
             llmgwi_json_pair(out, "role", "user");
-            llmgwi_json_key(out, parts);
-            llmgwi_json_open(out, '[');
+            llmgwi_json_begin(out, parts, '[');
             put(build, &opening);
-            llmgwi_json_close(out, ']');
-            llmgwi_json_close(out, '}');
+            llmgwi_json_close_all(out, "]}");
         }
         first = false;
         end = llmgwi_dialect_group(build, i);
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "role", turn.role == LLMGW_ROLE_ASSISTANT ? assistant : "user");
-        llmgwi_json_key(out, parts);
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, parts, '[');
         llmgwi_dialect_group_parts(build, i, end, put);
-        llmgwi_json_close(out, ']');
-        llmgwi_json_close(out, '}');
+        llmgwi_json_close_all(out, "]}");
     }
     llmgwi_json_close(out, ']');
 }
@@ -9762,8 +9803,7 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
         llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "kind", "this dialect takes no files");
     } else if (image) {
         llmgwi_json_pair(out, "type", "image_url");
-        llmgwi_json_key(out, "image_url");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "image_url", '{');
         llmgwi_json_key(out, "url");
         if (part->url)
             llmgwi_dialect_put(build, "url", llmgwi_base_cstr(part->url));
@@ -9775,9 +9815,8 @@ static void llmgwi_dialect_openai_part(llmgwi_dialect_build *build, const llmgw_
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
                                   "this dialect takes files by bytes only");
         llmgwi_json_pair(out, "type", "file");
-        llmgwi_json_key(out, "file");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+        llmgwi_json_begin(out, "file", '{');
+        llmgwi_dialect_pair_text(build, "filename", "name", part->name ? part->name : "file");
         llmgwi_json_key(out, "file_data");
         llmgwi_dialect_base64(build, part, true);
         llmgwi_json_close(out, '}');
@@ -9828,8 +9867,7 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
     for (llmgwi_dialect_walk at = llmgwi_dialect_from(from); llmgwi_dialect_next(build, &at, to, &part);) {
         if (part.kind != LLMGW_PART_TOOL_CALL) continue;
         if (!open) {
-            llmgwi_json_key(out, "tool_calls");
-            llmgwi_json_open(out, '[');
+            llmgwi_json_begin(out, "tool_calls", '[');
             open = true;
         }
         llmgwi_json_open(out, '{');
@@ -9837,16 +9875,14 @@ static bool llmgwi_dialect_openai_calls(llmgwi_dialect_build *build, size_t from
             llmgwi_dialect_call_id(build, "id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
             llmgwi_json_pair(out, "type", "function");
         }
-        llmgwi_json_key(out, "function");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part.name));
+        llmgwi_json_begin(out, "function", '{');
+        llmgwi_dialect_pair_text(build, "name", "name", part.name);
         const char *arguments = llmgwi_dialect_part_arguments(&part);
         if (bare)
             llmgwi_dialect_raw(build, "arguments", arguments);
         else
-            llmgwi_dialect_pair(build, "arguments", "arguments", llmgwi_base_cstr(arguments));
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+            llmgwi_dialect_pair_text(build, "arguments", "arguments", arguments);
+        llmgwi_json_close_all(out, "}}");
     }
     if (open) llmgwi_json_close(out, ']');
     return open;
@@ -9892,8 +9928,7 @@ static void llmgwi_dialect_openai_results(llmgwi_dialect_build *build, size_t fr
         llmgwi_json_open(&build->out, '{');
         llmgwi_json_pair(&build->out, "role", "tool");
         if (build->style == LLMGWI_DIALECT_STYLE_OLLAMA)
-            llmgwi_dialect_pair(build, "tool_name", "name",
-                                llmgwi_base_cstr(llmgwi_dialect_result_name(build, &part)));
+            llmgwi_dialect_pair_text(build, "tool_name", "name", llmgwi_dialect_result_name(build, &part));
         else
             llmgwi_dialect_call_id(build, "tool_call_id", &part, LLMGWI_DIALECT_OPENAI_ID, false, false);
         llmgwi_base_str text = llmgwi_dialect_result_text(&part);
@@ -9940,8 +9975,7 @@ static void llmgwi_dialect_ollama_content(llmgwi_dialect_build *build, size_t fr
         if (part.url)
             llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
                                   "this provider takes images by bytes only");
-        if (!open) llmgwi_json_key(&build->out, "images");
-        if (!open) llmgwi_json_open(&build->out, '[');
+        if (!open) llmgwi_json_begin(&build->out, "images", '[');
         open = true;
         llmgwi_dialect_base64(build, &part, false);
     }
@@ -10048,8 +10082,7 @@ static void llmgwi_dialect_openai_resume(llmgwi_dialect_build *build, size_t fro
 static void llmgwi_dialect_openai_function(llmgwi_dialect_build *build, const char *name, bool flat) {
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "function");
-    if (!flat) llmgwi_json_key(&build->out, "function");
-    if (!flat) llmgwi_json_open(&build->out, '{');
+    if (!flat) llmgwi_json_begin(&build->out, "function", '{');
     llmgwi_json_pair(&build->out, "name", name);
 }
 
@@ -10062,15 +10095,13 @@ static void llmgwi_dialect_openai_close(llmgwi_dialect_build *build, bool flat) 
 static void llmgwi_dialect_openai_functions(llmgwi_dialect_build *build, bool flat, const char *only) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "tools");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "tools", '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
         if (only && strcmp(only, tool->name) != 0) continue;
         llmgwi_dialect_openai_function(build, tool->name, flat);
         if (tool->description)
-            llmgwi_dialect_pair(build, "description", "tools.description",
-                                llmgwi_base_cstr(tool->description));
+            llmgwi_dialect_pair_text(build, "description", "tools.description", tool->description);
         llmgwi_dialect_raw(build, "parameters",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\",\"properties\":{}}");
         if ((tool->strict && !build->style) || flat)
@@ -10111,9 +10142,8 @@ static void llmgwi_dialect_openai_schema(llmgwi_dialect_build *build, bool flat)
         llmgwi_json_close(out, '}');
         return;
     }
-    if (!flat) llmgwi_json_key(out, "json_schema");
-    if (!flat) llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
+    if (!flat) llmgwi_json_begin(out, "json_schema", '{');
+    llmgwi_dialect_pair_text(build, "name", "schema_name", llmgwi_dialect_schema_name(request));
     llmgwi_dialect_raw(build, "schema", request->schema);
     llmgwi_dialect_raw(build, "strict", "true");
     llmgwi_dialect_openai_close(build, flat);
@@ -10140,8 +10170,8 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     llmgwi_dialect_whole(build, mistral ? "random_seed" : "seed", request->seed);
     llmgwi_dialect_stops(build, "stop");
     if (request->max_tokens) {
-        llmgwi_json_key(out, quirks & LLMGWI_DIALECT_MAX_TOKENS ? "max_tokens" : "max_completion_tokens");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, quirks & LLMGWI_DIALECT_MAX_TOKENS ? "max_tokens" : "max_completion_tokens",
+                             request->max_tokens);
     }
     uint64_t think = quirks & LLMGWI_DIALECT_THINK;
     if (request->effort && think == LLMGWI_DIALECT_THINK_ENABLE) {
@@ -10151,7 +10181,7 @@ static void llmgwi_dialect_openai_options(llmgwi_dialect_build *build) {
     } else if (request->effort && think != LLMGWI_DIALECT_THINK_NONE) {
         llmgwi_json_pair(out, "reasoning_effort", llmgwi_dialect_effort_word(build));
     }
-    if (request->user_id) llmgwi_dialect_pair(build, "user", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->user_id) llmgwi_dialect_pair_text(build, "user", "user_id", request->user_id);
     if (!request->schema && !build->json_mode) return;
     llmgwi_json_key(out, "response_format");
     llmgwi_dialect_openai_schema(build, false);
@@ -10162,10 +10192,9 @@ static void llmgwi_dialect_openai_marked(llmgwi_dialect_build *build) {
     llmgwi_json_open(&build->out, '[');
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", "text");
-    llmgwi_dialect_pair(build, "text", "system", llmgwi_base_cstr(build->request->system));
+    llmgwi_dialect_pair_text(build, "text", "system", build->request->system);
     llmgwi_dialect_cache_control(build, true);
-    llmgwi_json_close(&build->out, '}');
-    llmgwi_json_close(&build->out, ']');
+    llmgwi_json_close_all(&build->out, "}]");
 }
 
 /* Opens the body: "model" and "messages". */
@@ -10173,9 +10202,8 @@ static void llmgwi_dialect_openai_messages(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
-    llmgwi_json_key(out, "messages");
-    llmgwi_json_open(out, '[');
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
+    llmgwi_json_begin(out, "messages", '[');
     size_t from = out->buf->n;
     if (!llmgwi_dialect_white(llmgwi_base_cstr(request->system))) {
         llmgwi_json_open(out, '{');
@@ -10276,12 +10304,12 @@ static void llmgwi_dialect_openai_item(llmgwi_dialect_answer *answer, llmgwi_jso
     llmgwi_json_text text = llmgwi_dialect_none();
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "text")) {
+        if (llmgwi_base_same(key, "text")) {
             (void)llmgwi_json_maybe(json, &text);
-        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
+        } else if (llmgwi_base_same(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_STRING) {
             (void)llmgwi_json_string(json, &text); /* cohere */
             kind = LLMGW_PART_REASONING;
-        } else if (llmgwi_base_is(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
+        } else if (llmgwi_base_same(key, "thinking") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY &&
                    json->depth < 4) {
             if (!llmgwi_json_array(json)) return;
             while (llmgwi_json_item(json)) llmgwi_dialect_openai_item(answer, json, LLMGW_PART_REASONING);
@@ -10550,14 +10578,13 @@ LLMGWI_BASE_SMALL_BEGIN
 
 static void llmgwi_dialect_anthropic_source(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "source");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "source", '{');
     if (part->url) {
         llmgwi_json_pair(out, "type", "url");
-        llmgwi_dialect_pair(build, "url", "url", llmgwi_base_cstr(part->url));
+        llmgwi_dialect_pair_text(build, "url", "url", part->url);
     } else {
         llmgwi_json_pair(out, "type", "base64");
-        llmgwi_dialect_pair(build, "media_type", "mime", llmgwi_base_cstr(llmgwi_dialect_part_mime(part)));
+        llmgwi_dialect_pair_text(build, "media_type", "mime", llmgwi_dialect_part_mime(part));
         llmgwi_json_key(out, "data");
         llmgwi_dialect_base64(build, part, false);
     }
@@ -10571,8 +10598,7 @@ static void llmgwi_dialect_anthropic_thinking(llmgwi_dialect_build *build, const
     llmgwi_json_open(&build->out, '{');
     llmgwi_json_pair(&build->out, "type", redacted ? "redacted_thinking" : "thinking");
     if (!redacted) llmgwi_dialect_pair(build, "thinking", "text", llmgwi_dialect_part_text(part));
-    llmgwi_dialect_pair(build, redacted ? "data" : "signature", "signature",
-                        llmgwi_base_cstr(part->signature));
+    llmgwi_dialect_pair_text(build, redacted ? "data" : "signature", "signature", part->signature);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -10590,12 +10616,12 @@ static void llmgwi_dialect_anthropic_part(llmgwi_dialect_build *build, const llm
         llmgwi_json_pair(out, "type", part->kind == LLMGW_PART_IMAGE ? "image" : "document");
         llmgwi_dialect_anthropic_source(build, part);
         if (part->kind == LLMGW_PART_FILE && part->name)
-            llmgwi_dialect_pair(build, "title", "name", llmgwi_base_cstr(part->name));
+            llmgwi_dialect_pair_text(build, "title", "name", part->name);
         break;
     case LLMGW_PART_TOOL_CALL:
         llmgwi_json_pair(out, "type", "tool_use");
         llmgwi_dialect_call_id(build, "id", part, LLMGWI_DIALECT_ANTHROPIC_ID, true, true);
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         break;
     case LLMGW_PART_TOOL_RESULT:
@@ -10627,15 +10653,13 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     if (!request->tool_count) return;
-    llmgwi_json_key(out, "tools");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "tools", '[');
     for (size_t i = 0; i < request->tool_count; i++) {
         const llmgw_tool *tool = &request->tools[i];
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "name", tool->name);
         if (tool->description)
-            llmgwi_dialect_pair(build, "description", "tools.description",
-                                llmgwi_base_cstr(tool->description));
+            llmgwi_dialect_pair_text(build, "description", "tools.description", tool->description);
         llmgwi_dialect_raw(build, "input_schema",
                            tool->parameters ? tool->parameters : "{\"type\":\"object\"}");
         if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
@@ -10644,8 +10668,7 @@ static void llmgwi_dialect_anthropic_tools(llmgwi_dialect_build *build) {
     }
     llmgwi_json_close(out, ']');
     if (request->tool_mode == LLMGW_TOOLS_AUTO && !request->serial_tools) return;
-    llmgwi_json_key(out, "tool_choice");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "tool_choice", '{');
     llmgwi_json_pair(out, "type", modes[request->tool_mode]);
     if (request->tool_mode == LLMGW_TOOLS_ONE) llmgwi_json_pair(out, "name", request->tool_name);
     if (request->serial_tools && request->tool_mode != LLMGW_TOOLS_NONE)
@@ -10683,8 +10706,7 @@ static void llmgwi_dialect_anthropic_think(llmgwi_dialect_build *build) {
 static void llmgwi_dialect_anthropic_effort(llmgwi_dialect_build *build) {
     int64_t tokens = build->request->max_tokens;
     if (!tokens) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + llmgwi_dialect_anthropic_tokens(build);
-    llmgwi_json_key(&build->out, "max_tokens");
-    llmgwi_json_put_int(&build->out, tokens);
+    llmgwi_json_pair_int(&build->out, "max_tokens", tokens);
     llmgwi_dialect_anthropic_think(build);
 }
 
@@ -10694,12 +10716,10 @@ static void llmgwi_dialect_anthropic_output(llmgwi_dialect_build *build) {
                   (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE;
     llmgwi_json_out *out = &build->out;
     if (!effort && !request->schema) return;
-    llmgwi_json_key(out, "output_config");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "output_config", '{');
     if (effort) llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
     if (request->schema) {
-        llmgwi_json_key(out, "format");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "format", '{');
         llmgwi_json_pair(out, "type", "json_schema");
         llmgwi_dialect_raw(build, "schema", request->schema);
         llmgwi_json_close(out, '}');
@@ -10712,11 +10732,10 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_anthropic_effort(build);
     if (llmgwi_dialect_has_system(request)) {
-        llmgwi_json_key(out, "system");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "system", '[');
         llmgwi_dialect_each_system(build, llmgwi_dialect_anthropic_system);
         llmgwi_json_close(out, ']');
     }
@@ -10729,9 +10748,8 @@ static void llmgwi_dialect_anthropic_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_whole(build, "top_k", request->top_k);
     llmgwi_dialect_stops(build, "stop_sequences");
     if (request->user_id) {
-        llmgwi_json_key(out, "metadata");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "user_id", "user_id", llmgwi_base_cstr(request->user_id));
+        llmgwi_json_begin(out, "metadata", '{');
+        llmgwi_dialect_pair_text(build, "user_id", "user_id", request->user_id);
         llmgwi_json_close(out, '}');
     }
     if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
@@ -10801,6 +10819,8 @@ static void llmgwi_dialect_anthropic_read(llmgwi_json *json, llmgwi_dialect_bloc
     }
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 static void llmgwi_dialect_anthropic_sign(llmgwi_dialect_answer *answer, llmgwi_json_text signature) {
     llmgwi_dialect_piece *piece = llmgwi_dialect_last(answer, LLMGW_PART_REASONING);
     if (!signature.raw.n) return;
@@ -10841,6 +10861,8 @@ static void llmgwi_dialect_anthropic_input(llmgwi_dialect_answer *answer, llmgwi
         return;
     }
 }
+
+LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_anthropic_delta(llmgwi_dialect_answer *answer, const llmgwi_dialect_block *delta,
                                            int64_t index) {
@@ -10886,19 +10908,19 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_anthropic_message(llmgwi_dialect_ans
     int64_t index = 0;
     if (!llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "id"))
+        if (llmgwi_base_same(key, "id"))
             (void)llmgwi_json_maybe(json, &id);
-        else if (llmgwi_base_is(key, "model"))
+        else if (llmgwi_base_same(key, "model"))
             (void)llmgwi_json_maybe(json, &model);
-        else if (llmgwi_base_is(key, "stop_reason"))
+        else if (llmgwi_base_same(key, "stop_reason"))
             (void)llmgwi_json_maybe(json, &reason);
-        else if (llmgwi_base_is(key, "stop_details"))
+        else if (llmgwi_base_same(key, "stop_details"))
             (void)llmgwi_json_skip(json, &details);
-        else if (llmgwi_base_is(key, "error"))
+        else if (llmgwi_base_same(key, "error"))
             (void)llmgwi_json_skip(json, &error);
-        else if (llmgwi_base_is(key, "usage"))
+        else if (llmgwi_base_same(key, "usage"))
             llmgwi_dialect_anthropic_usage(answer, json);
-        else if (llmgwi_base_is(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
+        else if (llmgwi_base_same(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_ARRAY) {
             if (!llmgwi_json_array(json)) return;
             for (answer->any = true; llmgwi_json_item(json); index++) {
                 llmgwi_dialect_block block;
@@ -10959,6 +10981,8 @@ static bool llmgwi_dialect_anthropic_packet(llmgwi_dialect_answer *answer, llmgw
     return llmgwi_dialect_parsed(answer, &json, "stream event");
 }
 
+LLMGWI_BASE_SMALL_BEGIN
+
 /* message_delta: the stop reason, and usage so far (it replaces, it does not add). */
 static void llmgwi_dialect_anthropic_closing(llmgwi_dialect_answer *answer,
                                              const llmgwi_dialect_packet *packet) {
@@ -10966,17 +10990,19 @@ static void llmgwi_dialect_anthropic_closing(llmgwi_dialect_answer *answer,
     llmgwi_base_str key, details = llmgwi_base_view("", 0);
     llmgwi_json_text reason = llmgwi_dialect_none();
     llmgwi_json_init(&json, packet->delta.p, packet->delta.n, answer->max_depth);
-    if (llmgwi_json_peek(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
+    if (llmgwi_json_look(&json) == LLMGWI_JSON_OBJECT && llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "stop_reason"))
+            if (llmgwi_base_same(key, "stop_reason"))
                 (void)llmgwi_json_maybe(&json, &reason);
-            else if (llmgwi_base_is(key, "stop_details"))
+            else if (llmgwi_base_same(key, "stop_details"))
                 (void)llmgwi_json_skip(&json, &details);
         }
     llmgwi_dialect_anthropic_stop(answer, reason, details);
     llmgwi_json_init(&json, packet->usage.p, packet->usage.n, answer->max_depth);
     if (packet->usage.n) llmgwi_dialect_anthropic_usage(answer, &json);
 }
+
+LLMGWI_BASE_SMALL_END
 
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_anthropic_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
@@ -11017,16 +11043,15 @@ LLMGWI_BASE_SMALL_BEGIN
 static void llmgwi_dialect_gemini_id(llmgwi_dialect_build *build, const char *id) {
     if (strcmp(build->target->flavour, "vertex") == 0) return;
     if (strncmp(id, LLMGWI_DIALECT_MADE_ID, strlen(LLMGWI_DIALECT_MADE_ID)) == 0) return;
-    llmgwi_dialect_pair(build, "id", "id", llmgwi_base_cstr(id));
+    llmgwi_dialect_pair_text(build, "id", "id", id);
 }
 
 static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
     llmgwi_base_str text = llmgwi_dialect_part_text(part);
-    llmgwi_json_key(out, "functionResponse");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "functionResponse", '{');
     llmgwi_dialect_gemini_id(build, part->id);
-    llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(llmgwi_dialect_result_name(build, part)));
+    llmgwi_dialect_pair_text(build, "name", "name", llmgwi_dialect_result_name(build, part));
     llmgwi_json_key(out, "response");
     bool object =
         !part->is_error && !llmgwi_json_check(text, LLMGWI_JSON_OBJECT, LLMGWI_JSON_MAX_DEPTH, NULL);
@@ -11042,12 +11067,11 @@ static void llmgwi_dialect_gemini_result(llmgwi_dialect_build *build, const llmg
 
 static void llmgwi_dialect_gemini_blob(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, part->url ? "fileData" : "inlineData");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, part->url ? "fileData" : "inlineData", '{');
     if (!part->url || part->mime)
-        llmgwi_dialect_pair(build, "mimeType", "mime", llmgwi_base_cstr(llmgwi_dialect_part_mime(part)));
+        llmgwi_dialect_pair_text(build, "mimeType", "mime", llmgwi_dialect_part_mime(part));
     if (part->url) {
-        llmgwi_dialect_pair(build, "fileUri", "url", llmgwi_base_cstr(part->url));
+        llmgwi_dialect_pair_text(build, "fileUri", "url", part->url);
     } else {
         llmgwi_json_key(out, "data");
         llmgwi_dialect_base64(build, part, false);
@@ -11076,10 +11100,9 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
     case LLMGW_PART_FILE: llmgwi_dialect_gemini_blob(build, part); break;
     case LLMGW_PART_TOOL_RESULT: llmgwi_dialect_gemini_result(build, part); break;
     case LLMGW_PART_TOOL_CALL:
-        llmgwi_json_key(out, "functionCall");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "functionCall", '{');
         llmgwi_dialect_gemini_id(build, part->id);
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "args", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
         break;
@@ -11090,7 +11113,7 @@ static void llmgwi_dialect_gemini_part(llmgwi_dialect_build *build, const llmgw_
         break;
     }
     if (own && part->signature)
-        llmgwi_dialect_pair(build, "thoughtSignature", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_dialect_pair_text(build, "thoughtSignature", "signature", part->signature);
     else if (llmgwi_dialect_gemini_unsigned(build, part))
         llmgwi_json_pair(out, "thoughtSignature", "skip_thought_signature_validator");
     llmgwi_json_close(out, '}');
@@ -11114,27 +11137,23 @@ static void llmgwi_dialect_gemini_tools(llmgwi_dialect_build *build) {
         const llmgw_tool *tool = &request->tools[i];
         llmgwi_json_open(out, '{');
         llmgwi_json_pair(out, "name", tool->name);
-        llmgwi_dialect_pair(build, "description", "tools.description",
-                            llmgwi_base_cstr(tool->description ? tool->description : tool->name));
+        llmgwi_dialect_pair_text(build, "description", "tools.description",
+                                 tool->description ? tool->description : tool->name);
         if (tool->parameters) llmgwi_dialect_raw(build, "parametersJsonSchema", tool->parameters);
         llmgwi_json_close(out, '}');
     }
     llmgwi_json_close(out, ']');
     llmgwi_base_buf_text(out->buf, "}]");
     if (request->tool_mode == LLMGW_TOOLS_AUTO) return;
-    llmgwi_json_key(out, "toolConfig");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "functionCallingConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "toolConfig", '{');
+    llmgwi_json_begin(out, "functionCallingConfig", '{');
     llmgwi_json_pair(out, "mode", modes[request->tool_mode]);
     if (request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_key(out, "allowedFunctionNames");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "allowedFunctionNames", '[');
         (void)llmgwi_json_put(out, llmgwi_base_cstr(request->tool_name));
         llmgwi_json_close(out, ']');
     }
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "}}");
 }
 
 /* Gemini 2 takes a budget of tokens, later ones a level. */
@@ -11144,12 +11163,10 @@ static void llmgwi_dialect_gemini_thinking(llmgwi_dialect_build *build) {
     llmgw_effort effort = build->request->effort;
     llmgwi_json_out *out = &build->out;
     if (effort == LLMGW_EFFORT_DEFAULT) return;
-    llmgwi_json_key(out, "thinkingConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "thinkingConfig", '{');
     llmgwi_dialect_raw(build, "includeThoughts", effort == LLMGW_EFFORT_NONE ? "false" : "true");
     if ((build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_BUDGET) {
-        llmgwi_json_key(out, "thinkingBudget");
-        llmgwi_json_put_int(out, budgets[effort]);
+        llmgwi_json_pair_int(out, "thinkingBudget", budgets[effort]);
     } else {
         llmgwi_json_pair(out, "thinkingLevel", levels[effort]);
     }
@@ -11159,8 +11176,7 @@ static void llmgwi_dialect_gemini_thinking(llmgwi_dialect_build *build) {
 static void llmgwi_dialect_gemini_config(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "generationConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "generationConfig", '{');
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "topP", request->top_p);
     llmgwi_dialect_whole(build, "topK", request->top_k);
@@ -11169,8 +11185,7 @@ static void llmgwi_dialect_gemini_config(llmgwi_dialect_build *build) {
     llmgwi_dialect_number(build, "presencePenalty", request->presence_penalty);
     llmgwi_dialect_stops(build, "stopSequences");
     if (request->max_tokens) {
-        llmgwi_json_key(out, "maxOutputTokens");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, "maxOutputTokens", request->max_tokens);
     }
     llmgwi_dialect_gemini_thinking(build);
     if (request->schema || build->json_mode) llmgwi_json_pair(out, "responseMimeType", "application/json");
@@ -11184,13 +11199,10 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(request)) {
-        llmgwi_json_key(out, "systemInstruction");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_key(out, "parts");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "systemInstruction", '{');
+        llmgwi_json_begin(out, "parts", '[');
         llmgwi_dialect_each_system(build, llmgwi_dialect_gemini_system);
-        llmgwi_json_close(out, ']');
-        llmgwi_json_close(out, '}');
+        llmgwi_json_close_all(out, "]}");
     }
     llmgwi_json_key(out, "contents");
     llmgwi_dialect_groups(build, "model", "parts", llmgwi_dialect_gemini_part);
@@ -11203,50 +11215,48 @@ static void llmgwi_dialect_gemini_build(llmgwi_dialect_build *build) {
 LLMGWI_BASE_UNUSED static LLMGWI_BASE_COLD int64_t llmgwi_dialect_gemini_audio(llmgwi_json *json) {
     llmgwi_base_str key;
     int64_t sum = 0;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return 0;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_ARRAY || !llmgwi_json_array(json)) return 0;
     while (llmgwi_json_item(json)) {
         llmgwi_json_text modality = {{"", 0}, false};
         int64_t count = 0;
-        if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
+        if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) continue;
         while (llmgwi_json_member(json, &key)) {
-            if (llmgwi_base_is(key, "modality"))
+            if (llmgwi_base_same(key, "modality"))
                 (void)llmgwi_json_maybe(json, &modality);
-            else if (llmgwi_base_is(key, "tokenCount"))
+            else if (llmgwi_base_same(key, "tokenCount"))
                 (void)llmgwi_json_count(json, &count);
         }
-        if (llmgwi_base_is(modality.raw, "AUDIO") && sum < INT64_MAX / 4) sum += count;
+        if (llmgwi_base_same(modality.raw, "AUDIO") && sum < INT64_MAX / 4) sum += count;
     }
     return sum;
 }
-
-LLMGWI_BASE_SMALL_END
 
 static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgw_usage usage, before = answer->usage;
     int64_t tools = 0, candidates = 0, cached_audio = 0;
     llmgwi_base_str key;
     memset(&usage, 0, sizeof usage);
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     answer->usage.tier = LLMGW_TIER_STANDARD;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "promptTokenCount"))
+        if (llmgwi_base_same(key, "promptTokenCount"))
             usage.known = llmgwi_json_count(json, &usage.input);
-        else if (llmgwi_base_is(key, "toolUsePromptTokenCount"))
+        else if (llmgwi_base_same(key, "toolUsePromptTokenCount"))
             (void)llmgwi_json_count(json, &tools);
-        else if (llmgwi_base_is(key, "cachedContentTokenCount"))
+        else if (llmgwi_base_same(key, "cachedContentTokenCount"))
             (void)llmgwi_json_count(json, &usage.cached);
-        else if (llmgwi_base_is(key, "candidatesTokenCount"))
+        else if (llmgwi_base_same(key, "candidatesTokenCount"))
             (void)llmgwi_json_count(json, &candidates);
-        else if (llmgwi_base_is(key, "thoughtsTokenCount"))
+        else if (llmgwi_base_same(key, "thoughtsTokenCount"))
             (void)llmgwi_json_count(json, &usage.reasoning);
-        else if (llmgwi_base_is(key, "promptTokensDetails"))
+        else if (llmgwi_base_same(key, "promptTokensDetails"))
             usage.audio_input = llmgwi_dialect_gemini_audio(json);
-        else if (llmgwi_base_is(key, "cacheTokensDetails"))
+        else if (llmgwi_base_same(key, "cacheTokensDetails"))
             cached_audio = llmgwi_dialect_gemini_audio(json);
-        else if (llmgwi_base_is(key, "candidatesTokensDetails"))
+        else if (llmgwi_base_same(key, "candidatesTokensDetails"))
             usage.audio_output = llmgwi_dialect_gemini_audio(json);
         else if (!answer->usage.tier &&
-                 (llmgwi_base_is(key, "serviceTier") || llmgwi_base_is(key, "trafficType")))
+                 (llmgwi_base_same(key, "serviceTier") || llmgwi_base_same(key, "trafficType")))
             llmgwi_dialect_tier(answer, json);
     }
     usage.tier = answer->usage.tier;
@@ -11255,8 +11265,6 @@ static void llmgwi_dialect_gemini_usage(llmgwi_dialect_answer *answer, llmgwi_js
     usage.audio_input -= cached_audio < usage.audio_input ? cached_audio : usage.audio_input;
     answer->usage = usage.known ? usage : before; /* cumulative: the last one counts */
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* Vertex streams arguments as (path, value) pairs in document order. They become JSON text as they
    come: what is open stays open until a path leaves it. args_open holds the closing brackets owed. */
@@ -11434,21 +11442,19 @@ static void llmgwi_dialect_gemini_call(llmgwi_dialect_answer *answer, llmgwi_bas
     if (!llmgwi_base_same(more, "true")) llmgwi_dialect_gemini_shut(answer);
 }
 
-LLMGWI_BASE_SMALL_END
-
 static void llmgwi_dialect_gemini_item(llmgwi_dialect_answer *answer, llmgwi_json *json) {
     llmgwi_json_text text = llmgwi_dialect_none(), signature = text;
     llmgwi_base_str key, call = llmgwi_base_view("", 0);
     bool thought = false;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "text"))
+        if (llmgwi_base_same(key, "text"))
             (void)llmgwi_json_maybe(json, &text);
-        else if (llmgwi_base_is(key, "thought"))
-            thought = llmgwi_json_peek(json) == LLMGWI_JSON_TRUE;
-        else if (llmgwi_base_is(key, "thoughtSignature"))
+        else if (llmgwi_base_same(key, "thought"))
+            thought = llmgwi_json_look(json) == LLMGWI_JSON_TRUE;
+        else if (llmgwi_base_same(key, "thoughtSignature"))
             (void)llmgwi_json_maybe(json, &signature);
-        else if (llmgwi_base_is(key, "functionCall") && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT)
+        else if (llmgwi_base_same(key, "functionCall") && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT)
             (void)llmgwi_json_skip(json, &call);
     }
     if (json->error) return;
@@ -11468,16 +11474,16 @@ static void llmgwi_dialect_gemini_candidate(llmgwi_dialect_answer *answer, llmgw
     llmgwi_json_text reason = llmgwi_dialect_none();
     llmgwi_base_str key;
     int64_t index = 0;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "finishReason")) {
+        if (llmgwi_base_same(key, "finishReason")) {
             (void)llmgwi_json_maybe(json, &reason);
-        } else if (llmgwi_base_is(key, "index")) {
+        } else if (llmgwi_base_same(key, "index")) {
             (void)llmgwi_json_count(json, &index);
-        } else if (llmgwi_base_is(key, "content") && llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT) {
+        } else if (llmgwi_base_same(key, "content") && llmgwi_json_look(json) == LLMGWI_JSON_OBJECT) {
             if (!llmgwi_json_object(json)) return;
             while (llmgwi_json_member(json, &key)) {
-                if (!llmgwi_base_is(key, "parts") || llmgwi_json_peek(json) != LLMGWI_JSON_ARRAY) continue;
+                if (!llmgwi_base_same(key, "parts") || llmgwi_json_look(json) != LLMGWI_JSON_ARRAY) continue;
                 if (!llmgwi_json_array(json)) return;
                 while (llmgwi_json_item(json)) llmgwi_dialect_gemini_item(answer, json);
             }
@@ -11488,8 +11494,6 @@ static void llmgwi_dialect_gemini_candidate(llmgwi_dialect_answer *answer, llmgw
     if (reason.raw.n) llmgwi_dialect_gemini_shut(answer);
     llmgwi_dialect_finish(answer, reason);
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* {"blockReason", "blockReasonMessage"}: the prompt was refused, no candidate comes. */
 static LLMGWI_BASE_COLD void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answer *answer,
@@ -11510,8 +11514,6 @@ static LLMGWI_BASE_COLD void llmgwi_dialect_gemini_feedback(llmgwi_dialect_answe
     (void)llmgwi_dialect_append(answer, &answer->refusal, message.raw.n ? message : reason);
 }
 
-LLMGWI_BASE_SMALL_END
-
 static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_base_str body,
                                        const char *what) {
     llmgwi_json json;
@@ -11520,19 +11522,19 @@ static bool llmgwi_dialect_gemini_body(llmgwi_dialect_answer *answer, llmgwi_bas
     llmgwi_json_init(&json, body.p, body.n, answer->max_depth);
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "candidates") && llmgwi_json_peek(&json) == LLMGWI_JSON_ARRAY) {
+            if (llmgwi_base_same(key, "candidates") && llmgwi_json_look(&json) == LLMGWI_JSON_ARRAY) {
                 if (!llmgwi_json_array(&json)) break;
                 for (bool first = true; llmgwi_json_item(&json); first = false)
                     if (first) llmgwi_dialect_gemini_candidate(answer, &json);
-            } else if (llmgwi_base_is(key, "usageMetadata"))
+            } else if (llmgwi_base_same(key, "usageMetadata"))
                 llmgwi_dialect_gemini_usage(answer, &json);
-            else if (llmgwi_base_is(key, "promptFeedback"))
+            else if (llmgwi_base_same(key, "promptFeedback"))
                 llmgwi_dialect_gemini_feedback(answer, &json);
-            else if (llmgwi_base_is(key, "responseId"))
+            else if (llmgwi_base_same(key, "responseId"))
                 (void)llmgwi_json_maybe(&json, &id);
-            else if (llmgwi_base_is(key, "modelVersion"))
+            else if (llmgwi_base_same(key, "modelVersion"))
                 (void)llmgwi_json_maybe(&json, &model);
-            else if (llmgwi_base_is(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL)
+            else if (llmgwi_base_same(key, "error") && llmgwi_json_look(&json) != LLMGWI_JSON_NULL)
                 (void)llmgwi_json_skip(&json, &error);
         }
     if (!llmgwi_dialect_parsed(answer, &json, what)) return false;
@@ -11566,8 +11568,6 @@ static bool llmgwi_dialect_gemini_event(llmgwi_dialect_answer *answer, llmgwi_ba
     (void)name;
     return llmgwi_dialect_gemini_bodies(answer, data, "stream event");
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- bedrock: converse ---- */
 
@@ -11634,22 +11634,19 @@ static void llmgwi_dialect_bedrock_blob(llmgwi_dialect_build *build, const llmgw
     if (part->url && !s3)
         llmgwi_dialect_refuse(build, LLMGW_E_UNSUPPORTED, "url",
                               "this dialect takes bytes, or what lies in S3 (s3://...)");
-    llmgwi_json_key(out, image ? "image" : "document");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, image ? "image" : "document", '{');
     llmgwi_json_pair(out, "format", format ? format : "");
     if (!image) llmgwi_dialect_bedrock_name(build, part);
-    llmgwi_json_key(out, "source");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "source", '{');
     llmgwi_json_key(out, s3 ? "s3Location" : "bytes");
     if (s3) {
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "uri", "url", llmgwi_base_cstr(part->url));
+        llmgwi_dialect_pair_text(build, "uri", "url", part->url);
         llmgwi_json_close(out, '}');
     } else {
         llmgwi_dialect_base64(build, part, false);
     }
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "}}");
 }
 
 /* An id is 1 to 64 of [a-zA-Z0-9_.:-]: another provider's that is not is hashed to one that is. */
@@ -11661,8 +11658,7 @@ static void llmgwi_dialect_bedrock_id(llmgwi_dialect_build *build, const llmgw_p
     size_t n = strlen(id),
            good = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
     snprintf(made, sizeof made, "tooluse_%016llx", (unsigned long long)hash);
-    llmgwi_dialect_pair(build, "toolUseId", "id",
-                        llmgwi_base_cstr(!again && n && n <= 64 && good == n ? id : made));
+    llmgwi_dialect_pair_text(build, "toolUseId", "id", !again && n && n <= 64 && good == n ? id : made);
 }
 
 static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llmgw_part *part) {
@@ -11670,15 +11666,12 @@ static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llm
     llmgwi_base_str text = llmgwi_dialect_result_text(part);
     if (llmgwi_dialect_white(text)) /* a blank text is refused, and by some models an empty list, too */
         text = llmgwi_base_cstr(part->is_error ? "error" : "(nothing)");
-    llmgwi_json_key(out, "toolResult");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "toolResult", '{');
     llmgwi_dialect_bedrock_id(build, part);
-    llmgwi_json_key(out, "content");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "content", '[');
     llmgwi_json_open(out, '{');
     llmgwi_dialect_pair(build, "text", "text", text);
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, ']');
+    llmgwi_json_close_all(out, "}]");
     if (part->is_error) llmgwi_json_pair(out, "status", "error"); /* only Claude and Nova know the field */
     llmgwi_json_close(out, '}');
 }
@@ -11686,16 +11679,14 @@ static void llmgwi_dialect_bedrock_result(llmgwi_dialect_build *build, const llm
 /* Reasoning goes back word for word with its signature. */
 static void llmgwi_dialect_bedrock_reasoning(llmgwi_dialect_build *build, const llmgw_part *part) {
     llmgwi_json_out *out = &build->out;
-    llmgwi_json_key(out, "reasoningContent");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "reasoningContent", '{');
     if (part->text) {
-        llmgwi_json_key(out, "reasoningText");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "reasoningText", '{');
         llmgwi_dialect_pair(build, "text", "text", llmgwi_dialect_part_text(part));
-        llmgwi_dialect_pair(build, "signature", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_dialect_pair_text(build, "signature", "signature", part->signature);
         llmgwi_json_close(out, '}');
     } else {
-        llmgwi_dialect_pair(build, "redactedContent", "signature", llmgwi_base_cstr(part->signature));
+        llmgwi_dialect_pair_text(build, "redactedContent", "signature", part->signature);
     }
     llmgwi_json_close(out, '}');
 }
@@ -11732,10 +11723,9 @@ static void llmgwi_dialect_bedrock_part(llmgwi_dialect_build *build, const llmgw
     case LLMGW_PART_TOOL_RESULT: llmgwi_dialect_bedrock_result(build, part); break;
     case LLMGW_PART_REASONING: llmgwi_dialect_bedrock_reasoning(build, part); break;
     case LLMGW_PART_TOOL_CALL:
-        llmgwi_json_key(out, "toolUse");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "toolUse", '{');
         llmgwi_dialect_bedrock_id(build, part);
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
         llmgwi_dialect_raw(build, "input", llmgwi_dialect_part_arguments(part));
         llmgwi_json_close(out, '}');
         break;
@@ -11762,18 +11752,15 @@ static const char *llmgwi_dialect_bedrock_called(const llmgw_request *request) {
 static void llmgwi_dialect_bedrock_tool(llmgwi_dialect_build *build, const llmgw_tool *tool) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "toolSpec");
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "tools.name", llmgwi_base_cstr(tool->name));
+    llmgwi_json_begin(out, "toolSpec", '{');
+    llmgwi_dialect_pair_text(build, "name", "tools.name", tool->name);
     if (tool->description && tool->description[0])
-        llmgwi_dialect_pair(build, "description", "tools.description", llmgwi_base_cstr(tool->description));
-    llmgwi_json_key(out, "inputSchema");
-    llmgwi_json_open(out, '{');
+        llmgwi_dialect_pair_text(build, "description", "tools.description", tool->description);
+    llmgwi_json_begin(out, "inputSchema", '{');
     llmgwi_dialect_raw(build, "json", tool->parameters ? tool->parameters : "{\"type\":\"object\"}");
     llmgwi_json_close(out, '}');
     if (tool->strict) llmgwi_dialect_raw(build, "strict", "true");
-    llmgwi_json_close(out, '}');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "}}");
 }
 
 /* toolConfig cannot be left out while the messages hold calls (then a tool called there stands for those that are no
@@ -11785,10 +11772,8 @@ static void llmgwi_dialect_bedrock_tools(llmgwi_dialect_build *build) {
     memset(&called, 0, sizeof called);
     called.name = llmgwi_dialect_bedrock_called(request);
     if (!called.name && (!request->tool_count || request->tool_mode == LLMGW_TOOLS_NONE)) return;
-    llmgwi_json_key(out, "toolConfig");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "tools");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "toolConfig", '{');
+    llmgwi_json_begin(out, "tools", '[');
     for (size_t i = 0; i < request->tool_count; i++) llmgwi_dialect_bedrock_tool(build, &request->tools[i]);
     if (!request->tool_count) llmgwi_dialect_bedrock_tool(build, &called);
     llmgwi_dialect_cache_point(build, build->mark == LLMGWI_DIALECT_MARK_TOOLS);
@@ -11796,13 +11781,10 @@ static void llmgwi_dialect_bedrock_tools(llmgwi_dialect_build *build) {
     if (request->tool_count && request->tool_mode == LLMGW_TOOLS_REQUIRED)
         llmgwi_dialect_raw(build, "toolChoice", "{\"any\":{}}");
     if (request->tool_count && request->tool_mode == LLMGW_TOOLS_ONE) {
-        llmgwi_json_key(out, "toolChoice");
-        llmgwi_json_open(out, '{');
-        llmgwi_json_key(out, "tool");
-        llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "name", "tool_name", llmgwi_base_cstr(request->tool_name));
-        llmgwi_json_close(out, '}');
-        llmgwi_json_close(out, '}');
+        llmgwi_json_begin(out, "toolChoice", '{');
+        llmgwi_json_begin(out, "tool", '{');
+        llmgwi_dialect_pair_text(build, "name", "tool_name", request->tool_name);
+        llmgwi_json_close_all(out, "}}");
     }
     llmgwi_json_close(out, '}');
 }
@@ -11842,24 +11824,21 @@ static void llmgwi_dialect_bedrock_extra(llmgwi_dialect_build *build) {
     const char *model = build->target->model;
     bool claude = strstr(model, "anthropic.claude") != NULL, nova = strstr(model, "amazon.nova") != NULL;
     size_t before = out->buf->n;
-    llmgwi_json_key(out, "additionalModelRequestFields");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "additionalModelRequestFields", '{');
     size_t open = out->buf->n;
     if (claude) {
         llmgwi_dialect_anthropic_think(build);
         llmgwi_dialect_whole(build, "top_k", request->top_k);
         if (request->effort >= LLMGW_EFFORT_LOW &&
             (build->target->quirks & LLMGWI_DIALECT_THINK) == LLMGWI_DIALECT_THINK_ADAPTIVE) {
-            llmgwi_json_key(out, "output_config");
-            llmgwi_json_open(out, '{');
+            llmgwi_json_begin(out, "output_config", '{');
             llmgwi_json_pair(out, "effort", llmgwi_dialect_efforts[request->effort]);
             llmgwi_json_close(out, '}');
         }
     } else {
         llmgwi_dialect_bedrock_effort(build);
         if (nova && request->top_k.set) {
-            llmgwi_json_key(out, "inferenceConfig");
-            llmgwi_json_open(out, '{');
+            llmgwi_json_begin(out, "inferenceConfig", '{');
             llmgwi_dialect_whole(build, "topK", request->top_k);
             llmgwi_json_close(out, '}');
         }
@@ -11876,11 +11855,9 @@ static void llmgwi_dialect_bedrock_inference(llmgwi_dialect_build *build) {
     bool claude = strstr(build->target->model, "anthropic.claude") != NULL;
     int64_t budget = claude ? llmgwi_dialect_anthropic_tokens(build) : 0;
     if (!tokens && budget) tokens = LLMGWI_DIALECT_ANTHROPIC_TOKENS + budget; /* it must exceed the budget */
-    llmgwi_json_key(out, "inferenceConfig");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "inferenceConfig", '{');
     if (tokens) {
-        llmgwi_json_key(out, "maxTokens");
-        llmgwi_json_put_int(out, tokens);
+        llmgwi_json_pair_int(out, "maxTokens", tokens);
     }
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "topP", request->top_p);
@@ -11892,17 +11869,13 @@ static void llmgwi_dialect_bedrock_schema(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     if (!request->schema) return;
-    llmgwi_json_key(out, "outputConfig");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "textFormat");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "outputConfig", '{');
+    llmgwi_json_begin(out, "textFormat", '{');
     llmgwi_json_pair(out, "type", "json_schema");
-    llmgwi_json_key(out, "structure");
-    llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "jsonSchema");
-    llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "name", "schema_name", llmgwi_base_cstr(llmgwi_dialect_schema_name(request)));
-    llmgwi_dialect_pair(build, "schema", "schema", llmgwi_base_cstr(request->schema));
+    llmgwi_json_begin(out, "structure", '{');
+    llmgwi_json_begin(out, "jsonSchema", '{');
+    llmgwi_dialect_pair_text(build, "name", "schema_name", llmgwi_dialect_schema_name(request));
+    llmgwi_dialect_pair_text(build, "schema", "schema", request->schema);
     for (int i = 0; i < 4; i++) llmgwi_json_close(out, '}');
 }
 
@@ -11915,9 +11888,8 @@ static void llmgwi_dialect_bedrock_user(llmgwi_dialect_build *build) {
         llmgwi_dialect_refuse(
             build, LLMGW_E_UNSUPPORTED, "user_id",
             "this dialect takes 256 characters at most: letters, digits, space, :_@$#=/+,-.");
-    llmgwi_json_key(&build->out, "requestMetadata");
-    llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "user_id", "user_id", llmgwi_base_cstr(id));
+    llmgwi_json_begin(&build->out, "requestMetadata", '{');
+    llmgwi_dialect_pair_text(build, "user_id", "user_id", id);
     llmgwi_json_close(&build->out, '}');
 }
 
@@ -11926,8 +11898,7 @@ static void llmgwi_dialect_bedrock_build(llmgwi_dialect_build *build) {
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
     if (llmgwi_dialect_has_system(build->request)) {
-        llmgwi_json_key(out, "system");
-        llmgwi_json_open(out, '[');
+        llmgwi_json_begin(out, "system", '[');
         llmgwi_dialect_each_system(build, llmgwi_dialect_bedrock_system);
         llmgwi_json_close(out, ']');
     }
@@ -12001,33 +11972,31 @@ static LLMGWI_BASE_COLD bool llmgwi_dialect_bedrock_exception(llmgwi_dialect_ans
     return false;
 }
 
-LLMGWI_BASE_SMALL_END
-
 /* A block of a reply, or the start or a delta of one: {"text"}, {"toolUse": {"toolUseId", "name", "input"}},
    {"reasoningContent": {"text", "signature" | "redactedContent" | "reasoningText": {"text", "signature"}}}. */
 static void llmgwi_dialect_bedrock_read(llmgwi_json *json, llmgwi_dialect_block *block, int level) {
     llmgwi_base_str key;
-    if (llmgwi_json_peek(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
+    if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "text")) {
+        if (llmgwi_base_same(key, "text")) {
             (void)llmgwi_json_maybe(json, level ? &block->thinking : &block->text);
-        } else if (llmgwi_base_is(key, "input")) {
-            if (llmgwi_json_peek(json) == LLMGWI_JSON_OBJECT)
+        } else if (llmgwi_base_same(key, "input")) {
+            if (llmgwi_json_look(json) == LLMGWI_JSON_OBJECT)
                 (void)llmgwi_json_skip(json, &block->input);
             else
                 (void)llmgwi_json_maybe(json, &block->partial);
-        } else if (llmgwi_base_is(key, "toolUse") || llmgwi_base_is(key, "reasoningContent") ||
-                   llmgwi_base_is(key, "reasoningText")) {
+        } else if (llmgwi_base_same(key, "toolUse") || llmgwi_base_same(key, "reasoningContent") ||
+                   llmgwi_base_same(key, "reasoningText")) {
             if (level < 2) llmgwi_dialect_bedrock_read(json, block, level + 1);
-        } else if (llmgwi_base_is(key, "signature")) {
+        } else if (llmgwi_base_same(key, "signature")) {
             (void)llmgwi_json_maybe(json, &block->signature);
-        } else if (llmgwi_base_is(key, "redactedContent")) {
+        } else if (llmgwi_base_same(key, "redactedContent")) {
             (void)llmgwi_json_maybe(json, &block->data);
-        } else if (llmgwi_base_is(key, "toolUseId")) {
+        } else if (llmgwi_base_same(key, "toolUseId")) {
             (void)llmgwi_json_maybe(json, &block->id);
-        } else if (llmgwi_base_is(key, "name")) {
+        } else if (llmgwi_base_same(key, "name")) {
             (void)llmgwi_json_maybe(json, &block->name);
-        } else if (llmgwi_base_is(key, "type")) {
+        } else if (llmgwi_base_same(key, "type")) {
             (void)llmgwi_json_maybe(json, &block->type);
         }
     }
@@ -12094,22 +12063,22 @@ static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_b
     size_t kind = 0;
     if (name.n && name.p[0] == '!')
         return llmgwi_dialect_bedrock_exception(answer, llmgwi_base_view(name.p + 1, name.n - 1), data);
-    while (kind < LLMGWI_BASE_COUNT(names) && !llmgwi_base_is(name, names[kind])) kind++;
+    while (kind < LLMGWI_BASE_COUNT(names) && !llmgwi_base_same(name, names[kind])) kind++;
     if (kind == LLMGWI_BASE_COUNT(names)) return true;
     llmgwi_dialect_bedrock_clear(&block);
     llmgwi_dialect_clear(&reason);
     llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
     if (llmgwi_json_object(&json))
         while (llmgwi_json_member(&json, &key)) {
-            if (llmgwi_base_is(key, "delta") || llmgwi_base_is(key, "start"))
+            if (llmgwi_base_same(key, "delta") || llmgwi_base_same(key, "start"))
                 llmgwi_dialect_bedrock_read(&json, &block, 0);
-            else if (llmgwi_base_is(key, "contentBlockIndex"))
+            else if (llmgwi_base_same(key, "contentBlockIndex"))
                 (void)llmgwi_json_count(&json, &index);
-            else if (llmgwi_base_is(key, "stopReason"))
+            else if (llmgwi_base_same(key, "stopReason"))
                 (void)llmgwi_json_maybe(&json, &reason);
-            else if (llmgwi_base_is(key, "usage"))
+            else if (llmgwi_base_same(key, "usage"))
                 llmgwi_dialect_bedrock_usage(answer, &json);
-            else if (llmgwi_base_is(key, "serviceTier"))
+            else if (llmgwi_base_same(key, "serviceTier"))
                 llmgwi_dialect_bedrock_tier(answer, &json);
         }
     if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
@@ -12119,8 +12088,6 @@ static bool llmgwi_dialect_bedrock_event(llmgwi_dialect_answer *answer, llmgwi_b
     llmgwi_dialect_bedrock_finish(answer, reason);
     return !answer->error.code;
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* {"message": {"content": [...]}} */
 static void llmgwi_dialect_bedrock_output(llmgwi_dialect_answer *answer, llmgwi_json *json, int level) {
@@ -12165,11 +12132,7 @@ static bool llmgwi_dialect_bedrock_reply(llmgwi_dialect_answer *answer, llmgwi_b
     return !answer->error.code && llmgwi_dialect_whole_reply(answer, "reply: no content");
 }
 
-LLMGWI_BASE_SMALL_END
-
 /* ---- responses: openai ---- */
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* Text, image or file of a message. */
 static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const llmgw_part *part,
@@ -12181,7 +12144,7 @@ static void llmgwi_dialect_responses_content(llmgwi_dialect_build *build, const 
     llmgwi_json_pair(out, "type", types[part->kind]);
     if (part->kind == LLMGW_PART_IMAGE) llmgwi_json_pair(out, "detail", "auto");
     if (part->kind == LLMGW_PART_FILE && !part->url)
-        llmgwi_dialect_pair(build, "filename", "name", llmgwi_base_cstr(part->name ? part->name : "file"));
+        llmgwi_dialect_pair_text(build, "filename", "name", part->name ? part->name : "file");
     llmgwi_json_key(out, keys[part->kind]);
     if (part->kind == LLMGW_PART_TEXT)
         llmgwi_dialect_put(build, "text", llmgwi_dialect_part_text(part));
@@ -12220,9 +12183,8 @@ static void llmgwi_dialect_responses_call(llmgwi_dialect_build *build, const llm
     llmgwi_json_pair(out, "type", call ? "function_call" : "function_call_output");
     llmgwi_dialect_call_id(build, "call_id", part, LLMGWI_DIALECT_RESPONSES_ID, false, true);
     if (call) {
-        llmgwi_dialect_pair(build, "name", "name", llmgwi_base_cstr(part->name));
-        llmgwi_dialect_pair(build, "arguments", "arguments",
-                            llmgwi_base_cstr(llmgwi_dialect_part_arguments(part)));
+        llmgwi_dialect_pair_text(build, "name", "name", part->name);
+        llmgwi_dialect_pair_text(build, "arguments", "arguments", llmgwi_dialect_part_arguments(part));
     } else {
         llmgwi_dialect_pair(build, "output", "text", llmgwi_dialect_result_text(part));
     }
@@ -12237,9 +12199,8 @@ static void llmgwi_dialect_responses_message(llmgwi_dialect_build *build, llmgw_
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "type", "message");
     llmgwi_json_pair(out, "role", roles[role]);
-    if (phase) llmgwi_dialect_pair(build, "phase", "signature", llmgwi_base_cstr(phase));
-    llmgwi_json_key(out, "content");
-    llmgwi_json_open(out, '[');
+    if (phase) llmgwi_dialect_pair_text(build, "phase", "signature", phase);
+    llmgwi_json_begin(out, "content", '[');
 }
 
 static void llmgwi_dialect_responses_shut(llmgwi_dialect_build *build, bool *open) {
@@ -12301,21 +12262,18 @@ static void llmgwi_dialect_responses_options(llmgwi_dialect_build *build) {
                             most < LLMGWI_DIALECT_RESPONSES_TOKENS ? LLMGWI_DIALECT_RESPONSES_TOKENS : most);
     }
     if (request->effort && llmgwi_dialect_responses_reasons(build)) {
-        llmgwi_json_key(out, "reasoning");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "reasoning", '{');
         llmgwi_json_pair(out, "effort", llmgwi_dialect_effort_word(build));
         if (request->effort != LLMGW_EFFORT_NONE) llmgwi_json_pair(out, "summary", "auto");
         llmgwi_json_close(out, '}');
     }
     if (request->schema || build->json_mode) {
-        llmgwi_json_key(out, "text");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "text", '{');
         llmgwi_json_key(out, "format");
         llmgwi_dialect_openai_schema(build, true);
         llmgwi_json_close(out, '}');
     }
-    if (request->user_id)
-        llmgwi_dialect_pair(build, "safety_identifier", "user_id", llmgwi_base_cstr(request->user_id));
+    if (request->user_id) llmgwi_dialect_pair_text(build, "safety_identifier", "user_id", request->user_id);
     if (request->stream) llmgwi_dialect_raw(build, "stream", "true");
 }
 
@@ -12324,13 +12282,11 @@ static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
     const llmgw_request *request = build->request;
     llmgwi_json_out *out = &build->out;
     llmgwi_json_open(out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     size_t from = out->buf->n;
-    if (request->system)
-        llmgwi_dialect_pair(build, "instructions", "system", llmgwi_base_cstr(request->system));
+    if (request->system) llmgwi_dialect_pair_text(build, "instructions", "system", request->system);
     llmgwi_dialect_prefix(build, from);
-    llmgwi_json_key(out, "input");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "input", '[');
     for (size_t i = 0; i < llmgwi_dialect_turns(build); i++) {
         from = out->buf->n;
         llmgwi_dialect_responses_turn(build, i);
@@ -12348,8 +12304,6 @@ static void llmgwi_dialect_responses_build(llmgwi_dialect_build *build) {
         llmgwi_dialect_raw(build, "include", "[\"reasoning.encrypted_content\"]");
     llmgwi_json_close(out, '}');
 }
-
-LLMGWI_BASE_SMALL_END
 
 /* An event, or an item: found before it is acted on. Each has some of these fields. */
 typedef struct llmgwi_dialect_item {
@@ -12373,9 +12327,9 @@ static void llmgwi_dialect_responses_read(llmgwi_json *json, llmgwi_dialect_item
     item->index = item->part = -1;
     if (llmgwi_json_look(json) != LLMGWI_JSON_OBJECT || !llmgwi_json_object(json)) return;
     while (llmgwi_json_member(json, &key)) {
-        if (llmgwi_base_is(key, "output_index"))
+        if (llmgwi_base_same(key, "output_index"))
             (void)llmgwi_json_count(json, &item->index);
-        else if (llmgwi_base_is(key, "summary_index"))
+        else if (llmgwi_base_same(key, "summary_index"))
             (void)llmgwi_json_count(json, &item->part);
         for (size_t i = 0; i < LLMGWI_BASE_COUNT(texts) && json->pending; i++)
             if (llmgwi_base_same(key, names[i])) (void)llmgwi_json_maybe(json, texts[i]);
@@ -12432,8 +12386,6 @@ static void llmgwi_dialect_responses_more(llmgwi_dialect_answer *answer, llmgw_p
         answer->sink(answer->sink_user, kind == LLMGW_PART_TEXT ? LLMGW_EVENT_TEXT : LLMGW_EVENT_REASONING,
                      piece, 0, llmgwi_base_view(buf->p + before, buf->n - before));
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* A call begins, or one that has begun is told again. fresh: ids may not be unique, the number tells too. NULL:
    answer->error. */
@@ -12673,14 +12625,13 @@ static void llmgwi_dialect_responses_other(llmgwi_dialect_answer *answer, llmgwi
     }
 }
 
-LLMGWI_BASE_SMALL_END
-
 LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_responses_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
                                            llmgwi_base_str data) {
     llmgwi_json json;
     llmgwi_dialect_item event;
-    if (llmgwi_base_is(data, "[DONE]")) return true; /* OpenRouter's, after the last event or instead of it */
+    if (llmgwi_base_same(data, "[DONE]"))
+        return true; /* OpenRouter's, after the last event or instead of it */
     llmgwi_json_init(&json, data.p, data.n, answer->max_depth);
     llmgwi_dialect_responses_read(&json, &event);
     if (!llmgwi_dialect_parsed(answer, &json, "stream event")) return false;
@@ -12726,8 +12677,7 @@ static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
         llmgwi_dialect_openai_functions(build, false, NULL);
     llmgwi_dialect_ollama_think(build);
     if (request->schema) llmgwi_dialect_raw(build, "format", request->schema);
-    llmgwi_json_key(out, "options");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "options", '{');
     llmgwi_dialect_number(build, "temperature", request->temperature);
     llmgwi_dialect_number(build, "top_p", request->top_p);
     llmgwi_dialect_whole(build, "top_k", request->top_k);
@@ -12736,8 +12686,7 @@ static void llmgwi_dialect_ollama_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
     llmgwi_dialect_stops(build, "stop");
     if (request->max_tokens) {
-        llmgwi_json_key(out, "num_predict");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, "num_predict", request->max_tokens);
     }
     llmgwi_json_close(out, '}');
     llmgwi_dialect_raw(build, "stream", request->stream ? "true" : "false"); /* unsaid, it streams */
@@ -12829,13 +12778,11 @@ static void llmgwi_dialect_cohere_build(llmgwi_dialect_build *build) {
     llmgwi_dialect_number(build, "presence_penalty", request->presence_penalty);
     llmgwi_dialect_stops(build, "stop_sequences");
     if (request->max_tokens) {
-        llmgwi_json_key(out, "max_tokens");
-        llmgwi_json_put_int(out, request->max_tokens);
+        llmgwi_json_pair_int(out, "max_tokens", request->max_tokens);
     }
     if (request->effort) llmgwi_dialect_raw(build, "thinking", thinking[request->effort]);
     if (request->schema) {
-        llmgwi_json_key(out, "response_format");
-        llmgwi_json_open(out, '{');
+        llmgwi_json_begin(out, "response_format", '{');
         llmgwi_json_pair(out, "type", "json_object");
         llmgwi_dialect_raw(build, "json_schema", request->schema);
         llmgwi_json_close(out, '}');
@@ -12968,11 +12915,9 @@ LLMGWI_BASE_UNUSED
 static bool llmgwi_dialect_cohere_event(llmgwi_dialect_answer *answer, llmgwi_base_str name,
                                         llmgwi_base_str data) {
     (void)name;
-    if (llmgwi_base_is(data, "[DONE]")) return true; /* its own SDK skips it */
+    if (llmgwi_base_same(data, "[DONE]")) return true; /* its own SDK skips it */
     return llmgwi_dialect_cohere_body(answer, data, "stream event");
 }
-
-LLMGWI_BASE_SMALL_BEGIN
 
 /* ---- the table: one more dialect is a row and its functions ---- */
 
@@ -13489,8 +13434,7 @@ static void llmgwi_dialect_embed_put(llmgwi_dialect_build *build, size_t i) {
 }
 
 static void llmgwi_dialect_embed_all(llmgwi_dialect_build *build, const char *key) {
-    llmgwi_json_key(&build->out, key);
-    llmgwi_json_open(&build->out, '[');
+    llmgwi_json_begin(&build->out, key, '[');
     for (size_t i = 0; i < llmgwi_dialect_embed_of(build)->count; i++) llmgwi_dialect_embed_put(build, i);
     llmgwi_json_close(&build->out, ']');
 }
@@ -13504,7 +13448,7 @@ static void llmgwi_dialect_embed_openai(llmgwi_dialect_build *build) {
     const char *flavour = build->target->flavour; /* these are known to write base64, which is half as long */
     bool packs = strcmp(flavour, "openai") == 0 || strcmp(flavour, "azure") == 0;
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_embed_all(build, "input");
     llmgwi_json_pair(&build->out, "encoding_format", packs ? "base64" : "float");
     llmgwi_dialect_embed_dim(build, build->target->quirks & LLMGWI_DIALECT_MISTRAL ? "output_dimension"
@@ -13519,11 +13463,10 @@ static void llmgwi_dialect_embed_gemini(llmgwi_dialect_build *build) {
     char model[280];
     snprintf(model, sizeof model, "models/%s", build->target->model);
     llmgwi_json_open(out, '{');
-    llmgwi_json_key(out, "requests");
-    llmgwi_json_open(out, '[');
+    llmgwi_json_begin(out, "requests", '[');
     for (size_t i = 0; i < embed->count; i++) {
         llmgwi_json_open(out, '{');
-        llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(model));
+        llmgwi_dialect_pair_text(build, "model", "model", model);
         llmgwi_json_key(out, "content");
         llmgwi_json_raw(out, llmgwi_base_cstr("{\"parts\":[{\"text\":"));
         out->comma = false;
@@ -13533,13 +13476,12 @@ static void llmgwi_dialect_embed_gemini(llmgwi_dialect_build *build) {
         llmgwi_dialect_embed_dim(build, "outputDimensionality");
         llmgwi_json_close(out, '}');
     }
-    llmgwi_json_close(out, ']');
-    llmgwi_json_close(out, '}');
+    llmgwi_json_close_all(out, "]}");
 }
 
 static void llmgwi_dialect_embed_ollama(llmgwi_dialect_build *build) {
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_embed_all(build, "input");
     llmgwi_dialect_raw(build, "truncate", "false");
     llmgwi_dialect_embed_dim(build, "dimensions");
@@ -13558,7 +13500,7 @@ static void llmgwi_dialect_embed_cohere_body(llmgwi_dialect_build *build) {
 
 static void llmgwi_dialect_embed_cohere(llmgwi_dialect_build *build) {
     llmgwi_json_open(&build->out, '{');
-    llmgwi_dialect_pair(build, "model", "model", llmgwi_base_cstr(build->target->model));
+    llmgwi_dialect_pair_text(build, "model", "model", build->target->model);
     llmgwi_dialect_raw(build, "embedding_types", "[\"float\"]");
     llmgwi_dialect_embed_cohere_body(build);
 }
@@ -13581,12 +13523,10 @@ static void llmgwi_dialect_embed_nova(llmgwi_dialect_build *build) {
     bool query = llmgwi_dialect_embed_of(build)->purpose == LLMGW_PURPOSE_QUERY;
     llmgwi_json_open(out, '{');
     llmgwi_json_pair(out, "taskType", "SINGLE_EMBEDDING");
-    llmgwi_json_key(out, "singleEmbeddingParams");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "singleEmbeddingParams", '{');
     llmgwi_json_pair(out, "embeddingPurpose", query ? "GENERIC_RETRIEVAL" : "GENERIC_INDEX");
     llmgwi_dialect_embed_dim(build, "embeddingDimension");
-    llmgwi_json_key(out, "text");
-    llmgwi_json_open(out, '{');
+    llmgwi_json_begin(out, "text", '{');
     llmgwi_json_pair(out, "truncationMode", "NONE");
     llmgwi_json_key(out, "value");
     llmgwi_dialect_embed_put(build, 0);
@@ -22819,10 +22759,8 @@ static void llmgwi_ledger_row_json(llmgwi_base_buf *buf, const llmgw_ledger_row 
     llmgwi_json_out out = {buf, false};
     char hex[20];
     llmgwi_json_open(&out, '{');
-    llmgwi_json_key(&out, "id");
-    llmgwi_json_put_int(&out, (int64_t)row->id);
-    llmgwi_json_key(&out, "time_us");
-    llmgwi_json_put_int(&out, row->time_us);
+    llmgwi_json_pair_int(&out, "id", (int64_t)row->id);
+    llmgwi_json_pair_int(&out, "time_us", row->time_us);
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_ledger_texts); i++) {
         llmgwi_json_key(&out, llmgwi_ledger_texts[i].name);
         llmgwi_ledger_put_string(&out, llmgwi_ledger_row_text(row, i));
@@ -29029,7 +28967,7 @@ static bool llmgwi_cache_wanted(llmgwi_cache *cache, const llmgw_cache_filter *f
     if (filter->older_s > 0 && now_s - record->head.created_s < filter->older_s) return false;
     llmgwi_base_str echo =
         llmgwi_base_view(record->texts + lengths[0] + lengths[1] + lengths[2] + lengths[3] + 4, lengths[4]);
-    if (filter->answered_by && !llmgwi_base_is(echo, filter->answered_by)) return false;
+    if (filter->answered_by && !llmgwi_base_same(echo, filter->answered_by)) return false;
     if (!filter->cache_namespace && !filter->model) return true;
     llmgwi_base_arena_init(&arena, cache->mem);
     bool wanted = llmgwi_cache_form_read(record->form, &arena, &request);
@@ -29179,15 +29117,11 @@ static bool llmgwi_cache_line_entry(const llmgwi_cache *cache, const llmgwi_cach
     for (size_t i = 0; i < LLMGWI_BASE_COUNT(llmgwi_cache_line_rows); i++) {
         int64_t value;
         memcpy(&value, (const char *)&record->head + llmgwi_cache_line_rows[i].at, sizeof value);
-        llmgwi_json_key(&out, llmgwi_cache_line_rows[i].name);
-        llmgwi_json_put_int(&out, value);
+        llmgwi_json_pair_int(&out, llmgwi_cache_line_rows[i].name, value);
     }
-    llmgwi_json_key(&out, "flags");
-    llmgwi_json_put_int(&out, (int64_t)record->head.flags);
-    llmgwi_json_key(&out, "class");
-    llmgwi_json_put_int(&out, (int64_t)llmgwi_cache_class_abroad(cache, record->head.answer_class));
-    llmgwi_json_key(&out, "ask_bytes");
-    llmgwi_json_put_int(&out, (int64_t)record->head.ask_n);
+    llmgwi_json_pair_int(&out, "flags", (int64_t)record->head.flags);
+    llmgwi_json_pair_int(&out, "class", (int64_t)llmgwi_cache_class_abroad(cache, record->head.answer_class));
+    llmgwi_json_pair_int(&out, "ask_bytes", (int64_t)record->head.ask_n);
     llmgwi_cache_put_base64(&out, "request", record->form);
     llmgwi_json_close(&out, '}');
     return good && !line->failed;
@@ -36591,7 +36525,7 @@ static bool llmgwi_public_text(const char *text, size_t max) {
     llmgwi_base_str view = llmgwi_base_cstr(text);
     if (view.n > max || (view.n && !llmgwi_config_clean(view.p))) return false;
     for (size_t i = 0, size; i < view.n; i += size)
-        if (!(size = llmgwi_base_char(view.p + i, view.n - i))) return false;
+        if (!(size = llmgwi_base_char_at(view.p + i, view.n - i))) return false;
     return true;
 }
 
