@@ -136,7 +136,7 @@
 #endif
 
 /* A header of one version and an implementation of another do not link: the name carries both. */
-#define llmgw_open llmgw_open_v0_4
+#define llmgw_open llmgw_open_v0_5
 
 #ifdef __cplusplus
 extern "C" {
@@ -21149,6 +21149,15 @@ static bool llmgwi_ledger_get_texts(llmgwi_ledger_record *record) {
     return (row->request_id = llmgwi_ledger_get_text(&view)) != NULL;
 }
 
+/* The first record of the live store from *number on, which becomes its own. False: there is none; UINT64_MAX is none
+   of ours, and whoever goes on from it would begin anew. */
+static bool llmgwi_ledger_seek(llmgwi_store_cursor *cursor, uint64_t *number, llmgwi_base_str *value) {
+    llmgwi_base_str key = llmgwi_ledger_u64(number);
+    if (!llmgwi_store_move(cursor, LLMGWI_STORE_SEEK, &key, value)) return false;
+    *number = llmgwi_ledger_number(key);
+    return *number != UINT64_MAX;
+}
+
 /* False: it is damaged, or of another version: it is left where it is. */
 static bool llmgwi_ledger_read_head(llmgwi_base_str value, llmgwi_ledger_record *record) {
     llmgwi_ledger_head *head = &record->head;
@@ -21581,10 +21590,8 @@ static bool llmgwi_ledger_gather(llmgwi_ledger *ledger, llmgwi_store_txn *live,
                 llmgwi_store_cursor_open(live, LLMGWI_STORE_INTENT, &cursor);
     bool opened = fine;
     llmgwi_base_buf_init(&record.text, &ledger->mem, 1 << 20);
-    for (llmgwi_base_str key, value; fine; number++) { /* a record that is written anew may move */
-        key = llmgwi_ledger_u64(&number);
-        if (!llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value)) break;
-        number = llmgwi_ledger_number(key);
+    /* a record that is written anew may move */
+    for (llmgwi_base_str value; fine && llmgwi_ledger_seek(&cursor, &number, &value); number++) {
         if (!llmgwi_ledger_read(ledger, number, value, &record)) continue;
         int64_t time_s = record.head.time_us / 1000000;
         if (time_s < slot.from_s || (sum->to_s && time_s >= sum->to_s) ||
@@ -22195,15 +22202,11 @@ static bool llmgwi_ledger_recover(llmgwi_ledger *ledger, llmgwi_store_txn *txn, 
                                   llmgwi_base_str value) {
     llmgwi_ledger_record record;
     llmgwi_ledger_head head = ledger->owner;
-    llmgwi_base_buf buf;
-    llmgwi_base_buf_init(&buf, &ledger->mem, 1 << 20);
-    /* what follows writes */
+    llmgwi_base_buf *kept = &ledger->text; /* what follows writes */
+    llmgwi_base_buf_clear(kept);
     bool fine =
-        llmgwi_base_buf_view(&buf, value) && llmgwi_ledger_read_head(llmgwi_base_buf_str(&buf), &record);
-    if (!fine) {
-        llmgwi_base_buf_free(&buf);
-        return false;
-    }
+        llmgwi_base_buf_view(kept, value) && llmgwi_ledger_read_head(llmgwi_base_buf_str(kept), &record);
+    if (!fine) return false;
     if (record.head.state == LLMGWI_LEDGER_INTENT)
         fine = llmgwi_ledger_release(ledger, txn, record.slots, record.head.reserved_pico,
                                      record.head.reserved_pico);
@@ -22211,12 +22214,12 @@ static bool llmgwi_ledger_recover(llmgwi_ledger *ledger, llmgwi_store_txn *txn, 
     head.time_us = record.head.time_us;
     head.text_at = (uint32_t)(sizeof head + record.numbers.n);
     llmgwi_base_buf_clear(&ledger->record);
-    fine = fine && llmgwi_base_buf_add(&ledger->record, &head, sizeof head) &&
-           llmgwi_base_buf_view(&ledger->record, record.numbers) &&
-           llmgwi_base_buf_add(&ledger->record, buf.p + record.head.text_at, buf.n - record.head.text_at) &&
-           llmgwi_store_put(txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&number),
-                            llmgwi_base_buf_str(&ledger->record));
-    llmgwi_base_buf_free(&buf);
+    fine =
+        fine && llmgwi_base_buf_add(&ledger->record, &head, sizeof head) &&
+        llmgwi_base_buf_view(&ledger->record, record.numbers) &&
+        llmgwi_base_buf_add(&ledger->record, kept->p + record.head.text_at, kept->n - record.head.text_at) &&
+        llmgwi_store_put(txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&number),
+                         llmgwi_base_buf_str(&ledger->record));
     if (fine) (void)LLMGWI_BASE_ADD(&ledger->recovered, (uint64_t)1);
     return fine;
 }
@@ -22230,10 +22233,8 @@ static bool llmgwi_ledger_recover_all(llmgwi_ledger *ledger, llmgwi_store_txn *t
     size_t count = 0;
     bool fine = true;
     if (!llmgwi_store_cursor_open(txn, LLMGWI_STORE_INTENT, &cursor)) return false;
-    for (llmgwi_base_str key, value; fine && count < LLMGWI_LEDGER_BITE; number++) {
-        key = llmgwi_ledger_u64(&number);
-        if (!llmgwi_store_move(&cursor, LLMGWI_STORE_SEEK, &key, &value)) break;
-        number = llmgwi_ledger_number(key);
+    for (llmgwi_base_str value;
+         fine && count < LLMGWI_LEDGER_BITE && llmgwi_ledger_seek(&cursor, &number, &value); number++) {
         if (!llmgwi_ledger_read_head(value, &record) || llmgwi_ledger_mine(ledger, &record.head) ||
             (record.head.handle == alive.handle && record.head.pid == alive.pid))
             continue;
@@ -22498,7 +22499,8 @@ static llmgwi_ledger *llmgwi_ledger_open(const llmgwi_base_mem *mem, const llmgw
     llmgwi_store *live = llmgwi_store_open_live(mem, desc, LLMGWI_LEDGER_LIVE_BYTES, error);
     if (!live) return NULL;
     llmgwi_ledger *ledger = llmgwi_ledger_new(mem, clock);
-    if (ledger) {
+    bool made = ledger != NULL;
+    if (made) {
         ledger->main = main;
         ledger->live = live;
         ledger->max_rows = max_rows > 0 ? max_rows : LLMGWI_LEDGER_MAX_ROWS;
@@ -22510,9 +22512,11 @@ static llmgwi_ledger *llmgwi_ledger_open(const llmgwi_base_mem *mem, const llmgw
             return ledger;
         llmgwi_ledger_free(ledger);
     }
-    char why[160];
-    (void)llmgwi_base_error(error, LLMGW_E_STORE, "the ledger in store.path \"%s\" cannot be written: %s",
-                            desc->path, llmgwi_store_why(live, why, sizeof why));
+    char text[160];
+    const char *why = made ? llmgwi_store_why(live, text, sizeof text) : "out of memory";
+    (void)llmgwi_base_error(error, made ? LLMGW_E_STORE : LLMGW_E_MEMORY,
+                            "the ledger in store.path \"%s\" cannot be written%s%s", desc->path,
+                            *why ? ": " : "", why);
     llmgwi_store_close(live, false);
     return NULL;
 }

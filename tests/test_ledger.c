@@ -885,6 +885,30 @@ static void test_reprice(void **state) {
 
 /* ---- crashes ---- */
 
+/* A record of the highest number there is, which no ledger writes: whoever opens the store gets past it. */
+static void test_highest_number(void **state) {
+    world w = open_world();
+    llmgwi_store_txn txn;
+    uint64_t highest = UINT64_MAX;
+    assert_int_equal(llmgwi_store_write(w.ledger->live, &txn, true), 1);
+    assert_true(
+        llmgwi_store_put(&txn, LLMGWI_STORE_INTENT, llmgwi_ledger_u64(&highest), llmgwi_base_cstr("?")));
+    assert_true(llmgwi_store_end(&txn, true));
+    llmgwi_ledger_intent left = an_intent("ann", "", 25);
+    assert_int_equal(begin(w.ledger, &left), LLMGW_OK);
+    close_world(&w);
+    alarm(20);
+    budget("all", LLMGWI_LEDGER_OF_ALL, "", LLMGWI_LEDGER_DAY, 1000);
+    w = open_world();
+    (void)llmgwi_ledger_duty(w.ledger, 0, true);
+    memset(&sums, 0, sizeof sums);
+    (void)llmgwi_ledger_query(w.ledger, NULL, sum_row, NULL);
+    assert_int_equal(sums.attempts, 1);
+    assert_int_equal(sums.recovered, 1);
+    alarm(0);
+    close_world(&w);
+}
+
 /* What stands in the store after everything has moved, as a world opened anew tells it. */
 static void check_sound(int64_t attempts, int64_t hits, int64_t cost, const char *when, int n) {
     world w = open_world();
@@ -1531,15 +1555,15 @@ static void test_due(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, storing_teardown)
-        T(test_one),        T(test_kinds),     T(test_periods),   T(test_key_soft_unknown),
-        T(test_new_budget), T(test_model),     T(test_totals),    T(test_old_hours),
-        T(test_row),        T(test_filters),   T(test_export),    T(test_retention),
-        T(test_reprice),    T(test_recovery),  T(test_alive),     T(test_refused_by_the_dead),
-        T(test_cut_move),   T(test_cut_begin), T(test_boot),      T(test_live_damaged),
-        T(test_caps),       T(test_full),      T(test_disk_full), T(test_read_only),
-        T(test_processes),  T(test_upgrade),   T(test_rates),     T(test_queue),
-        T(test_due),        T(test_threads),   T(test_fork),      T(test_trim_moving),
-        T(test_boot_torn),
+        T(test_one),        T(test_kinds),          T(test_periods),   T(test_key_soft_unknown),
+        T(test_new_budget), T(test_model),          T(test_totals),    T(test_old_hours),
+        T(test_row),        T(test_filters),        T(test_export),    T(test_retention),
+        T(test_reprice),    T(test_recovery),       T(test_alive),     T(test_refused_by_the_dead),
+        T(test_cut_move),   T(test_cut_begin),      T(test_boot),      T(test_live_damaged),
+        T(test_caps),       T(test_full),           T(test_disk_full), T(test_read_only),
+        T(test_processes),  T(test_upgrade),        T(test_rates),     T(test_queue),
+        T(test_due),        T(test_threads),        T(test_fork),      T(test_trim_moving),
+        T(test_boot_torn),  T(test_highest_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

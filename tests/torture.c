@@ -305,7 +305,7 @@ static llmgw *open_gateway(const Scenario *scenario) {
     for (char *p = json; *p; p++)
         if (*p == '\'') *p = '"';
     options.config_json = json;
-    if (strstr(json, "\"cache\"")) options.store.path = store_dir;
+    if (strstr(json, "\"cache\"") || scenario->how == BATCH) options.store.path = store_dir;
     options.store.no_sync = true;
     options.store.max_bytes = 8 << 20;
     options.no_environment = true;
