@@ -690,6 +690,8 @@ static void run_threads(int grow, uint64_t pairs) {
         assert_true(wrote);
         if (grow && i == pairs / 2) assert_int_equal(storing_child(grows), 0);
     }
+    for (int i = 0; LLMGWI_BASE_LOAD(&reads) <= 1000 && i < 10000; i++)
+        usleep(1000); /* writers may be quicker */
     LLMGWI_BASE_STORE(&stop, 1);
     for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
     assert_int_equal(torn, 0);
