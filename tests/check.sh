@@ -10,15 +10,15 @@
 #   symbols   no name escapes without its prefix
 #   dialects  each dialect can be left out
 #   sanitize  all tests under address, undefined-behaviour and thread sanitizers, and valgrind
-#   sim       simulated worlds (tests/sim.c), other ones each day: at least 500, for CHECK_SIM_SECONDS (150),
+#   sim       simulated worlds (tests/sim.c), other ones each day: at least 500, for CHECK_SIM_SECONDS (110),
 #             and a few under the sanitizers
-#   fuzz      each fuzz target for CHECK_FUZZ_SECONDS (10)
+#   fuzz      each fuzz target for CHECK_FUZZ_SECONDS (6)
 #
 # Variables: TSAN_TESTS, VALGRIND_TESTS (names as "test_json test_frame"; below are the defaults),
 # JOBS (2: compilers at a time). Run from the top of the repository.
 set -u
 export LC_ALL=C
-: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=10}" "${CHECK_SIM_SECONDS:=150}"
+: "${JOBS:=2}" "${CHECK_FUZZ_SECONDS:=6}" "${CHECK_SIM_SECONDS:=110}"
 
 all_tests() { for t in tests/test_*.c; do [ -e "$t" ] && basename "$t" .c; done; }
 # Unit tests: no sockets.
@@ -32,7 +32,7 @@ part_tests() {
 # Valgrind is 20 times slower: unit tests, and two over sockets that neither fork a child of their own nor time anything;
 # without those of the store, which fork, and one of which mounts a file system.
 fast_tests() { # without what computes for long, forks, or is a variant of another
-    unit_tests | grep -vE '^test_(ledger$|auth$|store|calibrate|index|drift|cache$|cache_sealed|cache_faults|cache_collisions)'
+    unit_tests | grep -vE '^test_(schema|ledger$|auth$|store|calibrate|index|drift|cache$|cache_sealed|cache_faults|cache_collisions)'
     echo test_secrets test_tls
 }
 # Thread sanitizer: whatever talks over sockets; of the unit tests those that have more than one thread.
