@@ -3,6 +3,7 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 
 #define ACCESS "AKIDEXAMPLE0123"
 #define SECRET "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -13,16 +14,6 @@
 #define NOVA "eu.amazon.nova-micro-v1:0"
 #define PROFILE "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.amazon.nova-micro-v1:0"
 
-static Provider provider;
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     return 0;

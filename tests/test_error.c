@@ -293,11 +293,11 @@ static void test_long_escapes(void **state) {
             char body[1200] = "{\"error\":{\"message\":\"you sent a\\/b+c\\u002fd ";
             llmgw_error error;
             size_t n = strlen(body);
-            memset(body + n, 'x', fill);
+            memset(body + n, '-', fill);
             snprintf(body + n + fill, sizeof body - n - fill, "%s%s\"}}", ends[e], ends[e]);
             memset(&error, 0, sizeof error);
             llmgwi_dialect_error(&error, 400, llmgwi_base_cstr(body), 64);
-            unit_has(error.text, "you sent a/b+c/d xxx");
+            unit_has(error.text, "you sent a/b+c/d ---");
             assert_null(strchr(error.text, '\\'));
         }
 }

@@ -5,17 +5,7 @@
  *   MOVED_COUNT=N  so many for each dialect (2000) */
 #include "unit.h"
 #include "testing.h"
-
-static Provider provider;
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
+#include "group.h"
 
 /* ---- where they go ---- */
 

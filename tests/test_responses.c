@@ -3,17 +3,8 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
+#include "group.h"
 
-static Provider provider;
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     return 0;

@@ -4,17 +4,7 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
-
-static Provider provider;
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
+#include "group.h"
 
 /* What a row does not do is said with the reason (WIRE.md), printed, and held to: who is blind refuses an image
  * before it is sent, who is mute shows no reasoning. */

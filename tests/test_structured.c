@@ -2,21 +2,12 @@
  * and are sent back to be corrected; fences. */
 #include "unit.h"
 #include "testing.h"
+#include "group.h"
 
 #define SCHEMA "{\"type\":\"object\",\"properties\":{\"age\":{\"type\":\"integer\"}},\"required\":[\"age\"]}"
 #define GOOD "{\\\"age\\\":41}"
 #define BAD "{\\\"age\\\":\\\"old\\\"}"
 
-static Provider provider;
-
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     return 0;

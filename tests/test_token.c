@@ -3,8 +3,7 @@
 #define LLMGW_IMPLEMENTATION
 #include "llmgw.h"
 #include "testing.h"
-
-static Provider provider;
+#include "group.h"
 
 /* What the function does, and what it was asked. */
 typedef struct giver {
@@ -57,14 +56,6 @@ static void log_line(const llmgw_log_entry *entry, void *user) {
     telling_lines += strstr(entry->line, "token-0123456789") != NULL;
 }
 
-static int group_start(void **state) {
-    provider_start(&provider, NULL);
-    return 0;
-}
-static int group_stop(void **state) {
-    provider_stop(&provider);
-    return 0;
-}
 static int reset(void **state) {
     provider_reset(&provider);
     memset(&given, 0, sizeof given);
