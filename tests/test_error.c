@@ -288,13 +288,16 @@ static void test_foreign_bytes(void **state) {
 /* A long message is cut, and decoded all the same: a key with a slash in it is known by its letters only. */
 static void test_long_escapes(void **state) {
     static const char *const ends[] = {"\\/", "\\u00e9", "\\n", "e"};
-    for (size_t e = 0; e < LLMGWI_BASE_COUNT(ends); e++)
+    static const char *const begins[] = {"a\\/b+c\\u002fd",
+                                         "a/b+c/d"}; /* the other fills the text to its last byte */
+    for (size_t e = 0; e < 2 * LLMGWI_BASE_COUNT(ends); e++)
         for (size_t fill = 480; fill < 530; fill++) {
-            char body[1200] = "{\"error\":{\"message\":\"you sent a\\/b+c\\u002fd ";
+            char body[1200];
             llmgw_error error;
-            size_t n = strlen(body);
+            size_t n =
+                (size_t)snprintf(body, sizeof body, "{\"error\":{\"message\":\"you sent %s ", begins[e % 2]);
             memset(body + n, '-', fill);
-            snprintf(body + n + fill, sizeof body - n - fill, "%s%s\"}}", ends[e], ends[e]);
+            snprintf(body + n + fill, sizeof body - n - fill, "%s%s\"}}", ends[e / 2], ends[e / 2]);
             memset(&error, 0, sizeof error);
             llmgwi_dialect_error(&error, 400, llmgwi_base_cstr(body), 64);
             unit_has(error.text, "you sent a/b+c/d ---");
